@@ -1,0 +1,45 @@
+"""Base of every settings section: typed, frozen, unknown keys refused, identity and operational fields told apart.
+
+A section lives beside the component that it sets (`splitray/corpus/settings.py`, ...) and is composed into one
+object in `splitray/config.py`.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """A section of the configuration. Fields are identity fields unless made with `operational`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def identity(self) -> dict[str, Any]:
+        """The resolved values (defaults included) of the identity fields, as plain JSON types, nested."""
+        return _identity(self)
+
+
+def operational(default: Any, description: str, **constraints: Any) -> Any:
+    """A field that says how the work is done, not what comes out (workers, resources, concurrency, log level)."""
+    return Field(default, description=description, json_schema_extra={"operational": True}, **constraints)
+
+
+def is_operational(model: type[BaseModel], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("operational"))
+
+
+def _identity(model: BaseModel) -> dict[str, Any]:
+    plain = model.model_dump(mode="json")
+    result: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        if is_operational(type(model), name):
+            continue
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            result[name] = _identity(value)
+        elif isinstance(value, list | tuple) and value and all(isinstance(v, BaseModel) for v in value):
+            result[name] = [_identity(v) for v in value]
+        else:
+            result[name] = plain[name]
+    return result
