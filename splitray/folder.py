@@ -1,0 +1,234 @@
+"""A folder on local disk, S3 or GCS through `pyarrow.fs`: the only place where splitray touches storage.
+
+Writes are whole: a reader sees the old content, the new content or nothing. On local disk that is a temporary
+file and a rename, on object stores a single put.
+"""
+
+import errno
+import json
+import os
+import random
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyarrow import fs
+
+from splitray.errors import CorruptError, StorageError, UserError
+from splitray.fingerprint import sha256_file
+
+T = TypeVar("T")
+_ATTEMPTS = 5  # 0.2 + 0.4 + 0.8 + 1.6 s of waiting: outlives a throttled request, not an outage
+_FINAL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EROFS: "the file system is read-only",
+    errno.EDQUOT: "the quota is used up",
+}
+
+
+class Folder:
+    """A folder on any file system that `pyarrow.fs` reaches.
+
+    Args:
+        uri: a local path, `file://`, `s3://bucket/path` or `gs://bucket/path`. Object stores take their options as
+            query parameters (`?endpoint_override=127.0.0.1:9000&scheme=http`), credentials from the environment.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        text = str(uri)
+        self.query = ""
+        try:
+            if "://" in text:
+                self._fs, self._path = fs.FileSystem.from_uri(text)
+                text, _, self.query = text.partition("?")
+                self.uri = text.rstrip("/")
+            else:
+                self._fs, self._path = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
+                self.uri = self._path
+        except (ValueError, OSError) as error:
+            raise UserError(f"cannot open the folder {without_query(uri)}: {error}") from error
+        self._path = self._path.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._fs, fs.LocalFileSystem)
+
+    @property
+    def address(self) -> str:
+        """The URI with its options, to open the folder again in another process. Not for logs: use `uri`."""
+        return f"{self.uri}?{self.query}" if self.query else self.uri
+
+    def __truediv__(self, name: str) -> "Folder":
+        child = object.__new__(Folder)
+        child._fs, child._path, child.query = self._fs, self._join(name), self.query
+        child.uri = f"{self.uri}/{name}"
+        return child
+
+    def __repr__(self) -> str:
+        return f"Folder({self.uri!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Folder, (self.address,)
+
+    def _join(self, name: str) -> str:
+        parts = name.split("/")
+        if not name or name.startswith("/") or "\\" in name or any(p in ("", ".", "..") for p in parts):
+            raise UserError(f"{name!r} is not a name inside {self.uri}: relative, without '..' or empty parts")
+        return f"{self._path}/{name}"
+
+    def local_path(self, name: str | None = None) -> Path:
+        """The path on this machine's disk; the folder must be local."""
+        assert self.is_local, f"{self.uri} is not on a local disk"
+        return Path(self._join(name) if name else self._path)
+
+    # reading
+
+    def exists(self, name: str) -> bool:
+        return self._try(lambda: self._fs.get_file_info(self._join(name)).type != fs.FileType.NotFound, name)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None if there is none."""
+        info = self._try(lambda: self._fs.get_file_info(self._join(name)), name)
+        return int(info.size) if info.type == fs.FileType.File else None
+
+    def names(self, recursive: bool = False) -> list[str]:
+        """Names of the files below, sorted; empty where the folder does not exist."""
+        selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
+        infos = self._try(lambda: self._fs.get_file_info(selector), "")
+        start = len(self._path) + 1
+        return sorted(i.path[start:] for i in infos if i.type == fs.FileType.File)
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly below, sorted."""
+        selector = fs.FileSelector(self._path, allow_not_found=True)
+        infos = self._try(lambda: self._fs.get_file_info(selector), "")
+        return sorted(i.base_name for i in infos if i.type == fs.FileType.Directory)
+
+    def read(self, name: str) -> bytes:
+        def once() -> bytes:
+            with self._fs.open_input_stream(self._join(name), compression=None) as stream:
+                return bytes(stream.read())
+
+        return self._try(once, name)
+
+    def read_json(self, name: str) -> Any:
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise CorruptError(f"{self.uri}/{name} is not JSON ({error}): torn write or a foreign file") from error
+
+    # writing
+
+    def write(self, name: str, data: bytes) -> None:
+        def once() -> None:
+            target = self._join(name)
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            if self.is_local:
+                draft = f"{target}.{uuid.uuid4().hex[:8]}.draft"
+                try:
+                    with Path(draft).open("wb") as stream:
+                        stream.write(data)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                    Path(draft).replace(target)
+                finally:
+                    Path(draft).unlink(missing_ok=True)
+            else:
+                with self._fs.open_output_stream(target, compression=None) as stream:
+                    stream.write(data)
+
+        self._try(once, name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a local file here (a move where both are on the same local disk is the caller's affair)."""
+
+        def once() -> None:
+            target = self._join(name)
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            if self.is_local:
+                draft = f"{target}.{uuid.uuid4().hex[:8]}.draft"
+                try:
+                    shutil.copyfile(source, draft)
+                    Path(draft).replace(target)
+                finally:
+                    Path(draft).unlink(missing_ok=True)
+            else:
+                with (
+                    source.open("rb") as stream,
+                    self._fs.open_output_stream(target, compression=None) as sink,
+                ):
+                    shutil.copyfileobj(stream, sink, 1 << 22)
+
+        self._try(once, name)
+
+    def fetch(self, name: str, sha256: str | None = None) -> Path:
+        """A local path with the file's content: the file itself on local disk, else a cached download.
+
+        With `sha256` the content is checked first; a mismatch raises `CorruptError` and drops the cached copy.
+        """
+        if self.is_local:
+            path = self.local_path(name)
+        else:
+            cache = Path(tempfile.gettempdir()) / f"splitray-cache-{os.getuid()}"
+            cache.mkdir(mode=0o700, exist_ok=True)
+            path = cache / (sha256 or uuid.uuid4().hex)
+            if not path.exists():
+                draft = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
+                draft.write_bytes(self.read(name))
+                draft.replace(path)
+        if sha256 is not None:
+            try:
+                found = sha256_file(path)
+            except OSError as error:
+                raise CorruptError(f"{self.uri}/{name} cannot be read: {error.strerror}") from error
+            if found != sha256:
+                if not self.is_local:
+                    path.unlink(missing_ok=True)
+                raise CorruptError(f"{self.uri}/{name} has SHA-256 {found[:12]}..., recorded is {sha256[:12]}...")
+        return path
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a whole folder below this one; nothing happens where there is none."""
+
+        def once() -> None:
+            info = self._fs.get_file_info(self._join(name))
+            if info.type == fs.FileType.Directory:
+                self._fs.delete_dir(info.path)
+            elif info.type == fs.FileType.File:
+                self._fs.delete_file(info.path)
+
+        self._try(once, name)
+
+    def _try(self, action: Callable[[], T], name: str) -> T:
+        """Run a storage action: remote faults are tried again with back-off, final ones end in one clear message."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return action()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                where = f"{self.uri}/{name}" if name else self.uri
+                if error.errno in _FINAL:
+                    raise StorageError(f"{where}: {_FINAL[error.errno]}") from error
+                if self.is_local or attempt == _ATTEMPTS - 1:
+                    raise StorageError(f"{where}: {error.strerror or error}") from error
+                time.sleep(0.2 * 2**attempt * (1 + random.random() / 4))
+        raise AssertionError("unreachable")
+
+
+def without_query(uri: str | Path) -> str:
+    """A URI fit for logs: its options, which may hold keys, are cut off."""
+    return str(uri).partition("?")[0]
+
+
+def iter_files(folder: Folder) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of every file below a folder."""
+    for name in folder.names(recursive=True):
+        yield name, folder.size(name) or 0

@@ -1,0 +1,122 @@
+"""The store: artifacts named by what they are, published once, checked when read.
+
+Layout below the root:
+
+    attempts/<key>/<nonce>/...   files of one writer; several writers of one key never meet
+    done/<key>.json              the marker: nonce, size and SHA-256 of every file, and free metadata
+
+Publishing is one small write of the marker, after its files; the first readable marker wins. That needs no rename,
+so it holds on object stores, and it holds against orphaned writers. A torn marker counts as absent.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from splitray.errors import CorruptError
+from splitray.fingerprint import sha256_file
+from splitray.folder import Folder
+
+
+@dataclass(frozen=True)
+class Published:
+    """A finished artifact: `files` maps a name to its bytes and SHA-256."""
+
+    key: str
+    nonce: str
+    files: dict[str, dict[str, Any]]
+    meta: dict[str, Any]
+    folder: Folder
+
+    @property
+    def bytes(self) -> int:
+        return sum(int(f["bytes"]) for f in self.files.values())
+
+    def fetch(self, name: str, check: bool = True) -> Path:
+        """A local path of one file. `check` compares its SHA-256, and raises `CorruptError` on a mismatch."""
+        if name not in self.files:
+            raise CorruptError(f"{self.key} holds no file {name}; it has {', '.join(self.files) or 'none'}")
+        return self.folder.fetch(name, self.files[name]["sha256"] if check else None)
+
+    def download(self, target: Path) -> None:
+        """Copy every file, checked, below a local folder."""
+        for name in self.files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(self.fetch(name).read_bytes())
+
+
+class Attempt:
+    """A writer's own folder for one key. Nothing in it counts before `publish`."""
+
+    def __init__(self, store: "Store", key: str) -> None:
+        self.key, self.nonce, self._store = key, uuid.uuid4().hex[:12], store
+        self.folder = store.root / f"attempts/{key}/{self.nonce}"
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def add(self, source: Path, name: str) -> None:
+        """Copy a local file into the attempt; its size and SHA-256 are those of the local file."""
+        self._files[name] = {"bytes": source.stat().st_size, "sha256": sha256_file(source)}
+        self.folder.put(source, name)
+
+    def add_tree(self, source: Path) -> None:
+        for path in sorted(p for p in source.rglob("*") if p.is_file()):
+            self.add(path, path.relative_to(source).as_posix())
+
+    def register(self, name: str, size: int, sha256: str) -> None:
+        """Record a file that another process has written into `folder`."""
+        self._files[name] = {"bytes": size, "sha256": sha256}
+
+    def publish(self, meta: dict[str, Any]) -> Published:
+        """Write the marker unless another writer was first; returns what stands published then."""
+        if (first := self._store.find(self.key)) is not None:
+            return first
+        marker = {"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta}
+        self._store.root.write_json(f"done/{self.key}.json", marker)
+        return Published(self.key, self.nonce, self._files, meta, self.folder)
+
+
+class Store:
+    """Artifacts by key on local disk or an object store. Cheap to open; picklable by its address."""
+
+    def __init__(self, root: Folder | str | Path) -> None:
+        self.root = root if isinstance(root, Folder) else Folder(root)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.root,)
+
+    def attempt(self, key: str) -> Attempt:
+        return Attempt(self, key)
+
+    def find(self, key: str) -> Published | None:
+        """The published artifact of a key, None where there is none or its marker is torn."""
+        try:
+            marker = self.root.read_json(f"done/{key}.json")
+            folder = self.root / f"attempts/{key}/{marker['nonce']}"
+            return Published(key, marker["nonce"], marker["files"], marker["meta"], folder)
+        except (FileNotFoundError, CorruptError, KeyError, TypeError):
+            return None
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys with a marker (torn ones included: `find` tells), sorted."""
+        names = (self.root / "done").names()
+        return [n[: -len(".json")] for n in names if n.endswith(".json") and n.startswith(prefix)]
+
+    def withdraw(self, key: str) -> None:
+        """Unpublish a key, marker first, then its files: for what was found rotten, and for pruning."""
+        self.root.delete(f"done/{key}.json")
+        self.root.delete(f"attempts/{key}")
+
+    def leftovers(self) -> Iterator[tuple[str, int]]:
+        """(folder name, bytes) of attempts that no marker names: what killed or orphaned writers left."""
+        attempts = self.root / "attempts"
+        for key in attempts.folders():
+            published = self.find(key)
+            for nonce in (attempts / key).folders():
+                if published is None or nonce != published.nonce:
+                    folder = attempts / key / nonce
+                    yield (
+                        f"attempts/{key}/{nonce}",
+                        sum(folder.size(n) or 0 for n in folder.names(recursive=True)),
+                    )

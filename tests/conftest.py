@@ -1,0 +1,28 @@
+"""One Ray cluster for the whole test session: starting one costs seconds, starting one a test costs minutes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real corpora and runs beside the checkout, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip("needs the benchmark data folder ../shared/data, which is not on this machine")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A local Ray with 2 CPUs, no dashboard; actors and tasks of all tests share it."""
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=True)
+    yield
+    ray.shutdown()
