@@ -1,0 +1,307 @@
+"""`Law`: a form with its constants, its uncertainty, and what there is to say against it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from splitray.errors import UserError
+from splitray.law import forms
+from splitray.law.dual import Array
+
+SCHEMA = "splitray-law-1"
+# Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class LawWarning:
+    """Something that the data do not support: what, why, and the run that would cure it."""
+
+    code: str
+    message: str
+    reason: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.reason}; {self.cure}"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Errors of the forms on rows hidden from the fit.
+
+    rows: one dict per form and protocol: `form`, `protocol` (what was hidden), `rows` (how many), `loss` (root
+        mean square of the relative error), `difference` (root mean square error of loss differences along budget
+        lines, as a share of the mean loss), `noise` (the floor that both are compared with), `reason` where the
+        form was refused.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    scores: dict[str, float]
+    noise: float
+
+
+@dataclass(frozen=True)
+class Component:
+    """One form's share in a law: vectors [domains, constants] and its bootstrap draws [draws, domains, constants]."""
+
+    form: str
+    share: float
+    vectors: Array
+    draws: Array
+
+
+@dataclass(frozen=True)
+class Law:
+    """A fitted (or given) law L(N, D, D') for one or more domains; made by `splitray.law.fit` or `Law.known`."""
+
+    components: tuple[Component, ...]
+    domains: tuple[str, ...] = ("",)
+    objective: float | None = None
+    warnings: tuple[LawWarning, ...] = ()
+    heldout: HeldOut | None = None
+    noise: float | None = None
+    runs: Any = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def known(cls, form: str, constants: Mapping[str, float] | Mapping[str, Mapping[str, float]]) -> Law:
+        """A law from given constants, one set or one per domain, in units of 1 parameter and 1 token; no data.
+
+        Raises UserError for an unknown form or for constants that are missing, unknown or out of range.
+        """
+        found = forms.find(form)
+        nested = {k: v for k, v in constants.items() if isinstance(v, Mapping)}
+        if nested and len(nested) != len(constants):
+            raise UserError(f"constants of form {form!r} mix numbers and domains: give one set, or one per domain")
+        sets: Mapping[str, Any] = nested or {"": constants}
+        vectors = np.stack([found.pack(values) for values in sets.values()])
+        draws = np.empty((0, *vectors.shape))
+        return cls(components=(Component(form, 1.0, vectors, draws),), domains=tuple(sets))
+
+    @property
+    def best(self) -> Component:
+        return max(self.components, key=lambda component: component.share)
+
+    @property
+    def form(self) -> str:
+        return self.best.form
+
+    @property
+    def mixture(self) -> dict[str, float]:
+        """The share of every form in the law's predictions; they add up to 1."""
+        return {component.form: component.share for component in self.components}
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Constants of the best form by name, in units of 1; with several domains a dict of them by domain."""
+        found = forms.find(self.form)
+        sets = {name: found.unpack(vector) for name, vector in zip(self.domains, self.best.vectors)}
+        return sets if len(sets) > 1 else next(iter(sets.values()))
+
+    @property
+    def draws(self) -> int:
+        return sum(len(component.draws) for component in self.components)
+
+    def predict(
+        self,
+        params: ArrayLike,
+        pretrain_tokens: ArrayLike,
+        specialize_tokens: ArrayLike = 0.0,
+        domain: str | None = None,
+        interval: float | None = None,
+    ) -> Any:
+        """Loss in nats per token at N, D, D' (broadcast against each other); `domain=None` is the mean of domains.
+
+        With `interval` (such as 0.8) the result is (value, low, high) from the bootstrap draws.
+        Raises UserError for points that are not finite or negative, for an unknown domain, and for an interval
+        without draws.
+        """
+        shape, points = _points(params, pretrain_tokens, specialize_tokens)
+        value = self._mean(lambda form, v: form.value(v, *points), domain).reshape(shape)
+        if interval is None:
+            return value
+        if not 0.0 < interval < 1.0:
+            raise UserError(f"interval={interval!r} must lie between 0 and 1")
+        if not self.draws:
+            raise UserError("this law has no bootstrap draws: fit it with bootstrap=200 or more")
+        draws = self.predict_draws(params, pretrain_tokens, specialize_tokens, domain)
+        low, high = np.quantile(draws, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
+        return value, low, high
+
+    def predict_draws(
+        self,
+        params: ArrayLike,
+        pretrain_tokens: ArrayLike,
+        specialize_tokens: ArrayLike = 0.0,
+        domain: str | None = None,
+    ) -> Array:
+        """Loss of every bootstrap draw [draws, *shape]."""
+        shape, points = _points(params, pretrain_tokens, specialize_tokens)
+        draws = self._draws(lambda form, v, part: form.value(v, *(p[part] for p in points)), points[0].size, domain)
+        return draws.reshape(-1, *shape)
+
+    def gradient(
+        self,
+        params: ArrayLike,
+        pretrain_tokens: ArrayLike,
+        specialize_tokens: ArrayLike = 0.0,
+        domain: str | None = None,
+    ) -> tuple[Array, Array]:
+        """(dL/dD, dL/dD') in nats per token, exact and finite at D' = 0."""
+        shape, points = _points(params, pretrain_tokens, specialize_tokens)
+        both = self._mean(lambda form, v: np.stack(form.gradient(v, *points), axis=1), domain)
+        return both[0].reshape(shape), both[1].reshape(shape)
+
+    def gradient_draws(
+        self,
+        params: ArrayLike,
+        pretrain_tokens: ArrayLike,
+        specialize_tokens: ArrayLike = 0.0,
+        domain: str | None = None,
+    ) -> tuple[Array, Array]:
+        """`gradient` of every bootstrap draw, each [draws, *shape]."""
+        shape, points = _points(params, pretrain_tokens, specialize_tokens)
+        both = [
+            self._draws(
+                lambda form, v, part, axis=axis: form.gradient(v, *(p[part] for p in points))[axis],
+                points[0].size,
+                domain,
+            ).reshape(-1, *shape)
+            for axis in (0, 1)
+        ]
+        return both[0], both[1]
+
+    def floor(self, params: ArrayLike, domain: str | None = None) -> Array:
+        """The unsplit model's floor: the limit of L(N, D, 0) as D grows without bound."""
+        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
+        return self._mean(lambda form, v: form.floor(v, sizes), domain).reshape(shape)
+
+    def floor_draws(self, params: ArrayLike, domain: str | None = None) -> Array:
+        """`floor` of every bootstrap draw [draws, *shape]."""
+        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
+        return self._draws(lambda form, v, part: form.floor(v, sizes[part]), sizes.size, domain).reshape(-1, *shape)
+
+    def save(self, path: str | Path) -> None:
+        """Write the law as JSON; `Law.load` gives back the same bits."""
+        record = {
+            "schema": SCHEMA,
+            "form": self.form,
+            "constants": self.constants,
+            "domains": list(self.domains),
+            "objective": self.objective,
+            "noise": self.noise,
+            "warnings": [asdict(warning) for warning in self.warnings],
+            "heldout": asdict(self.heldout) if self.heldout else None,
+            "components": [
+                {"form": c.form, "share": c.share, "vectors": c.vectors.tolist(), "draws": c.draws.tolist()}
+                for c in self.components
+            ],
+        }
+        Path(path).write_text(json.dumps(_plain(record), allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Law:
+        """Read a law that `save` wrote. Raises UserError naming a file that is missing, cut short or not a law."""
+        try:
+            record = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved law") from error
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON, or cut short ({error}); save the law again") from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+            raise UserError(f"{path}: not a law (schema {SCHEMA!r} expected); give a file that Law.save wrote")
+        try:
+            heldout = record["heldout"]
+            return cls(
+                components=tuple(_component(c, len(record["domains"])) for c in record["components"]),
+                domains=tuple(record["domains"]),
+                objective=record["objective"],
+                noise=record["noise"],
+                warnings=tuple(LawWarning(**w) for w in record["warnings"]),
+                heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: a damaged law ({type(error).__name__}: {error}); save it again") from error
+
+    def _select(self, domain: str | None) -> list[int]:
+        if domain is None:
+            return list(range(len(self.domains)))
+        if domain not in self.domains:
+            raise UserError(f"domain {domain!r} is not in the law; it knows {', '.join(map(repr, self.domains))}")
+        return [self.domains.index(domain)]
+
+    def _mean(self, of: Callable[[forms.Form, Array], Array], domain: str | None) -> Array:
+        rows = self._select(domain)
+        with np.errstate(all="ignore"):
+            return sum(  # type: ignore[return-value]
+                c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components
+            )
+
+    def _draws(self, of: Callable[[forms.Form, Array, slice], Array], points: int, domain: str | None) -> Array:
+        rows = self._select(domain)
+        result = np.zeros((self.draws, points))
+        start = 0
+        with np.errstate(all="ignore"):
+            for component in self.components:
+                form, count = forms.find(component.form), len(component.draws)
+                step = max(1, _BLOCK // max(count, 1))
+                for low in range(0, points if count else 0, step):
+                    part = slice(low, min(low + step, points))
+                    for row in rows:
+                        result[start : start + count, part] += of(form, component.draws[:, row], part)
+                start += count
+        return result / len(rows)
+
+
+def _points(
+    params: ArrayLike, pretrain_tokens: ArrayLike, specialize_tokens: ArrayLike
+) -> tuple[tuple[int, ...], tuple[Array, Array, Array]]:
+    named = {"params": params, "pretrain_tokens": pretrain_tokens, "specialize_tokens": specialize_tokens}
+    arrays: list[Array] = []
+    for name, given in named.items():
+        try:
+            array = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name}: numbers are needed, not {given!r}") from error
+        bad = ~(np.isfinite(array) & ((array > 0) if name == "params" else (array >= 0)))
+        if bad.any():
+            rule = "finite and above 0" if name == "params" else "finite and at least 0"
+            raise UserError(f"{name} = {array[bad].flat[0]!r}: must be {rule}")
+        arrays.append(array)
+    try:
+        wide = np.broadcast_arrays(*arrays)
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(named, arrays))
+        raise UserError(f"shapes do not broadcast: {shapes}") from error
+    N, D, S = (np.ascontiguousarray(array).ravel() for array in wide)
+    return wide[0].shape, (N, D, S)
+
+
+def _component(record: Mapping[str, Any], domains: int) -> Component:
+    names = forms.find(record["form"]).names
+    vectors = _numbers(record["vectors"]).reshape(domains, len(names))
+    draws = _numbers(record["draws"]).reshape(-1, domains, len(names))
+    return Component(record["form"], float(record["share"]), vectors, draws)
+
+
+# JSON has no infinity; the logarithm of a coefficient that is exactly zero is one.
+def _numbers(nested: Sequence[Any]) -> Array:
+    return np.array(nested, dtype=np.float64)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    return int(value) if isinstance(value, np.integer) else value
