@@ -1,0 +1,113 @@
+"""The order of the data: a batch is a pure function of (seed, source, index in the global order).
+
+Documents of a domain are concatenated and cut into windows of `sequence_length` (plus one token, the last target);
+each epoch permutes the windows anew. The mixture reads a domain's permutation from its front, the domain's own
+stretch reads it from its back: the two share no window until together they have drawn the whole epoch, though
+both start at their own index 0.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from splitray.errors import UserError
+from splitray.training.tree import MIXTURE
+
+_BLOCK = 1024  # sequences over which the mixture's shares are kept exact
+
+
+def _generator(*parts: object) -> np.random.Generator:
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+class Windows:
+    """One domain's training windows.
+
+    Args:
+        shards: 1-D token arrays (memory-mapped), documents separated by the end token.
+    """
+
+    def __init__(self, name: str, shards: Sequence[np.ndarray], sequence_length: int, seed: int) -> None:
+        self.name, self._shards, self._length, self._seed = name, list(shards), sequence_length, seed
+        counts = [max(0, (len(s) - 1) // sequence_length) for s in self._shards]
+        self._offsets = np.concatenate([[0], np.cumsum(counts)])
+        self._epoch: tuple[int, np.ndarray] | None = None
+        if len(self) == 0:
+            raise UserError(
+                f"domain {name} has fewer training tokens than one sequence of {sequence_length + 1}; "
+                "shorten training.sequence_length, enlarge the corpus or lower corpus.domains"
+            )
+
+    def __len__(self) -> int:
+        return int(self._offsets[-1])
+
+    def __getitem__(self, window: int) -> np.ndarray:
+        shard = int(np.searchsorted(self._offsets, window, side="right")) - 1
+        begin = (window - int(self._offsets[shard])) * self._length
+        return self._shards[shard][begin : begin + self._length + 1]
+
+    def draw(self, index: int, from_back: bool) -> np.ndarray:
+        """The `index`-th sequence of this domain: int array of sequence_length + 1 tokens."""
+        epoch, place = divmod(index, len(self))
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, _generator(self._seed, self.name, epoch).permutation(len(self)))
+        return self[int(self._epoch[1][-1 - place if from_back else place])]
+
+
+class Order:
+    """The global order of every source of a corpus.
+
+    Args:
+        domains: training shards of every domain, by name.
+        weights: share of every domain in the mixture.
+    """
+
+    def __init__(
+        self, domains: Mapping[str, Sequence[np.ndarray]], weights: Mapping[str, float], sequence_length: int, seed: int
+    ) -> None:
+        self._windows = {n: Windows(n, shards, sequence_length, seed) for n, shards in domains.items()}
+        self._names, self._seed = sorted(domains), seed
+        share = np.array([weights[n] for n in self._names], dtype=np.float64)
+        self._edges = np.concatenate([[0.0], np.cumsum(share / share.sum())])
+        self._edges[-1] = 1.0
+        # every domain with a share gets at least two sequences a block, so that rounding never goes backwards
+        self._block = max(_BLOCK, int(np.ceil(2 / share[share > 0].min() * share.sum())))
+        self._picks: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def _drawn(self, sequences: int) -> np.ndarray:
+        """How many of the mixture's first `sequences` (a whole number of blocks) fall on each domain."""
+        return np.diff(np.floor(self._edges * sequences + 1e-9)).astype(np.int64)
+
+    def _pick(self, index: int) -> tuple[str, int]:
+        """Domain of the mixture's `index`-th sequence, and its place in that domain's order."""
+        block, place = divmod(index, self._block)
+        if self._picks is None or self._picks[0] != block:
+            before = self._drawn(block * self._block)
+            counts = self._drawn((block + 1) * self._block) - before
+            picks = _generator(self._seed, MIXTURE, block).permutation(np.repeat(np.arange(len(counts)), counts))
+            places = np.empty(len(picks), dtype=np.int64)
+            for domain in range(len(counts)):
+                chosen = picks == domain
+                places[chosen] = before[domain] + np.arange(int(chosen.sum()))
+            self._picks = (block, picks, places)
+        return self._names[int(self._picks[1][place])], int(self._picks[2][place])
+
+    def sequences(self, source: str, start: int, count: int) -> np.ndarray:
+        """Sequences `start` to `start + count` of a source: int64 [count, sequence_length + 1]."""
+        rows = []
+        for index in range(start, start + count):
+            if source == MIXTURE:
+                domain, place = self._pick(index)
+                rows.append(self._windows[domain].draw(place, from_back=False))
+            else:
+                rows.append(self._windows[source].draw(index, from_back=True))
+        return np.stack(rows).astype(np.int64)
+
+    def epochs(self, source: str, sequences: int) -> dict[str, float]:
+        """Passes over each domain's windows after `sequences` of a source."""
+        if source != MIXTURE:
+            return {source: sequences / len(self._windows[source])}
+        share = np.diff(self._edges)
+        return {n: float(share[i]) * sequences / len(self._windows[n]) for i, n in enumerate(self._names)}

@@ -1,0 +1,241 @@
+"""The DeepSpeed engine behind a small door: one optimizer step, and the world-free state in and out.
+
+DeepSpeed's own checkpoints are pickles tied to a world size and a ZeRO stage; the state here is neither. Writing it
+gathers every parameter once (12 bytes a parameter over the network), reading it needs no conversion.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from splitray.training.settings import TrainingSettings
+from splitray.training.state import State
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def prepare_environment(world: int) -> str | None:
+    """Make this process fit for DeepSpeed; returns a remark for the log, or None.
+
+    A worker started by a path into a virtual environment lacks its bin folder (ninja) on the PATH. DeepSpeed compiles
+    a shared-memory all-reduce at its first start (37 s); one process has nobody to share with, and without a
+    compiler gloo does the same work.
+    """
+    scripts = str(Path(sys.executable).parent)
+    if scripts not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    import deepspeed
+
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    missing = [n for n, found in (("a C++ compiler", compiler), ("ninja", shutil.which("ninja"))) if not found]
+    if world == 1 or missing:
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if world > 1 and missing and not torch.cuda.is_available():
+        return f"no {' and no '.join(missing)}: workers of one node exchange gradients through gloo, not shared memory"
+    return None
+
+
+def join_world() -> None:
+    """Join the process group that the host set up, or a world of one that needs no port."""
+    if not dist.is_initialized():
+        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    remark = prepare_environment(dist.get_world_size())
+    import deepspeed
+
+    if not deepspeed.comm.is_initialized():
+        if remark and dist.get_rank() == 0:
+            print(remark)
+        deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+class Engine:
+    """A model in training on this rank.
+
+    Args:
+        model: with the weights to start from.
+        values: the recipe's values (optimizer, precision, batch).
+        settings: operational fields only are read (ZeRO stage, micro-batch, compilation).
+    """
+
+    def __init__(self, model: torch.nn.Module, values: dict[str, Any], settings: TrainingSettings) -> None:
+        import deepspeed
+
+        self.world, self.rank = dist.get_world_size(), dist.get_rank()
+        # ZeRO shards nothing in a world of one; stage 0 then skips its flat copies.
+        self.stage = settings.zero_stage if self.world > 1 else 0
+        local = values["batch_sequences"] // self.world
+        self.micro = largest_divisor(local, settings.micro_batch)
+        self.accumulation = local // self.micro
+        self._values, self._end = values, values["end_token"]
+        self._bf16 = values["precision"] == "bf16"
+        decayed = [p for p in model.parameters() if p.dim() >= 2]
+        plain = [p for p in model.parameters() if p.dim() < 2]
+        groups = [{"params": decayed, "weight_decay": values["weight_decay"]}]
+        groups += [{"params": plain, "weight_decay": 0.0}] if plain else []
+        optimizer = torch.optim.AdamW(
+            groups, lr=0.0, betas=(values["beta1"], values["beta2"]), eps=values["epsilon"], fused=True
+        )
+        config: dict[str, Any] = {
+            "train_batch_size": values["batch_sequences"],
+            "train_micro_batch_size_per_gpu": self.micro,
+            "gradient_accumulation_steps": self.accumulation,
+            "gradient_clipping": values["gradient_clip"],
+            "zero_optimization": {"stage": self.stage},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": sys.maxsize,
+        }
+        if self._bf16:
+            config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        if settings.compile:
+            model.compile(dynamic=False)
+        self.engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+        self.device = self.engine.device
+        self.step_count = 0
+
+    # one step
+
+    def step(self, sequences: np.ndarray, learning_rate: float, stop: int = 0) -> tuple[float, int]:
+        """One optimizer step on this rank's slice of the global batch.
+
+        Args:
+            sequences: int64 [batch_sequences / world, sequence_length + 1].
+            stop: this rank's wish, any small int; the largest over all ranks comes back, so that all act alike.
+
+        Returns:
+            Mean loss of the global batch in nats per token, and the largest `stop`. Where the loss is not finite
+            no step is taken.
+        """
+        batch = torch.from_numpy(sequences).to(self.device)
+        total = torch.zeros((), device=self.device)
+        losses = []
+        for micro in batch.split(self.micro):
+            loss = self._loss(micro)
+            losses.append(loss)
+            total += loss.detach() / self.accumulation
+            if self.accumulation > 1 and len(losses) < self.accumulation:
+                self.engine.backward(loss)
+                self.engine.step()
+        shared = torch.stack([total.double(), torch.tensor(float(stop), device=self.device, dtype=torch.float64)])
+        if self.world > 1:
+            mean = shared[:1].clone()
+            dist.all_reduce(mean)
+            dist.all_reduce(shared[1:], op=dist.ReduceOp.MAX)
+            shared[0] = mean[0] / self.world
+        value = float(shared[0])
+        if not np.isfinite(value):
+            return value, int(shared[1])
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.backward(losses[-1])
+        self.engine.step()
+        self.step_count += 1
+        return value, int(shared[1])
+
+    def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
+        inputs, targets = sequences[:, :-1], sequences[:, 1:]
+        logits = self.engine(**forward_inputs(inputs, self._values)).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    # state
+
+    def state(self, moments: bool) -> State | None:
+        """The world-free state on rank 0, None on the others. Collective."""
+        weights: dict[str, torch.Tensor] = {}
+        held: dict[str, torch.Tensor] = {}
+        for name, param in self.engine.module.named_parameters():
+            name = name.removeprefix("_orig_mod.")
+            fetched = [("", self._read(param, None))]
+            if moments:
+                fetched += [(f"{m}/", self._read(param, m)) for m in _MOMENTS]
+            if self.rank == 0:
+                weights[name] = fetched[0][1].detach().cpu().clone()
+                held.update({prefix + name: value.detach().cpu().clone() for prefix, value in fetched[1:]})
+        return State(weights, held if moments else None, self.step_count) if self.rank == 0 else None
+
+    def restore(self, state: State) -> None:
+        """Set moments and step count; the weights are those the model was built with. Every rank calls it."""
+        assert state.moments is not None
+        self._create_optimizer_states()
+        for name, param in self.engine.module.named_parameters():
+            for moment in _MOMENTS:
+                self._write(param, moment, state.moments[f"{moment}/{name.removeprefix('_orig_mod.')}"])
+        for held in self._torch_optimizer.state.values():
+            held["step"] = torch.full_like(torch.as_tensor(held["step"]), float(state.step))
+        self.step_count = state.step
+
+    @property
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        outer = self.engine.optimizer
+        return outer if self.stage == 0 else outer.optimizer
+
+    def _create_optimizer_states(self) -> None:
+        """Moments exist only after a step: take one with a learning rate and a loss of zero, which changes nothing."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = 0.0
+        tokens = torch.full((1, 2), self._end, device=self.device)
+        for _ in range(self.accumulation):
+            loss = self.engine(**forward_inputs(tokens, self._values)).logits.float().sum() * 0.0
+            self.engine.backward(loss)
+            self.engine.step()
+
+    def _read(self, param: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if self.stage == 0:
+            return param if moment is None else self._torch_optimizer.state[param][moment]
+        return safe_get_full_fp32_param(param) if moment is None else safe_get_full_optimizer_state(param, moment)
+
+    def _write(self, param: torch.nn.Parameter, moment: str, value: torch.Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        if self.stage == 0:
+            self._torch_optimizer.state[param][moment].copy_(value)
+        else:
+            safe_set_full_optimizer_state(param, value.to(self.device), moment)
+
+    def close(self) -> None:
+        self.engine.destroy()
+
+
+def forward_inputs(inputs: torch.Tensor, values: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a Hugging Face causal LM for a packed batch, int64 [batch, length].
+
+    Where attention must not cross documents, positions restart after each end token and a boolean mask
+    [batch, 1, length, length] keeps every document to itself.
+    """
+    plain: dict[str, Any] = {"input_ids": inputs, "use_cache": False}
+    if values["attention_across_documents"]:
+        return plain
+    ended = (inputs == values["end_token"]).long()
+    document = ended.cumsum(1) - ended
+    length = inputs.shape[1]
+    place = torch.arange(length, device=inputs.device)
+    causal = place[None, :, None] >= place[None, None, :]
+    mask = causal & (document[:, :, None] == document[:, None, :])
+    first = torch.zeros_like(inputs)
+    first[:, 1:] = torch.where(document[:, 1:] != document[:, :-1], place[1:], 0)
+    plain["position_ids"] = place - first.cummax(1).values
+    plain["attention_mask"] = mask[:, None]
+    return plain
+
+
+def autocast(values: dict[str, Any], device: torch.device) -> Any:
+    """The precision of a recipe for a forward pass outside the engine."""
+    return torch.autocast(device.type, torch.bfloat16) if values["precision"] == "bf16" else nullcontext()
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)

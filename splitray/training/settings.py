@@ -1,0 +1,115 @@
+"""Settings of the models and of their training."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from splitray.settings import Settings, operational
+
+
+class ModelShape(Settings):
+    """A Llama-style model by its shape, or a causal LM on disk to continue from."""
+
+    hidden: int | None = Field(None, ge=8, description="Width of the residual stream.")
+    layers: int | None = Field(None, ge=1, description="Number of transformer blocks.")
+    heads: int | None = Field(None, ge=1, description="Attention heads; default one per 32 of width, at least 2.")
+    kv_heads: int | None = Field(None, ge=1, description="Key-value heads; default as many as heads.")
+    intermediate: int | None = Field(
+        None, ge=8, description="MLP width; default 8/3 of hidden, up to a multiple of 16."
+    )
+    path: str | None = Field(
+        None, description="Local folder of a Hugging Face causal LM to continue from (safetensors only)."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ModelShape":
+        dims = (self.hidden, self.layers)
+        if self.path is not None:
+            if any(v is not None for v in (*dims, self.heads, self.kv_heads, self.intermediate)):
+                raise ValueError("give either path or the dimensions (hidden, layers, ...), not both")
+        elif None in dims:
+            raise ValueError("give hidden and layers, or path")
+        elif self.width % self.head_count:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.head_count}")
+        elif (self.width // self.head_count) % 2:
+            raise ValueError(f"hidden/heads = {self.width // self.head_count} must be even for rotary positions")
+        elif self.head_count % self.kv_head_count:
+            raise ValueError(f"heads {self.head_count} is not a multiple of kv_heads {self.kv_head_count}")
+        return self
+
+    @property
+    def width(self) -> int:
+        assert self.hidden is not None
+        return self.hidden
+
+    @property
+    def depth(self) -> int:
+        assert self.layers is not None
+        return self.layers
+
+    @property
+    def head_count(self) -> int:
+        return self.heads or max(2, self.width // 32)
+
+    @property
+    def kv_head_count(self) -> int:
+        return self.kv_heads or self.head_count
+
+    @property
+    def mlp_width(self) -> int:
+        return self.intermediate or -(-self.width * 8 // 3 // 16) * 16
+
+    @property
+    def label(self) -> str:
+        return self.path.rstrip("/").rsplit("/", 1)[-1] if self.path else f"h{self.hidden}-l{self.layers}"
+
+
+class TrainingSettings(Settings):
+    """How every segment is trained. The identity fields are part of every segment's key."""
+
+    sequence_length: int = Field(256, ge=8, description="Tokens a sequence.")
+    batch_sequences: int = Field(32, ge=1, description="Sequences in the global batch, over all workers.")
+    learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate at reference_hidden.")
+    reference_hidden: int = Field(64, ge=1, description="Width at which learning_rate is the peak.")
+    learning_rate_exponent: float = Field(
+        0.5, ge=0, le=1, description="The peak falls with width as (reference_hidden / hidden) ** this; 0 keeps it."
+    )
+    warmup_tokens: int = Field(
+        32768, ge=0, description="Linear warm-up, a fixed number of tokens; at most 2 % of the ladder's smallest D."
+    )
+    decay_share: float = Field(0.15, gt=0, lt=1, description="Share of D + D' over which the learning rate decays.")
+    final_learning_rate: float = Field(
+        0.05, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay, on matrices only.")
+    gradient_clip: float = Field(1.0, ge=0, description="Global gradient norm above which it is scaled down; 0: never.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="bf16 is autocast over fp32 weights; auto measures both once and keeps the answer in the run folder.",
+    )
+    attention_across_documents: bool = Field(
+        True, description="Whether attention crosses the end token between packed documents."
+    )
+    tie_embeddings: bool = Field(True, description="One table for input embedding and head.")
+    rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary positions.")
+
+    zero_stage: Literal[0, 1, 2, 3] = operational(1, "DeepSpeed ZeRO stage of worker groups.")
+    micro_batch: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
+    threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
+    compile: bool = operational(False, "torch.compile the model: pays on long segments, costs 10-40 s a shape.")
+    checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.batch_sequences * self.sequence_length
+
+    def peak(self, hidden: int) -> float:
+        """Peak learning rate at a width. The rule of thumb lr ~ 1/sqrt(width) is ours; sweep it when it matters."""
+        return float(self.learning_rate * (self.reference_hidden / hidden) ** self.learning_rate_exponent)
+
+    def round_tokens(self, tokens: float) -> int:
+        """The nearest whole number of batches, in tokens."""
+        return round(tokens / self.batch_tokens) * self.batch_tokens

@@ -1,0 +1,250 @@
+"""The tree of training segments: everything ever trained is a path in it.
+
+A **lineage** names the state at a token count by what was drawn and under which learning rate: a tuple of phases
+(source, schedule, end). Adjacent phases that are alike are one phase, so that where earlier snapshots happened to be
+cut never enters. A **segment** is a stretch of training inside the last phase of its lineage. Its key is
+`<line>-<end>`: `line` hashes the recipe and the lineage but for the last end, so every snapshot that a new cut could
+start from shares its prefix.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from splitray.fingerprint import fingerprint
+from splitray.training.model import root_hash
+from splitray.training.settings import ModelShape, TrainingSettings
+
+MIXTURE = "mixture"
+RECIPE_VERSION = 1  # bump by hand when the same recipe no longer gives the same bits
+_OPTIMIZATION = ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "final_learning_rate", "warmup_tokens")
+_DATA = ("sequence_length", "batch_sequences", "attention_across_documents")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of one source under one schedule, ending at `end` tokens since the root.
+
+    `decay` is None on the plateau (warm-up included), else (start, end) of the decay in tokens since the root.
+    """
+
+    source: str
+    end: int
+    decay: tuple[int, int] | None = None
+
+    def like(self, other: "Phase") -> bool:
+        return self.source == other.source and self.decay == other.decay
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A finished model to train: D tokens of the mixture, then D' of one domain (None where D' = 0), in tokens."""
+
+    pretrain_tokens: int
+    specialize_tokens: int = 0
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.domain is None) == (self.specialize_tokens == 0), self
+        assert self.pretrain_tokens >= 0 and self.specialize_tokens >= 0 and self.tokens > 0, self
+
+    @property
+    def tokens(self) -> int:
+        return self.pretrain_tokens + self.specialize_tokens
+
+    def phases(self, decay_share: float, batch_tokens: int) -> tuple[Phase, ...]:
+        """Warmup-stable-decay over D + D'; the decay takes the last share, on whichever data that falls."""
+        assert self.pretrain_tokens % batch_tokens == 0 and self.specialize_tokens % batch_tokens == 0, self
+        start = self.tokens - max(1, round(decay_share * self.tokens / batch_tokens)) * batch_tokens
+        decay = (start, self.tokens)
+        cuts = [(MIXTURE, 0, self.pretrain_tokens), (self.domain or "", self.pretrain_tokens, self.tokens)]
+        phases = []
+        for source, begin, end in cuts:
+            if begin < min(end, start):
+                phases.append(Phase(source, min(end, start)))
+            if max(begin, start) < end:
+                phases.append(Phase(source, end, decay))
+        return tuple(phases)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The resolved values that fix what training gives, hashed into every key; one for each model of a run."""
+
+    values: dict[str, Any] = field(hash=False)
+
+    @cached_property
+    def hash(self) -> str:
+        return fingerprint(self.values)
+
+    @property
+    def batch_tokens(self) -> int:
+        return int(self.values["batch_sequences"] * self.values["sequence_length"])
+
+
+def recipe(
+    shape: ModelShape, training: TrainingSettings, corpus: dict[str, Any], weights: dict[str, float], seed: int
+) -> Recipe:
+    """The recipe of one model.
+
+    Args:
+        corpus: `content_hash`, `vocab` and `end_token` of the token shards.
+        weights: share of every domain in the mixture, summing to 1.
+        seed: of the initial weights and of the data order.
+    """
+    assert training.precision != "auto", "resolve the precision first"
+    from splitray.training.model import size
+
+    counted = size(shape, corpus["vocab"], training.tie_embeddings)
+    plain = training.identity()
+    root = root_hash(shape)
+    model = shape.identity() | {
+        "heads": None if root else shape.head_count,
+        "kv_heads": None if root else shape.kv_head_count,
+        "intermediate": None if root else shape.mlp_width,
+    }
+    values = {
+        "recipe": RECIPE_VERSION,
+        "model": model,
+        "root": root,
+        "params": counted.params,
+        "seed": seed,
+        "learning_rate": training.peak(counted.hidden),
+        "precision": training.precision,
+        "tie_embeddings": training.tie_embeddings,
+        "rope_theta": training.rope_theta,
+        "weights": weights,
+        "vocab": corpus["vocab"],
+        "end_token": corpus["end_token"],
+        "corpus": corpus["content_hash"],
+        **{name: plain[name] for name in (*_OPTIMIZATION, *_DATA)},
+    }
+    return Recipe(values)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Training from `start` to the end of `phases`, inside the last phase; `parent` is the state it starts from."""
+
+    recipe: Recipe
+    phases: tuple[Phase, ...]
+    start: int = 0
+    parent: str | None = None
+    final: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.phases[-1].end
+
+    @property
+    def tokens(self) -> int:
+        return self.end - self.start
+
+    @property
+    def source(self) -> str:
+        return self.phases[-1].source
+
+    @property
+    def key(self) -> str:
+        return f"{line(self.recipe, self.phases)}-{self.end:015d}"
+
+    def cursor(self, tokens: int) -> int:
+        """Sequences of the last phase's source drawn before the state at `tokens`."""
+        drawn, begin = 0, 0
+        for phase in self.phases:
+            if phase.source == self.source:
+                drawn += min(phase.end, tokens) - begin
+            begin = phase.end
+        return drawn // int(self.recipe.values["sequence_length"])
+
+    def learning_rate(self, tokens: int) -> float:
+        """Learning rate of the step that starts at `tokens`: a pure function of the lineage."""
+        values, phase = self.recipe.values, self.phases[-1]
+        peak, after = float(values["learning_rate"]), tokens + self.recipe.batch_tokens
+        warmed = min(1.0, after / values["warmup_tokens"]) if values["warmup_tokens"] else 1.0
+        if phase.decay is None:
+            return peak * warmed
+        begin, end = phase.decay
+        done = (after - begin) / (end - begin)
+        return peak * warmed * (1 - (1 - values["final_learning_rate"]) * done)
+
+
+def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
+    """Hash of a lineage but for its last end; snapshots along one phase share it."""
+    last = phases[-1]
+    body = [[p.source, p.end, p.decay] for p in phases[:-1]] + [[last.source, last.decay]]
+    return f"seg-{fingerprint([recipe.hash, body])}"
+
+
+def leaf_key(recipe: Recipe, leaf: Leaf, decay_share: float) -> str:
+    return Segment(recipe, leaf.phases(decay_share, recipe.batch_tokens)).key
+
+
+def grow(
+    recipe: Recipe, leaves: Iterable[Leaf], decay_share: float, snapshots: Callable[[str], Iterable[int]]
+) -> list[Segment]:
+    """The segments still to train so that every leaf stands, parents before children, shared prefixes once.
+
+    Args:
+        snapshots: given a line, the ends (tokens) already published on it.
+    """
+    ends: dict[str, set[int]] = {}
+    lineages: dict[str, tuple[Phase, ...]] = {}
+    parents: dict[str, tuple[int, str | None]] = {}
+    finals: set[tuple[str, int]] = set()
+    for leaf in leaves:
+        phases = leaf.phases(decay_share, recipe.batch_tokens)
+        begin, parent = 0, None
+        for depth in range(1, len(phases) + 1):
+            prefix = phases[:depth]
+            name = line(recipe, prefix)
+            ends.setdefault(name, set()).add(prefix[-1].end)
+            lineages[name], parents[name] = prefix, (begin, parent)
+            begin, parent = prefix[-1].end, Segment(recipe, prefix).key
+        finals.add((name, begin))
+    have = {name: set(snapshots(name)) for name in ends}
+    needed = _needed(recipe, ends, lineages, parents, finals, have)
+    segments = []
+    for name, prefix in lineages.items():
+        begin, parent = parents[name]
+        stands = have[name]
+        for end in sorted(needed[name]):
+            nearest = max((e for e in stands if e < end), default=None)
+            segment = Segment(
+                recipe,
+                (*prefix[:-1], Phase(prefix[-1].source, end, prefix[-1].decay)),
+                begin if nearest is None else nearest,
+                parent if nearest is None else f"{name}-{nearest:015d}",
+                (name, end) in finals,
+            )
+            segments.append(segment)
+            stands = stands | {end}
+    return sorted(segments, key=lambda s: (s.start, s.end, s.key))
+
+
+def _needed(
+    recipe: Recipe,
+    ends: dict[str, set[int]],
+    lineages: dict[str, tuple[Phase, ...]],
+    parents: dict[str, tuple[int, str | None]],
+    finals: set[tuple[str, int]],
+    have: dict[str, set[int]],
+) -> dict[str, set[int]]:
+    """Of all cuts on the leaves' lineages, those to train: missing finals and, up the tree, what they start from."""
+    needed: dict[str, set[int]] = {name: set() for name in ends}
+    # Deepest lineages first: a prefix matters only where something missing starts from it.
+    for name in sorted(lineages, key=lambda n: len(lineages[n]), reverse=True):
+        missing = {e for e in ends[name] if (name, e) in finals or e in needed[name]} - have[name]
+        needed[name] = missing
+        begin, parent = parents[name]
+        # The first missing cut starts from the phase before unless a snapshot of this phase lies below it.
+        if missing and parent is not None and not any(e < min(missing) for e in have[name]):
+            above = parent.rsplit("-", 1)[0]
+            needed[above].add(begin)
+    return needed
+
+
+def flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:
+    """Training FLOPs: 6N a token, plus 6 L h S for the causal attention scores (after Kaplan et al. 2020, app. B)."""
+    return float(tokens) * (6.0 * params + 6.0 * layers * hidden * sequence_length)
