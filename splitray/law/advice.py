@@ -1,0 +1,120 @@
+"""What there is to say against a plan: each warning with its reason and the run that would cure it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from splitray.law import forms
+from splitray.law.law import Law, LawWarning
+from splitray.law.line import FINE, Line
+from splitray.law.solve import minimise
+
+if TYPE_CHECKING:
+    from splitray.law.plan import Plan
+
+# A law fitted on runs a thirtieth of the target is a guess (DESIGN); 0.003 nats is what a good plan may lose.
+FAR, REGRET = 30.0, 0.003
+
+
+def advice(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
+    """Warnings about `plan`, made from `law` on `line`, besides the law's own."""
+    checks = (_unsupported, _far, _turns_up, _disagree, _limited, _one_domain, _no_interval)
+    return [warning for check in checks if (warning := check(law, line, plan))]
+
+
+def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if not forms.find(law.form).splits:
+        why = f"the form {law.form} treats both kinds of token alike, so under it no split can pay"
+    elif law.runs is not None and not (law.runs.specialize_tokens > 0).any():
+        why = "no run has specialize_tokens above 0"
+    else:
+        return None
+    return LawWarning(
+        "no_specialization",
+        "the law says nothing about splitting",
+        why,
+        "add runs that continue from one base on each domain, with specialize_tokens from 0.02 D to D",
+    )
+
+
+def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if law.runs is None:
+        return None
+    target = {
+        "params": plan.params,
+        "pretrain_tokens": plan.pretrain_tokens.value,
+        "specialize_tokens": plan.specialize_tokens.value,
+    }
+    seen = {name: float(getattr(law.runs, name).max()) for name in target}
+    far = {name: target[name] / seen[name] for name in target if seen[name] > 0 and target[name] > FAR * seen[name]}
+    if not far:
+        return None
+    reached = ", ".join(f"{name} {target[name]:.3g} is {ratio:.0f}x the largest run's" for name, ratio in far.items())
+    runs = ", ".join(f"{name} {target[name] / FAR:.2g} or more" for name in far)
+    return LawWarning(
+        "far_target", f"the plan lies more than {FAR:g}x outside the runs", reached, f"add runs with {runs}"
+    )
+
+
+def _turns_up(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if not line.surface.fitted:
+        return None
+    x, loss = minimise(line.loss, FINE, np.nan_to_num(line.loss(FINE[None, :]), nan=np.inf))
+    if plan.predicted_loss.value - loss[0] <= REGRET:
+        return None
+    fraction = float(np.broadcast_to(line.divide(x[:, None])[0] / line.budget, (len(x), 1))[0, 0])
+    return LawWarning(
+        "law_turns_up",
+        "a part of the budget line was left out",
+        f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there more tokens raise its loss",
+        f"add runs with pretrain_tokens below {plan.pretrain_tokens.value / 10:.1g} and the same specialize_tokens",
+    )
+
+
+def _disagree(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    worst = max(plan.by_form, key=lambda form: form.regret, default=None)
+    if worst is None or worst.regret <= REGRET:
+        return None
+    splits = ", ".join(f"{form.form} {form.split_fraction:.2g}" for form in plan.by_form)
+    return LawWarning(
+        "forms_disagree",
+        "forms that fit alike disagree on the split",
+        f"alone they would split at {splits}; if {worst.form} is right this plan loses {worst.regret:.2g} nats",
+        "add runs near the plan's ratio of specialize_tokens to pretrain_tokens at the largest size affordable",
+    )
+
+
+def _limited(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    least = float(np.max(line.least))
+    if least == 0 or plan.split_fraction.value > least * (1 + 1e-6) or plan.split_fraction.value == 1:
+        return None
+    return LawWarning(
+        "limit_reached",
+        "a limit decides the split, not the law",
+        f"the least shared pretraining, or the tokens that a domain has, keep split_fraction at {least:.3g}",
+        "allow more epochs, find more domain tokens, or ask for less shared pretraining",
+    )
+
+
+def _one_domain(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if plan.domains > 1:
+        return None
+    return LawWarning(
+        "one_domain",
+        "with one domain nothing is split",
+        "the plan is continued pretraining of one model on that domain",
+        "give the number of domains that the corpus is clustered into",
+    )
+
+
+def _no_interval(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if plan.draws:
+        return None
+    return LawWarning(
+        "no_interval",
+        "the plan has no intervals",
+        "the law has no bootstrap draws",
+        "fit it with bootstrap=200 or more",
+    )

@@ -1,0 +1,94 @@
+"""The budget line: every way to divide D_T tokens between one base and its K specialists, searched globally.
+
+The position on the line is x = log(s / (1 - s)), so that D near 0 and D' near 0 are both resolved to 1e-8 of the
+budget and the corners are x = -inf (split at once) and x = inf (do not split).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from splitray.law.allocation import allocate
+from splitray.law.solve import Array, minimise
+from splitray.law.surface import Surface
+
+# L need not be convex in s: 0.15 in x moves D, or D' near the other end, by 15 %.
+FINE = np.concatenate([[-np.inf], np.linspace(-18, 18, 241), [np.inf]])
+COARSE = np.concatenate([[-np.inf], np.linspace(-15, 15, 31), [np.inf]])
+# The bottom of the bowl is flat: a split has to gain more than rounding, relative to the loss, to be one.
+ROUNDING = 1e-13
+_RISE = 1e-10
+
+
+@dataclass(frozen=True)
+class Line:
+    """Budgets D_T (a number or [rows, 1]) for `params` (likewise), with s between `least` and `most`.
+
+    allocate: divide D' among the domains optimally, each within its `caps` [domains], instead of by their weights.
+    """
+
+    surface: Surface
+    params: float | Array
+    budget: float | Array
+    least: float | Array = 0.0
+    most: float | Array = 1.0
+    allocate: bool = False
+    caps: Array | None = None
+
+    def divide(self, x: Array) -> tuple[Array, Array]:
+        """(D, sum of D'_k) at positions x, both exact near their own end of the line."""
+        span = self.most - self.least
+        return (
+            self.budget * (self.least + span * expit(x)),
+            self.budget * ((1.0 - self.most) + span * expit(-x)),
+        )
+
+    def shares(self, x: Array) -> Array:
+        """D'_k [rows, points, domains] at positions x [1 or rows, points]."""
+        shared, special = self.divide(x)
+        if not self.allocate:
+            return special[..., None] * self.surface.shares
+        rows = self.surface.rows
+        shared, special = (np.broadcast_to(a, (rows, x.shape[-1])) for a in (shared, special))
+        caps = np.full(self.surface.shares.shape, np.inf) if self.caps is None else self.caps
+        result = np.empty((*shared.shape, self.surface.shares.size))
+        for point in range(x.shape[-1]):  # one point at a time bounds the memory at rows * domains * 33 numbers
+            at = shared[:, point]
+            result[:, point] = allocate(
+                lambda tokens, at=at: self.surface.gains(self.params, at, tokens),  # type: ignore[misc]
+                special[:, point],
+                caps,
+            )
+        return result
+
+    def loss(self, x: Array) -> Array:
+        """Weighted mean loss [rows, points] at positions x [1 or rows, points]."""
+        return self.surface.loss(self.params, self.divide(x)[0], self.shares(x))
+
+    def scan(self, grid: Array) -> Array:
+        """`loss` on an ascending grid [points]; for a fitted law inf where more tokens would raise it.
+
+        A form that fits well inside the data may turn up outside (release with p gamma > beta promises the floor to a
+        model that was never pretrained). There a fitted law is no guide: at every position its loss must not rise when
+        D grows to that of the next one with D' kept, nor when D' grows to that of the one before with D kept. Every
+        optimum inside the line passes; a law from given constants is taken as it is.
+        """
+        loss, (shared, special) = self.loss(grid[None, :]), self.divide(grid[None, :])
+        rises = ~np.isfinite(loss)
+        if self.surface.fitted:
+            tokens = special[..., None] * self.surface.shares
+            tolerated = self.surface.loss(self.params, shared, tokens) * (1 + _RISE)
+            more = np.concatenate([shared[:, 1:], shared[:, -1:]], axis=1)
+            rises |= self.surface.loss(self.params, more, tokens) > tolerated
+            more = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
+            rises |= self.surface.loss(self.params, shared, more) > tolerated
+        rises[:, -1] = False  # not splitting is always possible
+        return np.where(rises, np.inf, loss)
+
+    def best(self, grid: Array = FINE) -> tuple[Array, Array]:
+        """The optimal positions x and losses, each [rows]; inf where no split gains more than rounding."""
+        x, loss = minimise(self.loss, grid, self.scan(grid))
+        last = self.loss(np.array([[np.inf]]))[:, 0]
+        stay = last - loss <= ROUNDING * last
+        return np.where(stay, np.inf, x), np.where(stay, last, loss)

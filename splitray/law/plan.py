@@ -1,0 +1,283 @@
+"""The plan: how many of D_T tokens belong before the split, what that gains, and how sure the law is of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from splitray.errors import StorageError, UserError
+from splitray.folder import Folder
+from splitray.law import forms
+from splitray.law.advice import advice
+from splitray.law.estimate import Estimate
+from splitray.law.law import Law, LawWarning
+from splitray.law.line import Line
+from splitray.law.question import Limits, Question, positive
+from splitray.law.solve import Array
+from splitray.law.threshold import compute_multiplier, split_threshold
+
+SCHEMA = "splitray-plan-1"
+
+
+@dataclass(frozen=True)
+class DomainPlan:
+    """One domain's part: D'_k, its losses, and the passes over its own tokens (None where these are not known)."""
+
+    domain: str
+    weight: float
+    specialize_tokens: Estimate
+    predicted_loss: Estimate
+    unsplit_loss: Estimate
+    epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class FormPlan:
+    """What one of the forms that share in a law says alone.
+
+    regret: what the law's plan would lose (nats per token) if this form were the truth.
+    """
+
+    form: str
+    share: float
+    split_fraction: float
+    predicted_loss: float
+    regret: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The optimal division of `budget` tokens for K models of `params` parameters; made by `plan`.
+
+    Losses are in nats per token, weighted means over the domains; `gain` is what the split saves. specialize_tokens
+    is the mean D'_k (`per_domain` has each where domains are named). split_threshold is D_split(params) in tokens,
+    compute_multiplier m(budget). heldout_error is the form's relative error on rows hidden from its fit, low and
+    high its range over what was hidden. flops is 6 N D_T, without attention. epochs is the largest number of passes
+    over a domain's own tokens after the split. level is the mass of the intervals, draws what they rest on.
+    """
+
+    form: str
+    constants: dict[str, Any]
+    heldout_error: Estimate | None
+    params: float
+    budget: float
+    domains: int
+    allocation: str
+    split_fraction: Estimate
+    pretrain_tokens: Estimate
+    specialize_tokens: Estimate
+    predicted_loss: Estimate
+    unsplit_loss: Estimate
+    gain: Estimate
+    split_threshold: Estimate
+    compute_multiplier: Estimate
+    level: float
+    draws: int
+    flops: float
+    epochs: float | None = None
+    per_domain: tuple[DomainPlan, ...] = ()
+    by_form: tuple[FormPlan, ...] = ()
+    warnings: tuple[LawWarning, ...] = ()
+    best_params: Estimate | None = None
+    hours: float | None = None
+    cost: float | None = None
+
+    @property
+    def splits(self) -> bool:
+        """Whether the plan is to split at all."""
+        return self.split_fraction.value < 1
+
+    def priced(self, tokens_per_second: float, price_per_hour: float | None = None) -> "Plan":
+        """With the hours that the budget takes at a measured rate of the whole cluster, and what they cost."""
+        hours = self.budget / positive("tokens_per_second", tokens_per_second) / 3600
+        cost = None if price_per_hour is None else hours * positive("price_per_hour", price_per_hour)
+        return replace(self, hours=hours, cost=cost)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types: numbers with intervals as value, low and high, infinite ones as null."""
+        return {"schema": SCHEMA} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON, whole or not at all."""
+        path = Path(path)
+        try:
+            Folder(path.parent).write_json(path.name, self.plain())
+        except StorageError as error:
+            raise UserError(f"{path}: the plan cannot be written ({error}); give another path") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plan":
+        """Read a plan that `save` wrote. Raises UserError naming a file that is missing, cut short or not a plan."""
+        try:
+            record = json.loads(Path(path).read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved plan") from error
+        except ValueError as error:
+            raise UserError(f"{path}: not JSON, or cut short ({error}); save the plan again") from error
+        if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA:
+            raise UserError(f"{path}: not a plan (schema {SCHEMA!r} expected); give a file that Plan.save wrote")
+        try:
+            drawn = record["draws"] > 0
+            known = _parse(record, drawn)
+            known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
+            known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
+            known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
+            return cls(**known)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path}: a damaged plan ({type(error).__name__}: {error}); save it again") from error
+
+
+def plan(
+    law: Law,
+    *,
+    params: float,
+    budget: float,
+    domains: int | Sequence[str],
+    weights: Sequence[float] | None = None,
+    allocation: Literal["uniform", "per_domain"] = "uniform",
+    limits: Limits | None = None,
+    level: float = 0.8,
+) -> Plan:
+    """The division of `budget` tokens that minimises the (weighted) mean loss of K specialists of `params` parameters.
+
+    The split is searched globally over s in [0, 1], for the fitted law and for every bootstrap draw on its own.
+
+    Args:
+        domains: K (the law's mean stands for each of them; K may exceed the number of fitted domains), or a list of
+            the law's domains, then with `weights` (default 1/K each) that add up to 1.
+        allocation: "uniform" gives every domain its weight's part of sum D'_k; "per_domain" the optimal part.
+        limits: least shared pretraining, and what each domain has.
+        level: mass of the intervals.
+
+    Raises UserError for numbers that are not finite and positive, unknown domains and weights that do not add up.
+    """
+    if not 0 < level < 1:
+        raise UserError(f"level={level!r} must lie between 0 and 1")
+    return answer(law, Question(params, budget, domains, weights, allocation, limits or Limits()), level)
+
+
+def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
+    """`plan` for a `Question`."""
+    surface = question.surface(law)
+    line = question.line(surface)
+    x, loss = line.best()
+    if not np.isfinite(loss).all():
+        raise UserError(f"the law has no finite loss at params={question.params:g}, budget={question.budget:g}")
+    budget, apart = question.budget, question.allocation == "per_domain"
+    shared, special = (tokens[:, 0] for tokens in line.divide(x[:, None]))
+    unsplit = surface.unsplit(question.params, np.array([[budget]]))[:, 0]
+    per_domain, epochs = _per_domain(question, line, x, level)
+
+    def estimate(rows: Array, least: float = -np.inf, most: float = np.inf, unbounded: bool = False) -> Estimate:
+        return Estimate.of(rows, level, (least, most), unbounded)
+
+    result = Plan(
+        form=law.form,
+        constants=_constants(law, level),
+        heldout_error=_heldout(law),
+        params=float(question.params),
+        budget=float(budget),
+        domains=surface.count,
+        allocation=question.allocation,
+        split_fraction=estimate(shared / budget, float(line.least), 1.0),
+        pretrain_tokens=estimate(shared, float(line.least * budget), budget),
+        specialize_tokens=estimate(special / surface.count, 0.0, float((1 - line.least) * budget / surface.count)),
+        predicted_loss=estimate(loss),
+        unsplit_loss=estimate(unsplit),
+        gain=estimate(unsplit - loss, 0.0),
+        split_threshold=estimate(split_threshold(surface, question.params, apart), most=np.inf, unbounded=True),
+        compute_multiplier=estimate(
+            compute_multiplier(surface, question.params, budget, loss), 1.0, np.inf, unbounded=True
+        ),
+        level=level,
+        draws=surface.rows - 1,
+        flops=6.0 * question.params * budget,
+        epochs=epochs,
+        per_domain=per_domain,
+        by_form=_by_form(law, question, float(x[0])),
+    )
+    return replace(result, warnings=(*law.warnings, *advice(law, line, result)))
+
+
+def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple[tuple[DomainPlan, ...], float | None]:
+    surface = line.surface
+    tokens = line.shares(x[:, None])[:, 0]
+    shared = line.divide(x[:, None])[0]
+    split = surface.by_term(question.params, shared, tokens[:, None])[:, 0]
+    unsplit = surface.by_term(question.params, np.array([[question.budget]]), np.zeros((1, 1, len(surface.terms))))[
+        :, 0
+    ]
+    passes = tokens[0] / question.available(surface)
+    known = np.isfinite(question.available(surface))
+    parts = tuple(
+        DomainPlan(
+            domain=name,
+            weight=float(surface.weights[k]),
+            specialize_tokens=Estimate.of(tokens[:, k], level, (0.0, np.inf)),
+            predicted_loss=Estimate.of(split[:, k], level),
+            unsplit_loss=Estimate.of(unsplit[:, k], level),
+            epochs=float(passes[k]) if known[k] else None,
+        )
+        for k, name in enumerate(surface.names)
+    )
+    return parts, float(passes[known].max()) if known.any() else None
+
+
+def _by_form(law: Law, question: Question, x: float) -> tuple[FormPlan, ...]:
+    if len(law.components) < 2:
+        return ()
+    plans = []
+    for component in law.components:
+        alone = replace(law, components=(replace(component, share=1.0),))
+        line = question.line(question.surface(alone, draws=0))
+        own, loss = line.best()
+        fraction = float((line.divide(own[:, None])[0] / question.budget)[0, 0])
+        regret = float(line.loss(np.array([[x]]))[0, 0] - loss[0])
+        plans.append(FormPlan(component.form, component.share, fraction, float(loss[0]), max(regret, 0.0)))
+    return tuple(plans)
+
+
+def _constants(law: Law, level: float) -> dict[str, Any]:
+    """The best form's constants by name, each with its interval; with several domains by domain."""
+    form, best = forms.find(law.form), law.best
+    rows = np.concatenate([best.vectors[None], best.draws])
+    by_domain = {
+        domain: {
+            constant.name: Estimate.of(rows[:, d, c] if constant.exponent else np.exp(rows[:, d, c]), level)
+            for c, constant in enumerate(form.constants)
+        }
+        for d, domain in enumerate(law.domains)
+    }
+    return by_domain if len(by_domain) > 1 else next(iter(by_domain.values()))
+
+
+def _heldout(law: Law) -> Estimate | None:
+    if law.heldout is None:
+        return None
+    errors = [row["loss"] for row in law.heldout.rows if row["form"] == law.form and row.get("loss") is not None]
+    if not errors:
+        return None
+    return Estimate(float(np.sqrt(np.mean(np.square(errors)))), float(min(errors)), float(max(errors)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return value.plain()
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, DomainPlan | FormPlan):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    return asdict(value) if isinstance(value, LawWarning) else value
+
+
+def _parse(value: Any, drawn: bool) -> Any:
+    if isinstance(value, dict):
+        if {"value", "low", "high"} <= value.keys():
+            return Estimate.parse(value, drawn)
+        return {key: _parse(v, drawn) for key, v in value.items()}
+    return [_parse(v, drawn) for v in value] if isinstance(value, list) else value

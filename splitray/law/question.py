@@ -1,0 +1,105 @@
+"""What a plan is asked for, checked: the model, the budget, the domains and the limits."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from splitray.errors import UserError
+from splitray.law.law import Law
+from splitray.law.line import Line
+from splitray.law.solve import Array
+from splitray.law.surface import Surface
+
+# Forms take tokens to powers of up to 2 and multiply several: far beyond any corpus, well inside a double.
+_MOST = 1e36
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must respect.
+
+    min_pretrain: tokens of shared pretraining that the general model needs at least.
+    available: tokens that each domain has for training: one number for all, or by name (a domain left out has no
+        limit). D'_k is capped at `epochs` passes over them.
+    epochs: passes allowed; up to 4 are nearly as good as new tokens (Muennighoff et al. 2023).
+    """
+
+    min_pretrain: float = 0.0
+    available: float | Mapping[str, float] | None = None
+    epochs: float = 4.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """How should `budget` tokens be divided for K models of `params` parameters?
+
+    domains: K, or the names of the law's domains; weights: one per named domain, adding up to 1.
+    allocation: "uniform" gives every domain its weight's part of sum D'_k, "per_domain" the optimal part.
+
+    Raises UserError, when made, for numbers out of range; for domains and weights when a law is asked.
+    """
+
+    params: float
+    budget: float
+    domains: int | Sequence[str]
+    weights: Sequence[float] | None = None
+    allocation: Literal["uniform", "per_domain"] = "uniform"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        positive("params", self.params)
+        positive("budget", self.budget)
+        if self.allocation not in ("uniform", "per_domain"):
+            raise UserError(f"allocation={self.allocation!r}: must be 'uniform' or 'per_domain'")
+        if isinstance(self.domains, str):
+            raise UserError(f"domains={self.domains!r}: give a number, or a list of names")
+        if self.allocation == "per_domain" and isinstance(self.domains, int | np.integer):
+            raise UserError("allocation='per_domain' needs named domains: with a number of them all are alike")
+        positive("limits.epochs", self.limits.epochs)
+        if not (0 <= self.limits.min_pretrain <= self.budget):
+            raise UserError(
+                f"limits.min_pretrain={self.limits.min_pretrain!r} must be between 0 and the budget of {self.budget:g}"
+            )
+
+    def surface(self, law: Law, draws: int | None = None) -> Surface:
+        """The law bound to these domains, with at most `draws` of its draws."""
+        return Surface(law, self.domains, self.weights, draws)
+
+    def available(self, surface: Surface) -> Array:
+        """Tokens of each term of `surface` [terms], inf where unlimited."""
+        given = self.limits.available
+        if given is None:
+            return np.full(len(surface.terms), math.inf)
+        if not isinstance(given, Mapping):
+            return np.full(len(surface.terms), positive("limits.available", given))
+        unknown = sorted(set(given) - set(surface.names))
+        if unknown:
+            known = ", ".join(surface.names) or "none: domains is a number"
+            raise UserError(f"limits.available names {', '.join(unknown)}, not among the plan's domains ({known})")
+        numbers = {name: positive(f"limits.available[{name}]", value) for name, value in given.items()}
+        return np.array([numbers.get(term, math.inf) for term in surface.terms])
+
+    def line(self, surface: Surface, params: Any = None, budget: Any = None) -> Line:
+        """The budget line within the limits; `params` and `budget` [rows, 1] may stand in for the question's own."""
+        params, budget = self.params if params is None else params, self.budget if budget is None else budget
+        caps, apart = self.available(surface) * self.limits.epochs, self.allocation == "per_domain"
+        # A uniform division is over when the first domain's tokens are.
+        pool = caps.sum() if apart else (caps / surface.shares).min()
+        least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / budget), 1.0)
+        return Line(surface, params, budget, least, 1.0, apart, caps)
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float; UserError unless it is a finite number above 0 that powers of it do not overflow."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}={value!r}: a number is needed") from error
+    if not (math.isfinite(number) and number > 0):
+        raise UserError(f"{name}={value!r}: must be a finite number above 0")
+    if number > _MOST:
+        raise UserError(f"{name}={number:g}: no law reaches that far; at most {_MOST:g}")
+    return number

@@ -1,0 +1,145 @@
+"""A law bound to the domains of a plan: its weighted loss and slopes, for the fit and all its draws at once.
+
+Row 0 of every result is the law as fitted, rows 1.. are its bootstrap draws. Every row may stand at a place of its
+own, so that each draw can be given its own optimum.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from splitray.errors import UserError
+from splitray.law import forms
+from splitray.law.law import Law
+from splitray.law.solve import Array
+
+
+class Surface:
+    """The loss of K specialists under `law`.
+
+    Args:
+        domains: K, and the mean over the law's domains stands for each of the K; or the names of the law's domains.
+        weights: one number per named domain, positive, adding up to 1; default 1/K each. They weigh the loss and,
+            in a uniform plan, the D'_k.
+        draws: use at most this many of the law's draws, evenly spaced.
+
+    Attributes:
+        rows: 1 + the number of draws.
+        fitted: whether the law comes from runs, not from given constants.
+        terms: names of the law's domains whose losses are averaged.
+        weights, shares: of each term [terms] its weight in the loss, and its D'_k as a part of sum D'_k.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        domains: int | Sequence[str],
+        weights: Sequence[float] | None = None,
+        draws: int | None = None,
+    ) -> None:
+        self.fitted = law.objective is not None
+        self.law, self.names = law, () if isinstance(domains, int) else tuple(domains)
+        if isinstance(domains, int):
+            if isinstance(domains, bool) or domains < 1:
+                raise UserError(f"domains={domains!r}: at least 1 is needed")
+            if weights is not None:
+                raise UserError("weights need named domains: give domains as a list of the law's domains")
+            self.count, self.terms = domains, law.domains
+            self.weights = np.full(len(law.domains), 1 / len(law.domains))
+            self.shares = np.full(len(law.domains), 1 / domains)
+        else:
+            self.count, self.terms = len(self.names), self.names
+            self.weights = self.shares = _weights(self.names, law, weights)
+        index = [law.domains.index(term) for term in self.terms]
+        self._groups: list[tuple[forms.Form, Array, slice | Array, float]] = []
+        kept = law.draws if draws is None else min(draws, law.draws)
+        chosen = np.unique(np.linspace(0, law.draws - 1, kept).round().astype(int))
+        first, row = 0, 1
+        for part in law.components:
+            form = forms.find(part.form)
+            self._groups.append((form, part.vectors[None, index], slice(0, 1), part.share))
+            mine = chosen[(chosen >= first) & (chosen < first + len(part.draws))] - first
+            if mine.size:
+                self._groups.append((form, part.draws[mine][:, index], slice(row, row + mine.size), 1.0))
+            first, row = first + len(part.draws), row + mine.size
+        self.rows = row
+
+    def loss(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
+        """Weighted mean loss [rows, points], nats per token.
+
+        params: a number or [rows, 1]; pretrain_tokens: [1 or rows, points]; specialize_tokens: the D'_k of every
+        term [1 or rows, points, terms].
+        """
+        return self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens) @ self.weights
+
+    def by_term(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
+        """Loss of every term [rows, points, terms]; arguments as for `loss`."""
+        return self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens)
+
+    def gains(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
+        """-w_k dL_k/dD' at D [rows] and D'_k [rows, terms, nodes], same shape as the latter."""
+        tokens = np.moveaxis(specialize_tokens, 1, 2)
+        slope = self._each(_slope(1), params, pretrain_tokens[:, None], tokens)
+        return np.moveaxis(-slope * self.weights, 2, 1)
+
+    def slopes_unsplit(self, params: float | Array, budget: Array) -> tuple[Array, Array]:
+        """w_k dL_k/dD and w_k dL_k/dD' [rows, points, terms] of the unsplit model trained on `budget` tokens."""
+        nothing = np.zeros((1, 1, len(self.terms)))
+        shared, special = (self._each(_slope(axis), params, budget, nothing) for axis in (0, 1))
+        return shared * self.weights, special * self.weights
+
+    def unsplit(self, params: float | Array, budget: Array) -> Array:
+        """Loss [rows, points] of one model trained on `budget` [1 or rows, points] tokens of the mixture."""
+        return self.loss(params, budget, np.zeros((1, 1, len(self.terms))))
+
+    def floor(self, params: float | Array) -> Array:
+        """Loss [rows] of the unsplit model as its tokens grow without bound."""
+        sizes = np.broadcast_to(np.asarray(params, dtype=float), (self.rows, 1))
+        result = np.zeros((self.rows, len(self.terms)))
+        for form, vectors, rows, share in self._groups:
+            for term in range(len(self.terms)):
+                result[rows, term] += share * form.floor(vectors[:, term], sizes[rows])[:, 0]
+        return result @ self.weights
+
+    def _each(
+        self, of: Callable[..., Any], params: float | Array, pretrain_tokens: Array, specialize_tokens: Array
+    ) -> Array:
+        terms = len(self.terms)
+        points = np.broadcast_shapes(pretrain_tokens.shape[-1:], specialize_tokens.shape[1:2])[0]
+        sizes = np.broadcast_to(np.asarray(params, dtype=float), (self.rows, 1))
+        shared = np.broadcast_to(pretrain_tokens, (self.rows, points))
+        special = np.broadcast_to(specialize_tokens, (self.rows, points, terms))
+        result = np.zeros((terms, self.rows, points))
+        with np.errstate(all="ignore"):
+            for form, vectors, rows, share in self._groups:
+                for term in range(terms):
+                    values = of(form, vectors[:, term], sizes[rows], shared[rows], special[rows, :, term])
+                    result[term, rows] += share * values
+        return np.moveaxis(result, 0, 2)
+
+
+def _slope(axis: int) -> Callable[..., Array]:
+    return lambda form, *where: form.gradient(*where)[axis]
+
+
+def _weights(names: tuple[str, ...], law: Law, weights: Sequence[float] | None) -> Array:
+    if not names:
+        raise UserError("domains is empty: name at least one, or give their number")
+    unknown = [name for name in names if name not in law.domains]
+    if unknown:
+        known = ", ".join(map(repr, law.domains))
+        raise UserError(f"domains {', '.join(map(repr, unknown))} are not in the law; it knows {known}")
+    if len(set(names)) < len(names):
+        raise UserError(f"domains {', '.join(names)}: a name appears twice")
+    if weights is None:
+        return np.full(len(names), 1 / len(names))
+    given = np.asarray(weights, dtype=float)
+    if given.shape != (len(names),):
+        raise UserError(f"weights: {given.size} numbers for {len(names)} domains; give one for each")
+    bad = ~(np.isfinite(given) & (given > 0))
+    if bad.any():
+        raise UserError(f"weights: {given[bad][0]!r} of domain {names[int(np.argmax(bad))]!r} must be positive")
+    if abs(given.sum() - 1) > 1e-6:
+        raise UserError(f"weights add up to {given.sum():.6g}, not 1: divide each by that sum")
+    return given / given.sum()

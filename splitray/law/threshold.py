@@ -1,0 +1,77 @@
+"""From where splitting pays, D_split(N), and how much data it saves, m(D_T)."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitray.law.line import COARSE, ROUNDING, Line
+from splitray.law.solve import Array, bisect
+from splitray.law.surface import Surface
+
+# Budgets that are searched, in tokens per parameter: at 0.01 a model has seen almost nothing, and 1e8 is beyond any
+# corpus. Outside, a form says nothing about training: several would split at a budget of one token.
+RANGE = (1e-2, 1e8)
+# Ten budgets a decade for the slopes; four for the global search, which costs 33 losses each.
+_SLOPES, _GLOBAL = np.linspace(0, 1, 101), np.linspace(0, 1, 41)
+# A split away from D' = 0 must win by this part of the loss; rounding is 1e-16 of it.
+_WINS = 1e-10
+# The most tokens that `compute_multiplier` grants the unsplit model; forms take D up to 1e120 for infinity.
+_MOST = np.log(1e120)
+
+
+def split_threshold(surface: Surface, params: float | Array, allocate: bool = False) -> Array:
+    """D_split(N) [rows] in tokens: inf { D_T : min over D' > 0 of L(N, D_T - K D', D') < L(N, D_T, 0) }.
+
+    Solved twice. Locally: the smallest root of the slope along the budget line at D' = 0, dL/dD' = K dL/dD for
+    equal weights, and with `allocate` w_k dL_k/dD' = sum_j w_j dL_j/dD for the first domain k. Globally: a split
+    away from D' = 0 (along the division by weights) that wins at a smaller budget. The smaller of both is returned:
+    inf where no budget of up to 1e8 tokens a parameter is split, 0.01 tokens a parameter where all are.
+
+    params: a number or [rows, 1].
+    """
+    low, high = (np.log(np.broadcast_to(np.asarray(params, dtype=float), (surface.rows, 1)) * r) for r in RANGE)
+
+    def pays_at_once(log_budget: Array) -> NDArray[np.bool_]:
+        base, special = surface.slopes_unsplit(params, np.exp(log_budget))
+        moved = special.min(-1) if allocate else special @ surface.shares
+        return np.asarray(moved < base.sum(-1))
+
+    def pays_somewhere(log_budget: Array) -> NDArray[np.bool_]:
+        columns = []
+        for column in log_budget.T:
+            loss = Line(surface, params, np.exp(column[:, None])).scan(COARSE)
+            columns.append(loss.min(1) < loss[:, -1] * (1 - _WINS))
+        return np.stack(columns, axis=1)
+
+    local = _first(pays_at_once, low + _SLOPES * (high - low))
+    # Looking just under the local root too makes the global search exact where both fall into one of its cells.
+    under = np.minimum(low + _GLOBAL * (high - low), local[:, None] - 1e-3)
+    return np.exp(np.minimum(local, _first(pays_somewhere, under, steps=30)))
+
+
+def compute_multiplier(surface: Surface, params: float | Array, budget: float | Array, loss: Array) -> Array:
+    """m(D_T) [rows]: the unsplit model of `params` needs m D_T tokens to reach the split's `loss` [rows].
+
+    1 where the split is no better, inf where the unsplit model's floor is above `loss`.
+    """
+    start = np.log(np.broadcast_to(np.asarray(budget, dtype=float), (surface.rows, 1))[:, 0])
+    reached = bisect(
+        lambda log_tokens: surface.unsplit(params, np.exp(log_tokens)[:, None])[:, 0] <= loss,
+        start,
+        np.full(surface.rows, _MOST),
+        steps=80,
+    )
+    multiplier = np.exp(np.maximum(reached - start, 0.0))
+    no_gain = surface.unsplit(params, np.exp(start)[:, None])[:, 0] * (1 - ROUNDING) <= loss
+    return np.where(no_gain, 1.0, np.where(surface.floor(params) >= loss, np.inf, multiplier))
+
+
+def _first(condition: Callable[[Array], NDArray[np.bool_]], grid: Array, steps: int = 60) -> Array:
+    """Where on the ascending `grid` [rows, points] the condition first holds, refined by bisection; else inf."""
+    holds = condition(grid)
+    after = np.argmax(holds, axis=1)
+    rows = np.arange(len(grid))
+    low, high = grid[rows, np.maximum(after - 1, 0)], grid[rows, after]
+    root = bisect(lambda x: condition(x[:, None])[:, 0], low, high, steps)
+    return np.where(holds.any(axis=1), root, np.inf)
