@@ -62,6 +62,16 @@ class Folder:
         """The URI with its options, to open the folder again in another process. Not for logs: use `uri`."""
         return f"{self.uri}?{self.query}" if self.query else self.uri
 
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The pyarrow file system, for engines that take one together with `path`."""
+        return self._fs
+
+    @property
+    def path(self) -> str:
+        """The path on `filesystem`."""
+        return self._path
+
     def __truediv__(self, name: str) -> "Folder":
         child = object.__new__(Folder)
         child._fs, child._path, child.query = self._fs, self._join(name), self.query

@@ -6,10 +6,8 @@ gathers every parameter once (12 bytes a parameter over the network), reading it
 
 import logging
 import os
-import shutil
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,41 +20,22 @@ from splitray.training.state import State
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def prepare_environment(world: int) -> str | None:
-    """Make this process fit for DeepSpeed; returns a remark for the log, or None.
-
-    A worker started by a path into a virtual environment lacks its bin folder (ninja) on the PATH. DeepSpeed compiles
-    a shared-memory all-reduce at its first start (37 s); one process has nobody to share with, and without a
-    compiler gloo does the same work.
-    """
-    scripts = str(Path(sys.executable).parent)
-    if scripts not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
-    import deepspeed
-
-    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
-    missing = [n for n, found in (("a C++ compiler", compiler), ("ninja", shutil.which("ninja"))) if not found]
-    if world == 1 or missing:
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if world > 1 and missing and not torch.cuda.is_available():
-        return f"no {' and no '.join(missing)}: workers of one node exchange gradients through gloo, not shared memory"
-    return None
-
-
 def join_world() -> None:
-    """Join the process group that the host set up, or a world of one that needs no port."""
+    """Join the process group that the host set up, or a world of one that needs no port.
+
+    DeepSpeed would compile a shared-memory all-reduce at its first start on a CPU: 37 s, and a C++ compiler and ninja
+    on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
+    """
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if not dist.is_initialized():
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    remark = prepare_environment(dist.get_world_size())
     import deepspeed
 
     if not deepspeed.comm.is_initialized():
-        if remark and dist.get_rank() == 0:
-            print(remark)
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 

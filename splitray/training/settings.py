@@ -88,7 +88,7 @@ class TrainingSettings(Settings):
     gradient_clip: float = Field(1.0, ge=0, description="Global gradient norm above which it is scaled down; 0: never.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="bf16 is autocast over fp32 weights; auto measures both once and keeps the answer in the run folder.",
+        description="bf16 is autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
     )
     attention_across_documents: bool = Field(
         True, description="Whether attention crosses the end token between packed documents."

@@ -1,0 +1,1 @@
+"""Evaluation: losses by document, the loss matrix, routed loss and the equal-token comparison."""

@@ -1,0 +1,269 @@
+"""Ray hosts of the loop: long-lived actors that train in process, and worker groups of Ray Train V2.
+
+A host holds no truth: it asks the store, trains, publishes. One actor class serves the ladder's pool and the
+per-domain specialists; where a segment asks for more workers than one, the actor launches a `TorchTrainer` group and
+holds no CPU itself.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from splitray.evaluate.loss import Validation, document_losses
+from splitray.store import Published, Store
+from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
+from splitray.training.settings import TrainingSettings
+from splitray.training.tree import Segment
+
+NAMESPACE = "splitray"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What every host of a run shares: where the data and the store are, and how to train."""
+
+    store: Store
+    corpus: str
+    training: TrainingSettings
+    owner: str
+    use_gpu: bool = False
+
+
+class Watch:
+    """Asks the owner once a second whether to stop (job stopping, node draining); SIGTERM counts too.
+
+    Without an owner to ask, the run is over: that stops the loop as well, with a checkpoint.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._owner = ray.get_actor(site.owner, namespace=NAMESPACE)
+        self._node = ray.get_runtime_context().get_node_id()
+        self._stopping = threading.Event()
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Watch":
+        threading.Thread(target=self._poll, daemon=True, name="watch-owner").start()
+        with contextlib.suppress(ValueError):  # only the main thread may set it; elsewhere the owner's word must do
+            self._before = signal.signal(signal.SIGTERM, lambda number, frame: self._stopping.set())
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closed.set()
+        with contextlib.suppress(ValueError, AttributeError):
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _poll(self) -> None:
+        while not self._closed.wait(1.0):
+            try:
+                if ray.get(self._owner.stopping.remote(self._node), timeout=30):
+                    self._stopping.set()
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except ray.exceptions.RayError:
+                self._stopping.set()
+
+    def __call__(self) -> bool:
+        return self._stopping.is_set()
+
+
+class Meter:
+    """Progress to the owner (one line of the job log) and to Ray's metrics."""
+
+    def __init__(self, site: Site, host: str) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self._owner, self._host = ray.get_actor(site.owner, namespace=NAMESPACE), host
+        keys = ("host", "source", "params")
+        self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
+        self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a host.", tag_keys=keys)
+        self._tokens = Counter("splitray_tokens", "Tokens trained.", tag_keys=keys)
+        self._last: tuple[str, int] = ("", 0)
+
+    def __call__(self, progress: Progress) -> None:
+        segment = progress.segment
+        tags = {"host": self._host, "source": segment.source, "params": str(segment.recipe.values["params"])}
+        self._loss.set(progress.loss, tags)
+        self._rate.set(progress.tokens_per_second, tags)
+        before = self._last[1] if self._last[0] == segment.key else progress.tokens - segment.recipe.batch_tokens
+        self._tokens.inc(max(1, progress.tokens - before), tags)
+        self._last = (segment.key, progress.tokens)
+        said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.values["params"]}
+        said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
+        said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
+        self._owner.note.remote(self._host, said)
+
+
+@lru_cache(maxsize=1)
+def _corpus(store: Store, key: str) -> Any:
+    from splitray.corpus import Corpus
+
+    return Corpus.open(store, key)
+
+
+@lru_cache(maxsize=4)
+def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], length: int, seed: int) -> Any:
+    from splitray.training.data import Order
+
+    shards = _corpus(store, corpus)
+    return Order({n: shards.tokens(n, "train") for n in shards.domains}, dict(weights), length, seed)
+
+
+def order_of(site: Site, segment: Segment) -> Any:
+    """The data order of a segment's recipe, kept open in this process."""
+    values = segment.recipe.values
+    weights = tuple(sorted(values["weights"].items()))
+    return _order(site.store, site.corpus, weights, values["sequence_length"], values["seed"])
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch's threads for this call, in this thread: OpenMP keeps the number by thread, not by process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def brief(published: Published) -> dict[str, Any]:
+    """What travels back to the owner: the marker's metadata but for the recipe, which the owner has."""
+    return {k: v for k, v in published.meta.items() if k not in ("recipe", "phases")}
+
+
+class Host:
+    """A named actor that trains segments and measures losses, one at a time.
+
+    Args:
+        name: what the dashboard and the log call it, e.g. `ladder[0]` or `specialist[3_court_statute]`.
+        workers: 1 trains in this process; more launch a worker group for every call.
+    """
+
+    def __init__(self, site: Site, name: str, workers: int = 1) -> None:
+        self._site, self._name, self._workers = site, name, workers
+        self._meter = Meter(site, name)
+        if workers == 1:
+            import deepspeed  # noqa: F401 - an actor pays its imports once, before the first segment
+            import transformers  # noqa: F401
+
+    def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
+        """Train segments in the order given; the metadata of each.
+
+        A stop ends in `Interrupted`, with a checkpoint.
+        """
+        if self._workers > 1:
+            return train_in_group(self._site, self._name, segments, self._workers)
+        with Watch(self._site) as watch, _threads(self._site.training.threads):
+            return list(_train_all(self._site, segments, Hooks(self._meter, watch, remarks={"host": self._name})))
+
+    def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
+        """Validation losses of a published segment on some domains; measured once, then read from the store."""
+        with _threads(self._site.training.threads):
+            return measure(self._site, key, domains, limit)
+
+    def ready(self) -> bool:
+        return True
+
+
+def _train_all(site: Site, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
+    for segment in segments:
+        if hooks.stop():
+            raise Interrupted(f"stopped before segment {segment.key}")
+        yield brief(train(segment, order_of(site, segment), site.store, site.training, hooks))
+
+
+def loss_key(segment: str, validation: str, domain: str) -> str:
+    return f"loss-{segment}-{validation}-{domain}"
+
+
+def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
+    """Losses of a published segment by domain: `loss` in nats per token, `tokens`, `nats`, `bytes`."""
+    from splitray.evaluate.loss import validation_key
+    from splitray.training.model import build
+    from splitray.training.state import load
+
+    corpus = _corpus(site.store, site.corpus)
+    validation = validation_key(corpus, limit)
+    found = {d: site.store.find(loss_key(key, validation, d)) for d in domains}
+    missing = [d for d, p in found.items() if p is None]
+    if missing:
+        published = site.store.find(key)
+        assert published is not None, key
+        values = published.meta["recipe"]
+        model = build(values)
+        load_weights(model, load(published, moments=False))
+        if site.use_gpu:
+            model = model.to("cuda")
+        for domain in missing:
+            text = _validation(site.store, site.corpus, domain, limit)
+            nats, tokens = document_losses(model, values, text)
+            attempt = site.store.attempt(loss_key(key, validation, domain))
+            with tempfile.TemporaryDirectory(prefix="splitray-loss-") as folder:
+                np.save(Path(folder) / "documents.npy", np.stack([nats, tokens]))
+                attempt.add(Path(folder) / "documents.npy", "documents.npy")
+                total = float(tokens.sum())
+                found[domain] = attempt.publish(
+                    {"loss": float(nats.sum()) / total, "nats": float(nats.sum()), "tokens": total}
+                    | {"bytes": text.text_bytes, "segment": key, "domain": domain}
+                )
+    return {d: dict(p.meta) for d, p in found.items() if p is not None}
+
+
+@lru_cache(maxsize=64)
+def _validation(store: Store, corpus: str, domain: str, limit: int) -> Validation:
+    return Validation.of(_corpus(store, corpus), domain, limit)
+
+
+def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
+    """Train segments on a Ray Train worker group that starts once and trains them one after another."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources: dict[str, float] = {"CPU": site.training.threads}
+    if site.use_gpu:
+        resources["GPU"] = 1
+    # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
+    # that every node reaches: on a local store that is the store's own disk.
+    storage = site.store.root / "ray_train"
+    trainer = TorchTrainer(
+        _group_loop,
+        train_loop_config={"site": site, "name": name, "segments": list(segments)},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=site.use_gpu, resources_per_worker=resources),
+        torch_config=TorchConfig(backend="nccl" if site.use_gpu else "gloo"),
+        run_config=RunConfig(
+            name=f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}",
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
+            failure_config=FailureConfig(max_failures=3),
+        ),
+    )
+    trainer.fit()
+    return [brief(p) for s in segments if (p := site.store.find(s.key)) is not None]
+
+
+def _group_loop(config: dict[str, Any]) -> None:
+    """What every worker of a group runs: the same loop, its rank taken from the process group."""
+    import ray.train
+
+    site: Site = config["site"]
+    context = ray.train.get_context()
+    rank, name = context.get_world_rank(), f"{config['name']}.{context.get_world_rank()}"
+    os.environ.setdefault("LOCAL_RANK", str(context.get_local_rank()))
+    meter = Meter(site, config["name"]) if rank == 0 else lambda progress: None
+    with Watch(site) as watch, _threads(site.training.threads):
+        hooks = Hooks(meter, watch, remarks={"host": name})
+        for meta in _train_all(site, config["segments"], hooks):
+            ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})

@@ -1,0 +1,254 @@
+"""The owner: the one actor that every job and trial asks for a leaf of the tree.
+
+It grows what is missing, joins equal requests in flight, gives segments to hosts within the cluster's capacity, and
+starts a host anew when it dies. Those who wait hold no CPU.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.training.host import NAMESPACE, Host, Site
+from splitray.training.loop import Interrupted
+from splitray.training.pool import LADDER, Pool
+from splitray.training.tree import MIXTURE, Leaf, Recipe, Segment, grow, leaf_key
+
+_RETRIES = 5  # of one host call, over deaths of its process: a death at every try is a bug, not a spot market
+
+
+@dataclass(frozen=True)
+class Request:
+    """A leaf, the domains to score it on, and where its segments are trained.
+
+    Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
+    with `specialist` workers. 0 leaves either to the ladder's pool of single processes.
+    """
+
+    recipe: Recipe
+    leaf: Leaf
+    domains: tuple[str, ...] = ()
+    group: int = 0
+    specialist: int = 0
+
+
+@dataclass
+class Work:
+    """Counters of a stage, for progress lines and the report. Tokens are training tokens."""
+
+    segments: int = 0
+    finished: int = 0
+    tokens: int = 0
+    trained: int = 0
+    leaf_tokens: int = 0
+    failures: int = 0
+    training_seconds: float = 0.0
+    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Owner:
+    """See the module. An async actor: every method runs on its one event loop.
+
+    Args:
+        capacity: CPUs (GPUs where the site uses them) that hosts may hold together.
+        limit: validation tokens a domain is scored on.
+    """
+
+    def __init__(self, site: Site, decay_share: float, capacity: float, limit: int) -> None:
+        self._site, self._decay_share, self._limit = site, decay_share, limit
+        unit, per_worker = ("GPUs", 1.0) if site.use_gpu else ("CPUs", float(site.training.threads))
+        self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill)
+        self._inflight: dict[str, asyncio.Future[None]] = {}
+        self._published = set(site.store.keys("seg-"))
+        self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
+        self._stop = False
+        self._draining: tuple[float, set[str]] = (0.0, set())
+        self._work = Work()
+
+    async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Train what is missing of the leaves, score them, and say for each its `key` and `losses` by domain."""
+        self._grow(requests)
+        results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
+        errors = [e for e in results if isinstance(e, BaseException)]
+        if errors:
+            raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
+        return [r for r in results if not isinstance(r, BaseException)]
+
+    async def plan(self, requests: Sequence[Request]) -> dict[str, int]:
+        """What `leaves` would train: `segments` and `tokens`, beside the leaves' own `leaf_tokens`."""
+        segments = [s for group in _by_recipe(requests) for s in self._missing(group)]
+        return {
+            "segments": len(segments),
+            "tokens": sum(s.tokens for s in segments),
+            "leaf_tokens": sum(r.leaf.tokens for r in requests),
+        }
+
+    async def stopping(self, node: str) -> bool:
+        """Whether a host on this node should checkpoint and end: the run stops, or its node is draining."""
+        checked, draining = self._draining
+        if time.monotonic() - checked > 3.0:
+            draining = set(ray._private.state.state.get_draining_nodes())
+            self._draining = (time.monotonic(), draining)
+        return self._stop or node in draining
+
+    async def stop(self) -> None:
+        """Every host checkpoints and ends; nothing new starts."""
+        self._stop = True
+        await self._pool.close()
+
+    async def begin_stage(self) -> None:
+        """Start new counters, and give the last stage's idle hosts' room back."""
+        self._work = Work()
+        await self._pool.dismiss_idle()
+
+    async def note(self, host: str, progress: dict[str, Any]) -> None:
+        """A host's latest `segment`, `tokens`, `loss` and `rate`."""
+        self._work.running[host] = {**progress, "at": time.time()}
+
+    async def progress(self) -> dict[str, Any]:
+        """The stage's counters; `running` holds what hosts said within the last 15 s."""
+        now = time.time()
+        running = {h: r for h, r in self._work.running.items() if now - r["at"] < 15}
+        return {**vars(self._work), "running": running}
+
+    # growing
+
+    def _missing(self, group: Sequence[Request]) -> list[Segment]:
+        return grow(group[0].recipe, [r.leaf for r in group], self._decay_share, self._ends)
+
+    def _ends(self, line: str) -> set[int]:
+        """Ends that stand or are in flight on a line."""
+        return {int(k.rsplit("-", 1)[1]) for k in self._published | self._inflight.keys() if k.startswith(line + "-")}
+
+    def _grow(self, requests: Sequence[Request]) -> None:
+        """Put every missing segment of the requests in flight, parents first."""
+        for group in _by_recipe(requests):
+            segments = self._missing(group)
+            self._work.segments += len(segments)
+            self._work.tokens += sum(s.tokens for s in segments)
+            self._work.leaf_tokens += sum(r.leaf.tokens for r in group)
+            trunk = [s for s in segments if s.source == MIXTURE]
+            if trunk and group[0].group > 0:
+                self._launch(trunk, "base", group[0].group)  # one start of the group for the whole trunk
+            specialists = {r.leaf.domain: r.specialist for r in group if r.specialist > 0}
+            for segment in segments:
+                if segment.key in self._inflight:
+                    continue
+                workers = specialists.get(segment.source, 0)
+                self._launch([segment], f"specialist[{segment.source}]" if workers else LADDER, max(1, workers))
+
+    def _launch(self, segments: list[Segment], kind: str, workers: int) -> None:
+        loop = asyncio.get_running_loop()
+        for segment in segments:
+            self._inflight[segment.key] = loop.create_future()
+        task = loop.create_task(self._train(segments, kind, workers))
+        task.add_done_callback(lambda t: t.exception())  # its error travels through the segments' futures
+
+    async def _train(self, segments: list[Segment], kind: str, workers: int) -> None:
+        """Wait for the parents, train on a host, resolve the segments' futures."""
+        own = {s.key for s in segments}
+        try:
+            outside = [s.parent for s in segments if s.parent is not None and s.parent not in own]
+            await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
+            for meta in await self._call(kind, workers, lambda actor: actor.train.remote(segments)):
+                self._work.training_seconds += float(meta["seconds"])
+            for segment in segments:
+                self._published.add(segment.key)
+                self._work.finished += 1
+                self._work.trained += segment.tokens
+                self._inflight.pop(segment.key).set_result(None)
+        except BaseException as error:
+            for key in own & self._inflight.keys():
+                future = self._inflight.pop(key)
+                future.set_exception(error)
+                future.exception()  # marked as seen: whoever needs it gets it again
+            raise
+
+    async def _leaf(self, request: Request) -> dict[str, Any]:
+        key = leaf_key(request.recipe, request.leaf, self._decay_share)
+        for attempt in range(3):
+            try:
+                if (future := self._inflight.get(key)) is not None:
+                    await asyncio.shield(future)
+                return {"key": key, "losses": await self._losses(key, request.domains) if request.domains else {}}
+            except CorruptError as error:
+                if attempt == 2:
+                    raise
+                print(f"store: {error}; what is damaged is withdrawn and trained again")
+                await asyncio.to_thread(self._heal, request)
+                self._grow([request])
+        raise AssertionError("unreachable")
+
+    def _heal(self, request: Request) -> None:
+        """Withdraw the states of a leaf's lineage that do not load."""
+        from splitray.training.state import load
+
+        phases = request.leaf.phases(self._decay_share, request.recipe.batch_tokens)
+        for depth in range(1, len(phases) + 1):
+            segment = Segment(request.recipe, phases[:depth])
+            line = segment.key.rsplit("-", 1)[0]
+            for key in sorted(k for k in self._published if k.startswith(line + "-")):
+                try:
+                    held = self._site.store.find(key)
+                    if held is None:
+                        raise CorruptError(f"{key} has no readable marker")
+                    load(held, moments=key != leaf_key(request.recipe, request.leaf, self._decay_share))
+                except CorruptError:
+                    self._site.store.withdraw(key)
+                    self._published.discard(key)
+
+    async def _losses(self, key: str, domains: tuple[str, ...]) -> dict[str, dict[str, float]]:
+        """Losses of a leaf, measured once however many ask."""
+        task = self._measured.get((key, domains))
+        if task is None or (task.done() and task.exception() is not None):
+            call = self._call(LADDER, 1, lambda actor: actor.losses.remote(key, domains, self._limit))
+            task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
+        return dict(await asyncio.shield(task))
+
+    # hosts
+
+    def _start(self, name: str, workers: int) -> Any:
+        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.training.threads}
+        if self._site.use_gpu and workers == 1:
+            resources["num_gpus"] = 1
+        actor = ray.remote(Host).options(name=f"{self._site.owner}/{name}", namespace=NAMESPACE, **resources)
+        return actor.remote(self._site, name, workers)
+
+    async def _call(self, kind: str, workers: int, call: Callable[[Any], Any]) -> Any:
+        """Run a call on a host of a kind; one that dies, or whose node drains, is replaced and the call repeated."""
+        for attempt in range(1, _RETRIES + 1):
+            lease, alive = await self._pool.lend(kind, workers), False
+            try:
+                result = await call(lease.actor)
+                alive = True
+                return result
+            except RayActorError as error:
+                self._work.failures += 1
+                told = f"{lease.name} died ({_first_line(error)}), attempt {attempt} of {_RETRIES}"
+                print(told)
+                if attempt == _RETRIES:
+                    raise StageError(told) from error
+            except RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, BaseException) else error
+                alive = not isinstance(cause, Interrupted)
+                if alive or self._stop:
+                    raise cause if isinstance(cause, SplitrayError) else StageError(f"{lease.name}: {error}") from error
+            finally:
+                await self._pool.give_back(lease, alive)
+        raise StageError(f"no {kind} host was left in peace to finish its work in {_RETRIES} attempts")
+
+
+def _by_recipe(requests: Sequence[Request]) -> list[list[Request]]:
+    groups: dict[str, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.recipe.hash, []).append(request)
+    return list(groups.values())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
