@@ -30,6 +30,7 @@ class Constant:
         They document it, and they tell the fit how to express it at the centre of the data, where it is
         nearly independent of the exponents.
     low, high: bounds of an exponent; of a coefficient, at the centre of the data.
+    typical: range that starts are drawn from, centred likewise.
     prior: (centre, spread) of a weak Gaussian on the searched value, for what few tables can identify.
     """
 
@@ -38,6 +39,7 @@ class Constant:
     low: float
     high: float
     units: str | None = None
+    typical: tuple[float, float] = (0.1, 0.8)
     prior: tuple[float, float] | None = None
 
     @property
@@ -64,6 +66,7 @@ class Form:
     source: ClassVar[str]
     formula: ClassVar[str]
     constants: ClassVar[tuple[Constant, ...]]
+    linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")  # coefficients that the loss is linear in
     splits: ClassVar[bool] = True  # whether D and D' play different parts
 
     def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
@@ -173,11 +176,20 @@ class Release(Form):
         ALPHA,
         Constant("B", "what training on D = 1 token would add at N = 1", 1e-5, 1e3, units="tokens^beta params^-c"),
         BETA,
-        Constant("c", "how much faster small models use up D", -0.3, 0.6),
-        Constant("lam", "mixture penalty as a share of the size term: K^(alpha eta) - 1", 1e-4, 30.0, units=""),
-        Constant("delta", "D' that releases, per D^p N^q", 1e-5, 1e3, units="tokens tokens^-p params^-q"),
+        Constant("c", "how the data term grows with N", -0.6, 0.6, typical=(-0.1, 0.3)),
+        Constant(
+            "lam",
+            "mixture penalty as a share of the size term: K^(alpha eta) - 1",
+            1e-4,
+            30.0,
+            units="",
+            typical=(0.05, 2),
+        ),
+        Constant(
+            "delta", "D' that releases, per D^p N^q", 1e-5, 1e3, units="tokens tokens^-p params^-q", typical=(0.01, 10)
+        ),
         Constant("p", "how the releasing D' grows with D", 0.0, 2.0),
-        Constant("q", "how the releasing D' grows with N", -1.0, 1.0),
+        Constant("q", "how the releasing D' grows with N", -1.0, 1.0, typical=(-0.3, 0.5)),
         Constant("gamma", "how fast D' releases", 0.02, 2.0),
     )
 
@@ -200,9 +212,16 @@ class EffectiveTokens(Form):
         ALPHA,
         B_,
         BETA,
-        Constant("kappa", "domain tokens that D = 1, N = 1 is worth", 1e-4, 1e4, units="tokens tokens^-p params^-q"),
+        Constant(
+            "kappa",
+            "domain tokens that D = 1, N = 1 is worth",
+            1e-4,
+            1e4,
+            units="tokens tokens^-p params^-q",
+            typical=(0.01, 10),
+        ),
         Constant("p", "how the stock grows with D", 0.05, 2.0),
-        Constant("q", "how the stock grows with N", -1.0, 1.0),
+        Constant("q", "how the stock grows with N", -1.0, 1.0, typical=(-0.3, 0.5)),
     )
 
     def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
@@ -216,18 +235,26 @@ class SharedSpecific(Form):
     name = "shared_specific"
     source = "ours; nests the additive and the effective-token forms"
     formula = "E + A N^-alpha + B (D + rho D')^-beta + C (D' + kappa D^p N^q)^-gamma"
+    linear = ("E", "A", "B", "C")
     constants = (
         E_,
         A_,
         ALPHA,
         B_,
         BETA,
-        Constant("rho", "shared tokens that one token of D' is worth", 1e-3, 1e3, units=""),
+        Constant("rho", "shared tokens that one token of D' is worth", 1e-3, 1e3, units="", typical=(0.1, 10)),
         Constant("C", "what is specific at D' = 1 token", 1e-5, 1e3, units="tokens^gamma"),
         Constant("gamma", "how fast specific tokens help", 0.02, 2.0),
-        Constant("kappa", "specific tokens that D = 1, N = 1 is worth", 1e-4, 1e4, units="tokens tokens^-p params^-q"),
+        Constant(
+            "kappa",
+            "specific tokens that D = 1, N = 1 is worth",
+            1e-4,
+            1e4,
+            units="tokens tokens^-p params^-q",
+            typical=(0.01, 10),
+        ),
         Constant("p", "how that grows with D", 0.05, 2.0),
-        Constant("q", "how that grows with N", -1.0, 1.0),
+        Constant("q", "how that grows with N", -1.0, 1.0, typical=(-0.3, 0.5)),
     )
 
     def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
@@ -248,9 +275,9 @@ class CapacityRelease(Form):
         ALPHA,
         B_,
         BETA,
-        Constant("omega", "domain tokens that one token of D is worth", 1e-4, 1e3, units=""),
-        Constant("lam", "mixture penalty as a share of the size term", 1e-4, 30.0, units=""),
-        Constant("delta", "D' that releases, per D^p", 1e-5, 1e3, units="tokens tokens^-p"),
+        Constant("omega", "domain tokens that one token of D is worth", 1e-4, 1e3, units="", typical=(0.01, 2)),
+        Constant("lam", "mixture penalty as a share of the size term", 1e-4, 30.0, units="", typical=(0.05, 2)),
+        Constant("delta", "D' that releases, per D^p", 1e-5, 1e3, units="tokens tokens^-p", typical=(0.01, 10)),
         Constant("p", "how the releasing D' grows with D", 0.0, 2.0),
         Constant("gamma", "how fast D' releases", 0.02, 2.0),
     )
@@ -273,10 +300,10 @@ class Multiplicative(Form):
         ALPHA,
         B_,
         BETA,
-        Constant("rho", "tokens of D that one token of D' is worth", 1e-3, 1e3, units=""),
-        Constant("tau", "D' at which specialization begins to tell", 1e-5, 1e3, units="tokens"),
-        Constant("gamma", "how fast D' helps a base of D = 1 token", 1e-3, 3.0, units="tokens^h"),
-        Constant("h", "how the help fades with D", 0.0, 0.5),
+        Constant("rho", "tokens of D that one token of D' is worth", 1e-3, 1e3, units="", typical=(0.1, 10)),
+        Constant("tau", "D' at which specialization begins to tell", 1e-5, 1e3, units="tokens", typical=(0.001, 1)),
+        Constant("gamma", "how fast D' helps a base of D = 1 token", 1e-3, 3.0, units="tokens^h", typical=(0.02, 1)),
+        Constant("h", "how the help fades with D", 0.0, 0.5, typical=(0.0, 0.2)),
     )
 
     def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:

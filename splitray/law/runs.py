@@ -1,0 +1,172 @@
+"""The table of runs that a law is fitted on: read, checked row by row, never silently thinned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from splitray.errors import UserError
+from splitray.law.dual import Array
+
+REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
+OPTIONAL = ("weight", "seed", "run", "trunk", "branch", "flops")
+_SHOWN = 10  # bad rows listed in one message
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Rows sorted by domain; every array is [rows].
+
+    params, pretrain_tokens, specialize_tokens: N, D, D' in units of 1. loss: nats per token.
+    group: index into `domains`. weight: relative weight in the objective, 1 where not given.
+    trunk, branch: integer names of what rows share; `clustered` says whether any column gave them.
+    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain), equal for replicated runs.
+    order: the row of the given table that each row came from, counted from 0.
+    table: the given table, extra columns included.
+    """
+
+    params: Array
+    pretrain_tokens: Array
+    specialize_tokens: Array
+    loss: Array
+    weight: Array
+    group: np.ndarray[Any, np.dtype[np.int64]]
+    trunk: np.ndarray[Any, np.dtype[np.int64]]
+    branch: np.ndarray[Any, np.dtype[np.int64]]
+    cell: np.ndarray[Any, np.dtype[np.int64]]
+    order: np.ndarray[Any, np.dtype[np.int64]]
+    domains: tuple[str, ...]
+    clustered: bool
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def replicated(self) -> bool:
+        """Whether some point was trained on more than one trunk."""
+        pairs = np.unique(np.stack([self.cell, self.trunk]), axis=1)
+        return bool(np.bincount(pairs[0]).max(initial=0) > 1)
+
+
+def read_runs(source: str | Path | pa.Table | Any) -> Runs:
+    """Check and order a table of runs: the path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame.
+
+    Raises UserError that names the missing columns, or the bad rows (counted from 1, without the header) and
+    their values: `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two
+    above 0, `weight` finite and at least 0, `domain` not empty.
+    """
+    table, where = _table(source)
+    doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if doubled:
+        raise UserError(f"{where}: columns given twice: {', '.join(doubled)}; keep one of each")
+    missing = [name for name in REQUIRED if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{where}: missing columns: {', '.join(missing)}; a table of runs has {', '.join(REQUIRED)}"
+            f" and may have {', '.join(OPTIONAL)}; it has {', '.join(table.column_names) or 'none'}"
+        )
+    if not len(table):
+        raise UserError(f"{where}: the table has no rows; give at least one run")
+    numbers = {name: _numbers(table, name, where) for name in REQUIRED if name != "domain"}
+    numbers["weight"] = _numbers(table, "weight", where) if "weight" in table.column_names else np.ones(len(table))
+    for name in ("params", "loss"):
+        _refuse(where, name, ~(numbers[name] > 0), numbers[name], "must be above 0")
+    for name in ("pretrain_tokens", "specialize_tokens", "weight"):
+        _refuse(where, name, ~(numbers[name] >= 0), numbers[name], "must be at least 0")
+    tokens = numbers["pretrain_tokens"] + numbers["specialize_tokens"]
+    _refuse(where, "pretrain_tokens + specialize_tokens", ~(tokens > 0), tokens, "must be above 0: no training, no row")
+    if not numbers["weight"].any():
+        raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
+    names = table["domain"].cast(pa.string())
+    empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(names), ""), True).to_numpy(zero_copy_only=False)
+    _refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
+    domains, group = np.unique(np.asarray(names.to_pylist(), dtype=str), return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    trunk, branch, clustered = _tree(table)
+    points = np.stack([numbers[name] for name in REQUIRED[:3]] + [group.astype(float)])
+    cell = np.unique(points, axis=1, return_inverse=True)[1].ravel()
+    return Runs(
+        **{name: numbers[name][order] for name in (*REQUIRED[:3], "loss", "weight")},
+        group=group[order],
+        trunk=trunk[order],
+        branch=branch[order],
+        cell=cell[order],
+        order=order,
+        domains=tuple(str(name) for name in domains),
+        clustered=clustered,
+        table=table,
+    )
+
+
+def _table(source: Any) -> tuple[pa.Table, str]:
+    if isinstance(source, pa.Table):
+        return source, "table of runs"
+    if isinstance(source, str | Path):
+        path = Path(source)
+        try:
+            with path.open("rb") as stream:
+                parquet = stream.read(4) == b"PAR1"
+            return (pa.parquet.read_table(path) if parquet else pa.csv.read_csv(path)), str(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error}); give a CSV or Parquet file of runs") from error
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path}: not a CSV or Parquet table ({error}); mend the file") from error
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        try:
+            return pa.Table.from_pandas(source, preserve_index=False), "table of runs"
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UserError(f"table of runs: a column mixes types ({error}); make it one type") from error
+    raise UserError(f"runs: a path, a pyarrow Table or a pandas DataFrame is needed, not {type(source).__name__}")
+
+
+def _numbers(table: pa.Table, name: str, where: str) -> Array:
+    column = table[name]
+    try:
+        values = np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        given = column.to_pylist()
+        values = np.array([_number(value) for value in given])
+        _refuse(where, name, np.isnan(values), np.array([repr(v) for v in given]), "must be a number")
+    _refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
+    return values
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        shown = ", ".join(f"row {row + 1} ({values[row]})" for row in rows[:_SHOWN])
+        more = f" and {rows.size - _SHOWN} more" if rows.size > _SHOWN else ""
+        raise UserError(f"{where}: {name} {rule}: {shown}{more}; mend or remove these rows")
+
+
+def _tree(table: pa.Table) -> tuple[Any, Any, bool]:
+    """Codes of trunk and branch; a missing one falls back on `run`, then on the row itself."""
+    own = np.arange(len(table))
+    run = _codes(table, "run", own)
+    trunk = _codes(table, "trunk", run)
+    branch = _codes(table, "branch", run if "run" in table.column_names else own)
+    # A branch lies on one trunk: equal branch names on two trunks are two branches.
+    branch = np.unique(np.stack([trunk, branch]), axis=1, return_inverse=True)[1].ravel()
+    return trunk, branch, bool({"run", "trunk", "branch"} & set(table.column_names))
+
+
+def _codes(table: pa.Table, name: str, default: Any) -> Any:
+    if name not in table.column_names:
+        return default
+    names = np.asarray(["" if v is None else str(v) for v in table[name].to_pylist()])
+    return np.unique(names, return_inverse=True)[1].ravel()
