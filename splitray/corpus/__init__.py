@@ -1,0 +1,19 @@
+"""The corpus stage: read, clean, embed, cluster, tokenize, shards. Only `build` needs Ray."""
+
+from collections.abc import Callable
+
+from splitray.corpus.corpus import Corpus
+from splitray.corpus.router import Router
+from splitray.corpus.settings import CorpusSettings
+from splitray.corpus.shards import Shard
+from splitray.store import Store
+
+
+def build(settings: CorpusSettings, seed: int, store: Store, say: Callable[[str], None]) -> Corpus:
+    """See `splitray.corpus.pipeline.build`; imported when called, so that reading a corpus needs no Ray."""
+    from splitray.corpus.pipeline import build as run
+
+    return run(settings, seed, store, say)
+
+
+__all__ = ["Corpus", "CorpusSettings", "Router", "Shard", "build"]

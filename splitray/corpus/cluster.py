@@ -1,0 +1,126 @@
+"""Domains: k-means on a sample, balanced by prices if asked, and the words that tell each domain from the others."""
+
+import re
+import unicodedata
+
+import numpy as np
+
+from splitray.corpus.settings import ClusterSettings
+
+_TERM_DOCUMENTS = 4000  # enough to rank words; counting words of 4,000 documents takes a second
+_TERMS = 12
+
+
+def scores(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, prices: np.ndarray) -> np.ndarray:
+    """How well each centroid fits each vector less its price, float32 of shape (vectors, domains); higher is nearer.
+
+    Cosine similarity, or minus the squared distance where not spherical. Summed row by row: a matrix product may
+    round a row differently in another batch, and the router must repeat what the build decided.
+    """
+    columns = []
+    for centroid, price in zip(centroids, prices, strict=True):
+        if spherical:
+            fit = (vectors * centroid).sum(axis=1)
+        else:
+            fit = -((vectors - centroid) ** 2).sum(axis=1)
+        columns.append(fit - price)
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def fit_centroids(vectors: np.ndarray, domains: int, settings: ClusterSettings, seed: int) -> np.ndarray:
+    """k-means (faiss) with restarts, the best objective wins: float32 of shape (domains, dimensions)."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)  # sums in one order, whatever the machine has
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    kmeans = faiss.Kmeans(
+        vectors.shape[1],
+        domains,
+        niter=settings.iterations,
+        nredo=settings.restarts,
+        spherical=settings.spherical,
+        seed=seed % 2**31,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(vectors),
+    )
+    kmeans.train(vectors)
+    return np.asarray(kmeans.centroids, dtype=np.float32).copy()
+
+
+def fit_prices(fits: np.ndarray, weights: np.ndarray, tolerance: float, sweeps: int = 500) -> np.ndarray:
+    """A price for each domain such that `argmax(fits - prices)` gives every domain its equal share of `weights`.
+
+    These are the dual variables of the transport problem "assign every document once, each domain holds at most its
+    share, the sum of fits is largest", so no exchange of documents under the same loads would fit better. Solved by
+    coordinate ascent: a domain's price is set to the quantile of the margins at which it holds its share exactly.
+
+    Args:
+        fits: float32 (documents, domains) without prices. weights: (documents,), bytes of text.
+        tolerance: stop once no load is off its share by more than this part of it.
+    Returns:
+        float64 (domains,), the smallest is 0. Documents that weigh more than a share may leave it unmet.
+    """
+    count = fits.shape[1]
+    share = weights.sum() / count
+    prices = np.zeros(count)
+    for _ in range(sweeps):
+        loads = np.bincount((fits - prices).argmax(axis=1), weights=weights, minlength=count)
+        off = np.abs(loads - share)
+        if count == 1 or off.max() <= tolerance * share:
+            break
+        k = int(off.argmax())
+        net = fits - prices
+        net[:, k] = -np.inf
+        margin = fits[:, k] - net.max(axis=1)  # the price at which a document would leave k
+        order = np.argsort(-margin, kind="stable")
+        last = int(np.searchsorted(np.cumsum(weights[order]), share))
+        edge = order[min(last, len(order) - 1)], order[min(last + 1, len(order) - 1)]
+        prices[k] = (margin[edge[0]] + margin[edge[1]]) / 2
+    return prices - prices.min()
+
+
+def top_terms(texts: list[str], domains: np.ndarray, count: int) -> list[list[str]]:
+    """The most telling words of each domain by class-based TF-IDF (Grootendorst 2022): the word's share of the domain
+    times log(1 + mean words a domain / the word's count over all)."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+    vectorizer = CountVectorizer(
+        token_pattern=r"(?u)\b[^\W\d_]{3,}\b", min_df=min(3, len(texts)), binary=True, dtype=np.float32
+    )
+    try:
+        counted = vectorizer.fit_transform(text[:2000] for text in texts)
+    except ValueError:  # no word at all, or none often enough
+        return [[] for _ in range(count)]
+    words = vectorizer.get_feature_names_out()
+    totals = np.stack([np.asarray(counted[domains == k].sum(axis=0)).ravel() for k in range(count)])
+    share = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1)
+    weight = share * np.log1p(totals.sum() / count / np.maximum(totals.sum(axis=0), 1))
+    weight[:, [word in ENGLISH_STOP_WORDS for word in words]] = 0
+    ranked = np.argsort(-weight, axis=1, kind="stable")[:, :_TERMS]
+    return [[str(words[i]) for i in row if weight[k, i] > 0] for k, row in enumerate(ranked)]
+
+
+def domain_names(terms: list[list[str]]) -> list[str]:
+    """A name for each domain, safe for files and actors: its index and its two most telling words in ASCII."""
+
+    def plain(word: str) -> str:
+        return re.sub("[^a-z0-9]", "", unicodedata.normalize("NFKD", word.lower()))[:16]
+
+    names = []
+    for index, words in enumerate(terms):
+        telling = [p for p in map(plain, words) if p][:2]
+        names.append("_".join([str(index), *(telling or ["domain"])]))
+    return names
+
+
+def projection_plane(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(dimensions, 2): the plane in which the centroids lie furthest apart (their principal axes); with fewer than
+    three centroids the vectors' own axes fill it."""
+    axes = np.linalg.svd(centroids - centroids.mean(axis=0), full_matrices=False)[2][: max(0, len(centroids) - 1)]
+    rest = vectors - vectors.mean(axis=0)
+    rest = rest - (rest @ axes.T) @ axes
+    plane = np.concatenate([axes, np.linalg.svd(rest[:2000], full_matrices=False)[2]])[:2]
+    # The sign of an axis is arbitrary: its largest entry is made positive.
+    largest = np.abs(plane).argmax(axis=1)
+    plane = plane * np.sign(plane[np.arange(len(plane)), largest])[:, None]
+    return np.pad(plane, ((0, 2 - len(plane)), (0, 0))).T.astype(np.float32)

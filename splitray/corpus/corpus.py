@@ -1,0 +1,147 @@
+"""A finished corpus: opened from the store, read by memory map. No Ray, picklable by its address."""
+
+import json
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from splitray.corpus.router import Router
+from splitray.corpus.shards import Shard
+from splitray.corpus.split import SPLITS
+from splitray.errors import StorageError, UserError
+from splitray.fingerprint import fingerprint
+from splitray.store import Published, Store
+
+_checked: set[tuple[str, str, str]] = set()  # files whose SHA-256 this process has compared
+
+
+def content_hash(manifest: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> str:
+    """What the tokens of a corpus (or of some of its splits) are: equal for equal content, whoever built it."""
+    shards = [[d, s, [f["sha256"] for f in manifest["shards"][d][s]]] for d in manifest["domains"] for s in splits]
+    return fingerprint([manifest["tokenizer"]["sha256"], manifest["end_token"], manifest["domains"], shards], 64)
+
+
+class Corpus:
+    """Token shards by domain and split, with their tokenizer, router and statistics.
+
+    `domain` arguments take a name or an index, `split` is "train" or "validation".
+    """
+
+    def __init__(self, store: Store, published: Published) -> None:
+        self._store, self._published = store, published
+        self.key = published.key
+
+    @staticmethod
+    def open(store: Store, key: str) -> "Corpus":
+        published = store.find(key)
+        if published is None:
+            raise StorageError(f"the store {store.root.uri} holds no finished corpus {key}")
+        return Corpus(store, published)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Corpus.open, (self._store, self.key)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the corpus is: domains, tokenizer, shards with their SHA-256, hashes, settings and versions."""
+        return self._json("manifest.json")
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """Counts, top terms, what was skipped and why, oversized groups, seconds by pass."""
+        return self._json("statistics.json")
+
+    @property
+    def domains(self) -> list[str]:
+        return list(self.manifest["domains"])
+
+    @property
+    def content_hash(self) -> str:
+        return str(self.manifest["content_hash"])
+
+    @property
+    def validation_hash(self) -> str:
+        return str(self.manifest["validation_hash"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.manifest["tokenizer"]["vocabulary"])
+
+    @property
+    def end_token(self) -> int:
+        return int(self.manifest["end_token"])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.manifest["dtype"])
+
+    def shards(self, domain: str | int, split: str) -> list[Shard]:
+        return [Shard(**shard) for shard in self._shards(domain, split)]
+
+    def tokens(self, domain: str | int, split: str) -> list[np.ndarray]:
+        """Memory-mapped 1-D arrays of `dtype`, one a shard: documents ordered by hash of id, each ended by
+        `end_token`."""
+        files = (self._file(shard["file"]) for shard in self._shards(domain, split))
+        return [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+
+    def documents(self, domain: str | int, split: str) -> pa.Table:
+        """Columns id, group, start (token offset in the shards laid end to end), tokens (end token included), bytes
+        (of UTF-8 text) and, for validation, text. In the order of the tokens."""
+        tables, start = [], 0
+        for shard in self._shards(domain, split):
+            table = pq.read_table(self._file(shard["file"].replace("shards/", "documents/")[:-4] + ".parquet"))
+            at = table.schema.get_field_index("start")
+            shifted = pa.array(table["start"].to_numpy() + start)
+            tables.append(table.set_column(at, "start", shifted))
+            start += shard["tokens"]
+        return pa.concat_tables(tables)
+
+    def counts(self, domain: str | int, split: str) -> dict[str, int]:
+        """Sums over the shards: tokens (end tokens included), documents, bytes of UTF-8 text."""
+        shards = self._shards(domain, split)
+        return {name: sum(shard[name] for shard in shards) for name in ("tokens", "documents", "bytes")}
+
+    def tokenizer_path(self) -> Path:
+        """A local folder that `AutoTokenizer.from_pretrained` loads."""
+        return self._folder("tokenizer")
+
+    def router(self) -> Router:
+        return Router.load(self._folder("router"))
+
+    def projection(self) -> pa.Table:
+        """x, y, domain of a fixed sample of at most 5,000 training documents, for the picture of the domains."""
+        return pq.read_table(self._file("projection.parquet"))
+
+    def _shards(self, domain: str | int, split: str) -> list[dict[str, Any]]:
+        name = self.manifest["domains"][domain] if isinstance(domain, int) else domain
+        if name not in self.manifest["shards"] or split not in SPLITS:
+            raise UserError(f"the corpus has no {split!r} of {name!r}; its domains are {', '.join(self.domains)}")
+        return self.manifest["shards"][name][split]
+
+    def _file(self, name: str) -> Path:
+        mark = (self.key, self._published.nonce, name)
+        # A remote file is cached under its checksum: fetching it unchecked would download it anew.
+        path = self._published.fetch(name, check=mark not in _checked or not self._published.folder.is_local)
+        _checked.add(mark)
+        return path
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return json.loads(self._file(name).read_text())
+
+    def _folder(self, prefix: str) -> Path:
+        """A local folder with every file below `prefix`: the store's own where that is local."""
+        names = [name for name in self._published.files if name.startswith(f"{prefix}/")]
+        paths = [self._file(name) for name in names]
+        if self._published.folder.is_local:
+            return self._published.folder.local_path(prefix)
+        folder = Path(tempfile.mkdtemp(prefix=f"splitray-{prefix}-"))
+        for name, path in zip(names, paths, strict=True):
+            target = folder / name.removeprefix(f"{prefix}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        return folder

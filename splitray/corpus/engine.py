@@ -1,0 +1,94 @@
+"""The corpus stage's only contact with Ray besides `pipeline`: run a function over items, or once, and get its rows."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.exceptions import RayTaskError
+
+from splitray.corpus.settings import CorpusSettings
+from splitray.errors import SplitrayError
+
+Row = dict[str, Any]
+_SILENCE = 15.0  # seconds between lines of progress within a pass
+
+
+class Engine:
+    """Runs the passes with the workers and the memory that the settings allow."""
+
+    def __init__(self, settings: CorpusSettings, say: Callable[[str], None]) -> None:
+        resources = ray.cluster_resources()
+        cpus = int(resources.get("CPU", 1))
+        self.workers = settings.workers or cpus
+        # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
+        self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / max(cpus, 1)))
+        self.say = say
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+
+    def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
+        """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
+        dataset = ray.data.from_items(items, override_num_blocks=len(items))
+        dataset = dataset.map(
+            _named(work, name), num_cpus=1, memory=self.memory, compute=TaskPoolStrategy(size=self.workers)
+        )
+        return self._rows(name, dataset, len(items))
+
+    def over_actors(
+        self, name: str, actor: type, arguments: tuple[Any, ...], items: list[Row], cpus: float, gpus: float
+    ) -> Iterator[Row]:
+        """As `over`, by a pool of actors that are made once: for models that take long to load."""
+        most = min(self.workers, len(items))
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            type(name.replace(" ", "_"), (actor,), {}),
+            fn_constructor_args=arguments,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            compute=ActorPoolStrategy(min_size=1, max_size=max(1, most)),
+        )
+        return self._rows(name, dataset, len(items))
+
+    def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Start one task of one CPU; `get` waits for what it returns."""
+        options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory}
+        return ray.remote(work).options(**options).remote(*arguments)
+
+    def get(self, reference: Any) -> Any:
+        try:
+            return ray.get(reference)
+        except RayTaskError as error:
+            raise _our_own(error) from error
+
+    def _rows(self, name: str, dataset: Any, total: int) -> Iterator[Row]:
+        said = time.monotonic()
+        try:
+            for count, row in enumerate(dataset.iter_rows(), start=1):
+                yield row
+                if time.monotonic() - said > _SILENCE:
+                    said = time.monotonic()
+                    self.say(f"corpus: {name}: {count:,} of {total:,} blocks")
+        except RayTaskError as error:
+            raise _our_own(error) from error
+
+
+def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:
+    """`work` under a name that the dashboard and the logs show."""
+
+    def run(item: Row) -> Row:
+        return work(item)
+
+    run.__name__ = run.__qualname__ = name.replace(" ", "_")
+    return run
+
+
+def _our_own(error: BaseException) -> BaseException:
+    """The splitray error that a failed task carries, if any: its message is for the user, Ray's trace is not."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, SplitrayError) and not isinstance(seen, RayTaskError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return error

@@ -1,0 +1,329 @@
+"""The work of each pass over one block, on a scratch folder. Plain functions: the engine that runs them is `pipeline`.
+
+clean/<block>.parquet       id, group, order, content, text of the clean documents
+shingles/<block>.parquet    their sampled shingles
+vectors/<block>.npy         float32, one row for each document that is kept
+partitions/<part>/...       tokens by domain and split
+"""
+
+import io
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from splitray.corpus.clean import Document, clean_documents
+from splitray.corpus.cluster import domain_names, fit_centroids, fit_prices, projection_plane, scores, top_terms
+from splitray.corpus.duplicates import ValidationIndex, shingles
+from splitray.corpus.embed import Embedder, TfidfEmbedder, load_embedder, save_sentence
+from splitray.corpus.read import read_file
+from splitray.corpus.router import Placement
+from splitray.corpus.settings import CorpusSettings
+from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_table, write_shard, write_table
+from splitray.corpus.sources import SourceFile
+from splitray.corpus.split import DROPPED, ROW, VALIDATION, narrow
+from splitray.corpus.tokenizer import Encoder, fit_tokenizer
+from splitray.errors import UserError
+from splitray.fingerprint import sha256_file
+from splitray.folder import Folder
+
+_BLOCK_BYTES = 64 << 20  # text of one block at most: what a task holds in memory
+_PROJECTED = 5000
+_TERM_SAMPLE = 4000
+
+Files = dict[str, tuple[int, str]]  # name -> bytes, SHA-256
+
+
+def upload(source: Path, target: Folder) -> Files:
+    """Copy every file below a local folder to `target`; returns what `Attempt.register` wants."""
+    done: Files = {}
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        name = path.relative_to(source).as_posix()
+        target.put(path, name)
+        done[name] = (path.stat().st_size, sha256_file(path))
+    return done
+
+
+@lru_cache(maxsize=4)
+def local_copy(address: str) -> Path:
+    """A local copy of a small folder, made once a process."""
+    folder = Folder(address)
+    if folder.is_local:
+        return folder.local_path()
+    copy = Path(tempfile.mkdtemp(prefix="splitray-"))
+    for name in folder.names(recursive=True):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(folder.read(name))
+    return copy
+
+
+def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -> dict[str, Any]:
+    """Read and clean one unit of files into blocks. Returns the blocks' names, their narrow rows and what was
+    skipped."""
+    tally: Counter[str] = Counter()
+    files = [SourceFile(**plain) for plain in json.loads(item["files"])]
+    raw = (document for file in files for document in read_file(file, settings, tally))
+    documents = clean_documents(raw, settings.min_characters, settings.max_characters, tally)
+    names, rows = [], []
+    for number, block in enumerate(_blocks(documents)):
+        name = f"{item['unit']:06d}-{number:04d}"
+        texts = [d.text for d in block]
+        columns: dict[str, pa.Array] = {
+            "id": pa.array([d.id for d in block]),
+            "group": pa.array([d.group for d in block]),
+            "order": pa.array([d.order for d in block], pa.uint64()),
+            "content": pa.array([d.content[0] for d in block], pa.uint64()),
+            "text": pa.array(texts),
+        }
+        write_table(scratch, f"clean/{name}.parquet", pa.table(columns))
+        if settings.near_duplicate is not None:
+            sets = pa.array(map(shingles, texts), pa.list_(pa.uint32()))
+            write_table(scratch, f"shingles/{name}.parquet", pa.table({"shingles": sets}))
+        names.append(name)
+        rows.append(np.array([narrow(d) for d in block], dtype=ROW).tobytes())
+    return {"unit": item["unit"], "blocks": names, "rows": rows, "tally": json.dumps(tally)}
+
+
+def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    block: list[Document] = []
+    size = 0
+    for document in documents:
+        block.append(document)
+        size += 4 * len(document.text)  # the most that UTF-8 needs
+        if size >= _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def index_validation(blocks: dict[str, np.ndarray], scratch: Folder) -> None:
+    """Index the shingles of the validation documents. `blocks`: side of each document by block."""
+    sets: list[np.ndarray] = []
+    for name, side in blocks.items():
+        if (side == VALIDATION).any():
+            sets += _shingles(scratch, name, np.flatnonzero(side == VALIDATION))
+    index = ValidationIndex.build(sets)
+    for field in ("keys", "starts", "documents", "sizes"):
+        _write_array(scratch, f"index/{field}.npy", getattr(index, field))
+
+
+@lru_cache(maxsize=2)
+def _index(address: str) -> ValidationIndex:
+    folder = local_copy(address)
+    names = ("keys", "starts", "documents", "sizes")
+    return ValidationIndex(*(np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in names))
+
+
+def find_near_duplicates(item: dict[str, Any], scratch: Folder, threshold: float) -> dict[str, Any]:
+    """Which of a block's training documents are near-duplicates of validation documents, as row numbers."""
+    rows = np.flatnonzero(np.frombuffer(item["side"], dtype=np.int8) == 0)
+    index = _index((scratch / "index").address)
+    near = index.near_duplicates(_shingles(scratch, item["block"], rows), threshold)
+    return {"block": item["block"], "near": rows[near].astype(np.int32).tobytes()}
+
+
+def _shingles(scratch: Folder, block: str, rows: np.ndarray) -> list[np.ndarray]:
+    column: Any = read_table(scratch, f"shingles/{block}.parquet")["shingles"].combine_chunks()
+    values, starts = column.values.to_numpy(), column.offsets.to_numpy()
+    return [values[starts[row] : starts[row + 1]] for row in rows]
+
+
+def _strings(column: pa.ChunkedArray) -> list[str]:
+    return [str(cell) for cell in column.to_pylist()]
+
+
+def gather(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
+    """The texts of some rows of some blocks, sorted by the hash of the id: independent of files and blocks."""
+    found: list[tuple[int, int, str]] = []
+    for block, rows in picks.items():
+        table = read_table(scratch, f"clean/{block}.parquet", ["order", "content", "text"]).take(rows)
+        found += zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
+    return [text for _, _, text in sorted(found)]
+
+
+def group_names(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
+    """The groups of some rows, in the order of the blocks and rows."""
+    names: list[str] = []
+    for block, rows in picks.items():
+        names += read_table(scratch, f"clean/{block}.parquet", ["group"])["group"].to_numpy()[rows].tolist()
+    return names
+
+
+# The fits. `places` are the scratch folder and the one to write to; each returns the files written and a result.
+
+
+def fit_embedder(
+    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings, seed: int
+) -> tuple[Files, None]:
+    """Fit the embedder on the sample; a sentence model needs no fit and is only described."""
+    scratch, target = places
+    with tempfile.TemporaryDirectory() as local:
+        if settings.embedder == "tfidf":
+            TfidfEmbedder.fit(gather(scratch, picks), settings.tfidf, seed).save(Path(local))
+        else:
+            save_sentence(settings.sentence, Path(local))
+        return upload(Path(local), target), None
+
+
+def fit_tokens(
+    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings
+) -> tuple[Files, None]:
+    """Train the tokenizer on the picked documents, or load it."""
+    scratch, target = places
+    with tempfile.TemporaryDirectory() as local:
+        fit_tokenizer(gather(scratch, picks), settings.tokenizer, Path(local))
+        return upload(Path(local), target), None
+
+
+@lru_cache(maxsize=1)
+def _embedder(address: str) -> Embedder:
+    return load_embedder(local_copy(address))
+
+
+def embed_with(item: dict[str, Any], scratch: Folder, address: str) -> dict[str, Any]:
+    """`embed_block` with the embedder that lies at `address`, loaded once a process."""
+    return embed_block(item, scratch, _embedder(address))
+
+
+class EmbedActor:
+    """`embed_block` in an actor that keeps its model."""
+
+    def __init__(self, scratch: Folder, address: str) -> None:
+        self.scratch, self.embedder = scratch, _embedder(address)
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        return embed_block(item, self.scratch, self.embedder)
+
+
+def embed_block(item: dict[str, Any], scratch: Folder, embedder: Embedder) -> dict[str, Any]:
+    """Embed a block's kept documents; returns the vectors of those in the sample."""
+    kept = np.flatnonzero(np.frombuffer(item["side"], dtype=np.int8) != DROPPED)
+    table = read_table(scratch, f"clean/{item['block']}.parquet", ["order", "content", "text"]).take(kept)
+    vectors = embedder.embed(_strings(table["text"]))
+    _write_array(scratch, f"vectors/{item['block']}.npy", vectors)
+    sample = np.searchsorted(kept, np.frombuffer(item["sample"], dtype=np.int64))
+    return {
+        "dimensions": vectors.shape[1],
+        "vectors": vectors[sample].tobytes(),
+        "order": table["order"].to_numpy()[sample].tobytes(),
+        "content": table["content"].to_numpy()[sample].tobytes(),
+    }
+
+
+def fit_domains(
+    places: tuple[Folder, Folder],
+    vectors: np.ndarray,
+    picks: dict[str, np.ndarray],
+    settings: CorpusSettings,
+    seed: int,
+) -> tuple[Files, tuple[dict[str, Any], pa.Table]]:
+    """Find the domains on the sample, whose `vectors` stand in the order in which `gather` returns `picks`.
+
+    The result is the domains (names, terms) and the table of their picture.
+    """
+    scratch, target = places
+    texts = gather(scratch, picks)
+    told = np.flatnonzero(vectors.any(axis=1))
+    vectors, texts = vectors[told], [texts[i] for i in told]
+    distinct = len(np.unique(vectors, axis=0))
+    if distinct < settings.domains:
+        raise UserError(
+            f"corpus.domains is {settings.domains}, but only {distinct} training documents of the sample differ for "
+            f"the embedder {settings.embedder!r}; lower it or give more text"
+        )
+    centroids = fit_centroids(vectors, settings.domains, settings.cluster, seed)
+    prices = np.zeros(len(centroids))
+    if settings.cluster.balanced:
+        weights = np.array([len(text.encode()) for text in texts], dtype=np.float64)
+        fits = scores(vectors, centroids, settings.cluster.spherical, prices)
+        prices = fit_prices(fits, weights, settings.cluster.tolerance)
+    placed = scores(vectors, centroids, settings.cluster.spherical, prices).argmax(axis=1)
+    # Largest first: the order in which k-means found them means nothing.
+    rank = np.argsort(-np.bincount(placed, minlength=len(centroids)), kind="stable")
+    centroids, prices = centroids[rank], prices[rank]
+    placed = np.argsort(rank)[placed]
+    terms = top_terms(texts[:_TERM_SAMPLE], placed[:_TERM_SAMPLE], settings.domains)
+    domains = domain_names(terms)
+    with tempfile.TemporaryDirectory() as local:
+        Placement(centroids, prices, settings.cluster.spherical, domains).save(Path(local))
+        files = upload(Path(local), target)
+    plane = vectors[:_PROJECTED] @ projection_plane(vectors, centroids)
+    picture = pa.table({"x": plane[:, 0], "y": plane[:, 1], "domain": [domains[k] for k in placed[:_PROJECTED]]})
+    return files, ({"names": domains, "terms": terms}, picture)
+
+
+@lru_cache(maxsize=1)
+def _encoder(address: str) -> Encoder:
+    return Encoder(local_copy(address))
+
+
+def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict[str, Any]:
+    """Place and tokenize some blocks and write them by domain and split.
+
+    Returns for each block the domain of every row (int16, -1 where dropped or without a vector) and its tokens.
+    """
+    placement = Placement.load(local_copy((target / "router").address))
+    encoder = _encoder((target / "tokenizer").address)
+    parts: dict[tuple[int, int], list[pa.Table]] = {}
+    domains, tokens = [], []
+    for block, sides in zip(item["blocks"], item["sides"], strict=True):
+        side = np.frombuffer(sides, dtype=np.int8)
+        kept = np.flatnonzero(side != DROPPED)
+        vectors = np.load(io.BytesIO(scratch.read(f"vectors/{block}.npy")), allow_pickle=False)
+        placed = np.where(vectors.any(axis=1), placement.scores(vectors).argmax(axis=1), -1)
+        kept, placed = kept[placed >= 0], placed[placed >= 0]
+        table = read_table(scratch, f"clean/{block}.parquet").take(kept)
+        texts = _strings(table["text"])
+        encoded = encoder.encode(texts)
+        table = table.append_column("bytes", pa.array([len(t.encode()) for t in texts], pa.uint32()))
+        table = table.append_column("tokens", pa.array([t.tobytes() for t in encoded], pa.large_binary()))
+        for domain, where in sorted(set(zip(placed.tolist(), side[kept].tolist(), strict=True))):
+            rows = np.flatnonzero((placed == domain) & (side[kept] == where))
+            part = table.take(rows).select(PARTITION.names).cast(PARTITION)
+            parts.setdefault((domain, where), []).append(part)
+        all_domains, all_tokens = np.full(len(side), -1, np.int16), np.zeros(len(side), np.int32)
+        all_domains[kept], all_tokens[kept] = placed, [len(t) for t in encoded]
+        domains.append(all_domains.tobytes())
+        tokens.append(all_tokens.tobytes())
+    for (domain, where), tables in parts.items():
+        write_table(scratch, partition_name(item["part"], domain, where), pa.concat_tables(tables))
+    return {"blocks": item["blocks"], "domains": domains, "tokens": tokens}
+
+
+def gather_shard(item: dict[str, Any], scratch: Folder, target: Folder, dtype: np.dtype) -> dict[str, Any]:
+    """Write one shard and its documents; returns its counts and files as JSON."""
+    plan = ShardPlan(**json.loads(item["plan"]))
+    with tempfile.TemporaryDirectory() as local:
+        counts = write_shard(scratch, plan, dtype, Path(local))
+        files = upload(Path(local), target)
+    shard = f"shards/{plan.name}.npy"
+    return {
+        "domain": plan.domain,
+        "side": plan.side,
+        "index": plan.index,
+        "shard": json.dumps({"file": shard, **counts, "sha256": files[shard][1]}),
+        "files": json.dumps(files),
+    }
+
+
+def _write_array(folder: Folder, name: str, array: np.ndarray) -> None:
+    sink = io.BytesIO()
+    np.save(sink, array, allow_pickle=False)
+    folder.write(name, sink.getvalue())
+
+
+def picks_of(blocks: Iterable[tuple[str, slice]], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Row numbers over the whole corpus (sorted) as row numbers by block; blocks without any are left out."""
+    picks = {}
+    for name, span in blocks:
+        low, high = np.searchsorted(rows, [span.start, span.stop])
+        if high > low:
+            picks[name] = rows[low:high] - span.start
+    return picks

@@ -1,0 +1,335 @@
+"""Build a corpus on Ray Data: five streaming passes over blocks on a scratch folder, one published artifact.
+
+Text never travels between tasks: a pass reads and writes blocks in the scratch folder and sends back narrow rows
+(hashes, sizes, domains; about 60 bytes a document), from which the driver decides for the whole corpus. So no pass
+shuffles, memory is bounded by one block a task, and nothing depends on the order in which tasks end.
+"""
+
+import json
+import platform
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from splitray import __version__
+from splitray.corpus import passes
+from splitray.corpus.corpus import Corpus, content_hash
+from splitray.corpus.engine import Engine
+from splitray.corpus.settings import CorpusSettings
+from splitray.corpus.shards import plan_shards
+from splitray.corpus.sources import SourceFile, list_sources, plan_units
+from splitray.corpus.split import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
+from splitray.corpus.tokenizer import Encoder
+from splitray.errors import UserError
+from splitray.fingerprint import fingerprint, sha256_file
+from splitray.store import Attempt, Store
+
+RECIPE = 1  # bump when the same input and settings would give another corpus
+_PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
+
+Say = Callable[[str], None]
+
+
+def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> str:
+    """The name of the corpus in the store: identity settings, seed, recipe, and name, size and time of every file."""
+    identity = {name: value for name, value in settings.identity().items() if name != "sources"}
+    return "corpus-" + fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])
+
+
+def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus:
+    """The corpus that the settings describe: opened where the store holds it, else built. Ray must be running.
+
+    Raises `UserError` where the input cannot make a corpus (missing path, no such column, fewer documents than
+    domains); an unfinished build leaves nothing published.
+    """
+    files, passed = list_sources(settings)
+    key = corpus_key(settings, seed, files)
+    if store.find(key) is not None:
+        say(f"corpus: {key} stands in the store")
+        return Corpus.open(store, key)
+    megabytes = sum(file.size for file in files) / 1e6
+    say(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
+    attempt = store.attempt(key)
+    done = False
+    try:
+        _Build(settings, seed, attempt, say).run(files, passed)
+        attempt.folder.delete("scratch")
+        done = True
+    finally:
+        if not done:
+            store.root.delete(f"attempts/{key}/{attempt.nonce}")
+    return Corpus.open(store, key)
+
+
+class _Build:
+    """One build: `rows` are the narrow rows of all documents, `side` says where each goes, `spans` where blocks lie."""
+
+    def __init__(self, settings: CorpusSettings, seed: int, attempt: Attempt, say: Say) -> None:
+        self.settings, self.seed, self.attempt, self.say = settings, seed, attempt, say
+        self.target = attempt.folder
+        self.scratch = attempt.folder / "scratch"
+        self.engine = Engine(settings, say)
+        self.dropped: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+
+    def run(self, files: list[SourceFile], passed: Counter[str]) -> None:
+        with self._timed("read"):
+            self._read(files, passed)
+        with self._timed("split"):
+            decision = self._split()
+        sample = self._chosen(self.settings.cluster.sample, "cluster")
+        # The tokenizer needs no domains: it is fitted beside the embedder and the embedding pass.
+        tokenizer = self._start("tokenizer", passes.fit_tokens, self._tokenizer_sample(), self.settings)
+        with self._timed("fit embedder"):
+            picks = self._picks(sample)
+            self._finish(self._start("router/embedder", passes.fit_embedder, picks, self.settings, self.seed))
+        with self._timed("embed"):
+            vectors = self._embed(sample)
+        with self._timed("find domains"):
+            found = self._start("router", passes.fit_domains, vectors, picks, self.settings, self.seed)
+            domains, picture = self._finish(found)
+        with self._timed("wait for the tokenizer"):
+            self._finish(tokenizer)
+        with self._timed("tokenize"):
+            placed, tokens, part = self._tokenize()
+        self._check_domains(domains["names"], placed)
+        with self._timed("write shards"):
+            shards = self._shards(placed, tokens, part, domains["names"])
+        self._publish(domains, picture, shards, self._statistics(domains, decision, placed, tokens))
+
+    # the passes
+
+    def _read(self, files: list[SourceFile], passed: Counter[str]) -> None:
+        units = plan_units(files, self.settings, passed)
+        items = [{"unit": number, "files": json.dumps(unit)} for number, unit in enumerate(units)]
+        work = partial(passes.read_unit, scratch=self.scratch, settings=self.settings)
+        results = sorted(self.engine.over("read and clean", work, items), key=lambda row: row["unit"])
+        self.dropped.update(passed)
+        for result in results:
+            self.dropped.update(json.loads(result["tally"]))
+        parts = [np.frombuffer(rows, dtype=ROW) for result in results for rows in result["rows"]]
+        self.rows = np.concatenate([*parts, np.empty(0, dtype=ROW)])
+        ends = np.cumsum([0, *map(len, parts)]).tolist()
+        names = (name for result in results for name in result["blocks"])
+        self.spans = [(name, slice(*span)) for name, span in zip(names, pairwise(ends), strict=True)]
+
+    def _split(self) -> Decision:
+        decision = decide(self.rows, self.settings, self.seed)
+        self.side = decision.side
+        self.dropped += decision.dropped
+        near = self.settings.near_duplicate
+        if near is not None and (self.side == VALIDATION).any():
+            blocks = {name: self.side[span] for name, span in self.spans}
+            self.engine.get(self.engine.task("index validation", passes.index_validation, blocks, self.scratch))
+            starts = {name: span.start for name, span in self.spans}
+            work = partial(passes.find_near_duplicates, scratch=self.scratch, threshold=near)
+            found = self.engine.over("find near-duplicates", work, self._blocks())
+            rows = [starts[row["block"]] + np.frombuffer(row["near"], dtype=np.int32) for row in found]
+            near_duplicates = np.concatenate(rows)
+            self.side[near_duplicates] = DROPPED
+            self.dropped["near-duplicate of a validation document"] = len(near_duplicates)
+        self._check_documents()
+        return decision
+
+    def _embed(self, sample: np.ndarray) -> np.ndarray:
+        """The sample's vectors, in the order of `passes.gather`."""
+        items = self._blocks()
+        picks = self._picks(sample)
+        for item in items:
+            item["sample"] = picks.get(item["block"], np.empty(0)).astype(np.int64).tobytes()
+        address = (self.target / "router/embedder").address
+        if self.settings.embedder == "tfidf":
+            work = partial(passes.embed_with, scratch=self.scratch, address=address)
+            results = list(self.engine.over("embed", work, items))
+        else:
+            sentence = self.settings.sentence
+            use = (float(sentence.threads), sentence.gpus)
+            results = list(self.engine.over_actors("embed", passes.EmbedActor, (self.scratch, address), items, *use))
+        dimensions = results[0]["dimensions"]
+        vectors, order, content = (
+            np.concatenate([np.frombuffer(row[name], dtype=kind) for row in results])
+            for name, kind in (("vectors", np.float32), ("order", np.uint64), ("content", np.uint64))
+        )
+        return vectors.reshape(-1, dimensions)[np.lexsort((content, order))]
+
+    def _tokenize(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Domain (-1 for none), tokens and partition of every row."""
+        blocks = self._blocks()
+        size = -(-len(blocks) // _PARTS)
+        items: list[dict[str, Any]] = [
+            {"part": part, "blocks": [b["block"] for b in some], "sides": [b["side"] for b in some]}
+            for part, some in enumerate(blocks[at : at + size] for at in range(0, len(blocks), size))
+        ]
+        part_of = {block: item["part"] for item in items for block in item["blocks"]}
+        placed = np.full(len(self.rows), -1, dtype=np.int64)
+        tokens, part = np.zeros_like(placed), np.zeros_like(placed)
+        spans = dict(self.spans)
+        work = partial(passes.tokenize_part, scratch=self.scratch, target=self.target)
+        for row in self.engine.over("place and tokenize", work, items):
+            for block, domains, counts in zip(row["blocks"], row["domains"], row["tokens"], strict=True):
+                placed[spans[block]] = np.frombuffer(domains, dtype=np.int16)
+                tokens[spans[block]] = np.frombuffer(counts, dtype=np.int32)
+                part[spans[block]] = part_of[block]
+        lost = int(((self.side != DROPPED) & (placed < 0)).sum())
+        if lost:
+            self.dropped["no vector (no word known to the embedder, or not finite)"] = lost
+        return placed, tokens, part
+
+    def _shards(
+        self, placed: np.ndarray, tokens: np.ndarray, part: np.ndarray, names: list[str]
+    ) -> dict[str, dict[str, list[Any]]]:
+        plans = plan_shards(self.rows["order"], tokens, placed, self.side, part, self.settings.shard_tokens)
+        self.encoder = Encoder(passes.local_copy((self.target / "tokenizer").address))
+        work = partial(passes.gather_shard, scratch=self.scratch, target=self.target, dtype=self.encoder.dtype)
+        items = [{"plan": json.dumps(asdict(plan))} for plan in plans]
+        shards: dict[str, dict[str, list[Any]]] = {name: {split: [] for split in SPLITS} for name in names}
+        rows = self.engine.over("write shards", work, items)
+        for row in sorted(rows, key=lambda row: (row["domain"], row["side"], row["index"])):
+            shards[names[row["domain"]]][SPLITS[row["side"]]].append(json.loads(row["shard"]))
+            self._register("", json.loads(row["files"]))
+        return shards
+
+    # checks
+
+    def _check_documents(self) -> None:
+        train, validation = (int((self.side == side).sum()) for side in (TRAIN, VALIDATION))
+        domains = self.settings.domains
+        if train < domains or validation < domains:
+            raise UserError(
+                f"corpus.domains is {domains}, but the sources leave {train} training and {validation} validation "
+                f"documents ({self._lost()}); give more text, lower corpus.domains or raise corpus.validation_share"
+            )
+
+    def _check_domains(self, names: list[str], placed: np.ndarray) -> None:
+        for side, split in ((TRAIN, "training"), (VALIDATION, "validation")):
+            counts = np.bincount(placed[(self.side == side) & (placed >= 0)], minlength=len(names))
+            if not counts.all():
+                empty = int(counts.argmin())
+                raise UserError(
+                    f"corpus.domains is {len(names)}, but domain {names[empty]} got no {split} document (by domain: "
+                    f"{', '.join(map(str, counts))}); lower it, raise corpus.validation_share or give more text"
+                )
+
+    def _lost(self) -> str:
+        lost = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(8) if count)
+        return f"dropped: {lost}" if lost else "none dropped"
+
+    # samples
+
+    def _chosen(self, count: int, purpose: str) -> np.ndarray:
+        return chosen(self.rows, self.side == TRAIN, count, self.seed, purpose)
+
+    def _tokenizer_sample(self) -> dict[str, np.ndarray]:
+        ranked = mixed(self.rows["order"], self.seed, "tokenizer")
+        train = np.flatnonzero(self.side == TRAIN)
+        train = train[np.argsort(ranked[train], kind="stable")]
+        enough = np.searchsorted(np.cumsum(self.rows["bytes"][train]), self.settings.tokenizer.sample_megabytes * 1e6)
+        return self._picks(np.sort(train[: int(enough) + 1]))
+
+    def _picks(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return passes.picks_of(self.spans, rows)
+
+    def _blocks(self) -> list[dict[str, Any]]:
+        """An item for each block of which something is kept."""
+        sides = ((name, self.side[span]) for name, span in self.spans)
+        return [{"block": name, "side": side.tobytes()} for name, side in sides if (side != DROPPED).any()]
+
+    # results
+
+    def _start(self, folder: str, work: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+        """Start a fit whose files go to a folder of the artifact."""
+        places = (self.scratch, self.target / folder)
+        return folder, self.engine.task(work.__name__.replace("_", " "), work, places, *arguments)
+
+    def _finish(self, started: tuple[str, Any]) -> Any:
+        folder, reference = started
+        files, result = self.engine.get(reference)
+        self._register(f"{folder}/", files)
+        return result
+
+    def _register(self, prefix: str, files: dict[str, tuple[int, str]]) -> None:
+        for name, (size, sha256) in files.items():
+            self.attempt.register(prefix + name, size, sha256)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 2)
+        self.say(f"corpus: {name}: {self._progress(name)}{self.seconds[name]:.1f} s")
+
+    def _progress(self, name: str) -> str:
+        if name == "read":
+            return f"{len(self.rows):,} documents, {self.rows['bytes'].sum() / 1e6:,.1f} MB of text ({self._lost()}), "
+        if name == "split":
+            counts = [int((self.side == side).sum()) for side in (TRAIN, VALIDATION)]
+            return f"{counts[0]:,} training and {counts[1]:,} validation documents ({self._lost()}), "
+        return ""
+
+    def _statistics(
+        self, domains: dict[str, Any], decision: Decision, placed: np.ndarray, tokens: np.ndarray
+    ) -> dict[str, Any]:
+        sizes = {}
+        for k, name in enumerate(domains["names"]):
+            sizes[name] = {"terms": domains["terms"][k]}
+            for side, split in ((TRAIN, "train"), (VALIDATION, "validation")):
+                here = (placed == k) & (self.side == side)
+                counts = {
+                    "documents": here.sum(),
+                    "tokens": tokens[here].sum(),
+                    "bytes": self.rows["bytes"][here].sum(),
+                }
+                sizes[name][split] = {what: int(count) for what, count in counts.items()}
+        spans = [index for index, _, _ in decision.oversized]
+        groups = passes.group_names(self.scratch, passes.picks_of(self.spans, np.sort(np.array(spans, dtype=np.int64))))
+        ranked = sorted(zip(spans, decision.oversized, strict=True))
+        return {
+            "documents": len(self.rows),
+            "bytes": int(self.rows["bytes"].sum()),
+            "domains": sizes,
+            "dropped": {reason: count for reason, count in sorted(self.dropped.items()) if count},
+            "groups_split_by_row": [
+                {"group": group, "rows": rows, "share_of_file": round(share, 4)}
+                for group, (_, (_, rows, share)) in zip(groups, ranked, strict=True)
+            ],
+            "seconds": self.seconds,
+        }
+
+    def _publish(
+        self, domains: dict[str, Any], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
+    ) -> None:
+        tokenizer = passes.local_copy((self.target / "tokenizer").address)
+        manifest = {
+            "recipe": RECIPE,
+            "seed": self.seed,
+            "settings": self.settings.identity(),
+            "domains": domains["names"],
+            "shards": shards,
+            "tokenizer": {"sha256": sha256_file(tokenizer / "tokenizer.json"), "vocabulary": self.encoder.vocabulary},
+            "end_token": self.encoder.end,
+            "dtype": self.encoder.dtype.name,
+            "versions": {"splitray": __version__, "ray": ray.__version__, "python": platform.python_version()},
+        }
+        manifest["content_hash"] = content_hash(manifest)
+        manifest["validation_hash"] = content_hash(manifest, ("validation",))
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder)
+            for name, value in (("manifest", manifest), ("statistics", statistics)):
+                (local / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
+            pq.write_table(picture, local / "projection.parquet")
+            self.attempt.add_tree(local)
+        self.attempt.publish({"content_hash": manifest["content_hash"], "domains": domains["names"]})
+        totals = (sum(d["train"]["tokens"] for d in statistics["domains"].values()), len(domains["names"]))
+        self.say(f"corpus: {totals[0]:,} training tokens in {totals[1]} domains: {', '.join(domains['names'])}")

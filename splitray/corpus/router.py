@@ -1,0 +1,69 @@
+"""The router: which domain a text belongs to. Saved as .npy and JSON; needs no Ray."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from splitray.corpus.cluster import scores
+from splitray.corpus.embed import Embedder, load_embedder
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the domains lie: `centroids` float32 (domains, dimensions), `prices` float64 (domains,), zero unless the
+    domains are balanced."""
+
+    centroids: np.ndarray
+    prices: np.ndarray
+    spherical: bool
+    domains: list[str]
+
+    def scores(self, vectors: np.ndarray) -> np.ndarray:
+        return scores(vectors, self.centroids, self.spherical, self.prices)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "centroids.npy", self.centroids, allow_pickle=False)
+        np.save(folder / "prices.npy", self.prices, allow_pickle=False)
+        description = {"spherical": self.spherical, "domains": self.domains}
+        (folder / "router.json").write_text(json.dumps(description, indent=1) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> "Placement":
+        description = json.loads((folder / "router.json").read_text())
+        centroids, prices = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("centroids", "prices"))
+        return Placement(centroids, prices, description["spherical"], description["domains"])
+
+
+class Router:
+    """Places texts by the nearest centroid, less its price where domains are balanced.
+
+    The build placed the training and the validation documents of its corpus by the same arithmetic.
+    """
+
+    def __init__(self, embedder: Embedder, placement: Placement) -> None:
+        self.embedder, self.placement = embedder, placement
+
+    @property
+    def domains(self) -> list[str]:
+        return self.placement.domains
+
+    def scores(self, texts: list[str]) -> np.ndarray:
+        """float32 (texts, domains): cosine similarity (minus the squared distance where not spherical) less the
+        price; the highest wins. A text without a known word has the same score everywhere but for the prices."""
+        return self.placement.scores(self.embedder.embed(texts))
+
+    def route(self, texts: list[str]) -> np.ndarray:
+        """The domain index of each text, int64 of shape (texts,)."""
+        return self.scores(texts).argmax(axis=1)
+
+    def save(self, folder: Path) -> None:
+        self.placement.save(folder)
+        self.embedder.save(folder / "embedder")
+
+    @staticmethod
+    def load(folder: Path) -> "Router":
+        """Open what `save` wrote. A sentence-transformers model is loaded from where its settings say."""
+        return Router(load_embedder(folder / "embedder"), Placement.load(folder))

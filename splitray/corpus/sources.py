@@ -1,0 +1,246 @@
+"""What there is to read: settings name files, folders, globs and URIs; a listing names every file with its size.
+
+A missing path, a foreign column or an unreadable ending is the user's error, told here, before any work is done.
+"""
+
+import fnmatch
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from splitray.corpus.environment import environment_files
+from splitray.corpus.settings import CorpusSettings
+from splitray.errors import UserError
+from splitray.folder import without_query
+
+Kind = Literal["parquet", "jsonl", "text"]
+_ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_MAGIC = "*?["
+# Bytes of source text a task: below 4 MB the tasks cost more than the work, above 64 MB the memory of one hurts.
+_UNIT_BYTES = (4 << 20, 64 << 20)
+_UNITS = 2048
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to read.
+
+    `root` is a local folder or a URI with its options, `path` the file below it; `name` is what ids, groups and
+    messages call it; `container` is the file for tables and the source for text files: shares of groups are taken
+    of it. `rows` of a Parquet file are the row groups to read, None for all.
+    """
+
+    root: str
+    path: str
+    name: str
+    container: str
+    kind: Kind
+    size: int
+    modified: int
+    rows: tuple[int, ...] | None = None
+
+    def opened(self) -> tuple[fs.FileSystem, str]:
+        system, base = _open_root(self.root)
+        return system, f"{base}/{self.path}"
+
+    def listing(self) -> list[Any]:
+        return [self.name, self.kind, self.size, self.modified]
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@lru_cache(maxsize=16)
+def _open_root(root: str) -> tuple[fs.FileSystem, str]:
+    if "://" not in root:
+        return fs.LocalFileSystem(), root.rstrip("/")
+    system, path = fs.FileSystem.from_uri(root)
+    return system, path.rstrip("/")
+
+
+def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[str]]:
+    """Every file of the sources, sorted by name, and counts of what was passed over by reason.
+
+    Raises `UserError` for a source that does not exist, holds no file, or repeats another's files.
+    """
+    passed: Counter[str] = Counter()
+    files: list[SourceFile] = []
+    taken: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    for number, source in enumerate(settings.sources):
+        found = list(_expand(source, settings, passed))
+        if not found:
+            raise UserError(f"corpus.sources[{number}]: {without_query(source)} holds no file that can be read")
+        found = [f for f in found if (f.root, f.path) not in taken]
+        taken.update((f.root, f.path) for f in found)
+        if names & {f.name for f in found}:  # two folders with equal names inside: tell them apart by their number
+            found = [_renamed(f, f"{number}/") for f in found]
+        names.update(f.name for f in found)
+        files += found
+    return sorted(files, key=lambda f: f.name), passed
+
+
+def _renamed(file: SourceFile, prefix: str) -> SourceFile:
+    return SourceFile(**{**file.plain(), "name": prefix + file.name, "container": prefix + file.container})
+
+
+def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iterator[SourceFile]:
+    if source == "environment":
+        for root, path in environment_files(int(settings.environment_megabytes * 1e6)):
+            status = Path(root, path).stat()
+            yield SourceFile(root, path, path, source, "text", status.st_size, status.st_mtime_ns)
+        return
+    remote = "://" in source and not source.startswith("file://")
+    for root, path, size, modified in (_remote if remote else _local)(source, passed):
+        kind = _kind(path, settings)
+        if kind is None:
+            passed["file of another format"] += 1
+            continue
+        label = Path(without_query(source)).name if _is_folder(source, path) else ""
+        name = f"{label}/{path}" if label and not set(label) & set(_MAGIC) else path
+        container = name if kind != "text" else without_query(source).rstrip("/").rsplit("/", 1)[-1]
+        yield SourceFile(root, path, name, container, kind, size, modified)
+
+
+def _is_folder(source: str, path: str) -> bool:
+    return not without_query(source).endswith(path)
+
+
+def _kind(path: str, settings: CorpusSettings) -> Kind | None:
+    plain = path.removesuffix(".gz").removesuffix(".zst")
+    by_ending = _ENDINGS.get(Path(plain).suffix.lower())
+    if settings.format == "auto":
+        return by_ending or "text"
+    marker = Path(path).name.startswith(("_", "."))  # _SUCCESS and the like beside tables
+    return None if marker and settings.format != "text" else settings.format
+
+
+def _local(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
+    """(root, path below it, bytes, time of change in ns) of the regular files that a local source names."""
+    text = os.path.expanduser(source.removeprefix("file://"))  # noqa: PTH111
+    if set(text) & set(_MAGIC) and not Path(text).exists():
+        paths = [Path(p).absolute() for p in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
+        fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
+        root = fixed if text[: len(str(fixed))] and fixed.is_dir() else fixed.parent
+        if not paths:
+            raise UserError(f"corpus.sources: no file matches {source}")
+        paths = [p for p in paths if p.is_file()]
+    else:
+        top = Path(text).absolute()
+        if not top.exists():
+            raise UserError(f"corpus.sources: {source} does not exist ({top}); give a file, a folder, a glob or a URI")
+        root = top if top.is_dir() else top.parent
+        paths = list(_walk(top)) if top.is_dir() else [top]
+    for path in paths:
+        if not path.is_file():  # a broken link, a pipe that would never end, a socket
+            passed["not a regular file"] += 1
+            continue
+        if not os.access(path, os.R_OK):
+            raise UserError(f"corpus.sources: {path} cannot be read: permission denied")
+        status = path.stat()
+        yield str(root), path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Files below a folder, hidden ones and linked folders (which may loop) left out."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"corpus.sources: {error.filename} cannot be listed: {error.strerror}") from error
+
+    for folder, folders, names in os.walk(top, onerror=refuse):
+        folders[:] = sorted(f for f in folders if f[0] != "." and f != "__pycache__")
+        yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
+
+
+def _remote(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
+    """As `_local`, for S3 and GCS URIs; a pattern may stand in the path after its first folder."""
+    address, _, query = source.partition("?")
+    if query and not query.partition("&")[0].count("="):  # '?' as a wildcard
+        address, query = source, ""
+    pattern = None
+    if set(address) & {"*", "["}:
+        cut = address.rindex("/", 0, min(address.find(c) for c in "*[" if c in address))
+        address, pattern = address[:cut], address[cut + 1 :]
+    root = f"{address}?{query}" if query else address
+    try:
+        system, path = _open_root(root)
+        info = system.get_file_info(path)
+        if info.type == fs.FileType.NotFound:
+            raise UserError(f"corpus.sources: {without_query(source)} does not exist")
+        if info.type == fs.FileType.File:
+            parent = address.rsplit("/", 1)[0]
+            yield f"{parent}?{query}" if query else parent, info.base_name, info.size, info.mtime_ns or 0
+            return
+        infos = system.get_file_info(fs.FileSelector(path, recursive=True))
+    except (OSError, ValueError) as error:
+        raise UserError(f"corpus.sources: {without_query(source)} cannot be opened: {error}") from error
+    for info in sorted(infos, key=lambda i: i.path):
+        below = info.path[len(path) + 1 :]
+        hidden = any(part.startswith(".") for part in below.split("/"))
+        if info.type == fs.FileType.File and not hidden and (pattern is None or fnmatch.fnmatch(below, pattern)):
+            yield root, below, info.size, info.mtime_ns or 0
+
+
+def plan_units(files: list[SourceFile], settings: CorpusSettings, passed: Counter[str]) -> list[list[dict[str, Any]]]:
+    """Files packed into units of like size, in order of name: small files together, row groups of Parquet apart.
+
+    A pure function of the listing, so the blocks that follow never depend on the number of workers. Checks the
+    columns of every Parquet file; a file whose footer is broken is counted in `passed`.
+    """
+    total = sum(f.size for f in files)
+    target = min(max(total // _UNITS, _UNIT_BYTES[0]), _UNIT_BYTES[1])
+    units: list[list[dict[str, Any]]] = []
+    room = 0
+    for part, size in (piece for file in files for piece in _pieces(file, target, settings, passed)):
+        if size > room or not units:
+            units.append([])
+            room = target
+        units[-1].append(part.plain())
+        room -= size
+    return units
+
+
+def _pieces(
+    file: SourceFile, target: int, settings: CorpusSettings, passed: Counter[str]
+) -> Iterator[tuple[SourceFile, int]]:
+    if file.kind != "parquet":
+        yield file, file.size
+        return
+    system, path = file.opened()
+    try:
+        footer = pq.read_metadata(path, filesystem=system)
+    except (pa.ArrowException, OSError):
+        passed[f"corrupt file: {file.name}"] += 1
+        return
+    _check_columns(file, footer.schema.to_arrow_schema(), settings)
+    rows: list[int] = []
+    size = 0
+    for group in range(footer.num_row_groups):
+        rows.append(group)
+        size += footer.row_group(group).total_byte_size
+        if size >= target or group == footer.num_row_groups - 1:
+            yield SourceFile(**{**file.plain(), "rows": tuple(rows)}), size
+            rows, size = [], 0
+
+
+def _check_columns(file: SourceFile, schema: pa.Schema, settings: CorpusSettings) -> None:
+    for field in ("text_column", "id_column", "group_column"):
+        column = getattr(settings, field)
+        if column is not None and column not in schema.names:
+            raise UserError(
+                f"corpus.{field}: {file.name} has no column {column!r}; its columns are {', '.join(schema.names)}"
+            )
+    kind = schema.field(settings.text_column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        raise UserError(f"corpus.text_column: {settings.text_column!r} of {file.name} holds {kind}, not text")

@@ -1,0 +1,99 @@
+"""The tokenizer: byte-level BPE trained on training documents, or one that exists; tokens of a document and its end."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splitray.corpus.settings import TokenizerSettings
+from splitray.errors import UserError
+
+END = "<|endoftext|>"
+
+
+def train_bpe(texts: Iterable[str], settings: TokenizerSettings) -> Any:
+    """A byte-level BPE (every string is encodable and comes back the same) as a `PreTrainedTokenizerFast`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    # GPT-2's pattern with digits taken singly, so that small vocabularies are not filled with numbers.
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.vocabulary,
+        special_tokens=[END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        bos_token=END,
+        pad_token=END,
+        model_max_length=settings.model_max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(source: str) -> Any:
+    """A Hugging Face tokenizer by path or name. It must have an end token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"corpus.tokenizer.source: {source!r} is no tokenizer that can be loaded: {reason}") from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"corpus.tokenizer.source: {source!r} has no end-of-sequence token to put between documents")
+    if not tokenizer.is_fast:
+        raise UserError(f"corpus.tokenizer.source: {source!r} has no fast version (tokenizer.json); convert it first")
+    return tokenizer
+
+
+class Encoder:
+    """Documents to token arrays; what looks like a special token in a text is text.
+
+    Reads the saved tokenizer with `tokenizers` alone: importing transformers costs a worker five seconds.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Ray runs one task a CPU already
+        self._encode = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._encode.encode_special_tokens = True
+        self._encode.no_truncation()
+        self._encode.no_padding()
+        end = json.loads((folder / "tokenizer_config.json").read_text())["eos_token"]
+        self.end = self._encode.token_to_id(end if isinstance(end, str) else end["content"])
+        assert self.end is not None, f"{folder}: the end token {end!r} has no id"
+        self.vocabulary = max(self._encode.get_vocab().values()) + 1  # ids may have gaps
+        self.dtype = np.dtype(np.uint16 if self.vocabulary <= 2**16 else np.uint32)
+
+    def encode(self, texts: list[str]) -> list[np.ndarray]:
+        """For each text its tokens and the end token, as arrays of `dtype`."""
+        return [
+            np.array([*encoding.ids, self.end], dtype=self.dtype)
+            for encoding in self._encode.encode_batch_fast(texts, add_special_tokens=False)
+        ]
+
+
+def fit_tokenizer(texts: Iterable[str], settings: TokenizerSettings, folder: Path) -> None:
+    """Train or load the tokenizer that the settings name and save it to `folder`, complete."""
+    if settings.source == "bpe":
+        tokenizer = train_bpe(texts, settings)
+    else:
+        tokenizer = load_tokenizer(settings.source)
+    tokenizer.save_pretrained(folder)
