@@ -6,11 +6,11 @@ from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
     from splitray.law.fit import fit
-    from splitray.law.plan import Plan, plan
+    from splitray.law.planner import Plan, plan
 
 __all__ = ["HeldOut", "Law", "LawWarning", "Plan", "fit", "plan"]
 
-_LAZY = {"fit": "splitray.law.fit", "plan": "splitray.law.plan", "Plan": "splitray.law.plan"}
+_LAZY = {"fit": "splitray.law.fit", "plan": "splitray.law.planner", "Plan": "splitray.law.planner"}
 
 
 def __getattr__(name: str) -> Any:

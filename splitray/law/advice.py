@@ -12,7 +12,7 @@ from splitray.law.line import FINE, Line
 from splitray.law.solve import minimise
 
 if TYPE_CHECKING:
-    from splitray.law.plan import Plan
+    from splitray.law.planner import Plan
 
 # A law fitted on runs a thirtieth of the target is a guess (DESIGN); 0.003 nats is what a good plan may lose.
 FAR, REGRET = 30.0, 0.003

@@ -32,6 +32,8 @@ def allocate(gain: Callable[[Array], Array], total: Array, caps: Array) -> Array
             lambda p, n=nodes, g=gains: _demand(n, g, p)[0].sum(-1) <= total,  # type: ignore[misc]
             gains[..., -1].min(-1) - 1e-9,
             gains[..., 0].max(-1) + 1e-9,
+            # log gains span 30 or so: 1e-6 of that tells the node, 1e-10 the shares
+            steps=40 if zoom == 2 else 25,
         )
         shares, index = _demand(nodes, gains, price)
         if zoom < 2:

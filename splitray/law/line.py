@@ -86,9 +86,11 @@ class Line:
         rises[:, -1] = False  # not splitting is always possible
         return np.where(rises, np.inf, loss)
 
-    def best(self, grid: Array = FINE) -> tuple[Array, Array]:
+    def best(self, grid: Array | None = None) -> tuple[Array, Array]:
         """The optimal positions x and losses, each [rows]; inf where no split gains more than rounding."""
-        x, loss = minimise(self.loss, grid, self.scan(grid))
+        # An allocation costs a hundred times a loss, and smooths the line.
+        grid = (COARSE if self.allocate else FINE) if grid is None else grid
+        x, loss = minimise(self.loss, grid, self.scan(grid), steps=30 if self.allocate else 45)
         last = self.loss(np.array([[np.inf]]))[:, 0]
         stay = last - loss <= ROUNDING * last
         return np.where(stay, np.inf, x), np.where(stay, last, loss)

@@ -44,7 +44,7 @@ class Question:
 
     params: float
     budget: float
-    domains: int | Sequence[str]
+    domains: int | list[str] | tuple[str, ...]
     weights: Sequence[float] | None = None
     allocation: Literal["uniform", "per_domain"] = "uniform"
     limits: Limits = field(default_factory=Limits)
@@ -54,9 +54,9 @@ class Question:
         positive("budget", self.budget)
         if self.allocation not in ("uniform", "per_domain"):
             raise UserError(f"allocation={self.allocation!r}: must be 'uniform' or 'per_domain'")
-        if isinstance(self.domains, str):
-            raise UserError(f"domains={self.domains!r}: give a number, or a list of names")
-        if self.allocation == "per_domain" and isinstance(self.domains, int | np.integer):
+        if not isinstance(self.domains, int | list | tuple) or isinstance(self.domains, bool):
+            raise UserError(f"domains={self.domains!r}: give a whole number, or a list of names")
+        if self.allocation == "per_domain" and isinstance(self.domains, int):
             raise UserError("allocation='per_domain' needs named domains: with a number of them all are alike")
         positive("limits.epochs", self.limits.epochs)
         if not (0 <= self.limits.min_pretrain <= self.budget):

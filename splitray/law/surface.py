@@ -41,7 +41,7 @@ class Surface:
         self.fitted = law.objective is not None
         self.law, self.names = law, () if isinstance(domains, int) else tuple(domains)
         if isinstance(domains, int):
-            if isinstance(domains, bool) or domains < 1:
+            if domains < 1:
                 raise UserError(f"domains={domains!r}: at least 1 is needed")
             if weights is not None:
                 raise UserError("weights need named domains: give domains as a list of the law's domains")
@@ -71,23 +71,23 @@ class Surface:
         params: a number or [rows, 1]; pretrain_tokens: [1 or rows, points]; specialize_tokens: the D'_k of every
         term [1 or rows, points, terms].
         """
-        return self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens) @ self.weights
+        return self._mean(self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens))
 
     def by_term(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Loss of every term [rows, points, terms]; arguments as for `loss`."""
-        return self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens)
+        return np.moveaxis(self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens), 0, 2)
 
     def gains(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """-w_k dL_k/dD' at D [rows] and D'_k [rows, terms, nodes], same shape as the latter."""
         tokens = np.moveaxis(specialize_tokens, 1, 2)
         slope = self._each(_slope(1), params, pretrain_tokens[:, None], tokens)
-        return np.moveaxis(-slope * self.weights, 2, 1)
+        return np.moveaxis(-slope * self.weights[:, None, None], 0, 1)
 
     def slopes_unsplit(self, params: float | Array, budget: Array) -> tuple[Array, Array]:
-        """w_k dL_k/dD and w_k dL_k/dD' [rows, points, terms] of the unsplit model trained on `budget` tokens."""
+        """w_k dL_k/dD and w_k dL_k/dD' [terms, rows, points] of the unsplit model trained on `budget` tokens."""
         nothing = np.zeros((1, 1, len(self.terms)))
         shared, special = (self._each(_slope(axis), params, budget, nothing) for axis in (0, 1))
-        return shared * self.weights, special * self.weights
+        return shared * self.weights[:, None, None], special * self.weights[:, None, None]
 
     def unsplit(self, params: float | Array, budget: Array) -> Array:
         """Loss [rows, points] of one model trained on `budget` [1 or rows, points] tokens of the mixture."""
@@ -101,6 +101,9 @@ class Surface:
             for term in range(len(self.terms)):
                 result[rows, term] += share * form.floor(vectors[:, term], sizes[rows])[:, 0]
         return result @ self.weights
+
+    def _mean(self, losses: Array) -> Array:
+        return np.einsum("trp,t->rp", losses, self.weights)
 
     def _each(
         self, of: Callable[..., Any], params: float | Array, pretrain_tokens: Array, specialize_tokens: Array
@@ -116,7 +119,7 @@ class Surface:
                 for term in range(terms):
                     values = of(form, vectors[:, term], sizes[rows], shared[rows], special[rows, :, term])
                     result[term, rows] += share * values
-        return np.moveaxis(result, 0, 2)
+        return result
 
 
 def _slope(axis: int) -> Callable[..., Array]:

@@ -34,8 +34,8 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
 
     def pays_at_once(log_budget: Array) -> NDArray[np.bool_]:
         base, special = surface.slopes_unsplit(params, np.exp(log_budget))
-        moved = special.min(-1) if allocate else special @ surface.shares
-        return np.asarray(moved < base.sum(-1))
+        moved = special.min(0) if allocate else np.einsum("trp,t->rp", special, surface.shares)
+        return np.asarray(moved < base.sum(0))
 
     def pays_somewhere(log_budget: Array) -> NDArray[np.bool_]:
         columns = []

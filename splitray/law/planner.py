@@ -135,7 +135,7 @@ def plan(
     *,
     params: float,
     budget: float,
-    domains: int | Sequence[str],
+    domains: int | list[str] | tuple[str, ...],
     weights: Sequence[float] | None = None,
     allocation: Literal["uniform", "per_domain"] = "uniform",
     limits: Limits | None = None,
