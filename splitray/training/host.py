@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
@@ -38,6 +39,15 @@ class Site:
     training: TrainingSettings
     owner: str
     use_gpu: bool = False
+
+    @property
+    def host_cpus(self) -> float:
+        """CPUs that a training process reserves: a little less than its threads.
+
+        A Tune trial waits for its leaves with 0.01 CPU (0 is refused by Tune). Were the hosts to hold every CPU whole,
+        the trial they are to work for would never start.
+        """
+        return self.training.threads * 0.95
 
 
 class Watch:
@@ -201,7 +211,8 @@ def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[st
     missing = [d for d, p in found.items() if p is None]
     if missing:
         published = site.store.find(key)
-        assert published is not None, key
+        if published is None:
+            raise CorruptError(f"{key} has no readable marker")
         values = published.meta["recipe"]
         model = build(values)
         load_weights(model, load(published, moments=False))
@@ -231,8 +242,9 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
 
-    resources: dict[str, float] = {"CPU": site.training.threads}
+    resources: dict[str, float] = {"CPU": site.host_cpus}
     if site.use_gpu:
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
@@ -250,8 +262,14 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
             failure_config=FailureConfig(max_failures=3),
         ),
     )
-    trainer.fit()
-    return [brief(p) for s in segments if (p := site.store.find(s.key)) is not None]
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise StageError(f"worker group {name}: {error}") from error
+    if (said := ray.get(ray.get_actor(site.owner, namespace=NAMESPACE).complaint.remote(name))) is not None:
+        raise said
+    published = [site.store.find(s.key) for s in segments]
+    return [brief(p) for p in published if p is not None]
 
 
 def _group_loop(config: dict[str, Any]) -> None:
@@ -265,5 +283,10 @@ def _group_loop(config: dict[str, Any]) -> None:
     meter = Meter(site, config["name"]) if rank == 0 else lambda progress: None
     with Watch(site) as watch, _threads(site.training.threads):
         hooks = Hooks(meter, watch, remarks={"host": name})
-        for meta in _train_all(site, config["segments"], hooks):
-            ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
+        try:
+            for meta in _train_all(site, config["segments"], hooks):
+                ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
+        except SplitrayError as error:
+            # Ray Train would start the group again, to meet the same error: it is for the owner to judge
+            owner = ray.get_actor(site.owner, namespace=NAMESPACE)
+            ray.get(owner.complain.remote(config["name"], error))

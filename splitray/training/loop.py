@@ -87,8 +87,8 @@ def train(
             loss, agreed = engine.step(batch, rate, wish)
             if not np.isfinite(loss):
                 raise NonFiniteLossError(
-                    f"segment {segment.key}: loss {loss} at token {tokens} of {segment.source}, learning rate {rate:.2g}; "
-                    "the step was not taken. Lower training.learning_rate or look at the documents drawn there"
+                    f"segment {segment.key}: loss {loss} at token {tokens} of {segment.source}, learning rate "
+                    f"{rate:.2g}; no step was taken. Lower training.learning_rate or look at the text drawn there"
                 )
             tokens += segment.recipe.batch_tokens
             now = time.monotonic()

@@ -17,21 +17,20 @@ from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.training.host import NAMESPACE, Host, Site
 from splitray.training.loop import Interrupted
 from splitray.training.pool import LADDER, Pool
-from splitray.training.tree import MIXTURE, Leaf, Recipe, Segment, grow, leaf_key
+from splitray.training.tree import MIXTURE, Segment, Target, grow
 
 _RETRIES = 5  # of one host call, over deaths of its process: a death at every try is a bug, not a spot market
 
 
 @dataclass(frozen=True)
 class Request:
-    """A leaf, the domains to score it on, and where its segments are trained.
+    """A state to train, the domains to score it on, and where its segments are trained.
 
     Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
     with `specialist` workers. 0 leaves either to the ladder's pool of single processes.
     """
 
-    recipe: Recipe
-    leaf: Leaf
+    target: Target
     domains: tuple[str, ...] = ()
     group: int = 0
     specialist: int = 0
@@ -59,8 +58,8 @@ class Owner:
         limit: validation tokens a domain is scored on.
     """
 
-    def __init__(self, site: Site, decay_share: float, capacity: float, limit: int) -> None:
-        self._site, self._decay_share, self._limit = site, decay_share, limit
+    def __init__(self, site: Site, capacity: float, limit: int) -> None:
+        self._site, self._limit = site, limit
         unit, per_worker = ("GPUs", 1.0) if site.use_gpu else ("CPUs", float(site.training.threads))
         self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill)
         self._inflight: dict[str, asyncio.Future[None]] = {}
@@ -68,10 +67,11 @@ class Owner:
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
         self._stop = False
         self._draining: tuple[float, set[str]] = (0.0, set())
+        self._complaints: dict[str, SplitrayError] = {}
         self._work = Work()
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """Train what is missing of the leaves, score them, and say for each its `key` and `losses` by domain."""
+        """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
         self._grow(requests)
         results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
         errors = [e for e in results if isinstance(e, BaseException)]
@@ -85,7 +85,7 @@ class Owner:
         return {
             "segments": len(segments),
             "tokens": sum(s.tokens for s in segments),
-            "leaf_tokens": sum(r.leaf.tokens for r in requests),
+            "leaf_tokens": sum(r.target.tokens for r in requests),
         }
 
     async def stopping(self, node: str) -> bool:
@@ -106,6 +106,13 @@ class Owner:
         self._work = Work()
         await self._pool.dismiss_idle()
 
+    async def complain(self, host: str, error: SplitrayError) -> None:
+        """A worker of a group says why it ended early; the group's supervisor asks with `complaint`."""
+        self._complaints.setdefault(host, error)
+
+    async def complaint(self, host: str) -> SplitrayError | None:
+        return self._complaints.pop(host, None)
+
     async def note(self, host: str, progress: dict[str, Any]) -> None:
         """A host's latest `segment`, `tokens`, `loss` and `rate`."""
         self._work.running[host] = {**progress, "at": time.time()}
@@ -119,7 +126,7 @@ class Owner:
     # growing
 
     def _missing(self, group: Sequence[Request]) -> list[Segment]:
-        return grow(group[0].recipe, [r.leaf for r in group], self._decay_share, self._ends)
+        return grow([r.target for r in group], self._ends)
 
     def _ends(self, line: str) -> set[int]:
         """Ends that stand or are in flight on a line."""
@@ -131,11 +138,11 @@ class Owner:
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
-            self._work.leaf_tokens += sum(r.leaf.tokens for r in group)
+            self._work.leaf_tokens += sum(r.target.tokens for r in group)
             trunk = [s for s in segments if s.source == MIXTURE]
             if trunk and group[0].group > 0:
                 self._launch(trunk, "base", group[0].group)  # one start of the group for the whole trunk
-            specialists = {r.leaf.domain: r.specialist for r in group if r.specialist > 0}
+            specialists = {r.target.phases[-1].source: r.specialist for r in group if r.specialist > 0}
             for segment in segments:
                 if segment.key in self._inflight:
                     continue
@@ -170,7 +177,7 @@ class Owner:
             raise
 
     async def _leaf(self, request: Request) -> dict[str, Any]:
-        key = leaf_key(request.recipe, request.leaf, self._decay_share)
+        key = request.target.key
         for attempt in range(3):
             try:
                 if (future := self._inflight.get(key)) is not None:
@@ -188,16 +195,15 @@ class Owner:
         """Withdraw the states of a leaf's lineage that do not load."""
         from splitray.training.state import load
 
-        phases = request.leaf.phases(self._decay_share, request.recipe.batch_tokens)
-        for depth in range(1, len(phases) + 1):
-            segment = Segment(request.recipe, phases[:depth])
-            line = segment.key.rsplit("-", 1)[0]
+        target = request.target
+        for depth in range(1, len(target.phases) + 1):
+            line = Segment(target.recipe, target.phases[:depth]).key.rsplit("-", 1)[0]
             for key in sorted(k for k in self._published if k.startswith(line + "-")):
                 try:
                     held = self._site.store.find(key)
                     if held is None:
                         raise CorruptError(f"{key} has no readable marker")
-                    load(held, moments=key != leaf_key(request.recipe, request.leaf, self._decay_share))
+                    load(held, moments=not (target.final and key == target.key))
                 except CorruptError:
                     self._site.store.withdraw(key)
                     self._published.discard(key)
@@ -213,7 +219,7 @@ class Owner:
     # hosts
 
     def _start(self, name: str, workers: int) -> Any:
-        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.training.threads}
+        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.host_cpus}
         if self._site.use_gpu and workers == 1:
             resources["num_gpus"] = 1
         actor = ray.remote(Host).options(name=f"{self._site.owner}/{name}", namespace=NAMESPACE, **resources)
@@ -246,7 +252,7 @@ class Owner:
 def _by_recipe(requests: Sequence[Request]) -> list[list[Request]]:
     groups: dict[str, list[Request]] = {}
     for request in requests:
-        groups.setdefault(request.recipe.hash, []).append(request)
+        groups.setdefault(request.target.recipe.hash, []).append(request)
     return list(groups.values())
 
 

@@ -7,7 +7,7 @@ cut never enters. A **segment** is a stretch of training inside the last phase o
 start from shares its prefix.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -177,72 +177,84 @@ def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
     return f"seg-{fingerprint([recipe.hash, body])}"
 
 
-def leaf_key(recipe: Recipe, leaf: Leaf, decay_share: float) -> str:
-    return Segment(recipe, leaf.phases(decay_share, recipe.batch_tokens)).key
+@dataclass(frozen=True)
+class Target:
+    """A state that somebody asks for: the end of `phases`. A `final` one has no children and keeps no moments."""
+
+    recipe: Recipe
+    phases: tuple[Phase, ...]
+    final: bool = True
+
+    @property
+    def key(self) -> str:
+        return Segment(self.recipe, self.phases).key
+
+    @property
+    def tokens(self) -> int:
+        return self.phases[-1].end
+
+    @classmethod
+    def leaf(cls, recipe: Recipe, leaf: Leaf, decay_share: float) -> "Target":
+        return cls(recipe, leaf.phases(decay_share, recipe.batch_tokens))
+
+    @classmethod
+    def trunk(cls, recipe: Recipe, leaf: Leaf, decay_share: float) -> "Target | None":
+        """The state of a split leaf at its D, which its domain's stretch starts from; None where D is 0."""
+        assert leaf.domain is not None, leaf
+        phases = leaf.phases(decay_share, recipe.batch_tokens)
+        mixture = tuple(p for p in phases if p.source == MIXTURE)
+        return cls(recipe, mixture, final=False) if mixture else None
 
 
-def grow(
-    recipe: Recipe, leaves: Iterable[Leaf], decay_share: float, snapshots: Callable[[str], Iterable[int]]
-) -> list[Segment]:
-    """The segments still to train so that every leaf stands, parents before children, shared prefixes once.
+def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -> list[Segment]:
+    """The segments still to train so that every target stands, parents before children, shared prefixes once.
 
     Args:
+        targets: of one recipe.
         snapshots: given a line, the ends (tokens) already published on it.
     """
-    ends: dict[str, set[int]] = {}
-    lineages: dict[str, tuple[Phase, ...]] = {}
-    parents: dict[str, tuple[int, str | None]] = {}
-    finals: set[tuple[str, int]] = set()
-    for leaf in leaves:
-        phases = leaf.phases(decay_share, recipe.batch_tokens)
+    recipe = targets[0].recipe
+    branches: dict[str, _Branch] = {}
+    for target in targets:
+        assert target.recipe.hash == recipe.hash
         begin, parent = 0, None
-        for depth in range(1, len(phases) + 1):
-            prefix = phases[:depth]
+        for depth in range(1, len(target.phases) + 1):
+            prefix = target.phases[:depth]
             name = line(recipe, prefix)
-            ends.setdefault(name, set()).add(prefix[-1].end)
-            lineages[name], parents[name] = prefix, (begin, parent)
-            begin, parent = prefix[-1].end, Segment(recipe, prefix).key
-        finals.add((name, begin))
-    have = {name: set(snapshots(name)) for name in ends}
-    needed = _needed(recipe, ends, lineages, parents, finals, have)
-    segments = []
-    for name, prefix in lineages.items():
-        begin, parent = parents[name]
-        stands = have[name]
-        for end in sorted(needed[name]):
-            nearest = max((e for e in stands if e < end), default=None)
-            segment = Segment(
-                recipe,
-                (*prefix[:-1], Phase(prefix[-1].source, end, prefix[-1].decay)),
-                begin if nearest is None else nearest,
-                parent if nearest is None else f"{name}-{nearest:015d}",
-                (name, end) in finals,
-            )
-            segments.append(segment)
-            stands = stands | {end}
+            branch = branches.setdefault(name, _Branch(prefix, begin, parent, set(snapshots(name))))
+            begin, parent = prefix[-1].end, f"{name}-{prefix[-1].end:015d}"
+        branch.wanted.add(begin)
+        if target.final:
+            branch.final.add(begin)
+    # Deepest lineages first: a prefix is trained only where something missing starts from its end.
+    for branch in sorted(branches.values(), key=lambda b: len(b.prefix), reverse=True):
+        missing = branch.wanted - branch.stands
+        if missing and branch.parent is not None and not any(e < min(missing) for e in branch.stands):
+            branches[branch.parent.rsplit("-", 1)[0]].wanted.add(branch.begin)
+    segments = [s for name, branch in branches.items() for s in branch.segments(recipe, name)]
     return sorted(segments, key=lambda s: (s.start, s.end, s.key))
 
 
-def _needed(
-    recipe: Recipe,
-    ends: dict[str, set[int]],
-    lineages: dict[str, tuple[Phase, ...]],
-    parents: dict[str, tuple[int, str | None]],
-    finals: set[tuple[str, int]],
-    have: dict[str, set[int]],
-) -> dict[str, set[int]]:
-    """Of all cuts on the leaves' lineages, those to train: missing finals and, up the tree, what they start from."""
-    needed: dict[str, set[int]] = {name: set() for name in ends}
-    # Deepest lineages first: a prefix matters only where something missing starts from it.
-    for name in sorted(lineages, key=lambda n: len(lineages[n]), reverse=True):
-        missing = {e for e in ends[name] if (name, e) in finals or e in needed[name]} - have[name]
-        needed[name] = missing
-        begin, parent = parents[name]
-        # The first missing cut starts from the phase before unless a snapshot of this phase lies below it.
-        if missing and parent is not None and not any(e < min(missing) for e in have[name]):
-            above = parent.rsplit("-", 1)[0]
-            needed[above].add(begin)
-    return needed
+@dataclass
+class _Branch:
+    """One line while growing: where it begins, what stands on it, what is wanted of it."""
+
+    prefix: tuple[Phase, ...]
+    begin: int
+    parent: str | None
+    stands: set[int]
+    wanted: set[int] = field(default_factory=set)
+    final: set[int] = field(default_factory=set)
+
+    def segments(self, recipe: Recipe, name: str) -> Iterator[Segment]:
+        stands = set(self.stands)
+        last = self.prefix[-1]
+        for end in sorted(self.wanted - stands):
+            nearest = max((e for e in stands if e < end), default=None)
+            start, parent = (self.begin, self.parent) if nearest is None else (nearest, f"{name}-{nearest:015d}")
+            phases = (*self.prefix[:-1], Phase(last.source, end, last.decay))
+            yield Segment(recipe, phases, start, parent, end in self.final)
+            stands.add(end)
 
 
 def flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:

@@ -1,0 +1,8 @@
+"""The main job: a corpus and a budget in, specialists, their law and a report out. See `--help`."""
+
+import sys
+
+from splitray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""`python jobs/split.py`: arguments, exit codes, and what a person sees at the end."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from splitray.config import Config, load
+from splitray.errors import SplitrayError, UserError
+from splitray.folder import Folder, without_query
+from splitray.run import STAGES, Run
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+
+class Stopped(BaseException):
+    """SIGTERM: `ray job stop`, a preempted driver, or an operator."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The main job. Returns the exit code: 0 done, 1 a stage failed, 2 the user's input is wrong."""
+    parser = argparse.ArgumentParser(description="From a corpus and a token budget to proven specialist models.")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one field")
+    parser.add_argument("--run-dir", metavar="PATH_OR_URI", help="run folder; default runs/NAME")
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], metavar="STAGE", help=", ".join(STAGES))
+    parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    try:
+        config = load(options.config, options.set)
+        run_dir, store = places(config, options.run_dir)
+        if options.dry_run:
+            from splitray.dry_run import show
+
+            show(config, store, console)
+            return DONE
+        return _run(config, run_dir, store, options.until, console)
+    except UserError as error:
+        print(f"splitray: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except SplitrayError as error:
+        print(f"splitray: {error}", file=sys.stderr)
+        return FAILED
+    except (Stopped, KeyboardInterrupt):
+        print("splitray: stopped; the same command continues from what is published", file=sys.stderr)
+        return FAILED
+
+
+def places(config: Config, run_dir: str | None) -> tuple[str, str]:
+    """Addresses of the run folder and the store.
+
+    Under `ray job submit --working-dir` the current folder is a copy that vanishes with the job, so a relative run
+    folder is anchored at ~/splitray (or SPLITRAY_HOME) there.
+    """
+    run = run_dir or config.run_dir or f"runs/{config.name}"
+    store = config.store or _beside(run)
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        home = Path(os.environ.get("SPLITRAY_HOME") or Path.home() / "splitray")
+        run, store = (p if "://" in p else str(home / p) for p in (run, store))
+    return run, store
+
+
+def _beside(run: str) -> str:
+    """The default store: a folder `store` beside the run folder, with the same storage options."""
+    path, mark, query = run.rstrip("/").partition("?")
+    parent = path.rstrip("/").rpartition("/")[0]
+    return f"{parent}/store{mark}{query}" if parent else f"store{mark}{query}"
+
+
+def _run(config: Config, run_dir: str, store: str, until: str, console: Console) -> int:
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    run = Run(Folder(run_dir), config, say)
+    say(f"run folder {run.folder.uri}, store {without_query(store)}")
+    wanted = STAGES[: STAGES.index(until) + 1]
+    if any(run.done(stage) is None for stage in wanted):
+        _stages(run, store, until)
+    else:
+        say(f"every stage up to {until} is done: nothing to train")
+    if until == STAGES[-1]:
+        _tell_end(run, console)
+    return DONE
+
+
+def _stages(run: Run, store: str, until: str) -> None:
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    from splitray.cluster import connect
+    from splitray.pipeline import Pipeline
+    from splitray.store import Store
+
+    connect(run.say)
+    signal.signal(signal.SIGTERM, _stop)
+    pipeline = Pipeline(run, Store(store))
+    try:
+        pipeline.go(until)
+    except (Stopped, KeyboardInterrupt):
+        pipeline.stop()
+        raise
+    finally:
+        run.flush()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _tell_end(run: Run, console: Console) -> None:
+    from splitray.report import terminal
+
+    console.print(terminal(run.folder.read_json("summary.json")))
+    console.print(f"report: {run.folder.uri}/{run.result('report')['path']}", markup=False)

@@ -1,0 +1,200 @@
+"""The Ray cluster from the driver's side: connect, see what is there, and ask the owner for leaves."""
+
+import os
+import platform
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from splitray.config import Config
+from splitray.errors import SplitrayError, StageError, UserError
+from splitray.store import Store
+from splitray.training.host import NAMESPACE, Site
+from splitray.training.owner import Owner, Request
+
+_EVERY = 5.0  # seconds between progress lines
+
+
+def connect(say: Callable[[str], None]) -> None:
+    """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
+
+    The local one has the dashboard on loopback and token authentication on.
+    """
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    # a worker started by a path into a virtual environment lacks its scripts (ninja) on the PATH
+    scripts = os.path.dirname(sys.executable)  # noqa: PTH120 - a resolved link would leave the environment
+    os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"log_to_driver": True, "namespace": NAMESPACE}
+    if os.environ.get("RAY_ADDRESS"):
+        try:
+            context = ray.init(**options)
+        except (ConnectionError, RuntimeError) as error:
+            raise UserError(f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: cannot join that cluster ({error})") from error
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        context = ray.init(dashboard_host="127.0.0.1", **options)
+    have = ray.cluster_resources()
+    dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
+    say(
+        f"Ray {ray.__version__}: {have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs on {nodes()} nodes{dashboard}"
+    )
+
+
+def nodes() -> int:
+    return sum(1 for node in ray.nodes() if node["Alive"])
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on, for the report."""
+    have = ray.cluster_resources()
+    return {
+        "cpus": have.get("CPU", 0.0),
+        "gpus": have.get("GPU", 0.0),
+        "nodes": nodes(),
+        "cpu_model": _cpu_model(),
+        "memory_gib": round(have.get("memory", 0.0) / 2**30, 1),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def uses_gpu(config: Config) -> bool:
+    """Whether hosts train on GPUs; refuses a run that asks for what the cluster lacks."""
+    have = ray.cluster_resources().get("GPU", 0)
+    if config.resources.accelerator == "gpu" and not have and config.resources.capacity is None:
+        raise UserError(
+            "resources.accelerator = gpu, but the cluster has no GPU now; on an autoscaling cluster that starts "
+            "empty set resources.capacity to the GPUs it may grow to"
+        )
+    return config.resources.accelerator == "gpu" or (config.resources.accelerator == "auto" and have > 0)
+
+
+class Trainer:
+    """The driver's handle of the owner: asks for leaves and prints progress while it waits."""
+
+    def __init__(self, config: Config, site: Site, say: Callable[[str], None], event: Callable[..., None]) -> None:
+        self._say, self._event = say, event
+        self._check_store(site.store)
+        capacity = config.resources.capacity or ray.cluster_resources().get("GPU" if site.use_gpu else "CPU", 0)
+        for name, workers in (
+            ("resources.base_workers", config.resources.base_workers),
+            ("resources.specialist_workers", config.resources.specialist_workers),
+        ):
+            per_worker = 1 if site.use_gpu else site.training.threads
+            if workers * per_worker > capacity:
+                unit = "GPU" if site.use_gpu else "CPU (training.threads)"
+                raise UserError(
+                    f"{name} = {workers} workers x {per_worker} {unit} = {workers * per_worker} exceed the cluster's "
+                    f"{capacity:g}: lower it, or start a larger cluster"
+                )
+        options = ray.remote(Owner).options(name=site.owner, namespace=NAMESPACE, num_cpus=0, max_concurrency=10_000)
+        self.actor = options.remote(site, capacity, config.evaluate.validation_tokens)
+
+    def _check_store(self, store: Store) -> None:
+        """Every node must read what the driver writes: a local path that only one node sees is refused."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        name, word = f"probes/{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
+        store.root.write(name, word)
+        try:
+            alive = [n["NodeID"] for n in ray.nodes() if n["Alive"]]
+            probe = ray.remote(_probe)
+            asked = [
+                probe.options(
+                    num_cpus=0, name="probe[store]", scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)
+                ).remote(store, name)
+                for n in alive
+            ]
+            blind = [n[:8] for n, seen in zip(alive, ray.get(asked), strict=True) if seen != word]
+        finally:
+            store.root.delete(name)
+        if blind:
+            raise UserError(
+                f"store {store.root.uri} is not seen by nodes {', '.join(blind)}: give a shared path or an s3:// or "
+                "gs:// URI with --run-dir (or `store` in the config)"
+            )
+
+    def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """Train and score; see `Owner.leaves`. Prints a line every few seconds."""
+        ref, said = self.actor.leaves.remote(list(requests)), time.monotonic()
+        while True:
+            ready, _ = ray.wait([ref], timeout=_EVERY)
+            if ready:
+                break
+            if time.monotonic() - said >= _EVERY:
+                said = time.monotonic()
+                self.tell(self.progress())
+        try:
+            return list(ray.get(ref))
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, SplitrayError) else StageError(str(error))) from error
+        except ray.exceptions.RayActorError as error:
+            raise StageError(
+                f"the owner of the tree died: {error}; start again, it continues from the store"
+            ) from error
+
+    def watch(self, work: Callable[[], Any]) -> Any:
+        """Run something on the driver that asks the owner by itself (Ray Tune), with progress lines meanwhile."""
+        over = threading.Event()
+
+        def talk() -> None:
+            while not over.wait(_EVERY):
+                self.tell(self.progress())
+
+        talker = threading.Thread(target=talk, daemon=True, name="progress")
+        talker.start()
+        try:
+            return work()
+        finally:
+            over.set()
+            talker.join(timeout=_EVERY)
+
+    def progress(self) -> dict[str, Any]:
+        return dict(ray.get(self.actor.progress.remote()))
+
+    def tell(self, progress: dict[str, Any]) -> None:
+        running = progress["running"].values()
+        trained = progress["trained"] + sum(r["tokens"] for r in running)
+        rate = sum(r["rate"] for r in running)
+        now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
+        self._say(
+            f"   {progress['finished']}/{progress['segments']} segments, {count(trained)}/{count(progress['tokens'])} "
+            f"tokens, {count(rate)} tokens/s" + (f"; loss: {now}" if now else "")
+        )
+        self._event("progress", **progress)
+
+    def begin_stage(self) -> None:
+        ray.get(self.actor.begin_stage.remote())
+
+    def stop(self) -> None:
+        """Ask every host to checkpoint; waits a moment for them."""
+        ray.get(self.actor.stop.remote(), timeout=10)
+
+
+def _probe(store: Store, name: str) -> bytes | None:
+    try:
+        return store.root.read(name)
+    except (OSError, SplitrayError):
+        return None
+
+
+def count(number: float) -> str:
+    """A number as people say it: 950, 12.3k, 4.5M, 1.3B."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"

@@ -1,0 +1,227 @@
+"""One typed object for one YAML file. `load` reads it, applies `--set` overrides and checks what relates fields."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from splitray.corpus.settings import CorpusSettings
+from splitray.errors import UserError
+from splitray.search.settings import SearchSettings
+from splitray.settings import Settings, is_operational, operational
+from splitray.training.settings import ModelShape, TrainingSettings
+
+
+class LadderSettings(Settings):
+    """The small runs that the law is fitted on: every shape x D x D' x domain, from one tree for each shape."""
+
+    shapes: list[ModelShape] = Field(
+        min_length=1, description="Sizes to train, smallest first; five identify N's part."
+    )
+    pretrain_tokens: list[int] = Field(
+        min_length=1, description="D values in tokens; 4 or more, 0 for from scratch on the domain."
+    )
+    specialize_tokens: list[int] = Field(
+        min_length=1, description="D' values in tokens beside D' = 0; 4 spanning 30x, the least at most 0.05 D."
+    )
+    domains: int = Field(2, ge=1, description="How many of the K domains have D' leaves; evenly spread over them.")
+    seeds: int = Field(1, ge=1, description="Trunk seeds at the smallest shape; 2 or more let noise be measured.")
+    max_share: float = Field(
+        1.0, gt=0, description="The ladder's FLOPs as a share of the budget's above which the run is refused."
+    )
+
+    @model_validator(mode="after")
+    def _values(self) -> "LadderSettings":
+        if any(d < 0 for d in self.pretrain_tokens) or any(d <= 0 for d in self.specialize_tokens):
+            raise ValueError("pretrain_tokens must not be negative and specialize_tokens must be positive")
+        if not any(self.pretrain_tokens):
+            raise ValueError("pretrain_tokens needs a value above 0")
+        return self
+
+
+class LawSettings(Settings):
+    """How the law is fitted."""
+
+    form: str = Field("auto", description="A registered form, or auto: chosen by held-out extrapolation.")
+    objective: str = Field("huber_log", description="huber_log or squared.")
+    bootstrap: int = Field(
+        200, ge=0, description="Refits behind every interval; 200 hold an 80 % interval to 3 points."
+    )
+
+
+class PlanSettings(Settings):
+    """Limits on the plan."""
+
+    min_pretrain_tokens: int = Field(0, ge=0, description="Tokens of shared pretraining that the base must have.")
+
+
+class EvaluateSettings(Settings):
+    """What is compared, and on how much text."""
+
+    validation_tokens: int = Field(
+        65536, ge=256, description="Tokens of each domain's validation text that losses are measured on, at most."
+    )
+    baselines: list[float] = Field(
+        [1.0, 0.0, 0.5], description="Split fractions trained at the same total tokens for comparison; 1 is unsplit."
+    )
+    prefix_characters: int = Field(
+        200, ge=1, description="Characters of a new document that the router sees when it routes by a first part."
+    )
+
+    @model_validator(mode="after")
+    def _fractions(self) -> "EvaluateSettings":
+        if any(not 0 <= s <= 1 for s in self.baselines):
+            raise ValueError(f"baselines are split fractions from 0 to 1, got {self.baselines}")
+        return self
+
+
+class ResourceSettings(Settings):
+    """Where the work runs. Nothing here changes what comes out, but for the world size of groups, which is recorded."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = operational("auto", "auto uses GPUs where the cluster has any.")
+    base_workers: int = operational(1, "Workers of the group that trains the target's mixture segments.", ge=1)
+    specialist_workers: int = operational(1, "Workers of each specialist.", ge=1)
+    capacity: float | None = operational(
+        None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start."
+    )
+    tokens_per_second: float | None = operational(None, "Measured training speed of one worker, for estimates.", gt=0)
+    price_per_hour: float | None = operational(None, "Price of one worker for one hour, for the plan's cost.", ge=0)
+
+
+class Config(Settings):
+    """The whole run. Fields are identity fields unless marked operational: see docs/architecture.md."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; default run folder runs/NAME."
+    )
+    seed: int = Field(0, ge=0, description="Seed of initial weights, data order, clustering and bootstrap.")
+    budget: int = Field(gt=0, description="D_T: total tokens of the final models, D plus the sum of D'.")
+    weights: Literal["uniform", "tokens"] = Field(
+        "uniform", description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K or its size."
+    )
+    corpus: CorpusSettings
+    model: ModelShape
+    training: TrainingSettings
+    ladder: LadderSettings
+    law: LawSettings = LawSettings()
+    plan: PlanSettings = PlanSettings()
+    search: SearchSettings = SearchSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    resources: ResourceSettings = ResourceSettings()
+    run_dir: str | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
+    store: str | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
+
+    @model_validator(mode="after")
+    def _relations(self) -> "Config":
+        training, batch = self.training, self.training.batch_tokens
+        for field, workers in (
+            ("resources.base_workers", self.resources.base_workers),
+            ("resources.specialist_workers", self.resources.specialist_workers),
+        ):
+            if training.batch_sequences % workers:
+                raise ValueError(
+                    f"{field} = {workers} does not divide training.batch_sequences = {training.batch_sequences}"
+                )
+        if self.budget < 2 * batch * self.corpus.domains:
+            raise ValueError(
+                f"budget = {self.budget} tokens is less than two batches of {batch} for each of {self.corpus.domains} "
+                "domains: raise budget, or lower training.batch_sequences or training.sequence_length"
+            )
+        smallest = min(d for d in self.ladder.pretrain_tokens if d > 0)
+        if smallest < 4 * batch:
+            raise ValueError(f"ladder.pretrain_tokens: {smallest} is less than four batches of {batch} tokens")
+        if min(self.ladder.specialize_tokens) < batch:
+            raise ValueError(
+                f"ladder.specialize_tokens: {min(self.ladder.specialize_tokens)} is less than a batch of {batch}"
+            )
+        if training.warmup_tokens > 0.1 * smallest:
+            raise ValueError(
+                f"training.warmup_tokens = {training.warmup_tokens} is more than a tenth of the ladder's smallest D = "
+                f"{smallest}: those points would measure the warm-up (2 % is a good share)"
+            )
+        if self.ladder.domains > self.corpus.domains:
+            raise ValueError(f"ladder.domains = {self.ladder.domains} exceeds corpus.domains = {self.corpus.domains}")
+        if self.plan.min_pretrain_tokens > self.budget:
+            raise ValueError(
+                f"plan.min_pretrain_tokens = {self.plan.min_pretrain_tokens} exceeds budget = {self.budget}"
+            )
+        return self
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `section.key=value` overrides; every fault is a `UserError` naming file and field."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"config {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"config {path}: a mapping of sections is expected, not {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return load_values(values, f"config {path}")
+
+
+def load_values(values: dict[Any, Any], where: str) -> Config:
+    """A config from plain values; `where` names them in a `UserError`."""
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {'; '.join(_told(e) for e in error.errors())}") from error
+    except TypeError as error:
+        raise UserError(f"{where}: keys must be text ({error})") from error
+
+
+def _apply(values: dict[Any, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    names = path.strip().split(".")
+    if not equals or not all(names):
+        raise UserError(f"--set {override}: give section.key=value")
+    for name in names[:-1]:
+        inner = values.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--set {override}: {name} is not a section")
+        values = inner
+    try:
+        values[names[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML") from error
+
+
+def _told(error: Any) -> str:
+    place = ".".join(str(p) for p in error["loc"]) or "config"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place}"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return message if place == "config" else f"{place}: {message} (got {error['input']!r:.80})"
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML that `load` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Identity fields that differ between two `Settings.identity()`, as `section.key: old -> new`."""
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name}: {old!r} -> {new!r}"
+
+
+def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple[str, bool, Any, str]]:
+    """(key, operational, default, description) of every field: the manual of the configuration."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings) and kind is not ModelShape:
+            yield from describe(kind, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+            yield f"{prefix}{name}", is_operational(model, name), default, field.description or ""

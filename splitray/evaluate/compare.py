@@ -1,0 +1,93 @@
+"""The loss matrix, routed loss and the equal-token comparison, all from per-document losses.
+
+Intervals are over validation documents (a paired bootstrap within every domain): they say how sure the comparison of
+these models is, not how another training seed would fare.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LN2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model on one domain: `nats` and `tokens` by document, float64 [documents], and the text's UTF-8 bytes."""
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    text_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return float(self.nats.sum() / self.tokens.sum())
+
+    @property
+    def bits_per_byte(self) -> float:
+        return float(self.nats.sum() / LN2 / self.text_bytes)
+
+
+def mean(by_domain: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """The weighted mean over domains."""
+    return float(sum(weights[d] * by_domain[d] for d in weights))
+
+
+def difference(
+    ours: Mapping[str, Scores], other: Mapping[str, Scores], weights: Mapping[str, float], draws: int = 1000
+) -> dict[str, float]:
+    """Weighted mean loss of `ours` less `other` in nats per token, with its 95 % interval over documents."""
+    generator = np.random.default_rng(0)
+    value, spread = 0.0, np.zeros(draws)
+    for domain, weight in weights.items():
+        mine, theirs = ours[domain], other[domain]
+        gap, tokens = mine.nats - theirs.nats, mine.tokens
+        assert np.array_equal(tokens, theirs.tokens), domain
+        picks = generator.integers(len(gap), size=(draws, len(gap)))
+        value += weight * float(gap.sum() / tokens.sum())
+        spread += weight * gap[picks].sum(axis=1) / np.maximum(tokens[picks].sum(axis=1), 1)
+    low, high = np.quantile(spread, [0.025, 0.975])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def matrix(scores: Mapping[str, Mapping[str, Scores]], domains: Sequence[str]) -> dict[str, Any]:
+    """Models x domains: loss in nats per token and bits per byte."""
+    return {
+        "models": list(scores),
+        "domains": list(domains),
+        "loss": [[row[d].loss for d in domains] for row in scores.values()],
+        "bits_per_byte": [[row[d].bits_per_byte for d in domains] for row in scores.values()],
+    }
+
+
+def routed(
+    scores: Mapping[str, Mapping[str, Scores]],
+    routes: Mapping[str, np.ndarray],
+    domains: Sequence[str],
+    weights: Mapping[str, float],
+) -> dict[str, float]:
+    """Loss when every document goes to the specialist that a router chose.
+
+    Args:
+        scores: specialist (by its domain's name) x domain.
+        routes: for every domain, the chosen domain's index for each of its documents, int [documents].
+    """
+    loss, bits, agree, documents = {}, {}, 0, 0
+    for home in domains:
+        table = np.stack([scores[chosen][home].nats for chosen in domains])
+        picked = table[routes[home], np.arange(table.shape[1])]
+        own = scores[home][home]
+        loss[home] = float(picked.sum() / own.tokens.sum())
+        bits[home] = float(picked.sum() / LN2 / own.text_bytes)
+        agree += int((routes[home] == list(domains).index(home)).sum())
+        documents += len(routes[home])
+    known = {d: scores[d][d].loss for d in domains}
+    return {
+        "loss": mean(loss, weights),
+        "bits_per_byte": mean(bits, weights),
+        "known_loss": mean(known, weights),
+        "agreement": agree / documents,
+    }

@@ -1,0 +1,1 @@
+"""The search over the split fraction that the law guides."""

@@ -1,0 +1,56 @@
+"""Which split fractions to try next: a pure function of the law and of what was tried. No Ray."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splitray.law import Law
+
+_GRID = np.linspace(0.0, 1.0, 401)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a round starts with: fractions to try, the law's optimum with its 80 % interval, and the expected gain.
+
+    The gain is what knowing the truth would save over stopping at the law's optimum, in nats per token: the mean
+    over the law's bootstrap draws of L(optimum) - min over s of L(s).
+    """
+
+    fractions: tuple[float, ...]
+    optimum: float
+    low: float
+    high: float
+    expected_gain: float
+
+
+def curve(law: Law, params: float, budget: float, domains: int, fractions: np.ndarray) -> np.ndarray:
+    """The law's mean loss along the budget line, [fractions]."""
+    return np.asarray(law.predict(params, fractions * budget, (1 - fractions) * budget / domains))
+
+
+def propose(
+    law: Law, params: float, budget: float, domains: int, tried: Sequence[float], count: int, gap: float = 0.02
+) -> Proposal:
+    """Fractions where the law's draws put their optimum: its middle first, then towards its ends.
+
+    Args:
+        tried: fractions already measured; nothing nearer than `gap` to one of them is proposed, so fewer than
+            `count` fractions may come back.
+    """
+    best = float(_GRID[int(np.argmin(curve(law, params, budget, domains, _GRID)))])
+    if law.draws:
+        losses = law.predict_draws(params, _GRID * budget, (1 - _GRID) * budget / domains)
+        optima = _GRID[np.argmin(losses, axis=1)]
+        here = losses[:, int(np.argmin(np.abs(_GRID - best)))]
+        gain = float(np.mean(here - losses.min(axis=1)))
+    else:
+        optima, gain = np.array([best]), 0.0
+    chosen: list[float] = []
+    levels = [0.5, 0.1, 0.9, 0.25, 0.75, 0.02, 0.98]
+    for fraction in [best, *np.quantile(optima, levels)]:
+        if all(abs(fraction - other) >= gap for other in [*tried, *chosen]):
+            chosen.append(float(fraction))
+    low, high = np.quantile(optima, [0.1, 0.9])
+    return Proposal(tuple(chosen[:count]), best, float(low), float(high), gain)

@@ -1,0 +1,174 @@
+"""The search as a Ray Tune experiment: a searcher that proposes in rounds from the law, trials that ask the owner.
+
+Each round is a pure function of the completed earlier rounds, so that a killed search, started again, makes the same
+proposals and finds their leaves in the store: its finished trials replay without training.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from splitray.errors import SplitrayError, StageError
+from splitray.law import Law
+from splitray.search.rounds import Proposal, curve, propose
+from splitray.search.settings import SearchSettings
+from splitray.split import Split
+from splitray.training.host import NAMESPACE
+from splitray.training.owner import Request
+from splitray.training.tree import Recipe, Target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched: the split of `budget` tokens of one recipe over domains with weights."""
+
+    recipe: Recipe
+    params: int
+    budget: int
+    weights: Mapping[str, float]
+    decay_share: float
+    group: int
+    owner: str
+
+    def split(self, fraction: float) -> Split:
+        return Split.at(fraction, self.budget, self.weights, self.recipe.batch_tokens)
+
+    def requests(self, split: Split) -> list[Request]:
+        """One leaf a domain, scored on that domain."""
+        return [
+            Request(Target.leaf(self.recipe, split.leaf(d), self.decay_share), (d,), group=self.group)
+            for d in self.weights
+        ]
+
+
+@dataclass
+class Round:
+    """A round's proposal and its finished trials by split fraction."""
+
+    proposal: Proposal
+    trials: dict[float, dict[str, Any]] = field(default_factory=dict)
+
+
+class LawSearcher(Searcher):
+    """Proposes the next round once the last one is complete.
+
+    Args:
+        refit: given all finished trials, the law fitted again with them.
+    """
+
+    def __init__(self, law: Law, problem: Problem, settings: SearchSettings, refit: Callable[[list[Any]], Law]) -> None:
+        super().__init__(metric="loss", mode="min")
+        self.law, self.rounds, self.stopped = law, list[Round](), ""
+        self._problem, self._settings, self._refit = problem, settings, refit
+        self._waiting: list[float] = []
+        self._live: dict[str, float] = {}
+        self._next()
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        return [t for r in self.rounds for t in r.trials.values()]
+
+    def _next(self) -> None:
+        """Start the next round, or say why there is none."""
+        tried = [t["split_fraction"] for t in self.trials]
+        proposal = propose(
+            self.law,
+            self._problem.params,
+            self._problem.budget,
+            len(self._problem.weights),
+            tried,
+            self._settings.trials_per_round,
+        )
+        self.rounds.append(Round(proposal))
+        if len(self.rounds) > self._settings.max_rounds:
+            self.stopped = f"the limit of {self._settings.max_rounds} rounds"
+        elif tried and proposal.expected_gain < self._settings.tolerance:
+            self.stopped = f"expected gain {proposal.expected_gain:.4f} nats below {self._settings.tolerance}"
+        elif not proposal.fractions:
+            self.stopped = "every fraction that the law proposes was tried"
+        self._waiting = [] if self.stopped else list(proposal.fractions)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._waiting:
+            self._live[trial_id] = self._waiting.pop(0)
+            return {"split_fraction": self._live[trial_id]}
+        return Searcher.FINISHED if self.stopped else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        fraction = self._live.pop(trial_id)
+        if error or result is None or "loss" not in result:
+            self.stopped, self._waiting = f"the trial at split fraction {fraction:.3f} failed", []
+            return
+        trial = {k: result[k] for k in ("split_fraction", "pretrain_tokens", "specialize_tokens", "loss", "by_domain")}
+        trial["keys"] = result["keys"]
+        self.rounds[-1].trials[fraction] = trial
+        if not self._live and not self._waiting and not self.stopped:
+            # in the order of the proposal, not of arrival: the refit sees the same table every time
+            proposal = self.rounds[-1].proposal
+            self.rounds[-1].trials = {f: self.rounds[-1].trials[f] for f in proposal.fractions}
+            self.law = self._refit(self.trials)
+            self._next()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to keep: a new search replays its rounds from the tree."""
+        Path(checkpoint_path).write_text("{}")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+
+def trial(config: dict[str, Any], problem: Problem) -> None:
+    """One trial: ask the owner for the leaves of a split, and report their weighted loss."""
+    split = problem.split(config["split_fraction"])
+    owner = ray.get_actor(problem.owner, namespace=NAMESPACE)
+    results = ray.get(owner.leaves.remote(problem.requests(split)))
+    by_domain = {d: r["losses"][d]["loss"] for d, r in zip(problem.weights, results, strict=True)}
+    tune.report(
+        {
+            "loss": sum(problem.weights[d] * loss for d, loss in by_domain.items()),
+            "split_fraction": split.fraction,
+            "pretrain_tokens": split.pretrain_tokens,
+            "specialize_tokens": dict(split.specialize_tokens),
+            "by_domain": by_domain,
+            "keys": {d: r["key"] for d, r in zip(problem.weights, results, strict=True)},
+        }
+    )
+
+
+def search(
+    searcher: LawSearcher, problem: Problem, settings: SearchSettings, folder: Path, wait: Callable[[Any], Any]
+) -> None:
+    """Run the experiment to its end; what was found is in the searcher.
+
+    Args:
+        folder: a local folder for Tune's own records.
+        wait: runs a function while it prints progress.
+    """
+    trainable = tune.with_resources(tune.with_parameters(trial, problem=problem), {"CPU": 0.01})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=ConcurrencyLimiter(searcher, max_concurrent=settings.concurrent),
+            num_samples=settings.max_rounds * settings.trials_per_round,
+            max_concurrent_trials=settings.concurrent,
+            trial_name_creator=lambda t: f"trial[{t.config['split_fraction']:.3f}]",
+            trial_dirname_creator=lambda t: t.trial_id,
+        ),
+        run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
+    )
+    results = wait(tuner.fit)
+    errors = [e for e in results.errors if e is not None]
+    if errors:
+        raise next((e for e in errors if isinstance(e, SplitrayError)), StageError(f"search: {errors[0]}"))
+
+
+def predicted(law: Law, problem: Problem, fraction: float) -> float:
+    """The law's loss at a fraction of the problem's budget."""
+    import numpy as np
+
+    return float(curve(law, problem.params, problem.budget, len(problem.weights), np.array([fraction]))[0])

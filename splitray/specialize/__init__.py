@@ -1,0 +1,1 @@
+"""Specialists and their base, as models that `transformers` loads."""

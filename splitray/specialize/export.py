@@ -1,0 +1,37 @@
+"""Write a published segment as a Hugging Face model folder: safetensors, config and tokenizer."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from splitray.errors import CorruptError
+from splitray.folder import Folder
+from splitray.store import Store
+
+
+def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[str, Any]) -> None:
+    """Write the model of a segment into a folder of the run.
+
+    Args:
+        tokenizer: a folder that `AutoTokenizer` loads.
+        card: what the model is, written as `splitray.json` beside it; that file is written last.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    from splitray.training.loop import load_weights
+    from splitray.training.model import build
+    from splitray.training.state import load
+
+    published = store.find(key)
+    if published is None:
+        raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
+    model: Any = build(published.meta["recipe"])
+    with torch.no_grad():
+        load_weights(model, load(published, moments=False))
+    with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:
+        model.save_pretrained(folder, safe_serialization=True)
+        AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
+        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            target.put(path, path.relative_to(folder).as_posix())
+    target.write_json("splitray.json", {"key": key, **card})
