@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
-    from splitray.law.fit import fit
+    from splitray.law.fitting import fit
     from splitray.law.planner import Plan, plan
 
 __all__ = ["HeldOut", "Law", "LawWarning", "Plan", "fit", "plan"]
 
-_LAZY = {"fit": "splitray.law.fit", "plan": "splitray.law.planner", "Plan": "splitray.law.planner"}
+_LAZY = {"fit": "splitray.law.fitting", "plan": "splitray.law.planner", "Plan": "splitray.law.planner"}
 
 
 def __getattr__(name: str) -> Any:

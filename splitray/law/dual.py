@@ -12,6 +12,8 @@ from typing import Any, Union
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Number = Union[float, Array, "Dual"]
 
 

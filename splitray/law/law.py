@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from splitray.errors import UserError
 from splitray.law import forms
 from splitray.law.dual import Array
+from splitray.law.form import Form
 
 SCHEMA = "splitray-law-1"
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
@@ -169,15 +170,14 @@ class Law:
     ) -> tuple[Array, Array]:
         """`gradient` of every bootstrap draw, each [draws, *shape]."""
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        both = [
-            self._draws(
-                lambda form, v, part, axis=axis: form.gradient(v, *(p[part] for p in points))[axis],
-                points[0].size,
-                domain,
-            ).reshape(-1, *shape)
-            for axis in (0, 1)
-        ]
-        return both[0], both[1]
+
+        def by(axis: int) -> Array:
+            def of(form: Form, v: Array, part: slice) -> Array:
+                return form.gradient(v, *(p[part] for p in points))[axis]
+
+            return self._draws(of, points[0].size, domain).reshape(-1, *shape)
+
+        return by(0), by(1)
 
     def floor(self, params: ArrayLike, domain: str | None = None) -> Array:
         """The unsplit model's floor: the limit of L(N, D, 0) as D grows without bound."""
@@ -238,14 +238,12 @@ class Law:
             raise UserError(f"domain {domain!r} is not in the law; it knows {', '.join(map(repr, self.domains))}")
         return [self.domains.index(domain)]
 
-    def _mean(self, of: Callable[[forms.Form, Array], Array], domain: str | None) -> Array:
+    def _mean(self, of: Callable[[Form, Array], Array], domain: str | None) -> Array:
         rows = self._select(domain)
         with np.errstate(all="ignore"):
-            return sum(  # type: ignore[return-value]
-                c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components
-            )
+            return sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
 
-    def _draws(self, of: Callable[[forms.Form, Array, slice], Array], points: int, domain: str | None) -> Array:
+    def _draws(self, of: Callable[[Form, Array, slice], Array], points: int, domain: str | None) -> Array:
         rows = self._select(domain)
         result = np.zeros((self.draws, points))
         start = 0

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitray.law.dual import Array
-from splitray.law.forms import Form
+from splitray.law.dual import Array, Ints
+from splitray.law.form import Form
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _DAMPING = 1e-2
@@ -36,11 +36,11 @@ class Problem:
     N: Array
     D: Array
     S: Array
-    group: Array
+    group: Ints
     target: Array
     weight: Array
     delta: float | None
-    index: Array
+    index: Ints
     shift: Array
     offset: Array
     low: Array
@@ -70,7 +70,7 @@ class Problem:
             for low in range(start, stop, size)
         ]
 
-    def take(self, batch: Array) -> Problem:
+    def take(self, batch: Ints) -> Problem:
         """The problem with only these batch elements' targets and weights."""
         target = self.target[batch] if self.target.ndim == 2 else self.target
         weight = self.weight[batch] if self.weight.ndim == 2 else self.weight
@@ -160,7 +160,8 @@ def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: 
             if not active.size:
                 break
             here = vectors[active]
-            step = _step(problem, here, *(part[active] for part in state[1:]), damping[active])
+            slope, newton, bound = (part[active] for part in state[1:])
+            step = _step(problem, here, slope, newton, bound, damping[active])
             trial = np.clip(here + step, problem.low, problem.high)
             fresh = problem.take(active).normal(trial)
             gain = state[0][active] - fresh[0]

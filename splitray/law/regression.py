@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import qmc
 
 from splitray.errors import UserError
-from splitray.law.dual import Array
-from splitray.law.forms import Form
+from splitray.law.dual import Array, Ints
+from splitray.law.form import Form
 from splitray.law.marquardt import Problem, minimise
 from splitray.law.runs import Runs
 
@@ -18,7 +18,7 @@ PUBLISHED_DELTA = 1e-3  # Huber threshold of Hoffmann et al. 2022, kept where th
 _HUBER = 1.345  # times the noise: 95 % of the efficiency of least squares under Gaussian noise (Huber 1964)
 _GUESS = 512  # quasi-random draws of the nonlinear constants
 _STARTS = 24  # of which this many are refined
-_START_ROWS = 2048  # rows that starts are refined on; the best one is then polished on all
+_START_ROWS = 512  # rows that starts are refined on; the best one is then polished on all
 _FIRST_NOISE = 0.01  # noise of log loss assumed until residuals are there
 _MIN_NOISE = 1e-7  # of log loss; noise-free tables must not divide by zero
 _SHARE_BELOW = 6  # rows per constant and domain below which domains share their exponents
@@ -93,14 +93,12 @@ def fit_form(form: Form, runs: Runs, objective: Objective, seed: int, share: boo
         share = len(runs.domains) > 1 and smallest < _SHARE_BELOW * len(form.constants)
     problem = state_problem(form, runs, objective, share)
     noise = _FIRST_NOISE
-    vector = search(set_noise(problem, objective, noise), seed)
-    if not objective.squared:
-        for _ in range(2):
-            fitted = Fitted(problem, vector, noise)
-            noise = spread(fitted.residuals(), runs.weight, vector.size)
-            tuned = set_noise(problem, objective, noise)
-            vector = minimise(tuned, vector[None], tolerance=1e-12)[0][0]
-            problem = tuned
+    problem = set_noise(problem, objective, noise)
+    vector = search(problem, seed)
+    for _ in range(2):
+        noise = spread(Fitted(problem, vector, noise).residuals(), runs.weight, vector.size)
+        problem = set_noise(problem, objective, noise)
+        vector = minimise(problem, vector[None], tolerance=1e-12)[0][0]
     return Fitted(problem, vector, noise)
 
 
@@ -233,7 +231,7 @@ def _nonnegative(design: Array, weight: Array, floor: float) -> Array:
     return np.maximum(best, floor)
 
 
-def _index(form: Form, domains: int, share: bool) -> Array:
+def _index(form: Form, domains: int, share: bool) -> Ints:
     """[domains, constants]: positions in the searched vector; shared exponents have one position for all."""
     index = np.empty((domains, len(form.constants)), dtype=np.int64)
     position = 0
@@ -244,7 +242,7 @@ def _index(form: Form, domains: int, share: bool) -> Array:
     return index
 
 
-def _spread_over(index: Array, values: Array) -> Array:
+def _spread_over(index: Ints, values: Array) -> Array:
     result = np.zeros(int(index.max()) + 1)
     for row in index:
         result[row] = values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from splitray.errors import UserError
-from splitray.law.dual import Array
+from splitray.law.dual import Array, Ints
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 OPTIONAL = ("weight", "seed", "run", "trunk", "branch", "flops")
@@ -37,17 +37,24 @@ class Runs:
     specialize_tokens: Array
     loss: Array
     weight: Array
-    group: np.ndarray[Any, np.dtype[np.int64]]
-    trunk: np.ndarray[Any, np.dtype[np.int64]]
-    branch: np.ndarray[Any, np.dtype[np.int64]]
-    cell: np.ndarray[Any, np.dtype[np.int64]]
-    order: np.ndarray[Any, np.dtype[np.int64]]
+    group: Ints
+    trunk: Ints
+    branch: Ints
+    cell: Ints
+    order: Ints
     domains: tuple[str, ...]
     clustered: bool
     table: pa.Table
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    def take(self, rows: Any) -> Runs:
+        """The runs at these row positions (ascending)."""
+        arrays = {
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
+        }
+        return replace(self, **arrays)
 
     @property
     def replicated(self) -> bool:

@@ -1,0 +1,190 @@
+"""What the data cannot support: each warning with its reason and the run that would cure it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from splitray.law.dual import Array
+from splitray.law.law import LawWarning
+from splitray.law.regression import Fitted
+from splitray.law.runs import Runs
+
+_RAY = 0.15  # e-folds: narrower than this across its main direction, a cloud of (log N, log D) is a ray
+_SIZES, _TOKENS = 5, 4  # DESIGN: fewer do not identify E, A, alpha, or B, beta
+_SMALL = 0.05  # D' / D at which D_split is decided
+_COLLAPSED = 0.02  # E below this share of the smallest loss is zero in all but name
+_KNOWN = 0.5  # part of a constant's precision that data must give for it to count as identified
+_MISFIT = 2.0  # residuals over replicate noise
+
+
+def cautions(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
+    """All warnings on a fit to `runs`, the gravest first."""
+    checks = (_constant, _collapsed, _bounds, _unidentified, _misfit, _ray, _counts, _small, _replicates)
+    return tuple(warning for check in checks for warning in check(fitted, runs))
+
+
+def identified(fitted: Fitted) -> Array:
+    """The part of each constant's precision that the data give, the rest being its prior [domains, constants].
+
+    1 - precision * (H^-1)_jj for the curvature H of data and prior at the optimum; 1 where there is no prior and the
+    data see the constant at all.
+    """
+    problem = fitted.problem
+    _, _, _, curvature = problem.normal(fitted.vector[None])
+    scale = np.sqrt(np.maximum(np.diag(curvature[0]), 1e-300))
+    inverse = np.linalg.pinv(curvature[0] / np.outer(scale, scale), rcond=1e-12, hermitian=True)
+    share = 1.0 - problem.precision * np.diag(inverse) / scale**2
+    return np.asarray(share[problem.index])
+
+
+def _constant(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    if np.ptp(np.log(runs.loss)) < 1e-9:
+        yield LawWarning(
+            "constant_loss",
+            "the loss is the same in every run",
+            f"{len(runs)} rows of {runs.loss[0]:.6g} nats leave nothing to fit but E",
+            "check the column loss, and add runs of other sizes and token counts",
+        )
+
+
+def _collapsed(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    column = fitted.form.names.index("E")
+    for domain, vector in enumerate(fitted.constants):
+        value, least = np.exp(vector[column]), runs.loss[runs.group == domain].min()
+        if value < _COLLAPSED * least:
+            yield LawWarning(
+                "floor_at_zero",
+                f"E collapsed to zero{_in(runs, domain)}",
+                f"E = {value:.2g} nats where the smallest loss is {least:.3g}: no run shows the curve flatten",
+                "add runs with more tokens at the smallest sizes, and larger sizes, before extrapolating",
+            )
+
+
+def _bounds(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    problem = fitted.problem
+    width = problem.high - problem.low
+    low = fitted.vector <= problem.low + 1e-6 * width
+    high = fitted.vector >= problem.high - 1e-6 * width
+    for domain, index in enumerate(problem.index):
+        stuck = [
+            f"{c.name} ({c.low if low[i] else c.high:g})"
+            for c, i in zip(fitted.form.constants, index)
+            if (low[i] or high[i]) and c.exponent
+        ]
+        stuck += [c.name for c, i in zip(fitted.form.constants, index) if (low[i] or high[i]) and not c.exponent]
+        if stuck:
+            yield LawWarning(
+                "at_bound",
+                f"constants at a bound{_in(runs, domain)}: {', '.join(stuck)}",
+                "the runs would push them further, so the form or the table does not suit",
+                "spread the runs wider in what these constants multiply, or choose another form",
+            )
+
+
+def _unidentified(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    share = identified(fitted)
+    weak = {c.name: float(s) for c, s in zip(fitted.form.constants, share.min(axis=0)) if s < _KNOWN}
+    if weak:
+        listed = ", ".join(f"{name} ({100 * max(value, 0):.0f} % from data)" for name, value in weak.items())
+        cure = [_CURES[name] for name in weak if name in _CURES]
+        yield LawWarning(
+            "not_identified",
+            f"the runs do not identify {', '.join(weak)}",
+            f"their weak priors decide them: {listed}",
+            "add " + ("; ".join(dict.fromkeys(cure)) or "runs over a wider range of sizes and tokens"),
+        )
+
+
+_CURES = {
+    "gamma": "four specialize_tokens spanning 30x at one base",
+    "delta": "runs with specialize_tokens at most 0.05 pretrain_tokens",
+    "kappa": "runs with specialize_tokens at most 0.05 pretrain_tokens",
+    "tau": "runs with specialize_tokens at most 0.05 pretrain_tokens",
+    "p": "small specialize_tokens at three or more pretrain_tokens",
+    "q": "small specialize_tokens at four or more sizes",
+    "c": "runs without specialize_tokens at four token counts and several sizes",
+    "lam": "runs without specialize_tokens beside large specialize_tokens at every size",
+    "omega": "specialize_tokens from 0 up at three or more pretrain_tokens",
+    "rho": "large specialize_tokens on small bases",
+    "h": "the same specialize_tokens at bases far apart",
+    "alpha": "five or more sizes at large specialize_tokens",
+    "beta": "runs without specialize_tokens at four or more token counts",
+}
+
+
+def _misfit(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    count = np.bincount(runs.cell)[runs.cell]
+    twice = count > 1
+    if not twice.any():
+        return
+    mean = (np.bincount(runs.cell, np.log(runs.loss)) / np.bincount(runs.cell))[runs.cell]
+    free = twice.sum() - np.unique(runs.cell[twice]).size
+    noise = float(np.sqrt(np.sum((np.log(runs.loss) - mean)[twice] ** 2) / max(free, 1)))
+    if free >= 3 and fitted.noise > _MISFIT * noise:
+        yield LawWarning(
+            "misfit",
+            f"the form {fitted.form.name} does not fit the runs to their noise",
+            f"residuals of {100 * fitted.noise:.2g} % where replicated seeds differ by {100 * noise:.2g} %",
+            "choose another form, or look for runs that were not trained alike",
+        )
+
+
+def _ray(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    tokens = runs.pretrain_tokens + runs.specialize_tokens
+    cloud = np.stack([np.log(runs.params), np.log(tokens)], axis=1)
+    _, spread, axes = np.linalg.svd(cloud - cloud.mean(axis=0), full_matrices=False)
+    spread = spread / np.sqrt(len(runs))
+    slanted = abs(axes[0][0]) > 0.1 and abs(axes[0][1]) > 0.1
+    if len(runs) > 2 and slanted and spread[0] > _RAY and spread[1] < _RAY:
+        yield LawWarning(
+            "one_ray",
+            "all runs lie on one tokens-per-parameter ray",
+            f"across it they spread by {spread[1]:.2g} e-folds, so size and tokens cannot be told apart",
+            "add runs of the same size with 4x more and 4x fewer tokens",
+        )
+
+
+def _counts(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    sizes, tokens = np.unique(runs.params).size, np.unique(runs.pretrain_tokens + runs.specialize_tokens).size
+    if sizes < _SIZES:
+        yield LawWarning(
+            "few_sizes",
+            f"only {sizes} model sizes",
+            f"E, A and alpha need {_SIZES} or more",
+            f"add runs of {_SIZES - sizes} more sizes",
+        )
+    if tokens < _TOKENS:
+        yield LawWarning(
+            "few_token_counts",
+            f"only {tokens} token counts",
+            f"B and beta need {_TOKENS} or more",
+            f"add runs with {_TOKENS - tokens} more token counts",
+        )
+
+
+def _small(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    special = runs.specialize_tokens
+    if fitted.form.splits and not ((special > 0) & (special <= _SMALL * runs.pretrain_tokens)).any():
+        yield LawWarning(
+            "no_small_specialization",
+            f"no run has specialize_tokens of at most {_SMALL:g} pretrain_tokens",
+            "the loss just after the split, and with it D_split, is extrapolated",
+            f"add runs with specialize_tokens between 0.01 and {_SMALL:g} pretrain_tokens",
+        )
+
+
+def _replicates(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    if not runs.replicated:
+        shared = "what rows of a trunk share" if runs.clustered else "no column says what rows share, and seed noise"
+        yield LawWarning(
+            "no_replicates",
+            "no trunk was trained with a second seed",
+            f"{shared} is guessed at, so intervals are likely too narrow",
+            "train the smallest trunk and its branches again with another seed",
+        )
+
+
+def _in(runs: Runs, domain: int) -> str:
+    return f" in domain {runs.domains[domain]!r}" if len(runs.domains) > 1 else ""

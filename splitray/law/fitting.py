@@ -1,0 +1,122 @@
+"""`fit`: from a table of runs to a `Law`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splitray.errors import UserError
+from splitray.law import forms, uncertainty
+from splitray.law.caution import cautions
+from splitray.law.choose import Choice, choose, rising
+from splitray.law.form import Form
+from splitray.law.law import Component, Law
+from splitray.law.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
+from splitray.law.runs import Runs, read_runs
+
+_CONTEST_ROWS = 1024  # rows that forms compete on; a larger table is sampled
+
+
+def fit(
+    runs: str | Path | Any,
+    form: str = "auto",
+    objective: str = "huber_log",
+    seed: int = 0,
+    bootstrap: int = 0,
+    *,
+    share: bool | None = None,
+) -> Law:
+    """Fit a law to a table of runs.
+
+    runs: path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame; see `read_runs` for its columns.
+    form: a registered form, or "auto" to let them compete on held-out rows and average those within noise.
+    objective: "huber_log", Huber on log loss with a threshold of 1.345 times the noise (1e-3 for the form
+        "chinchilla" named outright, as published); "huber_log:DELTA" for a given threshold; "squared", the residual
+        sum of squares of the raw loss. `Law.objective` is its value at the fit, summed over rows, without priors.
+    bootstrap: number of draws for intervals.
+    share: whether domains share their exponents; None shares where a domain has few rows per constant.
+
+    Deterministic for a seed. Raises UserError for a table that cannot be used, too few rows for the form, or a form
+    that the fit would have rise with tokens.
+    """
+    table = read_runs(runs)
+    goal = Objective.parse(objective)
+    if bootstrap < 0 or int(bootstrap) != bootstrap:
+        raise UserError(f"bootstrap={bootstrap!r}: give a number of draws, 0 or more")
+    if form == "auto":
+        choice, fits = _contest(table, goal, seed, share)
+    else:
+        found = forms.find(form)
+        _enough(table, [found])
+        if not found.splits and not goal.squared and goal.delta is None:
+            goal = Objective(delta=PUBLISHED_DELTA)
+        fits = {form: fit_form(found, table, goal, seed, share)}
+        if reason := rising(fits[form], table):
+            raise UserError(f"form {form!r} cannot plan on these runs: {reason}; choose another form, or form='auto'")
+        choice = Choice({form: 1.0}, None)
+    best = fits[next(iter(choice.shares))]
+    return Law(
+        components=tuple(_components(fits, choice, table, bootstrap, seed)),
+        domains=table.domains,
+        objective=best.objective,
+        warnings=cautions(best, table),
+        heldout=choice.table,
+        noise=best.noise,
+        runs=table,
+    )
+
+
+def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tuple[Choice, dict[str, Fitted]]:
+    split = bool((table.specialize_tokens > 0).any())
+    entrants = [form for form in forms.REGISTRY.values() if split or not form.splits]
+    entrants = _enough(table, entrants)
+    small = table
+    if len(table) > _CONTEST_ROWS:
+        rows = np.random.default_rng([seed, 3]).choice(len(table), _CONTEST_ROWS, replace=False)
+        small = table.take(np.sort(rows))
+    fits = {form.name: fit_form(form, small, goal, seed, share) for form in entrants}
+    choice = choose(fits, small, seed)
+    if choice is None:
+        steady = {name: fit for name, fit in fits.items() if not rising(fit, small)}
+        if not steady:
+            reasons = "; ".join(f"{name}: {rising(fit, small)}" for name, fit in fits.items())
+            raise UserError(f"no form can plan on these runs ({reasons}); check the losses, or add runs")
+        # Too few rows to hide any: the fewest constants, since nothing can speak for more.
+        choice = Choice({min(steady, key=lambda name: len(steady[name].form.constants)): 1.0}, None)
+    if small is not table:
+        fits = {name: fit_form(forms.find(name), table, goal, seed, share) for name in choice.shares}
+    return choice, fits
+
+
+def _enough(table: Runs, entrants: Iterable[Form]) -> list[Form]:
+    """Those entrants whose constants do not outnumber the distinct points of the poorest domain."""
+    points = np.bincount(np.unique(np.stack([table.cell, table.group]), axis=1)[1]).min()
+    able = [form for form in entrants if len(form.constants) <= points]
+    if not able:
+        least = min(entrants, key=lambda form: len(form.constants))
+        poor = (
+            f"domain {table.domains[int(np.bincount(table.group).argmin())]!r} has"
+            if table.domains[1:]
+            else "the table has"
+        )
+        raise UserError(
+            f"{poor} {points} distinct (params, pretrain_tokens, specialize_tokens) points;"
+            f" form {least.name!r} has {len(least.constants)} constants ({', '.join(least.names)}):"
+            f" add runs until there are {len(least.constants)} points or more"
+        )
+    return able
+
+
+def _components(fits: dict[str, Fitted], choice: Choice, table: Runs, draws: int, seed: int) -> Iterable[Component]:
+    shares = np.array(list(choice.shares.values()))
+    edges = np.round(draws * np.concatenate([[0.0], np.cumsum(shares) / shares.sum()])).astype(int)
+    for (name, share), count in zip(choice.shares.items(), np.diff(edges)):
+        fitted = fits[name]
+        sampled = np.empty((0, *fitted.constants.shape))
+        if count:
+            noise = uncertainty.tree_noise(fitted, table, seed) if table.replicated else None
+            sampled = uncertainty.bootstrap(fitted, table, int(count), seed, noise)
+        yield Component(name, share, fitted.constants, sampled)
