@@ -31,9 +31,11 @@ class Engine:
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
-        dataset = ray.data.from_items(items, override_num_blocks=len(items))
-        dataset = dataset.map(
-            _named(work, name), num_cpus=1, memory=self.memory, compute=TaskPoolStrategy(size=self.workers)
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            _named(work, name),
+            num_cpus=1,
+            memory=self.memory,
+            compute=TaskPoolStrategy(size=min(self.workers, len(items))),
         )
         return self._rows(name, dataset, len(items))
 
@@ -41,13 +43,12 @@ class Engine:
         self, name: str, actor: type, arguments: tuple[Any, ...], items: list[Row], cpus: float, gpus: float
     ) -> Iterator[Row]:
         """As `over`, by a pool of actors that are made once: for models that take long to load."""
-        most = min(self.workers, len(items))
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             type(name.replace(" ", "_"), (actor,), {}),
             fn_constructor_args=arguments,
             num_cpus=cpus,
             num_gpus=gpus,
-            compute=ActorPoolStrategy(min_size=1, max_size=max(1, most)),
+            compute=ActorPoolStrategy(min_size=1, max_size=min(self.workers, len(items))),
         )
         return self._rows(name, dataset, len(items))
 

@@ -1,0 +1,30 @@
+"""A corpus with known domains: each has words of its own, all share some."""
+
+import json
+import random
+from pathlib import Path
+
+
+def documents(domains: int = 3, each: int = 150, seed: int = 0, words: int = 80) -> list[dict[str, str]]:
+    """Rows of id, text, group (five documents each) and domain, shuffled."""
+    draw = random.Random(seed)
+
+    def vocabulary(count: int) -> list[str]:
+        return ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 9))) for _ in range(count)]
+
+    shared = vocabulary(100)
+    rows = []
+    for domain in range(domains):
+        own = vocabulary(300)
+        for number in range(each):
+            text = " ".join(draw.choice(own if draw.random() < 0.6 else shared) for _ in range(words))
+            rows.append(
+                {"id": f"{domain}-{number}", "text": text, "group": f"g{domain}-{number // 5}", "domain": domain}
+            )
+    draw.shuffle(rows)
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
