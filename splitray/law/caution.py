@@ -108,6 +108,8 @@ _CURES = {
     "lam": "runs without specialize_tokens beside large specialize_tokens at every size",
     "omega": "specialize_tokens from 0 up at three or more pretrain_tokens",
     "rho": "large specialize_tokens on small bases",
+    "G": "runs without specialize_tokens beside large specialize_tokens",
+    "r": "small specialize_tokens at four or more sizes",
     "h": "the same specialize_tokens at bases far apart",
     "alpha": "five or more sizes at large specialize_tokens",
     "beta": "runs without specialize_tokens at four or more token counts",

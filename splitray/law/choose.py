@@ -15,7 +15,7 @@ import numpy as np
 
 from splitray.law.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
-from splitray.law.marquardt import minimise
+from splitray.law.marquardt import refine
 from splitray.law.regression import Fitted, predict, propose
 from splitray.law.runs import Runs
 
@@ -25,7 +25,7 @@ _TRADES = (1.5, 100.0)  # K of the budget lines that pairs of rows may lie on
 _PAIRS = 2000  # pairs per hidden set at most
 _RESAMPLES = 400  # of the hidden rows, to see how surely a form is the best
 _LEAST_SHARE = 0.1  # a form that is best in fewer resamples is not averaged in
-_STEEPEST = 2e-3  # nats that a form may rise per e-fold of tokens before it counts as rising
+_STEEPEST = 2e-3  # nats per e-fold of tokens that a form may rise by, or the noise where that is larger
 _REACH = 10.0  # planning range: this many times the largest D and D'
 
 
@@ -120,10 +120,9 @@ def held_out(fitted: Fitted, masks: Flags, seed: int) -> Array:
         best = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")[:_STARTS]
         starts.append(np.concatenate([fitted.vector[None], guesses[best]]))
         weights.append(np.tile(seen.weight, (_STARTS + 1, 1)))
-    vectors, worth = minimise(replace(problem, weight=np.concatenate(weights)), np.concatenate(starts))
-    best = worth.reshape(len(masks), -1).argmin(axis=1) + np.arange(len(masks)) * (_STARTS + 1)
+    vectors = refine(replace(problem, weight=np.concatenate(weights)), np.concatenate(starts), groups=len(masks))
     with np.errstate(all="ignore"):
-        return np.asarray(np.log(predict(problem, vectors[best])) - np.log(problem.target))
+        return np.asarray(np.log(predict(problem, vectors)) - np.log(problem.target))
 
 
 def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, Ints]:
@@ -152,10 +151,11 @@ def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, 
 def rising(fitted: Fitted, runs: Runs) -> str | None:
     """Why a fit is refused: where in the planning range more tokens of either kind raise the loss; None if nowhere.
 
-    The range: sizes to 3 times the largest, D and D' to 10 times the largest, D' / D within what was seen.
+    The range: sizes from the largest to 3 times it, D and D' to 10 times the largest, D' / D within what was seen. A
+    rise per e-fold below the noise is not told from none.
     """
     D, S = runs.pretrain_tokens, runs.specialize_tokens
-    sizes = np.geomspace(runs.params.min(), 3 * runs.params.max(), 6)
+    sizes = np.geomspace(runs.params.max(), 3 * runs.params.max(), 4)
     least, most = D[D > 0].min(initial=np.inf), D.max()
     if not np.isfinite(least):
         return None
@@ -169,9 +169,10 @@ def rising(fitted: Fitted, runs: Runs) -> str | None:
     N, D, S = (axis[grid[2] <= ratio * grid[1]] for axis in grid)
     with np.errstate(all="ignore"):
         by_D, by_S = fitted.form.gradient(fitted.constants, N, D, S)
+    allowed = max(_STEEPEST, fitted.noise * float(runs.loss.min()))
     for name, slope in (("pretrain_tokens", by_D * D), ("specialize_tokens", by_S * S)):
         worst = np.unravel_index(np.nanargmax(slope), slope.shape)
-        if slope[worst] > _STEEPEST:
+        if slope[worst] > allowed:
             at = worst[1]
             return (
                 f"more {name} raise its loss by {slope[worst]:.2g} nats per e-fold"

@@ -90,6 +90,37 @@ class Release(Form):
 
 
 @register
+class MixtureGap(Form):
+    """A domain's loss in the mixture's model lies a gap G above its own, which D' closes; all tokens feed one data term.
+
+    Falls in D and D' and is finite at D = 0 and D' = 0 whatever the constants. The optimal fraction falls with the
+    budget where gamma < beta, and D_split grows with N where c + r > 0.
+    """
+
+    name = "mixture_gap"
+    source = "ours"
+    formula = "E + A N^-alpha + G (1 + D'/(tau N^r))^-gamma + B N^c (D + rho D')^-beta"
+    linear = ("E", "A", "B", "G")
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c"),
+        BETA_2,
+        exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
+        WORTH,
+        coefficient("G", "loss of a domain for living in the mixture's model", "nats", (0.01, 1.0)),
+        coefficient("tau", "D' that begins to close the gap at N = 1", "tokens params^-r", (0.001, 1.0), prior=(0.03, 2.5)),
+        exponent("r", "how that D' grows with N", (-1.0, 1.0), (-0.3, 0.5), prior=(0.0, 0.3)),
+        GAMMA,
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        gap = k.G * (1.0 + S / (k.tau * N**k.r)) ** -k.gamma
+        return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
+
+
+@register
 class EffectiveTokens(Form):
     """Pretraining is worth a stock of domain tokens."""
 

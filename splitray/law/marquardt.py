@@ -16,6 +16,8 @@ from splitray.law.dual import Array, Ints
 from splitray.law.form import Form
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
+_SCOUT = 12  # steps of every start; by then the worth of its basin shows
+_KEPT = 4  # starts of a group that are followed to the end
 _DAMPING = 1e-2
 _MAX_DAMPING = 1e12
 
@@ -142,7 +144,24 @@ def _rho(residual: Array, delta: float | None) -> Array:
     return inside * (size - 0.5 * inside)
 
 
-def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9) -> tuple[Array, Array]:
+def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
+    """The best optimum of each group of starts [groups, P].
+
+    `starts` [groups * count, P] lie group by group, as do batched weights. All advance a few steps, the best of each
+    group advance to convergence.
+    """
+    count = len(starts) // groups
+    vectors, worth = minimise(problem, starts, iterations=_SCOUT, tolerance=1e-6)
+    kept = np.argsort(worth.reshape(groups, count), axis=1, kind="stable")[:, :_KEPT]
+    rows = (kept + count * np.arange(groups)[:, None]).ravel()
+    vectors, worth = minimise(problem.take(rows), vectors[rows], tolerance=1e-8)
+    best = worth.reshape(groups, -1).argmin(axis=1) + kept.shape[1] * np.arange(groups)
+    return np.asarray(vectors[best])
+
+
+def minimise(
+    problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9
+) -> tuple[Array, Array]:
     """Local optima [batch, P] from `starts` and their objectives (prior included) [batch].
 
     A step solves (newton + damping (bound + diagonal)) step = -slope with constants that press on a bound held

@@ -11,7 +11,7 @@ from scipy.stats import qmc
 from splitray.errors import UserError
 from splitray.law.dual import Array, Ints
 from splitray.law.form import Form
-from splitray.law.marquardt import Problem, minimise
+from splitray.law.marquardt import Problem, minimise, refine
 from splitray.law.runs import Runs
 
 PUBLISHED_DELTA = 1e-3  # Huber threshold of Hoffmann et al. 2022, kept where their form is fitted by name
@@ -172,9 +172,7 @@ def search(problem: Problem, seed: int, starts: int = _STARTS) -> Array:
     guesses = propose(problem, seed)
     worth = problem.objective(guesses, prior=True)
     order = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
-    vectors, worth = minimise(problem, guesses[order[:starts]])
-    best = vectors[np.argmin(worth)][None]
-    return minimise(full, best, tolerance=1e-12)[0][0]
+    return minimise(full, refine(problem, guesses[order[:starts]]), tolerance=1e-12)[0][0]
 
 
 def thin(problem: Problem, rows: Array) -> Problem:
