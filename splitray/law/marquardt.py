@@ -154,7 +154,7 @@ def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
     vectors, worth = minimise(problem, starts, iterations=_SCOUT, tolerance=1e-6)
     kept = np.argsort(worth.reshape(groups, count), axis=1, kind="stable")[:, :_KEPT]
     rows = (kept + count * np.arange(groups)[:, None]).ravel()
-    vectors, worth = minimise(problem.take(rows), vectors[rows], tolerance=1e-8)
+    vectors, worth = minimise(problem.take(rows), vectors[rows], iterations=40, tolerance=1e-8)
     best = worth.reshape(groups, -1).argmin(axis=1) + kept.shape[1] * np.arange(groups)
     return np.asarray(vectors[best])
 

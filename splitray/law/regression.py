@@ -98,7 +98,7 @@ def fit_form(form: Form, runs: Runs, objective: Objective, seed: int, share: boo
     for _ in range(2):
         noise = spread(Fitted(problem, vector, noise).residuals(), runs.weight, vector.size)
         problem = set_noise(problem, objective, noise)
-        vector = minimise(problem, vector[None], tolerance=1e-12)[0][0]
+        vector = minimise(problem, vector[None], iterations=40, tolerance=1e-12)[0][0]
     return Fitted(problem, vector, noise)
 
 
@@ -172,7 +172,7 @@ def search(problem: Problem, seed: int, starts: int = _STARTS) -> Array:
     guesses = propose(problem, seed)
     worth = problem.objective(guesses, prior=True)
     order = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
-    return minimise(full, refine(problem, guesses[order[:starts]]), tolerance=1e-12)[0][0]
+    return minimise(full, refine(problem, guesses[order[:starts]]), iterations=20, tolerance=1e-7)[0][0]
 
 
 def thin(problem: Problem, rows: Array) -> Problem:

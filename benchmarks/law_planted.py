@@ -1,0 +1,258 @@
+"""Planted truths: does the fit recover a known law's predictions and plans from 60 noisy runs?
+
+Each registered two-stage form is the truth in turn, with constants that put the optimum at 0.2 < s < 0.8 for 1.3B
+parameters, 240B tokens and K = 16. ("chinchilla" is left out: under it no split pays, s* = 1.) A table is 60 runs:
+
+- independent: six sizes from 20M to 500M; each with D' = 0 at D = 1, 4, 14, 50B, and on two of these D (1 and 14B,
+  or 4 and 50B, in turn) three D' from 0.03 D to 10B. Noise 0.3 % of the loss, independent.
+- tree: five sizes, the smallest trained with two seeds, rows as above. Noise 0.15 % per trunk (a size and seed),
+  0.15 % per branch (a trunk, D and kind of leaf), 0.1 % per row.
+
+Judged at 2.7B parameters, D = 500B, D' = 100B (10 times the largest), and by the regret of the plan for 1.3B and 240B:
+the true loss at the planned split minus the true minimum, both on a grid of s. "further" adds three noisy runs at 500M
+(the largest size) at a quarter of the budget, at the planned split and 0.15 to either side, and fits again.
+
+    python benchmarks/law_planted.py --seeds 100 --simulations 200 --out benchmarks/results/law/planted.json
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from law_common import RESULTS, machine
+
+from splitray.law import Law, fit
+from splitray.law.forms import find
+
+DOMAINS, PARAMS, BUDGET = 16, 1.3e9, 240e9
+TARGET = (2.7e9, 500e9, 100e9)
+# Coefficients are given by their value at N = 1e9, D = 1e10 (tokens relative to 1e10), exponents as they are.
+TRUTHS: dict[str, dict[str, float]] = {
+    "release": {
+        "E": 1.7,
+        "A": 0.35,
+        "alpha": 0.34,
+        "B": 0.35,
+        "beta": 0.32,
+        "c": 0.05,
+        "lam": 0.2,
+        "delta": 0.3,
+        "p": 0.4,
+        "q": 0.1,
+        "gamma": 0.5,
+    },
+    "mixture_gap": {
+        "E": 1.7,
+        "A": 0.35,
+        "alpha": 0.34,
+        "B": 0.35,
+        "beta": 0.33,
+        "c": 0.05,
+        "rho": 1.5,
+        "G": 0.25,
+        "tau": 0.01,
+        "r": 0.1,
+        "gamma": 0.25,
+    },
+    "effective_tokens": {"E": 1.7, "A": 0.35, "alpha": 0.34, "B": 0.35, "beta": 0.3, "kappa": 0.4, "p": 0.5, "q": 0.1},
+    "shared_specific": {
+        "E": 1.6,
+        "A": 0.35,
+        "alpha": 0.34,
+        "B": 0.2,
+        "beta": 0.35,
+        "rho": 0.5,
+        "C": 0.25,
+        "gamma": 0.3,
+        "kappa": 0.05,
+        "p": 0.5,
+        "q": 0.1,
+    },
+    "capacity_release": {
+        "E": 1.7,
+        "A": 0.35,
+        "alpha": 0.34,
+        "B": 0.3,
+        "beta": 0.33,
+        "omega": 0.2,
+        "lam": 0.4,
+        "delta": 0.03,
+        "p": 0.4,
+        "gamma": 0.5,
+    },
+    "multiplicative": {
+        "E": 1.7,
+        "A": 0.35,
+        "alpha": 0.34,
+        "B": 0.35,
+        "beta": 0.3,
+        "rho": 1.0,
+        "tau": 0.02,
+        "gamma": 0.15,
+        "h": 0.05,
+    },
+}
+SIZES = (20e6, 40e6, 80e6, 160e6, 300e6, 500e6)
+TREE = ((20e6, 0), (20e6, 1), (45e6, 0), (105e6, 0), (240e6, 0), (500e6, 0))  # (params, seed)
+BASES = (1e9, 4e9, 14e9, 50e9)
+GRID = np.unique(np.concatenate([np.linspace(0, 1, 1001), np.geomspace(1e-4, 1, 200)]))
+
+
+def truth(name: str) -> Law:
+    form, given = find(name), TRUTHS[name]
+    centre = {"params": 1e9, "tokens": 1e10}
+    constants = {}
+    for constant in form.constants:
+        value = given[constant.name]
+        for axis, power, sign in constant.powers():
+            value *= centre[axis] ** (sign * (given[power] if isinstance(power, str) else power))
+        constants[constant.name] = value
+    return Law.known(name, constants)
+
+
+def ladder(kind: str) -> list[dict]:
+    trunks = TREE if kind == "tree" else tuple((size, 0) for size in SIZES)
+    rows = []
+    for params, seed in trunks:
+        trunk, turn = f"{params:g}/{seed}", sorted({size for size, _ in trunks}).index(params) % 2
+        for tokens in BASES:
+            rows.append((params, tokens, 0.0, seed, trunk, f"{trunk}/{tokens:g}/mixture"))
+        for tokens in BASES[turn::2]:
+            for special in np.geomspace(0.03 * tokens, 10e9, 3):
+                rows.append((params, tokens, float(special), seed, trunk, f"{trunk}/{tokens:g}/domain"))
+    names = ("params", "pretrain_tokens", "specialize_tokens", "seed", "trunk", "branch")
+    return [dict(zip(names, row), domain="domain") for row in rows]
+
+
+def observe(law: Law, rows: list[dict], kind: str, random: np.random.Generator) -> pa.Table:
+    """The rows with losses of the true law, noise added; tree columns only where the noise has that shape."""
+    if kind == "tree":
+        noise = 0.001 * random.standard_normal(len(rows))
+        for column in ("trunk", "branch"):
+            names, code = np.unique([row[column] for row in rows], return_inverse=True)
+            noise += 0.0015 * random.standard_normal(len(names))[code]
+    else:
+        noise = 0.003 * random.standard_normal(len(rows))
+        rows = [{k: v for k, v in row.items() if k not in ("seed", "trunk", "branch")} for row in rows]
+    points = [np.array([row[k] for row in rows]) for k in ("params", "pretrain_tokens", "specialize_tokens")]
+    return pa.Table.from_pylist(rows).append_column("loss", pa.array(law.predict(*points) * np.exp(noise)))
+
+
+def curve(predict, params: float = PARAMS, budget: float = BUDGET):
+    loss = np.asarray(predict(params, GRID * budget, (1 - GRID) * budget / DOMAINS))
+    return np.where(np.isfinite(loss), loss, np.inf)
+
+
+def judge(law: Law, true: Law) -> dict[str, float]:
+    mine, theirs = curve(law.predict), curve(true.predict)
+    split = GRID[mine.argmin()]
+    expected = float(true.predict(*TARGET))
+    result = {
+        "error": abs(float(law.predict(*TARGET)) / expected - 1),
+        "regret": float(theirs[mine.argmin()] - theirs.min()),
+        "split": float(split),
+        "form": law.form,
+        "cautions": [warning.code for warning in law.warnings],
+    }
+    if law.draws:
+        low, high = np.quantile(law.predict_draws(*TARGET), [0.1, 0.9])
+        splits = GRID[curve(law.predict_draws).argmin(axis=1)]
+        left, right = np.quantile(splits, [0.1, 0.9])
+        best = GRID[theirs.argmin()]
+        result |= {"holds_loss": bool(low <= expected <= high), "holds_split": bool(left <= best <= right)}
+    return result
+
+
+def further(law: Law, true: Law, rows: list[dict], table: pa.Table, random: np.random.Generator) -> pa.Table:
+    split = GRID[curve(law.predict).argmin()]
+    extra = [
+        {"params": SIZES[-1], "pretrain_tokens": s * BUDGET / 4, "specialize_tokens": (1 - s) * BUDGET / 4 / DOMAINS}
+        for s in np.clip([split - 0.15, split, split + 0.15], 0.05, 0.95)
+    ]
+    seen = observe(true, [row | {"domain": "domain"} for row in extra], "independent", random)
+    return pa.concat_tables([table, seen.select(table.column_names)])
+
+
+def summary(records: list[dict]) -> dict:
+    error, regret = (np.array([r[k] for r in records]) for k in ("error", "regret"))
+    result = {
+        "seeds": len(records),
+        "error_median": float(np.median(error)),
+        "error_p95": float(np.quantile(error, 0.95)),
+        "within_2_percent": float((error <= 0.02).mean()),
+        "regret_median": float(np.median(regret)),
+        "regret_p95": float(np.quantile(regret, 0.95)),
+        "regret_within_0.003": float((regret <= 0.003).mean()),
+        "regret_within_0.015": float((regret <= 0.015).mean()),
+    }
+    for key in ("holds_loss", "holds_split"):
+        held = [r[key] for r in records if key in r]
+        if held:
+            result[f"{key}_80"] = float(np.mean(held))
+    names, counts = np.unique([r["form"] for r in records], return_counts=True)
+    codes, times = np.unique([c for r in records for c in r["cautions"]], return_counts=True)
+    result["forms"] = {str(n): int(c) for n, c in zip(names, counts)}
+    result["cautions"] = {str(n): int(c) for n, c in zip(codes, times)}
+    return result
+
+
+def write(path: Path, found: dict, started: float) -> None:
+    record = {
+        "machine": machine(),
+        "true_split": {name: float(GRID[curve(truth(name).predict).argmin()]) for name in TRUTHS},
+        "minutes": round((time.time() - started) / 60, 1),
+        "results": {key: summary(records) for key, records in sorted(found.items()) if records},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=100, help="tables for prediction, regret and further runs")
+    parser.add_argument("--simulations", type=int, default=200, help="tables for coverage")
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, whatever is done")
+    parser.add_argument("--truths", nargs="*", default=list(TRUTHS))
+    parser.add_argument("--out", type=Path, default=RESULTS / "planted.json")
+    args = parser.parse_args()
+    started, found = time.time(), {}
+    for seed in range(max(args.seeds, args.simulations)):
+        for name in args.truths:
+            true = truth(name)
+            for kind in ("independent", "tree"):
+                if kind == "tree" and seed >= args.simulations:
+                    continue
+                random = np.random.default_rng([seed, kind == "tree", list(TRUTHS).index(name)])
+                rows = ladder(kind)
+                table = observe(true, rows, kind, random)
+                laws = {
+                    "known": fit(table, form=name, seed=seed, bootstrap=args.draws),
+                    "auto": fit(table, seed=seed, bootstrap=args.draws),
+                }
+                if kind == "independent" and seed < args.seeds:
+                    laws["auto, further"] = fit(further(laws["auto"], true, rows, table, random), seed=seed)
+                for label, law in laws.items():
+                    found.setdefault(f"{name} | {kind} | {label}", []).append(judge(law, true))
+            if time.time() - started > 60 * args.minutes:
+                break
+        if time.time() - started > 60 * args.minutes:
+            break
+        if seed % 5 == 4:
+            write(args.out, found, started)
+    write(args.out, found, started)
+    for key, records in sorted(found.items()):
+        s = summary(records)
+        print(
+            f"{key:44s} n {s['seeds']:3d}  error median {100 * s['error_median']:.2f} % p95"
+            f" {100 * s['error_p95']:.2f} %  <=2 % {s['within_2_percent']:.2f}  regret <=.003"
+            f" {s['regret_within_0.003']:.2f} <=.015 {s['regret_within_0.015']:.2f}  80 % intervals hold loss"
+            f" {s.get('holds_loss_80', float('nan')):.2f} split {s.get('holds_split_80', float('nan')):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
