@@ -1,0 +1,152 @@
+"""A sentence for each figure that says what to see in this run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from splitray.report import text
+
+Summary = Mapping[str, Any]
+
+
+def comparison(summary: Summary) -> str:
+    split, whole = text.strategy(summary, "planned split"), text.strategy(summary, "unsplit")
+    if split is None or whole is None:
+        return ""
+    domains = whole["by_domain"]
+    won = sum(split["by_domain"][d] < whole["by_domain"][d] for d in domains)
+    return (
+        f"Every strategy spends the same {text.tokens(split['tokens'])} tokens; left of the line is better than "
+        f"unsplit. The planned split is better on {won} of {len(domains)} domains. Lines through the points of the "
+        "mean are 95 % intervals over validation documents."
+    )
+
+
+def measured(summary: Summary) -> str:
+    search, plan = summary.get("search"), text.chosen_plan(summary)
+    if not plan:
+        return ""
+    said = "Models that were really trained, over the law's curve at the same size and budget."
+    if not search:
+        return said
+    trials = [t for made in search["rounds"] for t in made["trials"]]
+    if not trials:
+        return said
+    missed = max(abs(t["loss"] - t["predicted"]) for t in trials)
+    where = (
+        ""
+        if search["params"] == plan["params"] and search["budget"] == plan["budget"]
+        else (
+            f" The search ran at {text.tokens(search['params'])} parameters and {text.tokens(search['budget'])} tokens."
+        )
+    )
+    return (
+        f"{said} The law that was fitted before the search missed its {len(trials)} trials by at most "
+        f"{text.loss(missed)} nats per token.{where}"
+    )
+
+
+def loss_against_fraction(summary: Summary) -> str:
+    plan = text.chosen_plan(summary)
+    if not plan:
+        return ""
+    return (
+        f"The bowl at the plan's budget with its {text.plan_label(plan)}, and at half and twice that budget (labels at "
+        "the right); the star is the planned split, the bar through it the interval of the best fraction."
+    )
+
+
+def predicted_against_observed(summary: Summary) -> str:
+    return (
+        "Every run of the ladder, as the law predicts it. Triangles are the runs of the largest size as predicted by "
+        "the same form fitted on all smaller sizes: how well the law extrapolates."
+    )
+
+
+def optimum_against_budget(summary: Summary) -> str:
+    return "The best split fraction, and the best number of tokens before the split, as the law extrapolates them."
+
+
+def threshold_against_params(summary: Summary) -> str:
+    plan = text.chosen_plan(summary)
+    if not plan:
+        return ""
+    threshold = text.interval(plan["split_threshold"], text.tokens)
+    return f"The smallest budget at which splitting pays, by model size; at this run's size {threshold} tokens."
+
+
+def multiplier_against_budget(summary: Summary) -> str:
+    plan = text.chosen_plan(summary)
+    if not plan:
+        return ""
+    multiplier = text.interval(plan["compute_multiplier"], text.times)
+    return (
+        "How many times the tokens an unsplit model of the same size needs to reach the split's loss; at this run's "
+        f"budget {multiplier}."
+    )
+
+
+def domain_map(summary: Summary) -> str:
+    return (
+        "A sample of training documents in the plane in which the domains' centroids lie furthest apart. Domains that "
+        "overlap here may still be apart in the other dimensions."
+    )
+
+
+def domain_sizes(summary: Summary) -> str:
+    sizes = {d["name"]: d["train"]["tokens"] for d in summary["domains"]}
+    least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    ratio = sizes[most] / max(1, sizes[least])
+    return (
+        f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}. Sizes do not set the weights of "
+        "the domains unless the configuration says so."
+        if summary["config"].get("weights", "uniform") == "uniform"
+        else f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}, and as much more weight."
+    )
+
+
+def loss_matrix(summary: Summary) -> str:
+    return (
+        "Loss in nats per token, rows are models, columns the domain of the text; a frame marks a specialist on its "
+        f"own domain. {_own(summary)}"
+    )
+
+
+def difference_matrix(summary: Summary) -> str:
+    return (
+        "Loss less that of the unsplit leaf at the base's D, in nats per token: negative (blue) is what continuing on "
+        "one domain gained, positive (orange) what it forgot of the others."
+    )
+
+
+def ladder_saving(summary: Summary) -> str:
+    made = summary.get("ladder")
+    if not made:
+        return ""
+    return (
+        f"{made['leaves']} models in {made['segments']} segments: shared beginnings are trained once, which takes "
+        f"{text.percent(1 / made['saving'])} of the tokens that training each alone would."
+    )
+
+
+def stages(summary: Summary) -> str:
+    rows = [s for s in summary.get("stages") or [] if s.get("seconds")]
+    if not rows:
+        return ""
+    whole = sum(s["seconds"] for s in rows)
+    longest = max(rows, key=lambda s: s["seconds"])
+    return (
+        f"{text.duration(whole)} in all, {text.percent(longest['seconds'] / whole)} of it in {longest['stage']}. "
+        "Solid bars train (rates are training tokens over the stage's wall time, start-up included; evaluate trains "
+        "the baselines), hatched ones do not."
+    )
+
+
+def _own(summary: Summary) -> str:
+    matrix = (summary.get("evaluation") or {}).get("matrix")
+    if not matrix:
+        return ""
+    best = 0
+    for column, domain in enumerate(matrix["domains"]):
+        losses = [row[column] for row in matrix["loss"]]
+        best += matrix["models"][losses.index(min(losses))] == domain
+    return f"On {best} of {len(matrix['domains'])} domains the specialist is the best of all models."

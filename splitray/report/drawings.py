@@ -1,0 +1,84 @@
+"""All figures of the report in their order: the law's from `splitray.law.figures`, the run's own from here."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from splitray.law import figures as law_figures
+from splitray.law.question import Question
+from splitray.law.runs import read_runs
+from splitray.law.sweep import sweep_budgets, sweep_params
+from splitray.report import captions, figures
+
+if TYPE_CHECKING:
+    from splitray.corpus.corpus import Corpus
+    from splitray.law import Law, Plan
+
+Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure to draw; `draw` gives None where the run has nothing for it, else `caption` says what to see."""
+
+    name: str
+    title: str
+    draw: Callable[[], Figure | None]
+    caption: Callable[[], str]
+
+
+def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Corpus | None") -> Iterator[Drawing]:
+    """Every figure of the report, drawn when asked."""
+
+    def own(name: str, title: str, *given: Any) -> Drawing:
+        draw, caption = getattr(figures, name), getattr(captions, name)
+        return Drawing(name, title, partial(draw, summary, *given), partial(caption, summary))
+
+    yield own("comparison", "What splitting was worth, by domain")
+    yield own("measured", "Measured losses over the law's curve", law)
+    if law is not None and plan is not None:
+        yield from _law_drawings(summary, law, plan)
+    yield own("domain_map", "Where the domains lie", corpus.projection() if corpus is not None else None)
+    yield own("domain_sizes", "How large the domains are")
+    yield own("loss_matrix", "Every model on every domain")
+    yield own("difference_matrix", "What specialising changed")
+    yield own("ladder_saving", "What sharing beginnings saved")
+    yield own("stages", "Where the time went")
+
+
+def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawing]:
+    question = Question(plan.params, plan.budget, plan.domains)
+    budgets = plan.budget * np.logspace(-1.5, 1.5, 25)
+    params = plan.params * np.logspace(-1.5, 1, 13)
+
+    @cache
+    def sweep() -> Any:
+        return sweep_budgets(law, question, budgets, plan.level)
+
+    def predicted() -> Figure | None:
+        rows = (summary.get("ladder") or {}).get("table")
+        if not rows:
+            return None
+        known = law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(rows)))
+        return law_figures.predicted_against_observed(known, law_figures.held_out_errors(known))
+
+    def threshold() -> Figure:
+        return law_figures.threshold_against_params(params, sweep_params(law, question, params, plan.level), plan)
+
+    for name, title, draw in (
+        ("loss_against_fraction", "Loss against the split fraction",
+         lambda: law_figures.loss_against_fraction(law, question, plan)),
+        ("predicted_against_observed", "Does the law hold?", predicted),
+        ("optimum_against_budget", "The best split at other budgets",
+         lambda: law_figures.optimum_against_budget(sweep(), plan)),
+        ("threshold_against_params", "From where splitting pays", threshold),
+        ("multiplier_against_budget", "What an unsplit model would need",
+         lambda: law_figures.multiplier_against_budget(sweep(), plan)),
+    ):  # fmt: skip
+        caption = getattr(captions, name)
+        yield Drawing(name, title, draw, partial(caption, summary))

@@ -1,0 +1,253 @@
+"""The report's own figures; those of the law are in `splitray.law.figures`.
+
+Every function takes the summary (see `splitray.report`) and returns a matplotlib figure, or None where the run has
+nothing to show yet. Colours are Okabe and Ito's, told apart by colour-blind readers, and never the only mark.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
+
+from splitray.law import Law
+from splitray.law.question import Question
+from splitray.law.sweep import loss_curve
+from splitray.report import text
+from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, SKY, VERMILION, WIDTH
+
+Summary = Mapping[str, Any]
+
+STRATEGIES = {  # colour, marker, size; the star is the plan in every figure
+    "planned split": (BLUE, "*", 11.0),
+    "unsplit": (BLACK, "s", 5.5),
+    "split at zero": (ORANGE, "<", 6.5),
+    "split at one half": (GREEN, "D", 5.5),
+}
+_OTHER = (VERMILION, "^", 6.0)
+_LOSSES = LinearSegmentedColormap.from_list("losses", ["#eef5fb", SKY, BLUE])
+_DIFFERENCES = LinearSegmentedColormap.from_list("differences", [BLUE, SKY, "#f7f7f5", ORANGE, VERMILION])
+
+
+def comparison(summary: Summary) -> Figure | None:
+    """Every strategy's loss less the unsplit model's, for the mean with its interval and for each domain."""
+    rows = (summary.get("evaluation") or {}).get("comparison") or []
+    whole = text.strategy(summary, "unsplit")
+    if whole is None or len(rows) < 2:
+        return None
+    domains = list(whole["by_domain"])
+    figure, axes = _axes(1.2 + 0.3 * (len(domains) + 1))
+    heights = np.arange(len(domains), -1, -1.0)
+    for index, row in enumerate(rows):
+        colour, marker, size = STRATEGIES.get(row["strategy"], _OTHER)
+        below = [row["loss"] - whole["loss"], *(row["by_domain"][d] - whole["by_domain"][d] for d in domains)]
+        # Equal values would hide each other: strategies are spread over a third of the row.
+        at = heights - (index - (len(rows) - 1) / 2) * 0.33 / max(1, len(rows) - 1)
+        axes.plot(below, at, marker, color=colour, markersize=size, label=row["strategy"], zorder=3)
+        spread = row.get("difference")
+        if spread and row is not whole and None not in (spread["low"], spread["high"]):
+            axes.plot([spread["low"], spread["high"]], [at[0], at[0]], color=colour, linewidth=2, zorder=2)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.axhspan(len(domains) - 0.5, len(domains) + 0.5, color=GREY, alpha=0.15, linewidth=0)
+    axes.set_yticks(heights, ["mean", *map(text.name, domains)])
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.set(xlabel="loss less that of the unsplit model (nats per token)", ylim=(-0.6, len(domains) + 0.6))
+    _legend_above(figure)
+    return figure
+
+
+def measured(summary: Summary, law: Law | None) -> Figure | None:
+    """The law's curve over the split fraction, with its band, and every real model that was trained on that line."""
+    plan, search = text.chosen_plan(summary), summary.get("search")
+    if law is None or plan is None:
+        return None
+    params, budget = (search or plan)["params"], (search or plan)["budget"]
+    compared = (summary.get("evaluation") or {}).get("comparison") or []
+    same_line = (params, budget) == (plan["params"], plan["budget"])
+    rows = [r for r in compared if same_line and (r["strategy"] != "planned split" or 0 < r["split_fraction"] < 1)]
+    rounds = (search or {}).get("rounds") or []
+    if not rows and not rounds:
+        return None
+    fractions = np.linspace(0, 1, 101)
+    loss, band = loss_curve(law, Question(params, budget, plan["domains"]), fractions, plan["level"])
+    figure, axes = _axes(3.9)
+    axes.plot(fractions, loss, color=INK, linewidth=1.3, label="the law, refitted" if rounds else "the law")
+    if band is not None:
+        axes.fill_between(fractions, *band, color=GREY, alpha=0.22, linewidth=0, label=f"its {text.plan_label(plan)}")
+    for index, made in enumerate(rounds):
+        points = np.array([[t["split_fraction"], t["loss"]] for t in made["trials"]]).reshape(-1, 2)
+        colour, marker = CYCLE[(index + 3) % len(CYCLE)], "^v><"[index % 4]
+        axes.plot(*points.T, marker, color=colour, markersize=6.0, label=f"trials of round {made['round']}")
+    for row in rows:
+        colour, marker, size = STRATEGIES.get(row["strategy"], _OTHER)
+        axes.plot(
+            row["split_fraction"],
+            row["loss"],
+            marker,
+            color=colour,
+            markersize=size,
+            label=row["strategy"],
+            clip_on=False,
+        )
+    # From scratch may lie far above: the bowl and what was measured set the range.
+    seen = [*loss[5:96], *(r["loss"] for r in rows), *(t["loss"] for made in rounds for t in made["trials"])]
+    margin = 0.06 * (max(seen) - min(seen))
+    axes.set(xlabel="split fraction s = D / D_T", ylabel="mean loss (nats per token)", xlim=(0, 1))
+    axes.set_ylim(min(seen) - margin, max(seen) + margin)
+    _legend_above(figure)
+    return figure
+
+
+def domain_sizes(summary: Summary) -> Figure | None:
+    """Training tokens of every domain, largest first."""
+    domains = sorted(summary.get("domains") or [], key=lambda d: d["train"]["tokens"])
+    if not domains:
+        return None
+    figure, axes = _axes(0.8 + 0.27 * len(domains))
+    sizes = [d["train"]["tokens"] for d in domains]
+    axes.barh([text.name(d["name"]) for d in domains], sizes, color=BLUE, height=0.62)
+    for height, domain in enumerate(domains):
+        held = f"{text.tokens(domain['train']['tokens'])}  (+{text.tokens(domain['validation']['tokens'])} held out)"
+        axes.annotate(held, (sizes[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)))
+    axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def domain_map(summary: Summary, projection: pa.Table | None) -> Figure | None:
+    """A sample of documents in the plane in which the domains' centroids lie furthest apart."""
+    names = [d["name"] for d in summary.get("domains") or []]
+    if projection is None or not names or not projection.num_rows:
+        return None
+    x, y = (projection[axis].to_numpy() for axis in ("x", "y"))
+    owner = np.asarray(projection["domain"].to_pylist())
+    figure, axes = _axes(3.9)
+    for index, domain in enumerate(names):
+        mine = owner == domain if owner.dtype.kind in "US" else owner == index
+        colour, marker = CYCLE[index % len(CYCLE)], MARKERS[index // len(CYCLE) % len(MARKERS)]
+        axes.scatter(x[mine], y[mine], s=7, color=colour, marker=marker, alpha=0.45, linewidths=0, rasterized=True)
+        if mine.any():
+            box = {"boxstyle": "round,pad=0.25", "facecolor": colour, "edgecolor": "none", "alpha": 0.92}
+            centre = (float(np.median(x[mine])), float(np.median(y[mine])))
+            ink = "#ffffff" if colour in (BLUE, VERMILION, BLACK, GREEN) else "#111111"
+            axes.annotate(text.name(domain), centre, ha="center", va="center", fontsize=8, color=ink, bbox=box)
+    axes.set(xticks=[], yticks=[], xlabel="first axis of the centroids", ylabel="second axis")
+    axes.grid(visible=False)
+    return figure
+
+
+def loss_matrix(summary: Summary) -> Figure | None:
+    """Loss of every model (rows) on every domain (columns)."""
+    matrix = (summary.get("evaluation") or {}).get("matrix")
+    if not matrix:
+        return None
+    values = np.asarray(matrix["loss"], dtype=float)
+    return _heatmap(matrix, values, values, [text.loss(v)[:4] for v in values.flat], _LOSSES, 0.55)
+
+
+def difference_matrix(summary: Summary) -> Figure | None:
+    """Loss of every specialist less the unsplit leaf's (the matrix's first row), domain by domain."""
+    matrix = (summary.get("evaluation") or {}).get("matrix")
+    if not matrix or matrix["models"][0] in matrix["domains"]:
+        return None  # split at zero: there is no base to compare with
+    values = np.asarray(matrix["loss"], dtype=float)
+    values = values[1:] - values[0]
+    # Off the diagonal losses rise by nats: the scale is the diagonal's, so that what was gained stays visible.
+    own = np.abs(np.diagonal(values)).max() or 1.0
+    shades = np.clip(values / (2 * own), -1, 1)
+    labels = [f"{v:+.2f}".replace("-", "−") for v in values.flat]
+    return _heatmap({**matrix, "models": matrix["models"][1:]}, values, shades, labels, _DIFFERENCES, 0.5)
+
+
+def stages(summary: Summary) -> Figure | None:
+    """Wall time of every stage and, where it trained, its tokens per second."""
+    rows = [s for s in summary.get("stages") or [] if s.get("seconds") is not None][::-1]
+    if not rows:
+        return None
+    figure, axes = _axes(0.75 + 0.27 * len(rows))
+    seconds = [s["seconds"] for s in rows]
+    trained = [bool(s.get("tokens_trained")) for s in rows]
+    bars = axes.barh([s["stage"] for s in rows], seconds, color=[BLUE if t else GREY for t in trained], height=0.62)
+    for bar, is_training in zip(bars, trained):
+        bar.set_hatch("" if is_training else "//")
+    for height, stage in enumerate(rows):
+        rate = stage.get("tokens_per_second")
+        label = text.duration(stage["seconds"]) + (f" · {text.tokens(rate)} tokens/s" if rate else "")
+        axes.annotate(label, (seconds[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    unit, label = next(((u, n) for u, n in ((3600, "hours"), (60, "minutes")) if max(seconds) > 3 * u), (1, "seconds"))
+    axes.set(xlabel=f"wall time ({label})", xlim=(0, 1.6 * max(*seconds, 1e-9)))
+    axes.xaxis.set_major_locator(MultipleLocator(unit * _step(max(seconds) / unit)))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / unit:g}")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def ladder_saving(summary: Summary) -> Figure | None:
+    """Tokens that the ladder's leaves would cost alone, against those that the tree trained."""
+    ladder = summary.get("ladder")
+    if not ladder or not ladder.get("tokens_from_scratch"):
+        return None
+    figure, axes = _axes(1.25)
+    counts = [ladder["tokens_trained"], ladder["tokens_from_scratch"]]
+    axes.barh(["as a tree", "one by one"], counts, color=[BLUE, GREY], height=0.6)
+    for height, count in enumerate(counts):
+        axes.annotate(text.tokens(count), (count, height), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set(xlabel=f"tokens for the ladder's {ladder['leaves']} models", xlim=(0, 1.2 * max(counts)))
+    axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _heatmap(
+    matrix: Mapping[str, Any],
+    values: np.ndarray,
+    shades: np.ndarray,
+    labels: Sequence[str],
+    colours: LinearSegmentedColormap,
+    middle: float,
+) -> Figure:
+    """`shades` [models, domains] are coloured, `labels` written; the domain that a model was trained on is framed."""
+    count, across = values.shape
+    figure, axes = _axes(1.15 + 0.3 * count, width=max(WIDTH, 1.6 + 0.52 * across))
+    signed = values.min() < 0
+    low, high = (-1.0, 1.0) if signed else (float(shades.min()), float(shades.max()))
+    axes.imshow(shades, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    for index, label in enumerate(labels):
+        row, column = divmod(index, across)
+        depth = (shades[row, column] - low) / ((high - low) or 1)
+        dark = abs(depth - 0.5) > 0.42 if signed else depth > middle + 0.2
+        own = text.name(matrix["models"][row]) == text.name(matrix["domains"][column])
+        axes.text(
+            column, row, label, ha="center", va="center", fontsize=8,
+            color="#ffffff" if dark else "#111111", fontweight="bold" if own else "normal",
+        )  # fmt: skip
+        if own:
+            axes.add_patch(
+                Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, edgecolor="#111111", linewidth=1.3)
+            )
+    axes.set_xticks(range(across), [text.name(d) for d in matrix["domains"]], rotation=35, ha="right")
+    axes.set_yticks(range(count), [text.name(m) for m in matrix["models"]])
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.set(xlabel="domain of the text", ylabel="model")
+    return figure
+
+
+def _axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _step(most: float) -> float:
+    """A tick distance of 1, 2 or 5 times a power of ten that gives three to seven ticks."""
+    return next(s * 10.0**e for e in range(-3, 9) for s in (1, 2, 5) if most / (s * 10.0**e) <= 6)
+
+
+def _legend_above(figure: Figure) -> None:
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)

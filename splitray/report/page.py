@@ -1,0 +1,98 @@
+"""The report: one HTML page that opens offline, and its figures as PNG and SVG."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from splitray.folder import Folder
+from splitray.report import style, text
+from splitray.report.drawings import drawings
+
+if TYPE_CHECKING:
+    from splitray.corpus.corpus import Corpus
+    from splitray.law import Law, Plan
+
+Summary = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure on the page; `caption` says in a sentence what to see."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup
+
+
+def write(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Corpus | None", folder: Folder) -> str:
+    """Write `report/index.html` and `report/figures/*.png|svg` below the run folder.
+
+    Every number on the page is in `summary` (see `splitray.report`); `law` and `plan` draw the law's curves, `corpus`
+    the map of the domains. What a stopped run does not have yet is left out.
+
+    Args:
+        law, plan: those that were carried out: after the search's refits where there was a search.
+
+    Returns:
+        The page's name in the run folder.
+    """
+    report = folder / "report"
+    pictures = {}
+    for drawing in drawings(summary, law, plan, corpus):
+        with style.styled():
+            figure = drawing.draw()
+            if figure is None:
+                continue
+            vector = style.svg(figure, drawing.name)
+            report.write(f"figures/{drawing.name}.svg", vector)
+            report.write(f"figures/{drawing.name}.png", style.png(figure))
+        caption = drawing.caption()
+        svg = style.inline(vector, drawing.name, f"{drawing.title}. {caption}")
+        pictures[drawing.name] = Picture(drawing.name, drawing.title, caption, Markup(svg))
+    report.write("index.html", render(summary, pictures).encode())
+    return "report/index.html"
+
+
+def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
+    """The page as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("splitray.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shows = {f.__name__: f for f in (text.tokens, text.percent, text.loss, text.signed, text.times, text.number)}
+    environment.filters |= shows | {"duration": text.duration, "name": text.name}
+    for of_estimate in (text.interval, text.middle, text.bounds):
+        environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
+    headline, support = text.verdict(summary)
+    return environment.get_template("page.html").render(
+        s=_Section(summary),
+        headline=headline,
+        support=support,
+        warnings=text.warnings(summary),
+        limits=text.limits(summary),
+        plan=_Section(text.chosen_plan(summary)),
+        pictures=pictures,
+        config=yaml.safe_dump(summary.get("config") or {}, sort_keys=False, allow_unicode=True),
+    )
+
+
+class _Section(dict[str, Any]):
+    """A part of the summary in which what is missing reads as None, so that a page of a stopped run leaves it out."""
+
+    def __init__(self, part: Mapping[str, Any] | None) -> None:
+        super().__init__({k: _Section(v) if isinstance(v, Mapping) else v for k, v in (part or {}).items()})
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def part(self, name: str) -> "_Section":
+        """A part that is read even where it is missing: all of it reads as None."""
+        return self.get(name) or _Section(None)

@@ -1,0 +1,175 @@
+"""Numbers and findings in plain words, for the page, the figures' captions and the terminal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from splitray.law.numbers import human
+
+Summary = Mapping[str, Any]
+UNKNOWN = "–"
+
+
+def tokens(count: float | None) -> str:
+    """Three digits and a unit: 12.6M. Also for parameters."""
+    return UNKNOWN if count is None else human(count)
+
+
+def percent(share: float | None) -> str:
+    if share is None:
+        return UNKNOWN
+    digits = 1 if 0 < min(abs(share), abs(1 - share)) < 0.0995 else 0
+    return f"{100 * share:.{digits}f} %"
+
+
+def loss(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def times(factor: float | None) -> str:
+    return UNKNOWN if factor is None else f"{factor:.0f}×" if factor >= 99.5 else f"{factor:.2g}×"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def number(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def name(domain: str) -> str:
+    """A domain's name as people read it: `0_statute_court` is 'statute court'."""
+    index, _, words = domain.partition("_")
+    return (words if index.isdigit() and words else domain).replace("_", " ")
+
+
+Estimate = Mapping[str, Any]
+Show = Callable[[float | None], str]
+
+
+def middle(estimate: Estimate | None, show: Show) -> str:
+    """The number itself; one that may be infinite and is, says so."""
+    if estimate is None:
+        return UNKNOWN
+    unbounded = estimate["value"] is None and estimate.get("probability_infinite") is not None
+    return "∞" if unbounded else show(estimate["value"])
+
+
+def bounds(estimate: Estimate | None, show: Show) -> str:
+    """`55 % to 70 %`; empty without draws, an open end where the number may be infinite."""
+    if estimate is None or estimate.get("low") is None:  # a low end of infinity: no draw is finite
+        return ""
+    high = estimate.get("high")
+    return f"{show(estimate['low'])} to {'∞' if high is None else show(high)}"
+
+
+def interval(estimate: Estimate | None, show: Show) -> str:
+    """`62 % (55 % to 70 %)`."""
+    ends = bounds(estimate, show)
+    return f"{middle(estimate, show)} ({ends})" if ends else middle(estimate, show)
+
+
+def strategy(summary: Summary, wanted: str) -> Mapping[str, Any] | None:
+    rows = (summary.get("evaluation") or {}).get("comparison") or []
+    return next((row for row in rows if row["strategy"] == wanted), None)
+
+
+def chosen_plan(summary: Summary) -> Mapping[str, Any] | None:
+    """The plan that was carried out: the one after the search's refits where there was a search."""
+    return summary.get("final_plan") or summary.get("plan")
+
+
+def plan_label(plan: Mapping[str, Any]) -> str:
+    return f"{100 * plan.get('level', 0.8):.0f} % interval"
+
+
+def verdict(summary: Summary) -> tuple[str, str]:
+    """(headline, what supports it): the split that was chosen, and what it was worth at equal tokens."""
+    plan, split, whole = chosen_plan(summary), strategy(summary, "planned split"), strategy(summary, "unsplit")
+    fraction = split["split_fraction"] if split else plan["split_fraction"]["value"] if plan else None
+    if fraction is None:
+        return "Not planned yet", "The run stopped before the law could say where to split."
+    count, budget = len(summary["domains"]), tokens(summary["budget"])
+    if fraction >= 1:
+        headline = "Do not split at this budget"
+    elif fraction <= 0:
+        headline = f"Split at once: {count} models from scratch"
+    else:
+        headline = f"Split after {percent(fraction)} of the tokens"
+    if split is None or whole is None:
+        assert plan is not None
+        gain = plan.get("gain")
+        expected = f"the law expects {loss(plan['predicted_loss']['value'])} nats per token"
+        saved = f", {interval(gain, loss)} below the unsplit model ({plan_label(plan)})" if gain else ""
+        return headline, f"At {budget} tokens {expected}{saved}. Not measured yet."
+    measured = f"At {budget} tokens in all, the mean loss over {count} domains is {loss(split['loss'])} nats per token"
+    return headline, f"{measured}; {_against(split, whole)}{_better(summary, split)}"
+
+
+def _against(split: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
+    if split["split_fraction"] >= 1:
+        return "the plan and the unsplit model are the same."
+    difference = split.get("difference") or {"value": split["loss"] - whole["loss"], "low": None, "high": None}
+    bounds = [difference[key] for key in ("low", "high")]
+    against = f"unsplit it is {loss(whole['loss'])}, a difference of {interval(difference, signed)}"
+    if None not in bounds and min(bounds) <= 0 <= max(bounds):
+        return f"{against}: not told apart from zero."
+    return f"{against}." if difference["value"] < 0 else f"{against}: splitting did not pay here."
+
+
+def _better(summary: Summary, split: Mapping[str, Any]) -> str:
+    rows = summary["evaluation"]["comparison"]
+    best = min(rows, key=lambda row: row["loss"])
+    if best["loss"] >= split["loss"] - 5e-4:  # equal in the three digits shown
+        return f" None of the {len(rows) - 1} other splits that were trained did better." if len(rows) > 2 else ""
+    return f" Measured lower still: {best['strategy']}, {loss(best['loss'])}."
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What the law says against itself, each once."""
+    plan = chosen_plan(summary) or {}
+    raised = [*(plan.get("warnings") or []), *((summary.get("law") or {}).get("warnings") or [])]
+    said = (w if isinstance(w, str) else f"{w['message']}: {w['reason']}; {w['cure']}" for w in raised)
+    return list(dict.fromkeys(w[:1].upper() + w[1:] for w in said))
+
+
+def limits(summary: Summary) -> list[str]:
+    """What a reader must know before quoting a number from the page."""
+    evaluation, corpus = summary.get("evaluation") or {}, summary.get("corpus") or {}
+    rows = evaluation.get("comparison") or []
+    said = []
+    extra = [(w, summary.get(f"{w}_cost")) for w in ("ladder", "search")]
+    costs = [f"{w} {tokens(c['tokens'])} tokens ({percent(c['share_of_budget'])} of it)" for w, c in extra if c]
+    if costs:
+        said.append(
+            f"Finding the split cost tokens beyond the budget of {tokens(summary['budget'])}: {', '.join(costs)}, "
+            "counted alike whatever the model's size."
+        )
+    if evaluation.get("note"):
+        said.append(evaluation["note"])
+    repeated = [r for r in rows if (r.get("epochs") or 0) > 1]
+    if repeated:
+        passes = ", ".join(f"{r['strategy']} {r['epochs']:.1f}" for r in repeated)
+        said.append(f"Some training text is read more than once; most passes over any domain: {passes}.")
+    seeds = (summary.get("ladder") or {}).get("seeds")
+    if rows:
+        known = "" if seeds is None or seeds > 1 else ", and the ladder has one seed, so that noise is not known here"
+        said.append(f"Every compared model is trained once: differences include the noise between seeds{known}.")
+    if summary.get("domains"):
+        held = [d["validation"]["tokens"] for d in summary["domains"]]
+        said.append(f"Validation text: {tokens(min(held))} to {tokens(max(held))} tokens a domain.")
+    if groups := corpus.get("row_split_groups"):
+        listed = ", ".join(map(str, groups[:5])) + (f" and {len(groups) - 5} more" if len(groups) > 5 else "")
+        said.append(f"Too large to stay on one side, so split into training and validation by row: {listed}.")
+    if failures := sum(stage.get("failures") or 0 for stage in summary.get("stages") or []):
+        said.append(f"{failures} failed attempt{'s' * (failures > 1)} at training were repeated; see the stages.")
+    return said
