@@ -8,7 +8,7 @@ import numpy as np
 
 from splitray.law import forms
 from splitray.law.law import Law, LawWarning
-from splitray.law.line import FINE, Line
+from splitray.law.line import COARSE, Line
 from splitray.law.solve import minimise
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
 def _turns_up(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     if not line.surface.fitted:
         return None
-    x, loss = minimise(line.loss, FINE, np.nan_to_num(line.loss(FINE[None, :]), nan=np.inf))
+    x, loss = minimise(line.loss, COARSE, np.nan_to_num(line.loss(COARSE[None, :]), nan=np.inf), steps=20)
     if plan.predicted_loss.value - loss[0] <= REGRET:
         return None
     fraction = float(np.broadcast_to(line.divide(x[:, None])[0] / line.budget, (len(x), 1))[0, 0])

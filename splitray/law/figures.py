@@ -43,7 +43,7 @@ _STYLE = {
 _BAND: dict[str, Any] = {"facecolor": "0.9", "edgecolor": "0.55", "hatch": "////", "linewidth": 0.0}
 # The blue is dark enough to print as black.
 _MAIN: dict[str, Any] = {"color": "#123a6b", "linewidth": 1.8}
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
+_DASHES = ("-", "--", ":")
 
 
 def predicted_against_observed(law: Law, heldout: tuple[Array, Array] | None = None) -> Figure:
@@ -267,7 +267,7 @@ def _curve(axes: Axes, x: Array, estimates: tuple[Estimate, ...], label: str, le
     values = np.array([e.value if np.isfinite(e.value) else np.nan for e in estimates])
     axes.plot(x, values, label=label, **_MAIN)
     if all(e.low is not None for e in estimates):
-        low, high = (np.array([min(getattr(e, end), 1e300) for e in estimates]) for end in ("low", "high"))
+        low, high = (np.array([min(getattr(e, end), 1e30) for e in estimates]) for end in ("low", "high"))
         axes.fill_between(x, low, high, label=f"{level:.0%} interval", **_BAND)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
 from splitray.law import Law
 from splitray.law.law import Component
@@ -37,3 +38,24 @@ def with_draws(form: str, constants: Mapping[str, float], draws: int, spread: fl
     vectors = known.components[0].vectors
     shaken = vectors * (1 + spread * np.random.default_rng(seed).standard_normal((draws, *vectors.shape)))
     return Law(components=(Component(form, 1.0, vectors, shaken),), domains=known.domains)
+
+
+def simulate(law: Law, places: list[tuple[float, float, float]], noise: float = 0.003, seed: int = 0) -> pa.Table:
+    """A table of runs at (params, pretrain_tokens, specialize_tokens) with log-normal noise on the law's loss."""
+    params, shared, special = np.array(places, dtype=float).T
+    shaken = np.exp(noise * np.random.default_rng(seed).standard_normal(len(places)))
+    return pa.table(
+        {
+            "params": params,
+            "pretrain_tokens": shared,
+            "specialize_tokens": special,
+            "domain": ["all"] * len(places),
+            "loss": law.predict(params, shared, special) * shaken,
+        }
+    )
+
+
+def ladder(ratios: tuple[float, ...] = (0.0, 0.02, 0.1, 0.4)) -> list[tuple[float, float, float]]:
+    """Five sizes, four D, and D' as parts of D: what a small team can train."""
+    sizes, shared = (2e7, 4e7, 8e7, 1.6e8, 5e8), (1e9, 5e9, 2e10, 5e10)
+    return [(n, d, min(r * d, 1e10)) for n in sizes for d in shared for r in ratios]
