@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
 from splitray.config import Config, load
 from splitray.errors import SplitrayError, UserError
 from splitray.folder import Folder, without_query
+from splitray.law import Plan
 from splitray.run import STAGES, Run
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
@@ -32,14 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
     options = parser.parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     try:
         config = load(options.config, options.set)
         run_dir, store = places(config, options.run_dir)
         if options.dry_run:
             from splitray.dry_run import show
 
-            show(config, store, console)
+            show(config, store, *_standing(run_dir, store, console), console)
             return DONE
         return _run(config, run_dir, store, options.until, console)
     except UserError as error:
@@ -51,6 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Stopped, KeyboardInterrupt):
         print("splitray: stopped; the same command continues from what is published", file=sys.stderr)
         return FAILED
+
+
+def _standing(run_dir: str, store: str, console: Console) -> tuple[Plan | None, dict[str, Any] | None]:
+    """The plan and the corpus of an earlier start, where the run folder holds them and can be reached."""
+    try:
+        run = Folder(run_dir)
+    except UserError as error:
+        console.print(f"Nothing is counted as reused: {error}", markup=False)
+        return None, None
+    plan = Plan.load(run.fetch("plan.json")) if run.exists("plan.json") else None
+    if not run.exists("stages/corpus.json"):
+        return plan, None
+    from splitray.corpus import Corpus
+    from splitray.store import Store
+
+    corpus = Corpus.open(Store(store), run.read_json("stages/corpus.json")["result"]["key"])
+    told = {"content_hash": corpus.content_hash, "vocab": corpus.vocab_size, "end_token": corpus.end_token}
+    return plan, {**told, "domains": corpus.domains}
 
 
 def places(config: Config, run_dir: str | None) -> tuple[str, str]:
@@ -91,6 +111,7 @@ def _run(config: Config, run_dir: str, store: str, until: str, console: Console)
 
 
 def _stages(run: Run, store: str, until: str) -> None:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
     from splitray.cluster import connect
     from splitray.pipeline import Pipeline

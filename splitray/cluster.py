@@ -13,6 +13,7 @@ import ray
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
+from splitray.numbers import count
 from splitray.store import Store
 from splitray.training.host import NAMESPACE, Site
 from splitray.training.owner import Owner, Request
@@ -23,7 +24,8 @@ _EVERY = 5.0  # seconds between progress lines
 def connect(say: Callable[[str], None]) -> None:
     """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
 
-    The local one has the dashboard on loopback and token authentication on.
+    The local one has the dashboard on loopback. Token authentication is the caller's: RAY_AUTH_MODE counts only when
+    it is set before Ray is imported.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     # a worker started by a path into a virtual environment lacks its scripts (ninja) on the PATH
@@ -38,7 +40,6 @@ def connect(say: Callable[[str], None]) -> None:
         except (ConnectionError, RuntimeError) as error:
             raise UserError(f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: cannot join that cluster ({error})") from error
     else:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         context = ray.init(dashboard_host="127.0.0.1", **options)
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
@@ -190,11 +191,3 @@ def _probe(store: Store, name: str) -> bytes | None:
         return store.root.read(name)
     except (OSError, SplitrayError):
         return None
-
-
-def count(number: float) -> str:
-    """A number as people say it: 950, 12.3k, 4.5M, 1.3B."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"

@@ -17,16 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splitray.cluster import Trainer, count, machine, uses_gpu
+from splitray import law as laws
+from splitray.cluster import Trainer, machine, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus, build
 from splitray.errors import UserError
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
-from splitray.law import Law, Plan, fit, plan
 from splitray.law.question import Limits
+from splitray.numbers import count
 from splitray.run import STAGES, Run
-from splitray.split import Split
+from splitray.split import Split, whole_budget
 from splitray.store import Store
 from splitray.summary import summarise
 from splitray.training.host import Site, loss_key
@@ -126,14 +127,14 @@ class Pipeline:
 
     @property
     def budget(self) -> int:
-        return self.config.training.round_tokens(self.config.budget)
+        return whole_budget(self.config.budget, len(self.weights), self.config.training.batch_tokens)
 
     def target(self, leaf: Any, recipe: Recipe) -> Target:
         return Target.leaf(recipe, leaf, self.config.training.decay_share)
 
     @property
-    def law_(self) -> Law:
-        return self._local("law.json", Law.load)
+    def law_(self) -> laws.Law:
+        return self._local("law.json", laws.Law.load)
 
     def _local(self, name: str, load: Callable[[Path], Any]) -> Any:
         return load(self.run.folder.fetch(name))
@@ -199,14 +200,14 @@ class Pipeline:
             "seeds": self.config.ladder.seeds,
         }
 
-    def _fit(self, table: pa.Table) -> Law:
+    def _fit(self, table: pa.Table) -> laws.Law:
         settings = self.config.law
-        return fit(
+        return laws.fit(
             table, form=settings.form, objective=settings.objective, seed=self.config.seed, bootstrap=settings.bootstrap
         )
 
-    def _plan(self, law: Law, params: int, budget: int) -> Plan:
-        return plan(
+    def _plan(self, law: laws.Law, params: int, budget: int) -> laws.Plan:
+        return laws.plan(
             law,
             params=params,
             budget=budget,
@@ -243,13 +244,13 @@ class Pipeline:
             return {"search": None, "final_plan": self.run.result("plan")}
         shape = self.config.model if settings.at == "target" else self.config.ladder.shapes[-1]
         made, params = self.recipe(shape), self.params(shape)
-        budget = self.config.training.round_tokens(settings.budget or self.budget)
+        budget = whole_budget(settings.budget or self.budget, len(self.weights), made.batch_tokens)
         problem = Problem(
             made, params, budget, self.weights, self.config.training.decay_share, self._group(shape), self.site.owner
         )
         table = self._table()
 
-        def refit(trials: list[dict[str, Any]]) -> Law:
+        def refit(trials: list[dict[str, Any]]) -> laws.Law:
             known = set(table["domain"].to_pylist())
             rows = []
             for trial in trials:
@@ -414,8 +415,8 @@ class Pipeline:
         from splitray.report import write
 
         summary = self.summary()
-        law = self._local("law_final.json", Law.load)
-        made = self._local("plan.json", Plan.load)
+        law = self._local("law_final.json", laws.Law.load)
+        made = self._local("plan.json", laws.Plan.load)
         return {"path": write(summary, law, made, self.corpus_, self.run.folder)}
 
     # the summary

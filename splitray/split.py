@@ -28,12 +28,19 @@ class Split:
 
     @classmethod
     def at(cls, fraction: float, budget: int, weights: Mapping[str, float], batch_tokens: int) -> "Split":
-        """The split nearest to a fraction: D'_k = w_k (D_T - D), in whole batches by largest remainder."""
+        """The split nearest to a fraction: D'_k = w_k (D_T - D) to the nearest batch, and D what is left.
+
+        Equal weights get equal D'_k to the token, so that the mixture's part of their decay is one segment.
+        """
         batches = budget // batch_tokens
         after = batches - round(fraction * batches)
-        shares = {name: weight * after for name, weight in weights.items()}
-        counts = {name: int(share) for name, share in shares.items()}
-        left = after - sum(counts.values())
-        for name in sorted(shares, key=lambda n: (counts[n] - shares[n], n))[:left]:
-            counts[name] += 1
-        return cls((batches - after) * batch_tokens, {name: counts[name] * batch_tokens for name in sorted(counts)})
+        counts = {name: round(weight * after) for name, weight in weights.items()}
+        if sum(counts.values()) > batches:
+            counts = {name: int(weight * after) for name, weight in weights.items()}
+        tokens = {name: counts[name] * batch_tokens for name in sorted(counts)}
+        return cls(batches * batch_tokens - sum(tokens.values()), tokens)
+
+
+def whole_budget(budget: int, domains: int, batch_tokens: int) -> int:
+    """The budget to the nearest number of tokens that gives every domain the same whole batches."""
+    return max(1, round(budget / (domains * batch_tokens))) * domains * batch_tokens

@@ -49,7 +49,10 @@ def summarise(
 
 def _domains(result: dict[str, Any], corpus: Corpus, weights: dict[str, float]) -> list[dict[str, Any]]:
     told = corpus.statistics["domains"]
-    return [{**d, "weight": weights[d["name"]], "top_terms": told[d["name"]]["top_terms"]} for d in result["domains"]]
+    return [
+        {**d, "weight": weights[d["name"]], "top_terms": told[d["name"]].get("top_terms", [])}
+        for d in result["domains"]
+    ]
 
 
 def _corpus(result: dict[str, Any], corpus: Corpus, config: Config) -> dict[str, Any]:
@@ -58,8 +61,8 @@ def _corpus(result: dict[str, Any], corpus: Corpus, config: Config) -> dict[str,
     return {
         "key": result["key"],
         "documents": sum(s["documents"] for s in sides),
-        "skipped": statistics["skipped"],
-        "row_split_groups": statistics["row_split_groups"],
+        "skipped": statistics["dropped"],
+        "row_split_groups": statistics["groups_split_by_row"],
         "embedder": config.corpus.embedder,
         "vocabulary": corpus.vocab_size,
         "bytes_per_token": sum(s["bytes"] for s in sides) / sum(s["tokens"] for s in sides),

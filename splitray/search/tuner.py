@@ -114,6 +114,10 @@ class LawSearcher(Searcher):
             self.law = self._refit(self.trials)
             self._next()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher so as to restore it; there is nothing to keep, see `save`."""
+        return {"_metric": self._metric, "_mode": self._mode}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to keep: a new search replays its rounds from the tree."""
         Path(checkpoint_path).write_text("{}")

@@ -1,0 +1,222 @@
+"""`--dry-run`: the tree that a run would grow, and what it would cost. Needs no data and no cluster."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from splitray.config import Config
+from splitray.law import Plan
+from splitray.numbers import count, duration
+from splitray.split import Split, whole_budget
+from splitray.store import Store
+from splitray.training.ladder import rungs, spread
+from splitray.training.model import Size, size
+from splitray.training.settings import ModelShape
+from splitray.training.tree import Recipe, Segment, Target, flops, grow, recipe
+
+_FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
+_CPU_FLOPS, _GPU_FLOPS = 2e10, 1.6e14  # assumed of one worker: one core in fp32; 40 % of an A100's bf16 peak
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the dry run: a stage, its segments and what they cost."""
+
+    name: str
+    counted: Size
+    segments: list[Segment]
+    leaf_tokens: int
+    workers: int
+    reused: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(s.tokens for s in self.segments)
+
+
+def show(config: Config, store: str, plan: Plan | None, corpus: dict[str, Any] | None, console: Console) -> None:
+    """Print the tree and its cost.
+
+    Args:
+        plan: of the run folder, where one stands; else a few split fractions are shown.
+        corpus: `content_hash`, `vocab`, `end_token` and domain names where the corpus stands, so that keys can be
+            compared with the store; else nothing counts as reused.
+    """
+    tree = _Tree(config, store, corpus)
+    gpu = config.resources.accelerator == "gpu"
+    console.print(_facts(config, tree, gpu))
+    parts = [tree.ladder()]
+    if config.search.at != "off":
+        parts.append(tree.search(plan))
+    fractions = [plan.split_fraction.value] if plan is not None else list(_FRACTIONS)
+    parts += [tree.production(f) for f in fractions]
+    parts.append(tree.baselines())
+    console.print(_table(config, tree, parts, gpu))
+    if plan is None:
+        console.print("No plan yet: base and specialists are shown for three split fractions.")
+    if config.resources.tokens_per_second is None:
+        assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
+        console.print(
+            f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate."
+        )
+    per_hour = config.resources.price_per_hour
+    if per_hour is not None:
+        hours = sum(_seconds(config, tree.config_sequence, p, gpu) * p.workers for p in parts) / 3600
+        console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+
+
+class _Tree:
+    """The targets of every stage, before anything ran."""
+
+    def __init__(self, config: Config, store: str, corpus: dict[str, Any] | None) -> None:
+        self.config, self.store = config, Store(store) if corpus else None
+        self.corpus = corpus or {
+            "content_hash": "not built yet",
+            "vocab": config.corpus.tokenizer.vocabulary,
+            "end_token": 0,
+            "domains": [f"domain-{k}" for k in range(config.corpus.domains)],
+        }
+        self.config_sequence = config.training.sequence_length
+        precision = "bf16" if config.training.precision == "auto" else config.training.precision
+        self._training = config.training.model_copy(update={"precision": precision})
+        self._pool = int(config.resources.capacity or 1)
+        self.names = list(self.corpus["domains"])
+        self.weights = dict.fromkeys(self.names, 1.0 / len(self.names))
+
+    def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
+        return recipe(shape, self._training, self.corpus, self.weights, self.config.seed + seed)
+
+    def size(self, shape: ModelShape) -> Size:
+        return size(shape, self.corpus["vocab"], self.config.training.tie_embeddings)
+
+    def _ends(self, line: str) -> set[int]:
+        return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
+
+    def _part(self, name: str, shape: ModelShape, targets: Iterable[Target], workers: int) -> Part:
+        groups: dict[str, list[Target]] = {}
+        for target in targets:
+            groups.setdefault(target.recipe.hash, []).append(target)
+        segments = [s for group in groups.values() for s in grow(group, self._ends)]
+        whole = [s for group in groups.values() for s in grow(group, lambda line: [])]
+        reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
+        leaf_tokens = sum(t.tokens for group in groups.values() for t in group)
+        return Part(name, self.size(shape), segments, leaf_tokens, workers, reused)
+
+    def ladder(self) -> Part:
+        settings, batch = self.config.ladder, self.config.training.round_tokens
+        steps = rungs(
+            settings.shapes,
+            [batch(d) for d in settings.pretrain_tokens],
+            [batch(d) for d in settings.specialize_tokens],
+            spread(self.names, settings.domains),
+            range(settings.seeds),
+        )
+        share = self.config.training.decay_share
+        targets = [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, share) for s in steps]
+        return self._part(f"ladder: {len(steps)} leaves", settings.shapes[-1], targets, self._pool)
+
+    def _splits(self, shape: ModelShape, budget: int, fractions: Iterable[float]) -> list[Target]:
+        made, batch = self.recipe(shape), self.config.training.batch_tokens
+        budget = whole_budget(budget, len(self.names), batch)
+        splits = [Split.at(f, budget, self.weights, batch) for f in fractions]
+        share = self.config.training.decay_share
+        return [Target.leaf(made, s.leaf(d), share) for s in splits for d in self.names]
+
+    def search(self, plan: Plan | None) -> Part:
+        settings = self.config.search
+        shape = self.config.model if settings.at == "target" else self.config.ladder.shapes[-1]
+        middle, most = (plan.split_fraction.value if plan else 0.25), settings.max_rounds * settings.trials_per_round
+        fractions = [min(1.0, max(0.0, middle + 0.05 * (i - most // 2))) for i in range(most)]
+        budget = settings.budget or self.config.budget
+        return self._part(f"search: at most {most} trials", shape, self._splits(shape, budget, fractions), self._pool)
+
+    def production(self, fraction: float) -> Part:
+        targets = self._splits(self.config.model, self.config.budget, [fraction])
+        workers = self.config.resources.base_workers
+        return self._part(f"base and specialists at s = {fraction:.3g}", self.config.model, targets, workers)
+
+    def baselines(self) -> Part:
+        fractions = self.config.evaluate.baselines
+        targets = self._splits(self.config.model, self.config.budget, fractions)
+        told = ", ".join(f"{f:g}" for f in fractions) or "none"
+        return self._part(f"baselines at s = {told}", self.config.model, targets, self.config.resources.base_workers)
+
+
+def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
+    table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
+    counted, training = tree.size(config.model), config.training
+    per_worker = _memory(counted, config, config.resources.base_workers)
+    rows = {
+        "target model": f"{config.model.label}, {count(counted.params)} params ({count(counted.total)} in all)",
+        "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
+        "global batch": f"{training.batch_sequences} sequences x {training.sequence_length} tokens = "
+        f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch}",
+        "precision": training.precision + (" (measured at the start)" if training.precision == "auto" else ""),
+        "base": f"{config.resources.base_workers} workers, ZeRO {training.zero_stage}",
+        "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
+        "memory a worker": f"{per_worker / 2**30:.2f} GiB for the target's states and activations, estimated",
+        "device": "GPU" if gpu else config.resources.accelerator,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _table(config: Config, tree: _Tree, parts: list[Part], gpu: bool) -> Table:
+    table = Table(title="The tree", title_justify="left")
+    table.add_column("what")
+    for name in ("segments", "tokens to train", "from scratch", "reused", "FLOPs", "disk", "workers", "time"):
+        table.add_column(name, justify="right")
+    for part in parts:
+        table.add_row(
+            part.name,
+            f"{len(part.segments)}",
+            count(part.tokens),
+            count(part.leaf_tokens),
+            count(part.reused),
+            f"{_flops(part, tree.config_sequence):.2g}",
+            f"{_disk(part) / 1e9:.3g} GB",
+            f"{part.workers}",
+            duration(_seconds(config, tree.config_sequence, part, gpu)),
+        )
+    return table
+
+
+def _flops(part: Part, sequence: int) -> float:
+    total = 0.0
+    for segment in part.segments:
+        counted = part.counted
+        params = int(segment.recipe.values["params"])
+        total += flops(params, segment.tokens, counted.layers, counted.hidden, sequence)
+    return total
+
+
+def _disk(part: Part) -> float:
+    """Bytes of snapshots: fp32 weights, and two moments while children may start from them."""
+    return sum(s.recipe.values["params"] * (4.0 if s.final else 12.0) for s in part.segments)
+
+
+def _seconds(config: Config, sequence: int, part: Part, gpu: bool) -> float:
+    if config.resources.tokens_per_second is not None:
+        return part.tokens / config.resources.tokens_per_second / part.workers
+    return _flops(part, sequence) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
+
+
+def _memory(counted: Size, config: Config, workers: int) -> float:
+    """Bytes a worker holds: fp32 weights, gradients and Adam moments by ZeRO stage, and activations.
+
+    ZeRO shares by Rajbhandari et al. 2020: stage 1 shards the moments (and DeepSpeed's own fp32 copy), 2 the
+    gradients, 3 the weights. Activations: about 34 h bytes a token and layer in 16 bits (Korthikanti et al. 2022),
+    and the logits in fp32 twice.
+    """
+    stage = config.training.zero_stage if workers > 1 else 0
+    n, shard = counted.total, 1.0 / workers
+    weights = 4 * n * (shard if stage >= 3 else 1)
+    gradients = 4 * n * (shard if stage >= 2 else 1)
+    moments = 12 * n * shard if stage >= 1 else 8 * n
+    tokens = config.training.micro_batch * config.training.sequence_length
+    vocab = config.corpus.tokenizer.vocabulary
+    return weights + gradients + moments + tokens * (34.0 * counted.hidden * counted.layers + 8.0 * vocab)
