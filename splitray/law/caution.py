@@ -8,6 +8,7 @@ import numpy as np
 
 from splitray.law.dual import Array
 from splitray.law.law import LawWarning
+from splitray.law.monotone import rising
 from splitray.law.regression import Fitted
 from splitray.law.runs import Runs
 
@@ -21,7 +22,7 @@ _MISFIT = 2.0  # residuals over replicate noise
 
 def cautions(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
     """All warnings on a fit to `runs`, the gravest first."""
-    checks = (_constant, _collapsed, _bounds, _unidentified, _misfit, _ray, _counts, _small, _replicates)
+    checks = (_constant, _collapsed, _bounds, _unidentified, _misfit, _rises, _ray, _counts, _small, _replicates)
     return tuple(warning for check in checks for warning in check(fitted, runs))
 
 
@@ -130,6 +131,16 @@ def _misfit(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
             f"the form {fitted.form.name} does not fit the runs to their noise",
             f"residuals of {100 * fitted.noise:.2g} % where replicated seeds differ by {100 * noise:.2g} %",
             "choose another form, or look for runs that were not trained alike",
+        )
+
+
+def _rises(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
+    if reason := rising(fitted, runs):
+        yield LawWarning(
+            "rises_with_tokens",
+            f"the form {fitted.form.name} does not fall everywhere on the way to the target",
+            reason,
+            "choose a form that falls, or add runs there",
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from splitray.law.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
 from splitray.law.marquardt import refine
+from splitray.law.monotone import rising
 from splitray.law.regression import Fitted, predict, propose
 from splitray.law.runs import Runs
 
@@ -25,8 +26,6 @@ _TRADES = (1.5, 100.0)  # K of the budget lines that pairs of rows may lie on
 _PAIRS = 2000  # pairs per hidden set at most
 _RESAMPLES = 400  # of the hidden rows, to see how surely a form is the best
 _LEAST_SHARE = 0.1  # a form that is best in fewer resamples is not averaged in
-_STEEPEST = 2e-3  # nats per e-fold of tokens that a form may rise by, or the noise where that is larger
-_REACH = 10.0  # planning range: this many times the largest D and D'
 
 
 @dataclass(frozen=True)
@@ -146,39 +145,6 @@ def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, 
     if both.shape[1] > _PAIRS:
         both = both[:, np.sort(random.choice(both.shape[1], _PAIRS, replace=False))]
     return both[0], both[1]
-
-
-def rising(fitted: Fitted, runs: Runs) -> str | None:
-    """Why a fit is refused: where in the planning range more tokens of either kind raise the loss; None if nowhere.
-
-    The range: sizes from the largest to 3 times it, D and D' to 10 times the largest, D' / D within what was seen. A
-    rise per e-fold below the noise is not told from none.
-    """
-    D, S = runs.pretrain_tokens, runs.specialize_tokens
-    sizes = np.geomspace(runs.params.max(), 3 * runs.params.max(), 4)
-    least, most = D[D > 0].min(initial=np.inf), D.max()
-    if not np.isfinite(least):
-        return None
-    pretrain = np.geomspace(least, _REACH * most, 10)
-    special = np.zeros(1)
-    if S.any():
-        special = np.append(special, np.geomspace(S[S > 0].min(), _REACH * S.max(), 10))
-    grid = [axis.ravel() for axis in np.meshgrid(sizes, pretrain, special, indexing="ij")]
-    both = (D > 0) & (S > 0)
-    ratio = float((S[both] / D[both]).max(initial=0.0))
-    N, D, S = (axis[grid[2] <= ratio * grid[1]] for axis in grid)
-    with np.errstate(all="ignore"):
-        by_D, by_S = fitted.form.gradient(fitted.constants, N, D, S)
-    allowed = max(_STEEPEST, fitted.noise * float(runs.loss.min()))
-    for name, slope in (("pretrain_tokens", by_D * D), ("specialize_tokens", by_S * S)):
-        worst = np.unravel_index(np.nanargmax(slope), slope.shape)
-        if slope[worst] > allowed:
-            at = worst[1]
-            return (
-                f"more {name} raise its loss by {slope[worst]:.2g} nats per e-fold"
-                f" at params {N[at]:.3g}, pretrain_tokens {D[at]:.3g}, specialize_tokens {S[at]:.3g}"
-            )
-    return None
 
 
 def _resample(runs: Runs, random: np.random.Generator) -> tuple[Array, Ints]:

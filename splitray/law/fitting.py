@@ -11,9 +11,10 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law import forms, uncertainty
 from splitray.law.caution import cautions
-from splitray.law.choose import Choice, choose, rising
+from splitray.law.choose import Choice, choose
 from splitray.law.form import Form
 from splitray.law.law import Component, Law
+from splitray.law.monotone import rising
 from splitray.law.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
 from splitray.law.runs import Runs, read_runs
 
@@ -39,8 +40,8 @@ def fit(
     bootstrap: number of draws for intervals.
     share: whether domains share their exponents; None shares where a domain has few rows per constant.
 
-    Deterministic for a seed. Raises UserError for a table that cannot be used, too few rows for the form, or a form
-    that the fit would have rise with tokens.
+    "auto" refuses forms that would rise with tokens in the planning range; one that is named is kept, with a warning.
+    Deterministic for a seed. Raises UserError for a table that cannot be used, or too few rows for the form.
     """
     table = read_runs(runs)
     goal = Objective.parse(objective)
@@ -54,8 +55,6 @@ def fit(
         if not found.splits and not goal.squared and goal.delta is None:
             goal = Objective(delta=PUBLISHED_DELTA)
         fits = {form: fit_form(found, table, goal, seed, share)}
-        if reason := rising(fits[form], table):
-            raise UserError(f"form {form!r} cannot plan on these runs: {reason}; choose another form, or form='auto'")
         choice = Choice({form: 1.0}, None)
     best = fits[next(iter(choice.shares))]
     return Law(

@@ -91,7 +91,7 @@ class Release(Form):
 
 @register
 class MixtureGap(Form):
-    """A domain's loss in the mixture's model lies a gap G above its own, which D' closes; all tokens feed one data term.
+    """The mixture's model is a gap G above a domain's own, which D' closes; all tokens feed one data term.
 
     Falls in D and D' and is finite at D = 0 and D' = 0 whatever the constants. The optimal fraction falls with the
     budget where gamma < beta, and D_split grows with N where c + r > 0.
@@ -110,7 +110,9 @@ class MixtureGap(Form):
         exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
         WORTH,
         coefficient("G", "loss of a domain for living in the mixture's model", "nats", (0.01, 1.0)),
-        coefficient("tau", "D' that begins to close the gap at N = 1", "tokens params^-r", (0.001, 1.0), prior=(0.03, 2.5)),
+        coefficient(
+            "tau", "D' that begins to close the gap at N = 1", "tokens params^-r", (0.001, 1.0), prior=(0.03, 2.5)
+        ),
         exponent("r", "how that D' grows with N", (-1.0, 1.0), (-0.3, 0.5), prior=(0.0, 0.3)),
         GAMMA,
     )

@@ -50,7 +50,7 @@ class HeldOut:
     noise: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """One form's share in a law: vectors [domains, constants] and its bootstrap draws [draws, domains, constants]."""
 
@@ -58,6 +58,16 @@ class Component:
     share: float
     vectors: Array
     draws: Array
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Component)
+            and (self.form, self.share) == (other.form, other.share)
+            and all(
+                np.array_equal(mine, theirs)
+                for mine, theirs in ((self.vectors, other.vectors), (self.draws, other.draws))
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -272,7 +282,7 @@ def _points(
         bad = ~(np.isfinite(array) & ((array > 0) if name == "params" else (array >= 0)))
         if bad.any():
             rule = "finite and above 0" if name == "params" else "finite and at least 0"
-            raise UserError(f"{name} = {array[bad].flat[0]!r}: must be {rule}")
+            raise UserError(f"{name} = {float(array[bad].flat[0])!r}: must be {rule}")
         arrays.append(array)
     try:
         wide = np.broadcast_arrays(*arrays)

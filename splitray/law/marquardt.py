@@ -159,9 +159,7 @@ def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
     return np.asarray(vectors[best])
 
 
-def minimise(
-    problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9
-) -> tuple[Array, Array]:
+def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9) -> tuple[Array, Array]:
     """Local optima [batch, P] from `starts` and their objectives (prior included) [batch].
 
     A step solves (newton + damping (bound + diagonal)) step = -slope with constants that press on a bound held

@@ -95,11 +95,12 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     names = table["domain"].cast(pa.string())
     empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(names), ""), True).to_numpy(zero_copy_only=False)
     _refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
-    domains, group = np.unique(np.asarray(names.to_pylist(), dtype=str), return_inverse=True)
+    domains, group = _named(names)
     order = np.argsort(group, kind="stable")
     trunk, branch, clustered = _tree(table)
-    points = np.stack([numbers[name] for name in REQUIRED[:3]] + [group.astype(float)])
-    cell = np.unique(points, axis=1, return_inverse=True)[1].ravel()
+    cell = group
+    for name in REQUIRED[:3]:
+        cell = _pairs(cell, np.unique(numbers[name], return_inverse=True)[1])
     return Runs(
         **{name: numbers[name][order] for name in (*REQUIRED[:3], "loss", "weight")},
         group=group[order],
@@ -107,7 +108,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         branch=branch[order],
         cell=cell[order],
         order=order,
-        domains=tuple(str(name) for name in domains),
+        domains=domains,
         clustered=clustered,
         table=table,
     )
@@ -168,12 +169,23 @@ def _tree(table: pa.Table) -> tuple[Any, Any, bool]:
     trunk = _codes(table, "trunk", run)
     branch = _codes(table, "branch", run if "run" in table.column_names else own)
     # A branch lies on one trunk: equal branch names on two trunks are two branches.
-    branch = np.unique(np.stack([trunk, branch]), axis=1, return_inverse=True)[1].ravel()
-    return trunk, branch, bool({"run", "trunk", "branch"} & set(table.column_names))
+    return trunk, _pairs(trunk, branch), bool({"run", "trunk", "branch"} & set(table.column_names))
 
 
 def _codes(table: pa.Table, name: str, default: Any) -> Any:
     if name not in table.column_names:
         return default
-    names = np.asarray(["" if v is None else str(v) for v in table[name].to_pylist()])
-    return np.unique(names, return_inverse=True)[1].ravel()
+    return _named(pc.fill_null(table[name].cast(pa.string()), ""))[1]
+
+
+def _named(names: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:
+    """Distinct names in order, and the place of each row's name among them."""
+    coded = names.combine_chunks().dictionary_encode()
+    given = np.asarray(coded.dictionary.to_pylist(), dtype=str)
+    order = np.argsort(given)
+    return tuple(map(str, given[order])), np.argsort(order)[coded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _pairs(left: Ints, right: Ints) -> Ints:
+    """Codes of pairs of codes."""
+    return np.unique(left * (right.max() + 1) + right, return_inverse=True)[1]

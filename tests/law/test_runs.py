@@ -80,7 +80,7 @@ def test_weights_are_checked():
 def test_empty_and_unreadable_sources(tmp_path):
     with pytest.raises(UserError, match="no rows"):
         read_runs(pa.table(GOOD).slice(0, 0))
-    with pytest.raises(UserError, match="nothing.csv"):
+    with pytest.raises(UserError, match=r"nothing\.csv"):
         read_runs(tmp_path / "nothing.csv")
     (tmp_path / "ragged.csv").write_text("params,loss\n1,2\n3\n")
     with pytest.raises(UserError, match=r"ragged.csv: not a CSV"):
