@@ -1,15 +1,16 @@
 """The corpus stage's only contact with Ray besides `pipeline`: run a function over items, or once, and get its rows."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError
 
 from splitray.corpus.settings import CorpusSettings
-from splitray.errors import SplitrayError
+from splitray.errors import SplitrayError, StageError
 
 Row = dict[str, Any]
 _SILENCE = 15.0  # seconds between lines of progress within a pass
@@ -25,9 +26,10 @@ class Engine:
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / max(cpus, 1)))
         self.say = say
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
+        DataContext.get_current().enable_progress_bars = False
+        # `say` tells what these would: that bars are off, that an execution with a random name has ended.
+        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+        logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
@@ -60,7 +62,7 @@ class Engine:
     def get(self, reference: Any) -> Any:
         try:
             return ray.get(reference)
-        except RayTaskError as error:
+        except RayError as error:
             raise _our_own(error) from error
 
     def _rows(self, name: str, dataset: Any, total: int) -> Iterator[Row]:
@@ -70,8 +72,8 @@ class Engine:
                 yield row
                 if time.monotonic() - said > _SILENCE:
                     said = time.monotonic()
-                    self.say(f"corpus: {name}: {count:,} of {total:,} blocks")
-        except RayTaskError as error:
+                    self.say(f"corpus: {name}: {count:,} of {total:,} tasks")
+        except RayError as error:
             raise _our_own(error) from error
 
 
@@ -85,11 +87,12 @@ def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:
     return run
 
 
-def _our_own(error: BaseException) -> BaseException:
-    """The splitray error that a failed task carries, if any: its message is for the user, Ray's trace is not."""
+def _our_own(error: RayError) -> SplitrayError:
+    """The splitray error that a failed task carries (its message is for the user, Ray's trace is not), else a
+    `StageError`: a dead worker, a task killed for its memory, a bug."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, SplitrayError) and not isinstance(seen, RayTaskError):
+        if isinstance(seen, SplitrayError) and not isinstance(seen, RayError):
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
+    return StageError(f"corpus: a task failed: {error}")

@@ -6,6 +6,7 @@ A missing path, a foreign column or an unreadable ending is the user's error, to
 import fnmatch
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -79,7 +80,7 @@ def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[st
     for number, source in enumerate(settings.sources):
         found = list(_expand(source, settings, passed))
         if not found:
-            raise UserError(f"corpus.sources[{number}]: {without_query(source)} holds no file that can be read")
+            raise UserError(f"corpus.sources[{number}]: {_shown(source)} holds no file that can be read")
         found = [f for f in found if (f.root, f.path) not in taken]
         taken.update((f.root, f.path) for f in found)
         if names & {f.name for f in found}:  # two folders with equal names inside: tell them apart by their number
@@ -87,6 +88,11 @@ def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[st
         names.update(f.name for f in found)
         files += found
     return sorted(files, key=lambda f: f.name), passed
+
+
+def _shown(source: str) -> str:
+    """A source fit for messages and names: without its options and without keys before the bucket."""
+    return re.sub("//[^/@]*@", "//", without_query(source))
 
 
 def _renamed(file: SourceFile, prefix: str) -> SourceFile:
@@ -100,19 +106,14 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
             yield SourceFile(root, path, path, source, "text", status.st_size, status.st_mtime_ns)
         return
     remote = "://" in source and not source.startswith("file://")
-    for root, path, size, modified in (_remote if remote else _local)(source, passed):
+    for root, path, label, size, modified in (_remote if remote else _local)(source, passed):
         kind = _kind(path, settings)
         if kind is None:
             passed["file of another format"] += 1
             continue
-        label = Path(without_query(source)).name if _is_folder(source, path) else ""
-        name = f"{label}/{path}" if label and not set(label) & set(_MAGIC) else path
-        container = name if kind != "text" else without_query(source).rstrip("/").rsplit("/", 1)[-1]
+        name = f"{label}/{path}" if label else path
+        container = name if kind != "text" else _shown(source).rstrip("/").rsplit("/", 1)[-1]
         yield SourceFile(root, path, name, container, kind, size, modified)
-
-
-def _is_folder(source: str, path: str) -> bool:
-    return not without_query(source).endswith(path)
 
 
 def _kind(path: str, settings: CorpusSettings) -> Kind | None:
@@ -124,13 +125,18 @@ def _kind(path: str, settings: CorpusSettings) -> Kind | None:
     return None if marker and settings.format != "text" else settings.format
 
 
-def _local(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
-    """(root, path below it, bytes, time of change in ns) of the regular files that a local source names."""
+_Found = tuple[str, str, str, int, int]
+
+
+def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
+    """(root, path below it, name of the root where it is a folder, bytes, time of change in ns) of the regular files
+    that a local source names."""
+    label = ""
     text = os.path.expanduser(source.removeprefix("file://"))  # noqa: PTH111
     if set(text) & set(_MAGIC) and not Path(text).exists():
         paths = [Path(p).absolute() for p in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
         fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
-        root = fixed if text[: len(str(fixed))] and fixed.is_dir() else fixed.parent
+        root = fixed if fixed.is_dir() else fixed.parent
         if not paths:
             raise UserError(f"corpus.sources: no file matches {source}")
         paths = [p for p in paths if p.is_file()]
@@ -139,6 +145,7 @@ def _local(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, i
         if not top.exists():
             raise UserError(f"corpus.sources: {source} does not exist ({top}); give a file, a folder, a glob or a URI")
         root = top if top.is_dir() else top.parent
+        label = top.name if top.is_dir() else ""
         paths = list(_walk(top)) if top.is_dir() else [top]
     for path in paths:
         if not path.is_file():  # a broken link, a pipe that would never end, a socket
@@ -147,7 +154,7 @@ def _local(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, i
         if not os.access(path, os.R_OK):
             raise UserError(f"corpus.sources: {path} cannot be read: permission denied")
         status = path.stat()
-        yield str(root), path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns
+        yield str(root), path.relative_to(root).as_posix(), label, status.st_size, status.st_mtime_ns
 
 
 def _walk(top: Path) -> Iterator[Path]:
@@ -161,7 +168,7 @@ def _walk(top: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
 
 
-def _remote(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, int]]:
+def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
     """As `_local`, for S3 and GCS URIs; a pattern may stand in the path after its first folder."""
     address, _, query = source.partition("?")
     if query and not query.partition("&")[0].count("="):  # '?' as a wildcard
@@ -175,19 +182,20 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[tuple[str, str, int, 
         system, path = _open_root(root)
         info = system.get_file_info(path)
         if info.type == fs.FileType.NotFound:
-            raise UserError(f"corpus.sources: {without_query(source)} does not exist")
+            raise UserError(f"corpus.sources: {_shown(source)} does not exist")
         if info.type == fs.FileType.File:
             parent = address.rsplit("/", 1)[0]
-            yield f"{parent}?{query}" if query else parent, info.base_name, info.size, info.mtime_ns or 0
+            yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
             return
         infos = system.get_file_info(fs.FileSelector(path, recursive=True))
     except (OSError, ValueError) as error:
-        raise UserError(f"corpus.sources: {without_query(source)} cannot be opened: {error}") from error
+        raise UserError(f"corpus.sources: {_shown(source)} cannot be opened: {_shown(str(error))}") from error
+    label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]
         hidden = any(part.startswith(".") for part in below.split("/"))
         if info.type == fs.FileType.File and not hidden and (pattern is None or fnmatch.fnmatch(below, pattern)):
-            yield root, below, info.size, info.mtime_ns or 0
+            yield root, below, label, info.size, info.mtime_ns or 0
 
 
 def plan_units(files: list[SourceFile], settings: CorpusSettings, passed: Counter[str]) -> list[list[dict[str, Any]]]:
