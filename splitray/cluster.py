@@ -33,7 +33,8 @@ def connect(say: Callable[[str], None]) -> None:
     os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
     if ray.is_initialized():
         return
-    options: dict[str, Any] = {"log_to_driver": True, "namespace": NAMESPACE}
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "PATH": os.environ["PATH"]}
+    options: dict[str, Any] = {"namespace": NAMESPACE, "runtime_env": {"env_vars": quiet}}
     if os.environ.get("RAY_ADDRESS"):
         try:
             context = ray.init(**options)

@@ -4,6 +4,7 @@ Each round is a pure function of the completed earlier rounds, so that a killed 
 proposals and finds their leaves in the store: its finished trials replay without training.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +154,7 @@ def search(
         folder: a local folder for Tune's own records.
         wait: runs a function while it prints progress.
     """
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a frame and paths whatever the verbosity
     trainable = tune.with_resources(tune.with_parameters(trial, problem=problem), {"CPU": 0.01})
     tuner = tune.Tuner(
         trainable,

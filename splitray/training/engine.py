@@ -131,6 +131,7 @@ class Engine:
 
     def state(self, moments: bool) -> State | None:
         """The world-free state on rank 0, None on the others. Collective."""
+        self._link_moments()
         weights: dict[str, torch.Tensor] = {}
         held: dict[str, torch.Tensor] = {}
         for name, param in self.engine.module.named_parameters():
@@ -168,6 +169,14 @@ class Engine:
             loss = self.engine(**forward_inputs(tokens, self._values)).logits.float().sum() * 0.0
             self.engine.backward(loss)
             self.engine.step()
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """Stages 1 and 2 map parameters to their moments after the first group's first step, when a second group's
+        moments do not exist yet (DeepSpeed 0.19.8): map them again."""
+        if self.stage in (1, 2):
+            self.engine.optimizer._hp_optimizer_states_linked = False
+            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
 
     def _read(self, param: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
