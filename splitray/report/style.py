@@ -51,7 +51,7 @@ def styled() -> Iterator[None]:
 
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200)
+    figure.savefig(buffer, format="png", dpi=160)
     return buffer.getvalue()
 
 

@@ -171,5 +171,5 @@ def limits(summary: Summary) -> list[str]:
         listed = ", ".join(map(str, groups[:5])) + (f" and {len(groups) - 5} more" if len(groups) > 5 else "")
         said.append(f"Too large to stay on one side, so split into training and validation by row: {listed}.")
     if failures := sum(stage.get("failures") or 0 for stage in summary.get("stages") or []):
-        said.append(f"{failures} failed attempt{'s' * (failures > 1)} at training were repeated; see the stages.")
+        said.append(f"Attempts at training that failed and were repeated: {failures} (see the stages).")
     return said

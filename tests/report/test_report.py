@@ -1,0 +1,294 @@
+"""The report against the summary it is made from: every check reads the page, the figures or the log again."""
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import example
+import matplotlib.image
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from splitray.folder import Folder
+from splitray.law import Law, fit, plan
+from splitray.report import figures, style, terminal, text, write
+
+FIGURES = {
+    "comparison", "measured", "loss_against_fraction", "predicted_against_observed", "optimum_against_budget",
+    "threshold_against_params", "multiplier_against_budget", "domain_map", "domain_sizes", "loss_matrix",
+    "difference_matrix", "ladder_saving", "stages",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would see: text, tables as rows of cells, ids, and everything that would be fetched."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.words, self.ids, self.tags = list[str](), Counter[str](), Counter[str]()
+        self.fetched, self.rows = list[str](), list[list[str]]()
+        self._cell, self._hidden = False, False
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        given = dict(attrs)
+        self.ids.update([given["id"]] if given.get("id") else [])
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            value = given.get(name) or ""
+            if value and not value.startswith(("#", "data:")):
+                self.fetched.append(f"{tag} {name}={value}")
+        self._hidden = tag == "style"
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.words.append(data)
+            if self._cell:
+                self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def row(self, name: str) -> list[str]:
+        """The cells of the first row whose head is `name`, whatever small print follows it."""
+        rows = [[" ".join(cell.split()) for cell in row] for row in self.rows if row]
+        return next(row for row in rows if f"{row[0]} ".startswith(f"{name} "))
+
+
+class Domains:
+    """The part of a corpus that the report reads."""
+
+    def projection(self) -> pa.Table:
+        return example.projection()
+
+
+def written(folder: Path, summary: dict[str, Any], law: Any = None, made: Any = None, corpus: Any = None) -> Page:
+    return Page(folder / write(summary, law, made, corpus, Folder(folder)))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Law:
+    return fit(pa.Table.from_pylist(example.runs()), form=example.LAW.form, bootstrap=20)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, fitted: Law) -> tuple[Path, Page, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("whole")
+    summary = example.summary()
+    summary["ladder"]["table"] = example.runs()
+    saved = folder / "law.json"
+    fitted.save(saved)  # as the pipeline does: a loaded law has no runs of its own
+    made = plan(fitted, params=example.PARAMS, budget=example.BUDGET, domains=6)
+    return folder, written(folder, summary, Law.load(saved), made, Domains()), summary
+
+
+def test_every_figure_is_a_file_and_on_the_page(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    folder, page, _ = whole
+    files = {path.name for path in (folder / "report/figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    for name in FIGURES:
+        image = matplotlib.image.imread(folder / f"report/figures/{name}.png")
+        assert image.shape[1] > 600 and image[..., :3].std() > 0.01  # not blank
+        assert ET.parse(folder / f"report/figures/{name}.svg").getroot().tag.endswith("svg")
+        assert page.ids[f"fig-{name}"] == 1
+    assert page.tags["svg"] == len(FIGURES)
+
+
+def test_page_is_self_contained(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    _, page, _ = whole
+    assert page.fetched == [] and page.tags["script"] == 0
+    assert [name for name, count in page.ids.items() if count > 1] == []
+
+
+def test_page_shows_the_numbers_of_the_summary(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    _, page, summary = whole
+    for row in summary["evaluation"]["comparison"]:
+        cells = page.row(row["strategy"])
+        assert cells[1] == f"{row['loss']:.3f}"
+        assert cells[3] == f"{100 * row['split_fraction']:.0f} %"
+        assert cells[6] == f"{row['bits_per_byte']:.3f}"
+        if row["strategy"] != "unsplit":
+            ends = [f"{row['difference'][end]:+.3f}".replace("-", "−") for end in ("value", "low", "high")]
+            assert cells[2] == "{} ({} to {})".format(*ends)
+    for stage in summary["stages"]:
+        assert page.row(stage["stage"])[6] == str(stage["failures"] or "–")
+    for domain in summary["domains"]:
+        name = domain["name"].split("_", 1)[1].replace("_", " ")
+        assert page.row(name)[3] == f"{domain['train']['documents']:,}"
+        assert all(term in page.text for term in domain["top_terms"])
+    warned = summary["final_plan"]["warnings"][0]
+    assert all(warned[part] in page.text for part in ("message", "reason", "cure"))
+    assert "task_dialogues.parquet" in page.text and "76 % of it" in page.text
+
+
+@pytest.mark.parametrize("after", ["corpus", "ladder", "plan", "search", "specialists"])
+def test_stopped_run_leaves_out_what_is_missing(tmp_path: Path, after: str) -> None:
+    page = written(tmp_path, example.stopped(after), corpus=Domains())
+    assert not {"None", "nan", "Undefined"} & set(page.text.replace("(", " ").split())
+    assert page.ids["equal"] == page.ids["models"] == 0
+    assert page.ids["plan"] == (after not in ("corpus", "ladder"))
+    assert page.ids["search"] == (after in ("search", "specialists"))
+    assert page.ids["fig-domain_map"] == 1 and page.ids["fig-ladder_saving"] == (after != "corpus")
+    assert ("Not planned yet" if after in ("corpus", "ladder") else "Not measured yet") in page.text
+
+
+def test_text_from_the_corpus_is_escaped(tmp_path: Path) -> None:
+    summary = example.stopped("corpus")
+    summary["domains"][0]["top_terms"] = ["<script>alert(1)</script>", "<img src=http://x.example/y>"]
+    summary["domains"][0]["name"] = "0_<b>bold"
+    summary["config"]["name"] = "</pre><script>"
+    page = written(tmp_path, summary)
+    assert page.tags["script"] == page.tags["b"] == page.tags["img"] == 0 and page.fetched == []
+    assert "<script>alert(1)</script>" in page.text and "</pre><script>" in page.text
+
+
+def _measured(planned: float, spread: float = 0.01, half: float = 9.0) -> dict[str, Any]:
+    summary = example.summary()
+    rows = {row["strategy"]: row for row in summary["evaluation"]["comparison"]}
+    gap = planned - rows["unsplit"]["loss"]
+    rows["planned split"] |= {"loss": planned, "difference": {"value": gap, "low": gap - spread, "high": gap + spread}}
+    rows["split at zero"]["loss"], rows["split at one half"]["loss"] = 9.0, half
+    return summary
+
+
+@pytest.mark.parametrize(
+    ("summary", "said", "not_said"),
+    [
+        (_measured(3.0), ["Split after 24 %", "is 3.000", "None of the 3 other"], ["not pay", "Measured lower"]),
+        (_measured(3.0, half=2.9), ["Measured lower still: split at one half, 2.900"], ["None of"]),
+        (_measured(3.346, spread=0.05), ["not told apart from zero"], ["not pay"]),
+        (_measured(3.6), ["splitting did not pay", "Measured lower still: unsplit, 3.34"], ["None of"]),
+    ],
+)
+def test_verdict_follows_the_measurement(summary: dict[str, Any], said: list[str], not_said: list[str]) -> None:
+    verdict = " ".join(text.verdict(summary))
+    assert all(part in verdict for part in said), verdict
+    assert not any(part in verdict for part in not_said), verdict
+
+
+@pytest.mark.parametrize(
+    ("fraction", "headline"), [(1.0, "Do not split at this budget"), (0.0, "Split at once: 6 models from scratch")]
+)
+def test_verdict_at_the_ends_of_the_line(fraction: float, headline: str) -> None:
+    summary = example.stopped("search")
+    summary["final_plan"]["split_fraction"] = {"value": fraction, "low": None, "high": None}
+    assert text.verdict(summary)[0] == headline
+
+
+def test_log_fits_eighty_columns_and_needs_no_colour() -> None:
+    stream = StringIO()
+    summary = example.summary()
+    Console(file=stream, width=80, no_color=True).print(terminal(summary))
+    printed = stream.getvalue()
+    assert "\x1b" not in printed and "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    table = printed[printed.index("At equal tokens") :].splitlines()
+    for row in summary["evaluation"]["comparison"]:
+        line = next(line for line in table if line.strip().startswith(row["strategy"]))
+        assert f"{row['loss']:.3f}" in line and f"{row['bits_per_byte']:.3f}" in line
+    assert "24 % (17 % to 33 %)" in printed and "4.4× (2.9× to ∞)" in printed
+
+
+@pytest.mark.parametrize("after", ["corpus", "ladder", "plan"])
+def test_log_of_a_stopped_run(after: str) -> None:
+    stream = StringIO()
+    Console(file=stream, width=80).print(terminal(example.stopped(after)))
+    assert "None" not in stream.getvalue() and "At equal tokens" not in stream.getvalue()
+
+
+def _points(figure: Any) -> dict[str, list[tuple[float, float]]]:
+    lines = figure.axes[0].get_lines()
+    return {str(line.get_label()): list(zip(*map(list, line.get_data()))) for line in lines}
+
+
+def test_comparison_is_drawn_where_the_losses_are() -> None:
+    summary = example.summary()
+    figure = figures.comparison(summary)
+    assert figure is not None
+    whole = next(r for r in summary["evaluation"]["comparison"] if r["strategy"] == "unsplit")
+    drawn = _points(figure)
+    for row in summary["evaluation"]["comparison"]:
+        expected = [
+            row["loss"] - whole["loss"],
+            *(row["by_domain"][d] - whole["by_domain"][d] for d in example.DOMAINS),
+        ]
+        assert np.allclose([x for x, _ in drawn[row["strategy"]]], expected)
+
+
+def test_measured_models_are_drawn_over_the_law(fitted: Law) -> None:
+    summary = example.summary()
+    figure = figures.measured(summary, fitted)
+    assert figure is not None
+    drawn = _points(figure)
+    for made in summary["search"]["rounds"]:
+        expected = [(t["split_fraction"], t["loss"]) for t in made["trials"]]
+        assert np.allclose(drawn[f"trials of round {made['round']}"], expected)
+    assert np.allclose(drawn["unsplit"], [(1.0, example.loss(1.0))])
+    x, y = np.array(drawn["the law, refitted"]).T
+    budget = example.BUDGET
+    assert np.allclose(y, fitted.predict(example.PARAMS, x * budget, (1 - x) * budget / 6), rtol=1e-9)
+
+
+def test_trials_at_another_size_stand_alone(fitted: Law) -> None:
+    summary = example.summary()
+    summary["search"]["params"] //= 2
+    figure = figures.measured(summary, fitted)
+    assert figure is not None and "trials of round 1" in _points(figure) and "unsplit" not in _points(figure)
+
+
+def test_matrix_without_a_base_has_no_differences() -> None:
+    summary = example.summary()
+    matrix = summary["evaluation"]["matrix"]
+    for part in ("models", "loss", "bits_per_byte"):
+        matrix[part] = matrix[part][1:]  # the plan splits at zero tokens
+    assert figures.loss_matrix(summary) is not None and figures.difference_matrix(summary) is None
+
+
+def test_same_figure_same_bytes() -> None:
+    def drawn() -> bytes:
+        with style.styled():
+            figure = figures.domain_sizes(example.summary())
+            assert figure is not None
+            return style.svg(figure, "domain_sizes")
+
+    assert drawn() == drawn()
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (text.percent(0.617), "62 %"),
+        (text.percent(0.004), "0.4 %"),
+        (text.percent(0.9996), "100.0 %"),
+        (text.percent(1.0), "100 %"),
+        (text.signed(-0.3449), "−0.345"),
+        (text.duration(8.04), "8.0 s"),
+        (text.duration(59.7), "1 min 00 s"),
+        (text.duration(7384), "2 h 03 min"),
+        (text.times(132.2), "132×"),
+        (text.name("3_said_looked"), "said looked"),
+        (text.name("base (unsplit leaf at D)"), "base (unsplit leaf at D)"),
+        (
+            text.interval({"value": None, "low": 3.0, "high": None, "probability_infinite": 0.9}, text.times),
+            "∞ (3× to ∞)",
+        ),
+        (text.interval({"value": 2.0, "low": None, "high": None}, text.loss), "2.000"),
+    ],
+)
+def test_numbers_in_words(shown: str, expected: str) -> None:
+    assert shown == expected
