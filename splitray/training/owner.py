@@ -5,6 +5,7 @@ starts a host anew when it dies. Those who wait hold no CPU.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Owner:
         self._inflight: dict[str, asyncio.Future[None]] = {}
         self._published = set(site.store.keys("seg-"))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
+        self._trunk: list[Segment] = []
+        self._base: asyncio.Task[None] | None = None
         self._stop = False
         self._draining: tuple[float, set[str]] = (0.0, set())
         self._complaints: dict[str, SplitrayError] = {}
@@ -141,7 +144,7 @@ class Owner:
             self._work.leaf_tokens += sum(r.target.tokens for r in group)
             trunk = [s for s in segments if s.source == MIXTURE]
             if trunk and group[0].group > 0:
-                self._launch(trunk, "base", group[0].group)  # one start of the group for the whole trunk
+                self._queue_trunk(trunk, group[0].group)
             specialists = {r.target.phases[-1].source: r.specialist for r in group if r.specialist > 0}
             for segment in segments:
                 if segment.key in self._inflight:
@@ -150,11 +153,27 @@ class Owner:
                 self._launch([segment], f"specialist[{segment.source}]" if workers else LADDER, max(1, workers))
 
     def _launch(self, segments: list[Segment], kind: str, workers: int) -> None:
-        loop = asyncio.get_running_loop()
-        for segment in segments:
-            self._inflight[segment.key] = loop.create_future()
-        task = loop.create_task(self._train(segments, kind, workers))
+        self._promise(segments)
+        task = asyncio.get_running_loop().create_task(self._train(segments, kind, workers))
         task.add_done_callback(lambda t: t.exception())  # its error travels through the segments' futures
+
+    def _promise(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._inflight[segment.key] = asyncio.get_running_loop().create_future()
+
+    def _queue_trunk(self, segments: list[Segment], workers: int) -> None:
+        """Give segments to the worker group. One start takes 10-14 s, so all that is queued goes into the next one."""
+        self._promise(segments)
+        self._trunk += segments
+        if self._base is None or self._base.done():
+            self._base = asyncio.get_running_loop().create_task(self._train_trunk(workers))
+
+    async def _train_trunk(self, workers: int) -> None:
+        while self._trunk:
+            await asyncio.sleep(0.5)  # what is asked for at the same moment goes into the same start
+            segments, self._trunk = self._trunk, []
+            with contextlib.suppress(SplitrayError):  # its error travels through the segments' futures
+                await self._train(segments, "base", workers)
 
     async def _train(self, segments: list[Segment], kind: str, workers: int) -> None:
         """Wait for the parents, train on a host, resolve the segments' futures."""
