@@ -75,6 +75,7 @@ def test_cluster_installs_this_project(pins: dict[str, Version]) -> None:
     images = [cluster["docker"]["image"], nodes["gpu"]["docker"]["worker_image"]]
     assert all(image.startswith(f"rayproject/ray:{pins['ray']}-py311") for image in images)
     commands = [*cluster["setup_commands"], *nodes["gpu"]["worker_setup_commands"]]
-    extras = {extra for command in commands for extra in re.findall(r"'\.\[(\w+)\]'", command)}
-    assert extras == {"cpu", "gpu"} <= set(PROJECT["optional-dependencies"])
+    listed = [re.findall(r"'\.\[([\w,]+)\]'", command)[0].split(",") for command in commands]
+    assert [extras[0] for extras in listed] == ["cpu", "gpu"]
+    assert {extra for extras in listed for extra in extras} <= set(PROJECT["optional-dependencies"])
     assert all("-c constraints.txt" in command for command in commands)
