@@ -93,15 +93,6 @@ class Surface:
         """Loss [rows, points] of one model trained on `budget` [1 or rows, points] tokens of the mixture."""
         return self.loss(params, budget, np.zeros((1, 1, len(self.terms))))
 
-    def floor(self, params: float | Array) -> Array:
-        """Loss [rows] of the unsplit model as its tokens grow without bound."""
-        sizes = np.broadcast_to(np.asarray(params, dtype=float), (self.rows, 1))
-        result = np.zeros((self.rows, len(self.terms)))
-        for form, vectors, rows, share in self._groups:
-            for term in range(len(self.terms)):
-                result[rows, term] += share * form.floor(vectors[:, term], sizes[rows])[:, 0]
-        return result @ self.weights
-
     def _mean(self, losses: Array) -> Array:
         return np.einsum("trp,t->rp", losses, self.weights)
 

@@ -16,7 +16,7 @@ RANGE = (1e-2, 1e8)
 _SLOPES, _GLOBAL = np.linspace(0, 1, 101), np.linspace(0, 1, 41)
 # A split away from D' = 0 must win by this part of the loss; rounding is 1e-16 of it.
 _WINS = 1e-10
-# The most tokens that `compute_multiplier` grants the unsplit model; forms take D up to 1e120 for infinity.
+# The most tokens that `compute_multiplier` grants the unsplit model: what 1e120 do not reach lies below its floor.
 _MOST = np.log(1e120)
 
 
@@ -53,7 +53,7 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
 def compute_multiplier(surface: Surface, params: float | Array, budget: float | Array, loss: Array) -> Array:
     """m(D_T) [rows]: the unsplit model of `params` needs m D_T tokens to reach the split's `loss` [rows].
 
-    1 where the split is no better, inf where the unsplit model's floor is above `loss`.
+    1 where the split is no better, inf where `loss` lies below the unsplit model's floor.
     """
     start = np.log(np.broadcast_to(np.asarray(budget, dtype=float), (surface.rows, 1))[:, 0])
     reached = bisect(
@@ -64,7 +64,8 @@ def compute_multiplier(surface: Surface, params: float | Array, budget: float | 
     )
     multiplier = np.exp(np.maximum(reached - start, 0.0))
     no_gain = surface.unsplit(params, np.exp(start)[:, None])[:, 0] * (1 - ROUNDING) <= loss
-    return np.where(no_gain, 1.0, np.where(surface.floor(params) >= loss, np.inf, multiplier))
+    never = surface.unsplit(params, np.full((1, 1), np.exp(_MOST)))[:, 0] > loss
+    return np.where(no_gain, 1.0, np.where(never, np.inf, multiplier))
 
 
 def _first(condition: Callable[[Array], NDArray[np.bool_]], grid: Array, steps: int = 60) -> Array:
