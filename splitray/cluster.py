@@ -1,5 +1,6 @@
 """The Ray cluster from the driver's side: connect, see what is there, and ask the owner for leaves."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -154,8 +155,9 @@ class Trainer:
         over = threading.Event()
 
         def talk() -> None:
-            while not over.wait(_EVERY):
-                self.tell(self.progress())
+            with contextlib.suppress(ray.exceptions.RayError):  # a dead owner is told by the work itself
+                while not over.wait(_EVERY):
+                    self.tell(self.progress())
 
         talker = threading.Thread(target=talk, daemon=True, name="progress")
         talker.start()

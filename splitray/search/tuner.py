@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
 from splitray.law import Law
@@ -159,7 +159,7 @@ def search(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=ConcurrencyLimiter(searcher, max_concurrent=settings.concurrent),
+            search_alg=searcher,
             num_samples=settings.max_rounds * settings.trials_per_round,
             max_concurrent_trials=settings.concurrent,
             trial_name_creator=lambda t: f"trial[{t.config['split_fraction']:.3f}]",
