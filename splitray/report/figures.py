@@ -114,7 +114,7 @@ def domain_sizes(summary: Summary) -> Figure | None:
     for height, domain in enumerate(domains):
         held = f"{text.tokens(domain['train']['tokens'])}  (+{text.tokens(domain['validation']['tokens'])} held out)"
         axes.annotate(held, (sizes[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)))
+    axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
     axes.grid(axis="y", visible=False)
     return figure
@@ -128,15 +128,20 @@ def domain_map(summary: Summary, projection: pa.Table | None) -> Figure | None:
     x, y = (projection[axis].to_numpy() for axis in ("x", "y"))
     owner = np.asarray(projection["domain"].to_pylist())
     figure, axes = _axes(3.9)
+    colours = [CYCLE[index % len(CYCLE)] for index in range(len(names))]
+    centres = np.full((len(names), 2), np.nan)
     for index, domain in enumerate(names):
-        mine = owner == domain if owner.dtype.kind in "US" else owner == index
-        colour, marker = CYCLE[index % len(CYCLE)], MARKERS[index // len(CYCLE) % len(MARKERS)]
-        axes.scatter(x[mine], y[mine], s=7, color=colour, marker=marker, alpha=0.45, linewidths=0, rasterized=True)
+        mine, marker = owner == domain, MARKERS[index // len(CYCLE) % len(MARKERS)]
+        axes.scatter(x[mine], y[mine], s=7, color=colours[index], marker=marker, alpha=0.45, linewidths=0)
         if mine.any():
+            centres[index] = np.median(x[mine]), np.median(y[mine])
+    # A label is about a quarter of the figure wide and a 16th of it high.
+    apart = _spread(centres, np.array([np.ptp(x) / 4, np.ptp(y) / 16]))
+    for domain, colour, place in zip(names, colours, apart):
+        if np.isfinite(place).all():
             box = {"boxstyle": "round,pad=0.25", "facecolor": colour, "edgecolor": "none", "alpha": 0.92}
-            centre = (float(np.median(x[mine])), float(np.median(y[mine])))
-            ink = "#ffffff" if colour in (BLUE, VERMILION, BLACK, GREEN) else "#111111"
-            axes.annotate(text.name(domain), centre, ha="center", va="center", fontsize=8, color=ink, bbox=box)
+            ink = "#ffffff" if colour in (BLUE, VERMILION, GREEN) else "#111111"
+            axes.annotate(text.name(domain), place, ha="center", va="center", fontsize=8, color=ink, bbox=box)
     axes.set(xticks=[], yticks=[], xlabel="first axis of the centroids", ylabel="second axis")
     axes.grid(visible=False)
     return figure
@@ -202,6 +207,17 @@ def ladder_saving(summary: Summary) -> Figure | None:
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
     axes.grid(axis="y", visible=False)
     return figure
+
+
+def _spread(centres: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """`centres` [labels, 2], moved up where two boxes of that size would overlap."""
+    places = centres.copy()
+    order = np.argsort(centres[:, 1], kind="stable")
+    for rank, label in enumerate(order):
+        for below in sorted(order[:rank], key=lambda other: places[other, 1]):
+            if (np.abs(places[label] - places[below]) < box).all():
+                places[label, 1] = places[below, 1] + box[1]
+    return places
 
 
 def _heatmap(
