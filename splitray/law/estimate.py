@@ -36,9 +36,10 @@ class Estimate:
         if not draws.size:
             return cls(value, probability_infinite=infinite)
         below, above = (1 - level) / 2, (1 + level) / 2
-        if value <= corners[0]:
+        # A corner that is computed, as budget * least / budget, may be off in its last digits.
+        if value <= corners[0] + 1e-12 * abs(corners[0]):
             below, above = 0.0, level
-        elif value >= corners[1]:
+        elif value >= corners[1] - 1e-12 * abs(corners[1]):
             below, above = 1 - level, 1.0
         # Whole draws, rounded outwards: between a number and infinity there is nothing to interpolate.
         low, high = draws[math.floor(below * (draws.size - 1))], draws[math.ceil(above * (draws.size - 1))]

@@ -19,7 +19,7 @@ from splitray.law.estimate import Estimate
 from splitray.law.law import Law
 from splitray.law.numbers import human
 from splitray.law.planner import Plan
-from splitray.law.question import Question
+from splitray.law.question import Limits, Question
 from splitray.law.solve import Array
 from splitray.law.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
 
@@ -88,7 +88,7 @@ def loss_against_fraction(law: Law, question: Question, plan: Plan) -> Figure:
     fractions = np.concatenate([fractions, 1 - np.logspace(np.log10(0.04), -4, 25), [1.0]])
     shown = []
     for factor, dash in ((0.5, _DASHES[1]), (1.0, _DASHES[0]), (2.0, _DASHES[2])):
-        scaled = replace(question, budget=question.budget * factor, limits=type(question.limits)())
+        scaled = replace(question, budget=question.budget * factor, limits=Limits())
         loss, band = loss_curve(law, scaled, fractions, plan.level)
         if factor == 1:
             axes.plot(fractions, loss, label="the plan's budget", **_MAIN)
@@ -226,7 +226,7 @@ def write_figures(law: Law, question: Question, plan: Plan, folder: str | Path) 
     budgets, threshold = plan.budget * np.logspace(-2, 2, 29), plan.split_threshold.value
     if budgets[0] < threshold < budgets[-1]:
         budgets = np.sort([*budgets, threshold])  # where the curves have their kink
-    sweep = sweep_budgets(law, replace(question, limits=type(question.limits)()), budgets, plan.level)
+    sweep = sweep_budgets(law, replace(question, limits=Limits()), budgets, plan.level)
     params = plan.params * np.logspace(-1.5, 1, 16)
     figures = {
         "loss_against_fraction": loss_against_fraction(law, question, plan),

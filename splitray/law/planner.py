@@ -20,6 +20,9 @@ from splitray.law.solve import Array
 from splitray.law.threshold import compute_multiplier, split_threshold
 
 SCHEMA = "splitray-plan-1"
+# Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an
+# 80 % interval within a tenth of its width.
+_ALLOCATED_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -161,12 +164,13 @@ def plan(
 
 def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
     """`plan` for a `Question`."""
-    surface = question.surface(law)
+    apart = question.allocation == "per_domain"
+    surface = question.surface(law, _ALLOCATED_DRAWS if apart else None)
     line = question.line(surface)
     x, loss = line.best()
     if not np.isfinite(loss).all():
         raise UserError(f"the law has no finite loss at params={question.params:g}, budget={question.budget:g}")
-    budget, apart = question.budget, question.allocation == "per_domain"
+    budget = question.budget
     shared, special = (tokens[:, 0] for tokens in line.divide(x[:, None]))
     unsplit = surface.unsplit(question.params, np.array([[budget]]))[:, 0]
     per_domain, epochs = _per_domain(question, line, x, level)

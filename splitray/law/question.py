@@ -54,6 +54,8 @@ class Question:
         positive("budget", self.budget)
         if self.allocation not in ("uniform", "per_domain"):
             raise UserError(f"allocation={self.allocation!r}: must be 'uniform' or 'per_domain'")
+        if isinstance(self.domains, np.integer):
+            object.__setattr__(self, "domains", int(self.domains))
         if not isinstance(self.domains, int | list | tuple) or isinstance(self.domains, bool):
             raise UserError(f"domains={self.domains!r}: give a whole number, or a list of names")
         if self.allocation == "per_domain" and isinstance(self.domains, int):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, with_draws
+from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, with_draws
 from scipy.optimize import LinearConstraint, minimize
 
 from splitray.errors import UserError
-from splitray.law import Law, Plan, plan
+from splitray.law import Law, Plan, fit, plan
 from splitray.law.law import Component
 from splitray.law.question import Limits
 from splitray.law.size import plan_for_flops
@@ -116,6 +116,35 @@ def test_multiplier_is_infinite_below_the_unsplit_floor() -> None:
     result = plan(law, params=N, budget=1e15, domains=K)
     assert result.predicted_loss.value < float(law.predict(N, 1e60))
     assert result.compute_multiplier.value == math.inf
+
+
+@pytest.mark.parametrize("form", CONSTANTS)
+def test_a_fitted_law_plans_like_the_same_law_given(form: str) -> None:
+    given = Law.known(form, CONSTANTS[form])
+    fitted = replace(given, objective=0.0)
+    for budget in (5e10, BUDGET):
+        one, other = (plan(law, params=N, budget=budget, domains=K) for law in (given, fitted))
+        assert (one.split_fraction, one.split_threshold) == (other.split_fraction, other.split_threshold)
+
+
+def test_a_fitted_law_is_not_followed_where_it_turns_up() -> None:
+    """Release with p gamma > beta promises its floor to models that were never pretrained."""
+    given = Law.known("release", CONSTANTS["release"] | {"p": 0.7})
+    fitted = replace(given, objective=0.0)
+    assert float(given.predict(N, 0, BUDGET / K)) < float(given.predict(N, 1e9, BUDGET / K)), "the law turns up"
+    assert plan(given, params=N, budget=BUDGET, domains=K).split_fraction.value == 0
+    result = plan(fitted, params=N, budget=BUDGET, domains=K)
+    assert "law_turns_up" in [warning.code for warning in result.warnings]
+    shared, special = result.pretrain_tokens.value, result.specialize_tokens.value
+    assert shared > 0 and float(given.gradient(N, shared, special)[0]) <= 0
+
+
+def test_targets_far_outside_the_runs_are_called_so() -> None:
+    form = "effective_tokens"
+    law = fit(simulate(Law.known(form, CONSTANTS[form]), ladder()), form=form)
+    near, far = (plan(law, params=n, budget=1e11, domains=K) for n in (1e9, 1e11))
+    assert "far_target" not in [warning.code for warning in near.warnings]
+    assert "params" in next(str(warning) for warning in far.warnings if warning.code == "far_target")
 
 
 # per-domain plans
@@ -241,7 +270,7 @@ def test_uniform_cap_keeps_more_before_the_split() -> None:
 
 @pytest.mark.parametrize("form", ["release", "capacity_release"])
 def test_intervals_are_quantiles_of_each_draws_own_plan(form: str) -> None:
-    law = with_draws(form, CONSTANTS[form], draws=60, spread=0.01)
+    law = with_draws(form, CONSTANTS[form], draws=31, spread=0.01)
     result = plan(law, params=N, budget=BUDGET, domains=K, level=0.8)
     part = law.components[0]
     alone = [
@@ -253,8 +282,8 @@ def test_intervals_are_quantiles_of_each_draws_own_plan(form: str) -> None:
         assert estimate.low <= estimate.value <= estimate.high
         corner = estimate.value in (0.0, 1.0, math.inf)
         if not corner:
-            assert estimate.low == pytest.approx(min(own[5], estimate.value), rel=1e-5)
-            assert estimate.high == pytest.approx(max(own[54], estimate.value), rel=1e-5)
+            assert estimate.low == pytest.approx(min(own[3], estimate.value), rel=1e-5)
+            assert estimate.high == pytest.approx(max(own[27], estimate.value), rel=1e-5)
 
 
 def test_one_sided_interval_at_a_corner() -> None:
@@ -275,9 +304,9 @@ def test_one_sided_interval_at_a_corner() -> None:
             budget=0.98 * threshold,
             domains=K,
         ).split_fraction.value
-        for v in law.components[0].draws[:100]
+        for v in law.components[0].draws[:60]
     ]
-    assert np.mean(np.array(fractions) >= result.split_fraction.low) == pytest.approx(0.8, abs=0.08)
+    assert np.mean(np.array(fractions) >= result.split_fraction.low) == pytest.approx(0.8, abs=0.12)
 
 
 def test_forms_averaged_in_one_law() -> None:
