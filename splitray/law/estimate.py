@@ -42,7 +42,8 @@ class Estimate:
         elif value >= corners[1] - 1e-12 * abs(corners[1]):
             below, above = 1 - level, 1.0
         # Whole draws, rounded outwards: between a number and infinity there is nothing to interpolate.
-        low, high = draws[math.floor(below * (draws.size - 1))], draws[math.ceil(above * (draws.size - 1))]
+        last = draws.size - 1
+        low, high = draws[math.floor(below * last + 1e-9)], draws[math.ceil(above * last - 1e-9)]
         return cls(value, min(value, float(low)), max(value, float(high)), infinite)
 
     def plain(self) -> dict[str, float | None]:
