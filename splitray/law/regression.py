@@ -95,10 +95,10 @@ def fit_form(form: Form, runs: Runs, objective: Objective, seed: int, share: boo
     noise = _FIRST_NOISE
     problem = set_noise(problem, objective, noise)
     vector = search(problem, seed)
-    for _ in range(2):
+    for steps in (10, 40):  # the first is to learn the noise
         noise = spread(Fitted(problem, vector, noise).residuals(), runs.weight, vector.size)
         problem = set_noise(problem, objective, noise)
-        vector = minimise(problem, vector[None], iterations=40, tolerance=1e-12)[0][0]
+        vector = minimise(problem, vector[None], iterations=steps, tolerance=1e-12)[0][0]
     return Fitted(problem, vector, noise)
 
 
@@ -172,7 +172,8 @@ def search(problem: Problem, seed: int, starts: int = _STARTS) -> Array:
     guesses = propose(problem, seed)
     worth = problem.objective(guesses, prior=True)
     order = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
-    return minimise(full, refine(problem, guesses[order[:starts]]), iterations=20, tolerance=1e-7)[0][0]
+    best = refine(problem, guesses[order[:starts]])
+    return (best if problem is full else minimise(full, best, iterations=20, tolerance=1e-7)[0])[0]
 
 
 def thin(problem: Problem, rows: Array) -> Problem:

@@ -19,7 +19,7 @@ from splitray.law.marquardt import minimise
 from splitray.law.regression import Fitted, predict
 from splitray.law.runs import Runs
 
-_REML_ROWS = 1500  # rows that variances are estimated on: dense matrices of this size take about a second
+_REML_ROWS = 800  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
 _SHAPE = 0.5  # smallest shape of the gamma weights: variance 2
 _FREE = 3  # degrees of freedom that a variance is granted at least
@@ -80,17 +80,21 @@ def tree_noise(fitted: Fitted, runs: Runs, seed: int) -> TreeNoise:
     goal = contrasts.T @ residual
     total = float(goal @ goal) / goal.size
 
-    def deviance(logs: Array) -> float:
-        covariance = sum(np.exp(v) * part for v, part in zip(logs, parts))
-        try:
-            factor = linalg.cho_factor(covariance, lower=True)
-        except linalg.LinAlgError:
-            return 1e300
-        return float(2 * np.log(np.diag(factor[0])).sum() + goal @ linalg.cho_solve(factor, goal) / total)
+    def deviance(logs: Array) -> tuple[float, Array]:
+        """Minus twice the restricted log likelihood, and its slope [3] by the logarithms of the variances."""
+        variances = np.exp(logs)
+        factor = linalg.cho_factor(sum(v * part for v, part in zip(variances, parts)), lower=True)
+        inverse = linalg.cho_solve(factor, np.eye(goal.size))
+        pull = inverse @ goal
+        slope = [np.sum(inverse * part) - pull @ part @ pull / total for part in parts]
+        return float(2 * np.log(np.diag(factor[0])).sum() + goal @ pull / total), variances * np.array(slope)
 
     bounds = [(np.log(_FLOOR), np.log(10.0))] * 3
-    starts = [np.log([a, b, c]) for a, b, c in ((0.3, 0.3, 0.3), (0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.01, 0.01, 1.0))]
-    found = min((optimize.minimize(deviance, s, method="L-BFGS-B", bounds=bounds) for s in starts), key=lambda r: r.fun)
+    starts = np.log([(0.3, 0.3, 0.3), (0.05, 0.05, 0.9)])
+    found = min(
+        (optimize.minimize(deviance, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts),
+        key=lambda r: r.fun,
+    )
     trunk, branch, row = np.sqrt(total * np.exp(found.x))
     return TreeNoise(float(trunk), float(branch), float(row))
 
