@@ -18,6 +18,7 @@ from splitray.fingerprint import fingerprint
 from splitray.store import Published, Store
 
 _checked: set[tuple[str, str, str]] = set()  # files whose SHA-256 this process has compared
+_copies: list[tempfile.TemporaryDirectory[str]] = []  # folders of remote corpora, deleted when the process ends
 
 
 def content_hash(manifest: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> str:
@@ -139,7 +140,8 @@ class Corpus:
         paths = [self._file(name) for name in names]
         if self._published.folder.is_local:
             return self._published.folder.local_path(prefix)
-        folder = Path(tempfile.mkdtemp(prefix=f"splitray-{prefix}-"))
+        _copies.append(tempfile.TemporaryDirectory(prefix=f"splitray-{prefix}-"))
+        folder = Path(_copies[-1].name)
         for name, path in zip(names, paths, strict=True):
             target = folder / name.removeprefix(f"{prefix}/")
             target.parent.mkdir(parents=True, exist_ok=True)

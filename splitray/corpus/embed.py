@@ -32,8 +32,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 class TfidfEmbedder:
     """Words hashed into buckets, sublinear TF-IDF, truncated SVD, centred.
 
-    The mean is taken off because all text shares a large first component: on six sources one k-means start in two
-    then finds the best optimum, one in five without.
+    The mean is taken off because all text shares a large first component: on six sources 8 of 20 k-means starts then
+    found the best optimum, 4 of 20 without.
     """
 
     def __init__(self, idf: np.ndarray, components: np.ndarray, mean: np.ndarray) -> None:

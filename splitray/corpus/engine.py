@@ -26,6 +26,7 @@ class Engine:
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / max(cpus, 1)))
         self.say = say
+        self._running: list[Any] = []
         DataContext.get_current().enable_progress_bars = False
         # `say` tells what these would: that bars are off, that an execution with a random name has ended.
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
@@ -57,7 +58,14 @@ class Engine:
     def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Start one task of one CPU; `get` waits for what it returns."""
         options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory}
-        return ray.remote(work).options(**options).remote(*arguments)
+        reference = ray.remote(work).options(**options).remote(*arguments)
+        self._running.append(reference)
+        return reference
+
+    def stop(self) -> None:
+        """Kill the tasks of `task` that have not ended."""
+        for reference in self._running:
+            ray.cancel(reference, force=True)
 
     def get(self, reference: Any) -> Any:
         try:

@@ -50,13 +50,17 @@ def upload(source: Path, target: Folder) -> Files:
     return done
 
 
+_copies: list[tempfile.TemporaryDirectory[str]] = []  # deleted when the process ends
+
+
 @lru_cache(maxsize=4)
 def local_copy(address: str) -> Path:
     """A local copy of a small folder, made once a process."""
     folder = Folder(address)
     if folder.is_local:
         return folder.local_path()
-    copy = Path(tempfile.mkdtemp(prefix="splitray-"))
+    _copies.append(tempfile.TemporaryDirectory(prefix="splitray-"))
+    copy = Path(_copies[-1].name)
     for name in folder.names(recursive=True):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_bytes(folder.read(name))

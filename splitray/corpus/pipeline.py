@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,16 @@ def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus
     megabytes = sum(file.size for file in files) / 1e6
     say(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
     attempt = store.attempt(key)
+    work = _Build(settings, seed, attempt, say)
     done = False
     try:
-        _Build(settings, seed, attempt, say).run(files, passed)
+        meta = work.run(files, passed)
         attempt.folder.delete("scratch")
+        attempt.publish(meta)
         done = True
     finally:
         if not done:
+            work.engine.stop()  # a task that still runs would write into the folder after it is gone
             store.root.delete(f"attempts/{key}/{attempt.nonce}")
     return Corpus.open(store, key)
 
@@ -84,7 +87,8 @@ class _Build:
         self.dropped: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
 
-    def run(self, files: list[SourceFile], passed: Counter[str]) -> None:
+    def run(self, files: list[SourceFile], passed: Counter[str]) -> dict[str, Any]:
+        """Fill the attempt's folder; returns what its marker tells."""
         with self._timed("read"):
             self._read(files, passed)
         with self._timed("split"):
@@ -107,7 +111,7 @@ class _Build:
         self._check_domains(domains["names"], placed)
         with self._timed("write shards"):
             shards = self._shards(placed, tokens, part, domains["names"])
-        self._publish(domains, picture, shards, self._statistics(domains, decision, placed, tokens))
+        return self._describe(domains, picture, shards, self._statistics(domains, decision, placed, tokens))
 
     # the passes
 
@@ -191,7 +195,6 @@ class _Build:
         self, placed: np.ndarray, tokens: np.ndarray, part: np.ndarray, names: list[str]
     ) -> dict[str, dict[str, list[Any]]]:
         plans = plan_shards(self.rows["order"], tokens, placed, self.side, part, self.settings.shard_tokens)
-        self.encoder = Encoder(passes.local_copy((self.target / "tokenizer").address))
         work = partial(passes.gather_shard, scratch=self.scratch, target=self.target, dtype=self.encoder.dtype)
         items = [{"plan": json.dumps(asdict(plan))} for plan in plans]
         shards: dict[str, dict[str, list[Any]]] = {name: {split: [] for split in SPLITS} for name in names}
@@ -200,6 +203,10 @@ class _Build:
             shards[names[row["domain"]]][SPLITS[row["side"]]].append(json.loads(row["shard"]))
             self._register("", json.loads(row["files"]))
         return shards
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        return Encoder(passes.local_copy((self.target / "tokenizer").address))
 
     # checks
 
@@ -307,9 +314,9 @@ class _Build:
             "seconds": self.seconds,
         }
 
-    def _publish(
+    def _describe(
         self, domains: dict[str, Any], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
-    ) -> None:
+    ) -> dict[str, Any]:
         tokenizer = passes.local_copy((self.target / "tokenizer").address)
         manifest = {
             "recipe": RECIPE,
@@ -330,6 +337,6 @@ class _Build:
                 (local / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
             pq.write_table(picture, local / "projection.parquet")
             self.attempt.add_tree(local)
-        self.attempt.publish({"content_hash": manifest["content_hash"], "domains": domains["names"]})
-        totals = (sum(d["train"]["tokens"] for d in statistics["domains"].values()), len(domains["names"]))
-        self.say(f"corpus: {totals[0]:,} training tokens in {totals[1]} domains: {', '.join(domains['names'])}")
+        tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
+        self.say(f"corpus: {tokens:,} training tokens in {len(shards)} domains: {', '.join(domains['names'])}")
+        return {"content_hash": manifest["content_hash"], "domains": domains["names"]}

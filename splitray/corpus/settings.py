@@ -45,7 +45,7 @@ class ClusterSettings(Settings):
     )
     iterations: int = Field(30, ge=1, description="k-means iterations a restart; the objective stands still after 20")
     restarts: int = Field(
-        20, ge=1, description="k-means starts, best objective wins: one start in two finds six domains, 0.1 s each"
+        20, ge=1, description="k-means starts, best objective wins: 4 in 10 find six domains, 0.1 s each"
     )
     spherical: bool = Field(True, description="unit centroids and cosine similarity, right for text of any length")
     balanced: bool = Field(

