@@ -207,11 +207,14 @@ class Pipeline:
         )
 
     def _plan(self, law: laws.Law, params: int, budget: int) -> laws.Plan:
+        """The law's plan; with weights by domain where the law knows every domain, else its mean stands for all."""
+        weighted = self.config.weights != "uniform" and set(law.domains) == set(self.weights)
         return laws.plan(
             law,
             params=params,
             budget=budget,
-            domains=len(self.weights),
+            domains=list(self.weights) if weighted else len(self.weights),
+            weights=list(self.weights.values()) if weighted else None,
             limits=Limits(min_pretrain=self.config.plan.min_pretrain_tokens),
         )
 
@@ -240,8 +243,7 @@ class Pipeline:
 
         settings = self.config.search
         if settings.at == "off":
-            self._save("law_final.json", self.law_.save)
-            return {"search": None, "final_plan": self.run.result("plan")}
+            return self._settle(self.law_, None)
         shape = self.config.model if settings.at == "target" else self.config.ladder.shapes[-1]
         made, params = self.recipe(shape), self.params(shape)
         budget = whole_budget(settings.budget or self.budget, len(self.weights), made.batch_tokens)
@@ -256,17 +258,15 @@ class Pipeline:
             for trial in trials:
                 split = problem.split(trial["split_fraction"])
                 rows += [
-                    row(made, split.leaf(d), d, loss, trial["keys"][d], self.site.training)
-                    for d, loss in trial["by_domain"].items()
-                    if d in known
+                    row(made, split.leaf(m["domain"]), m["domain"], m["loss"], m["key"], self.site.training)
+                    for m in trial["models"]
+                    if m["domain"] in known
                 ]
             return self._fit(pa.concat_tables([table, pa.Table.from_pylist(rows, TABLE)]))
 
         searcher = LawSearcher(self.law_, problem, settings, refit)
         with tempfile.TemporaryDirectory(prefix="splitray-tune-") as folder:
             search(searcher, problem, settings, Path(folder), self.trainer.watch)
-        final = self._plan(searcher.law, self.params(self.config.model), self.budget)
-        self._save("law_final.json", searcher.law.save)
         rounds = [
             {
                 "round": number,
@@ -281,6 +281,13 @@ class Pipeline:
         ]
         self.run.say(f"   {len(searcher.trials)} trials; stopped by {searcher.stopped}")
         found = {"params": params, "budget": budget, "rounds": rounds, "stopped": searcher.stopped}
+        return self._settle(searcher.law, found)
+
+    def _settle(self, law: laws.Law, found: dict[str, Any] | None) -> dict[str, Any]:
+        """Keep the law and the plan that will be carried out."""
+        final = self._plan(law, self.params(self.config.model), self.budget)
+        self._save("law_final.json", law.save)
+        self._save("plan_final.json", final.save)
         return {"search": found, "final_plan": final.plain()}
 
     def _group(self, shape: ModelShape) -> int:
@@ -416,7 +423,7 @@ class Pipeline:
 
         summary = self.summary()
         law = self._local("law_final.json", laws.Law.load)
-        made = self._local("plan.json", laws.Plan.load)
+        made = self._local("plan_final.json", laws.Plan.load)
         return {"path": write(summary, law, made, self.corpus_, self.run.folder)}
 
     # the summary

@@ -105,8 +105,8 @@ class LawSearcher(Searcher):
         if error or result is None or "loss" not in result:
             self.stopped, self._waiting = f"the trial at split fraction {fraction:.3f} failed", []
             return
-        trial = {k: result[k] for k in ("split_fraction", "pretrain_tokens", "specialize_tokens", "loss", "by_domain")}
-        trial["keys"] = result["keys"]
+        names = ("split_fraction", "pretrain_tokens", "specialize_tokens", "loss", "models")
+        trial = {name: result[name] for name in names}
         self.rounds[-1].trials[fraction] = trial
         if not self._live and not self._waiting and not self.stopped:
             # in the order of the proposal, not of arrival: the refit sees the same table every time
@@ -132,15 +132,18 @@ def trial(config: dict[str, Any], problem: Problem) -> None:
     split = problem.split(config["split_fraction"])
     owner = ray.get_actor(problem.owner, namespace=NAMESPACE)
     results = ray.get(owner.leaves.remote(problem.requests(split)))
-    by_domain = {d: r["losses"][d]["loss"] for d, r in zip(problem.weights, results, strict=True)}
+    models = [
+        {"domain": d, "specialize_tokens": split.specialize_tokens[d], "loss": r["losses"][d]["loss"], "key": r["key"]}
+        for d, r in zip(problem.weights, results, strict=True)
+    ]
+    # a list, since Tune flattens mappings into columns
     tune.report(
         {
-            "loss": sum(problem.weights[d] * loss for d, loss in by_domain.items()),
+            "loss": sum(problem.weights[m["domain"]] * m["loss"] for m in models),
             "split_fraction": split.fraction,
             "pretrain_tokens": split.pretrain_tokens,
-            "specialize_tokens": dict(split.specialize_tokens),
-            "by_domain": by_domain,
-            "keys": {d: r["key"] for d, r in zip(problem.weights, results, strict=True)},
+            "specialize_tokens": sum(split.specialize_tokens.values()) / len(models),
+            "models": models,
         }
     )
 
