@@ -107,10 +107,11 @@ def verdict(summary: Summary) -> tuple[str, str]:
         headline = f"Split after {percent(fraction)} of the tokens"
     if split is None or whole is None:
         assert plan is not None
-        gain = plan.get("gain")
-        expected = f"the law expects {loss(plan['predicted_loss']['value'])} nats per token"
-        saved = f", {interval(gain, loss)} below the unsplit model ({plan_label(plan)})" if gain else ""
-        return headline, f"At {budget} tokens {expected}{saved}. Not measured yet."
+        expected = f"At {budget} tokens the law expects {loss(plan['predicted_loss']['value'])} nats per token"
+        if fraction >= 1:
+            return headline, f"{expected} of one model, and no split to do better. Not measured yet."
+        gain = f"{interval(plan['gain'], loss)} below the unsplit model ({plan_label(plan)})"
+        return headline, f"{expected}, {gain}. Not measured yet."
     measured = f"At {budget} tokens in all, the mean loss over {count} domains is {loss(split['loss'])} nats per token"
     return headline, f"{measured}; {_against(split, whole)}{_better(summary, split)}"
 
