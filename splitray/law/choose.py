@@ -24,6 +24,7 @@ _TOP = 0.8  # rows at or above this quantile of N, D or D' are hidden
 _STARTS = 12  # refined per hidden set, besides the fit to all rows
 _TRADES = (1.5, 100.0)  # K of the budget lines that pairs of rows may lie on
 _PAIRS = 2000  # pairs per hidden set at most
+_LEAST_FREE = 0.05  # a row that decides a constant by itself says nothing about its own error
 _RESAMPLES = 400  # of the hidden rows, to see how surely a form is the best
 _LEAST_SHARE = 0.1  # a form that is best in fewer resamples is not averaged in
 
@@ -37,54 +38,42 @@ class Choice:
 
 
 def choose(fits: Mapping[str, Fitted], runs: Runs, seed: int) -> Choice | None:
-    """Let fitted forms compete on held-out rows; None where the table is too small to hide any.
+    """Let fitted forms compete on rows they have not seen; None if every one of them rises with tokens.
 
-    Every hidden set gives two errors per form: the root mean square of log loss on hidden rows, and that of log
-    loss differences over pairs of rows of one size and domain that lie on a budget line D + K D' (one K per pair).
-    The score is the mean of their logarithms, errors below the noise set to it. Hidden clusters are resampled; a
-    form's share is the part of resamples in which its score is the best.
+    Every protocol gives two errors per form: the root mean square of log loss on hidden rows, and that of log loss
+    differences over pairs of rows of one size and domain that lie on a budget line D + K D' (one K per pair). The
+    score is the mean of their logarithms, errors below the noise set to it; "each" (every row in turn) counts as much
+    as the extrapolations together: on planted tables either half alone picked a wrong form more often. Trunks are
+    resampled, and a form's share is the part of resamples in which its score is the best.
     """
-    masks = {name: mask for name, mask in hidden(runs).items() if (runs.weight > 0)[~mask].any()}
-    masks = {name: mask for name, mask in masks.items() if (~mask).sum() > max(len(f.vector) for f in fits.values())}
-    if not masks:
-        return None
     noise = min(fit.noise for fit in fits.values())
     refused = {name: reason for name, fit in fits.items() if (reason := rising(fit, runs))}
-    able = {name: fit for name, fit in fits.items() if name not in refused}
-    if not able:
+    if len(refused) == len(fits):
         return None
-    residuals = {name: held_out(fit, np.stack(list(masks.values())), seed) for name, fit in fits.items()}
-    rows: list[dict[str, Any]] = []
+    most = max(fit.vector.size for fit in fits.values())
+    masks = {"each": np.ones(len(runs), dtype=bool)}
+    masks |= {name: mask for name, mask in hidden(runs).items() if np.sum(runs.weight[~mask] > 0) > most}
+    errors = {name: _errors(fit, list(masks.values())[1:], seed) for name, fit in fits.items()}
     random = np.random.default_rng([seed, 2])
-    scores = dict.fromkeys(able, np.zeros(_RESAMPLES + 1))
-    count = 0
+    weight, code = _resample(runs, random)
+    rows: list[dict[str, Any]] = []
+    scores: dict[str, dict[str, Array]] = {name: {} for name in fits if name not in refused}
     for fold, (protocol, mask) in enumerate(masks.items()):
+        hid = np.flatnonzero(mask & (runs.weight > 0))
         left, right = trades(runs, mask, random)
-        weight, code = _resample(runs, random)
         for name in fits:
-            residual = np.nan_to_num(residuals[name][fold], nan=np.inf, posinf=np.inf)
-            squares = np.minimum(residual[mask] ** 2, 1.0)
-            pairs = np.minimum(np.nan_to_num(residual[left] - residual[right], nan=np.inf) ** 2, 1.0)
-            rows.append(
-                {
-                    "form": name,
-                    "protocol": protocol,
-                    "rows": int(mask.sum()),
-                    "loss": float(np.sqrt(squares.mean())),
-                    "difference": float(np.sqrt(pairs.mean())) if len(pairs) else None,
-                    "noise": noise,
-                    "reason": refused.get(name),
-                }
-            )
-            if name in able:
-                parts = [_score(squares, weight[:, code[mask]], noise)]
-                if len(pairs):
-                    parts.append(_score(pairs, weight[:, code[left]] * weight[:, code[right]], noise * np.sqrt(2)))
-                scores[name] = scores[name] + sum(parts)
-        count += 1 + bool(len(left))
-    table = {name: score / count for name, score in scores.items()}
-    shares = _shares(table)
-    return Choice(shares, HeldOut(tuple(rows), {name: float(score[0]) for name, score in table.items()}, noise))
+            error = errors[name][fold]
+            loss, difference = (np.minimum(part**2, 1.0) for part in (error[hid], error[left] - error[right]))
+            row = {"form": name, "protocol": protocol, "rows": len(hid), "loss": float(np.sqrt(loss.mean()))}
+            row["difference"] = float(np.sqrt(difference.mean())) if len(left) else None
+            rows.append(row | {"noise": noise, "reason": refused.get(name)})
+            if name not in refused:
+                parts = [_score(loss, weight[:, code[hid]], noise)]
+                if len(left):
+                    parts.append(_score(difference, weight[:, code[left]] * weight[:, code[right]], noise * np.sqrt(2)))
+                scores[name][protocol] = np.mean(parts, axis=0)
+    table = {name: _total(by_protocol) for name, by_protocol in scores.items()}
+    return Choice(_shares(table), HeldOut(tuple(rows), {name: float(score[0]) for name, score in table.items()}, noise))
 
 
 def hidden(runs: Runs) -> dict[str, Flags]:
@@ -124,6 +113,26 @@ def held_out(fitted: Fitted, masks: Flags, seed: int) -> Array:
         return np.asarray(np.log(predict(problem, vectors)) - np.log(problem.target))
 
 
+def each_out(fitted: Fitted) -> Array:
+    """log predicted - log observed [rows] of each row by a refit without it, to first order: r / (1 - leverage)."""
+    problem = fitted.problem
+    _, _, _, curvature = problem.normal(fitted.vector[None])
+    scale = np.sqrt(np.maximum(np.diag(curvature[0]), 1e-300))
+    slopes = fitted.slopes() / scale
+    if problem.delta is None:  # the objective's residuals are of the loss itself, not of its logarithm
+        slopes = slopes * predict(problem, fitted.vector[None])[0][:, None]
+    inverse = np.linalg.pinv(curvature[0] / np.outer(scale, scale), rcond=1e-12, hermitian=True)
+    leverage = problem.weight * np.einsum("rp,pq,rq->r", slopes, inverse, slopes)
+    return np.asarray(fitted.residuals() / np.maximum(1.0 - leverage, _LEAST_FREE))
+
+
+def _errors(fitted: Fitted, masks: list[Flags], seed: int) -> Array:
+    """Errors [1 + masks, rows]: of each row hidden alone, then of the rows of each mask hidden together."""
+    alone = each_out(fitted)[None]
+    found = np.concatenate([alone, held_out(fitted, np.stack(masks), seed)]) if masks else alone
+    return np.clip(np.nan_to_num(found, nan=1.0), -1.0, 1.0)
+
+
 def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, Ints]:
     """Pairs of rows of one N and domain, one at least hidden, where D falls as D' rises along some D + K D'."""
     left: list[Ints] = []
@@ -152,6 +161,11 @@ def _resample(runs: Runs, random: np.random.Generator) -> tuple[Array, Ints]:
     trunks, code = np.unique(runs.trunk, return_inverse=True)
     weight = random.exponential(size=(_RESAMPLES, len(trunks)))
     return np.concatenate([np.ones((1, len(trunks))), weight]), code
+
+
+def _total(by_protocol: Mapping[str, Array]) -> Array:
+    far = [score for protocol, score in by_protocol.items() if protocol != "each"]
+    return np.asarray(np.mean([by_protocol["each"], np.mean(far, axis=0)], axis=0) if far else by_protocol["each"])
 
 
 def _score(squares: Array, weight: Array, noise: float) -> Array:

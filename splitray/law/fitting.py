@@ -79,12 +79,8 @@ def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tup
     fits = {form.name: fit_form(form, small, goal, seed, share) for form in entrants}
     choice = choose(fits, small, seed)
     if choice is None:
-        steady = {name: fit for name, fit in fits.items() if not rising(fit, small)}
-        if not steady:
-            reasons = "; ".join(f"{name}: {rising(fit, small)}" for name, fit in fits.items())
-            raise UserError(f"no form can plan on these runs ({reasons}); check the losses, or add runs")
-        # Too few rows to hide any: the fewest constants, since nothing can speak for more.
-        choice = Choice({min(steady, key=lambda name: len(steady[name].form.constants)): 1.0}, None)
+        reasons = "; ".join(f"{name}: {rising(fit, small)}" for name, fit in fits.items())
+        raise UserError(f"no form can plan on these runs ({reasons}); check the losses, or add runs")
     if small is not table:
         fits = {name: fit_form(forms.find(name), table, goal, seed, share) for name in choice.shares}
     return choice, fits

@@ -72,6 +72,17 @@ class Fitted:
         """log predicted - log observed [rows]."""
         return np.log(predict(self.problem, self.vector[None])[0]) - np.log(self.problem.target)
 
+    def slopes(self) -> Array:
+        """Derivatives of log loss [rows, P] by the searched vector."""
+        problem, constants = self.problem, self.constants
+        result = np.zeros((problem.N.size, self.vector.size))
+        for domain, rows in problem.blocks(1):
+            points = problem.N[rows], problem.D[rows], problem.S[rows]
+            loss, slopes = problem.form.jacobian(constants[domain][None], *points)
+            place = np.ix_(np.arange(rows.start, rows.stop), problem.index[domain])
+            result[place] = (problem.shift.T @ slopes[0] / loss).T
+        return result
+
 
 def predict(problem: Problem, vectors: Array) -> Array:
     """Loss [batch, rows] of searched vectors at the problem's rows."""

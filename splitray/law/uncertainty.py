@@ -69,7 +69,7 @@ def tree_noise(fitted: Fitted, runs: Runs, seed: int) -> TreeNoise:
         rows = np.sort(np.random.default_rng(seed).choice(rows, _REML_ROWS, replace=False))
     limit = _CLIP * fitted.noise
     residual = np.clip(fitted.residuals(), -limit, limit)[rows]
-    slopes = _slopes(fitted)[rows]
+    slopes = fitted.slopes()[rows]
     left, singular, _ = linalg.svd(slopes / np.maximum(np.linalg.norm(slopes, axis=0), 1e-300), full_matrices=True)
     rank = int((singular > 1e-7 * singular[0]).sum())
     contrasts = left[:, rank:]
@@ -118,20 +118,6 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
     starts = np.tile(fitted.vector, (count, 1))
     vectors, _ = minimise(problem, starts, iterations=60, tolerance=1e-7)
     return problem.constants(vectors)
-
-
-def _slopes(fitted: Fitted) -> Array:
-    """Derivatives of log loss [rows, P] by the searched vector."""
-    problem, vector = fitted.problem, fitted.vector[None]
-    constants = problem.constants(vector)
-    result = np.zeros((problem.N.size, vector.size))
-    for domain, rows in problem.blocks(1):
-        loss, slopes = problem.form.jacobian(constants[:, domain], problem.N[rows], problem.D[rows], problem.S[rows])
-        result[rows, problem.index[domain]] = 0.0
-        result[np.arange(rows.start, rows.stop)[:, None], problem.index[domain]] = (
-            np.matmul(problem.shift.T, slopes)[0] / loss
-        ).T
-    return result
 
 
 def _same(codes: Any) -> Array:

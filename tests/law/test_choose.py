@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from splitray.law import Law, fit
-from splitray.law.choose import held_out, hidden, trades
+from splitray.law.choose import each_out, held_out, hidden, trades
 from splitray.law.forms import find
 from splitray.law.monotone import rising
 from splitray.law.regression import Fitted, Objective, fit_form
@@ -84,13 +84,24 @@ def test_the_table_of_errors_holds_every_form_and_protocol():
     assert {(row["form"], row["protocol"]) for row in table.rows} == {
         (form, protocol)
         for form in ("chinchilla", *(f for f in BY_HAND if f != "chinchilla"))
-        for protocol in ("size", "tokens", "specialize")
+        for protocol in ("each", "size", "tokens", "specialize")
     }
     for row in table.rows:
         assert row["loss"] > 0 and row["difference"] > 0 and row["rows"] > 0
     assert table.scores[law.form] == min(table.scores.values())
     assert table.noise == pytest.approx(0.003, rel=0.5)
     assert table.scores["chinchilla"] > table.scores["shared_specific"] + 0.5
+
+
+def test_each_row_hidden_alone_is_what_a_refit_says():
+    """To first order: against honest refits without that row."""
+    runs = read_runs(planted("chinchilla"))
+    fitted = fit_form(find("chinchilla"), runs, Objective(delta=1.0), seed=0)
+    quick = each_out(fitted)
+    for row in (0, 7, 33, 79):
+        alone = np.zeros((1, len(runs)), dtype=bool)
+        alone[0, row] = True
+        assert quick[row] == pytest.approx(held_out(fitted, alone, seed=0)[0, row], rel=0.05, abs=2e-5)
 
 
 def test_without_specialization_only_the_unsplit_form_competes():
