@@ -16,7 +16,7 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
 from splitray.numbers import count
 from splitray.store import Store
-from splitray.training.host import NAMESPACE, Site
+from splitray.training.host import OWNER, Site
 from splitray.training.owner import Owner, Request
 
 _EVERY = 5.0  # seconds between progress lines
@@ -35,7 +35,7 @@ def connect(say: Callable[[str], None]) -> None:
     if ray.is_initialized():
         return
     quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "PATH": os.environ["PATH"]}
-    options: dict[str, Any] = {"namespace": NAMESPACE, "runtime_env": {"env_vars": quiet}}
+    options: dict[str, Any] = {"runtime_env": {"env_vars": quiet}}
     if os.environ.get("RAY_ADDRESS"):
         try:
             context = ray.init(**options)
@@ -103,7 +103,7 @@ class Trainer:
                     f"{name} = {workers} workers x {per_worker} {unit} = {workers * per_worker} exceed the cluster's "
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
-        options = ray.remote(Owner).options(name=site.owner, namespace=NAMESPACE, num_cpus=0, max_concurrency=10_000)
+        options = ray.remote(Owner).options(name=OWNER, namespace=site.namespace, num_cpus=0, max_concurrency=10_000)
         self.actor = options.remote(site, capacity, config.evaluate.validation_tokens)
 
     def _check_store(self, store: Store) -> None:
@@ -186,7 +186,7 @@ class Trainer:
 
     def stop(self) -> None:
         """Ask every host to checkpoint; waits a moment for them."""
-        ray.get(self.actor.stop.remote(), timeout=10)
+        ray.get(self.actor.stop.remote(), timeout=25)
 
 
 def _probe(store: Store, name: str) -> bytes | None:

@@ -103,8 +103,8 @@ class Pipeline:
     @cached_property
     def site(self) -> Site:
         training = self.config.training.model_copy(update={"precision": self.precision})
-        owner = f"owner/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
-        return Site(self.store, self.corpus_.key, training, owner, self.use_gpu)
+        namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
+        return Site(self.store, self.corpus_.key, training, namespace, self.use_gpu)
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -248,7 +248,13 @@ class Pipeline:
         made, params = self.recipe(shape), self.params(shape)
         budget = whole_budget(settings.budget or self.budget, len(self.weights), made.batch_tokens)
         problem = Problem(
-            made, params, budget, self.weights, self.config.training.decay_share, self._group(shape), self.site.owner
+            made,
+            params,
+            budget,
+            self.weights,
+            self.config.training.decay_share,
+            self._group(shape),
+            self.site.namespace,
         )
         table = self._table()
 

@@ -19,7 +19,7 @@ from splitray.law import Law
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.split import Split
-from splitray.training.host import NAMESPACE
+from splitray.training.host import owner_of
 from splitray.training.owner import Request
 from splitray.training.tree import Recipe, Target
 
@@ -34,7 +34,7 @@ class Problem:
     weights: Mapping[str, float]
     decay_share: float
     group: int
-    owner: str
+    namespace: str
 
     def split(self, fraction: float) -> Split:
         return Split.at(fraction, self.budget, self.weights, self.recipe.batch_tokens)
@@ -130,7 +130,7 @@ class LawSearcher(Searcher):
 def trial(config: dict[str, Any], problem: Problem) -> None:
     """One trial: ask the owner for the leaves of a split, and report their weighted loss."""
     split = problem.split(config["split_fraction"])
-    owner = ray.get_actor(problem.owner, namespace=NAMESPACE)
+    owner = owner_of(problem.namespace)
     results = ray.get(owner.leaves.remote(problem.requests(split)))
     models = [
         {"domain": d, "specialize_tokens": split.specialize_tokens[d], "loss": r["losses"][d]["loss"], "key": r["key"]}

@@ -27,7 +27,7 @@ from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, t
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
-NAMESPACE = "splitray"
+OWNER = "owner"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Site:
     store: Store
     corpus: str
     training: TrainingSettings
-    owner: str
+    namespace: str
     use_gpu: bool = False
 
     @property
@@ -50,6 +50,11 @@ class Site:
         return self.training.threads * 0.95
 
 
+def owner_of(namespace: str) -> Any:
+    """The owner of a run, by the run's Ray namespace: actors carry plain names there, `owner`, `specialist[code_c]`."""
+    return ray.get_actor(OWNER, namespace=namespace)
+
+
 class Watch:
     """Asks the owner once a second whether to stop (job stopping, node draining); SIGTERM counts too.
 
@@ -57,7 +62,7 @@ class Watch:
     """
 
     def __init__(self, site: Site) -> None:
-        self._owner = ray.get_actor(site.owner, namespace=NAMESPACE)
+        self._owner = owner_of(site.namespace)
         self._node = ray.get_runtime_context().get_node_id()
         self._stopping = threading.Event()
         self._closed = threading.Event()
@@ -93,7 +98,7 @@ class Meter:
     def __init__(self, site: Site, host: str) -> None:
         from ray.util.metrics import Counter, Gauge
 
-        self._owner, self._host = ray.get_actor(site.owner, namespace=NAMESPACE), host
+        self._owner, self._host = owner_of(site.namespace), host
         keys = ("host", "source", "params")
         self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
         self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a host.", tag_keys=keys)
@@ -249,14 +254,14 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
     # that every node reaches: on a local store that is the store's own disk.
-    storage = site.store.root / "ray_train"
+    storage, run = site.store.root / "ray_train", f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}"
     trainer = TorchTrainer(
         _group_loop,
         train_loop_config={"site": site, "name": name, "segments": list(segments)},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=site.use_gpu, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if site.use_gpu else "gloo"),
         run_config=RunConfig(
-            name=f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}",
+            name=run,
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=3),
@@ -266,7 +271,9 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         trainer.fit()
     except TrainingFailedError as error:
         raise StageError(f"worker group {name}: {error}") from error
-    if (said := ray.get(ray.get_actor(site.owner, namespace=NAMESPACE).complaint.remote(name))) is not None:
+    finally:
+        storage.delete(run)
+    if (said := ray.get(owner_of(site.namespace).complaint.remote(name))) is not None:
         raise said
     published = [site.store.find(s.key) for s in segments]
     return [brief(p) for p in published if p is not None]
@@ -288,5 +295,5 @@ def _group_loop(config: dict[str, Any]) -> None:
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:
             # Ray Train would start the group again, to meet the same error: it is for the owner to judge
-            owner = ray.get_actor(site.owner, namespace=NAMESPACE)
+            owner = owner_of(site.namespace)
             ray.get(owner.complain.remote(config["name"], error))

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from splitray.errors import CorruptError, SplitrayError, StageError
-from splitray.training.host import NAMESPACE, Host, Site
+from splitray.training.host import Host, Site
 from splitray.training.loop import Interrupted
 from splitray.training.pool import LADDER, Pool
 from splitray.training.tree import MIXTURE, Segment, Target, grow
@@ -100,9 +100,12 @@ class Owner:
         return self._stop or node in draining
 
     async def stop(self) -> None:
-        """Every host checkpoints and ends; nothing new starts."""
+        """Every host checkpoints and ends; nothing new starts. Returns when they have, or after 20 s."""
         self._stop = True
         await self._pool.close()
+        deadline = time.monotonic() + 20
+        while self._inflight and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
 
     async def begin_stage(self) -> None:
         """Start new counters, and give the last stage's idle hosts' room back."""
@@ -241,7 +244,7 @@ class Owner:
         resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.host_cpus}
         if self._site.use_gpu and workers == 1:
             resources["num_gpus"] = 1
-        actor = ray.remote(Host).options(name=f"{self._site.owner}/{name}", namespace=NAMESPACE, **resources)
+        actor = ray.remote(Host).options(name=name, namespace=self._site.namespace, **resources)
         return actor.remote(self._site, name, workers)
 
     async def _call(self, kind: str, workers: int, call: Callable[[Any], Any]) -> Any:
