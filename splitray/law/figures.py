@@ -43,6 +43,8 @@ _STYLE = {
 _BAND: dict[str, Any] = {"facecolor": "0.9", "edgecolor": "0.55", "hatch": "////", "linewidth": 0.0}
 # The blue is dark enough to print as black.
 _MAIN: dict[str, Any] = {"color": "#123a6b", "linewidth": 1.8}
+# Beyond, a multiplier only says that no one will train that long unsplit.
+_MOST_SHOWN = 1e3
 _DASHES = ("-", "--", ":")
 
 
@@ -149,7 +151,7 @@ def threshold_against_params(params: Array, thresholds: Iterable[Estimate], plan
     """D_split, the budget from which splitting pays, against the model's size."""
     figure, (axes,) = _figure(1)
     _curve(axes, params, tuple(thresholds), r"$D_\mathrm{split}$", plan.level)
-    _mark(axes, plan.params, plan.split_threshold)
+    _mark(axes, plan.params, plan.split_threshold, "at the plan's size")
     axes.plot(params, 20 * params, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="20 tokens per parameter")
     axes.plot(
         plan.params, plan.budget, "x", color="black", markersize=8, markeredgewidth=1.8, label="the plan's budget"
@@ -169,12 +171,8 @@ def multiplier_against_budget(sweep: Sweep, plan: Plan) -> Figure:
     _mark(axes, plan.budget, plan.compute_multiplier)
     axes.axhline(1, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="no split")
     values = np.array([e.value for e in sweep.compute_multiplier])
-    top = 1.5 * max(
-        [v for v in values if np.isfinite(v)]
-        + [e.high for e in sweep.compute_multiplier if e.high and np.isfinite(e.high) and e.high < 1e3]
-        + [3.0]
-    )
-    axes.set(yscale="log", ylim=(0.8, top), ylabel="compute multiplier $m$ (times the tokens)")
+    bounds = [bound for e in sweep.compute_multiplier for bound in (e.value, e.high or 0.0) if bound <= _MOST_SHOWN]
+    axes.set(yscale="log", ylim=(0.8, 1.5 * max(3.0, *bounds)), ylabel="compute multiplier $m$ (times the tokens)")
     if np.isinf(values).any():
         start = sweep.budgets[np.isinf(values)].min()
         axes.axvspan(
@@ -184,7 +182,7 @@ def multiplier_against_budget(sweep: Sweep, plan: Plan) -> Figure:
             edgecolor="0.5",
             hatch="..",
             linewidth=0.0,
-            label="infinite: below the unsplit model's floor",
+            label="infinite: below unsplit floor",
         )
     _budget_axis(axes)
     _plain_ticks(axes.yaxis)
@@ -276,9 +274,9 @@ def _legend(axes: Axes, columns: int) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, frameon=False)
 
 
-def _mark(axes: Axes, x: float, estimate: Estimate) -> None:
+def _mark(axes: Axes, x: float, estimate: Estimate, label: str = "the plan") -> None:
     if np.isfinite(estimate.value):
-        axes.plot(x, estimate.value, "*", markersize=13, color="black", zorder=5, label="the plan")
+        axes.plot(x, estimate.value, "*", markersize=13, color="black", zorder=5, label=label)
 
 
 def _budget_axis(axes: Axes) -> None:

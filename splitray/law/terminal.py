@@ -63,7 +63,7 @@ def _numbers(plan: Plan) -> Table:
     row("predicted loss, split", plan.predicted_loss, ".4f", "nats per token")
     row("predicted loss, unsplit", plan.unsplit_loss, ".4f")
     row("gain", plan.gain, ".4f")
-    row("compute multiplier m", plan.compute_multiplier, ".3g", "times the tokens, unsplit")
+    row("compute multiplier m", plan.compute_multiplier, ".3g", "x tokens, unsplit")
     row("split threshold D_split", plan.split_threshold, "count", "splitting pays above")
     if plan.best_params is not None:
         row("best size N", plan.best_params, "count", f"for {human(plan.flops)} FLOPs at 6 N a token")

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +86,29 @@ def test_split_threshold_by_its_definition(form: str, params: float) -> None:
 
     assert gain(threshold * 0.98) <= 1e-12
     assert gain(threshold * 1.02) > 1e-10
+
+
+@pytest.mark.parametrize("params", [1e8, N, 1e10])
+def test_split_threshold_closed_forms(params: float) -> None:
+    """K dL/dD = dL/dD' at D' = 0, solved by hand (docs/planner.md)."""
+    gap, capacity, product = (
+        SimpleNamespace(**CONSTANTS[f]) for f in ("mixture_gap", "capacity_release", "multiplicative")
+    )
+    growth = (K - gap.rho) * gap.beta * gap.B * gap.tau * params ** (gap.c + gap.r) / (gap.gamma * gap.G)
+    by_hand = {"mixture_gap": growth ** (1 / (1 + gap.beta))}
+    k = capacity
+    data = (K * k.omega - 1) * k.beta * k.B * k.omega ** (-k.beta - 1)
+    by_hand["capacity_release"] = (data * k.delta * params**k.alpha / (k.lam * k.gamma * k.A)) ** (
+        1 / (1 + k.beta - k.p)
+    )
+    by_hand["multiplicative"] = ((K - product.rho) * product.beta * product.tau / product.gamma) ** (
+        1 / (1 - product.h)
+    )
+    for form, expected in by_hand.items():
+        law = Law.known(form, CONSTANTS[form])
+        assert plan(law, params=params, budget=BUDGET, domains=K).split_threshold.value == pytest.approx(
+            expected, rel=1e-9
+        )
 
 
 def test_a_law_that_never_splits() -> None:
