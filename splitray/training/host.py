@@ -275,8 +275,10 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         storage.delete(run)
     if (said := ray.get(owner_of(site.namespace).complaint.remote(name))) is not None:
         raise said
-    published = [site.store.find(s.key) for s in segments]
-    return [brief(p) for p in published if p is not None]
+    published = [p for s in segments if (p := site.store.find(s.key)) is not None]
+    if len(published) < len(segments):
+        raise Interrupted(f"worker group {name} ended after {len(published)} of {len(segments)} segments")
+    return [brief(p) for p in published]
 
 
 def _group_loop(config: dict[str, Any]) -> None:
