@@ -1,0 +1,85 @@
+"""How fast the fit is: against plain scipy L-BFGS over the 4500-start grid of Besiroglu et al. on the same objective.
+
+Both fit Chinchilla's 240 points by Huber with delta 1e-3, one thread, in one run. The baseline is the replication's
+own recipe: log-sum-exp of three terms, starts on the grid of Hoffmann et al. (a, b in 0..25 by 5, e in -1..1 by 0.5,
+alpha, beta in 0..2 by 0.5), one scipy L-BFGS each, with the analytic gradient. CPU time of the process is the measure
+(`wall` beside it): the machine may be shared.
+
+    python benchmarks/law_speed.py
+"""
+
+import itertools
+import json
+import time
+
+import numpy as np
+from law_common import RESULTS, machine
+from law_replication import chinchilla
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from splitray.law import fit
+from splitray.law.forms import find
+from splitray.law.regression import Objective, fit_form
+from splitray.law.runs import read_runs
+from splitray.law.uncertainty import bootstrap
+
+DELTA, REPEATS, DRAWS = 1e-3, 5, 1000
+
+
+def timed(work):
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+
+def baseline(N, D, loss) -> float:
+    x, y, goal = np.log(N), np.log(D), np.log(loss)
+
+    def objective(v):
+        a, b, e, alpha, beta = v
+        terms = np.stack([a - alpha * x, b - beta * y, np.full_like(x, e)])
+        total = logsumexp(terms, axis=0)
+        residual = total - goal
+        size = np.abs(residual)
+        pull = np.clip(residual, -DELTA, DELTA)
+        share = np.exp(terms - total) * pull
+        slope = [share[0].sum(), share[1].sum(), share[2].sum(), -(share[0] * x).sum(), -(share[1] * y).sum()]
+        return np.where(size < DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA)).sum(), np.array(slope)
+
+    coarse, fine, middle = np.arange(0, 30, 5), np.arange(0, 2.5, 0.5), np.arange(-1, 1.5, 0.5)
+    grid = itertools.product(coarse, coarse, middle, fine, fine)
+    return min(minimize(objective, start, jac=True, method="L-BFGS-B").fun for start in grid)
+
+
+def main() -> None:
+    table = chinchilla()
+    runs = read_runs(table)
+    fit(table, form="chinchilla")  # imports and first-call costs are not what is measured
+    ours = [timed(lambda: fit(table, form="chinchilla")) for _ in range(REPEATS)]
+    law, quick = min(ours, key=lambda pair: pair[1]["cpu_s"])
+    fitted = fit_form(find("chinchilla"), runs, Objective(delta=DELTA), seed=0)
+    refits = min(
+        (timed(lambda: bootstrap(fitted, runs, DRAWS, 0, None))[1] for _ in range(3)), key=lambda t: t["cpu_s"]
+    )
+    worst, slow = timed(lambda: baseline(runs.params, runs.pretrain_tokens, runs.loss))
+    record = {
+        "machine": machine(),
+        "starts_of_baseline": 6 * 6 * 5 * 5 * 5,
+        "baseline": slow | {"objective": worst},
+        "splitray": quick | {"objective": law.objective, "best_of": REPEATS},
+        "times_faster_cpu": slow["cpu_s"] / quick["cpu_s"],
+        "times_faster_wall": slow["wall_s"] / quick["wall_s"],
+        "bootstrap_refits": DRAWS,
+        "bootstrap": refits,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "speed.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"baseline   {slow['cpu_s']:8.2f} s CPU, objective {worst:.13f}")
+    print(f"splitray   {quick['cpu_s']:8.3f} s CPU, objective {law.objective:.13f}")
+    print(f"times faster: {record['times_faster_cpu']:.0f} (CPU), {record['times_faster_wall']:.0f} (wall)")
+    print(f"{DRAWS} bootstrap refits: {refits['cpu_s']:.2f} s CPU, {refits['wall_s']:.2f} s wall")
+
+
+if __name__ == "__main__":
+    main()
