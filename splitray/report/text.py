@@ -169,7 +169,8 @@ def limits(summary: Summary) -> list[str]:
         held = [d["validation"]["tokens"] for d in summary["domains"]]
         said.append(f"Validation text: {tokens(min(held))} to {tokens(max(held))} tokens a domain.")
     if groups := corpus.get("row_split_groups"):
-        listed = ", ".join(map(str, groups[:5])) + (f" and {len(groups) - 5} more" if len(groups) > 5 else "")
+        large = [f"{g['group']} ({percent(g['share_of_file'])} of its file's rows)" for g in groups]
+        listed = ", ".join(large[:5]) + (f" and {len(large) - 5} more" if len(large) > 5 else "")
         said.append(f"Too large to stay on one side, so split into training and validation by row: {listed}.")
     if failures := sum(stage.get("failures") or 0 for stage in summary.get("stages") or []):
         said.append(f"Attempts at training that failed and were repeated: {failures} (see the stages).")

@@ -158,7 +158,7 @@ def summary() -> dict[str, Any]:
             "key": "corpus-0123456789abcdef0123",
             "documents": 42_000,
             "skipped": {"exact duplicate": 312, "shorter than 100 characters": 1810},
-            "row_split_groups": ["task_dialogues.parquet"],
+            "row_split_groups": [{"group": "task_dialogues", "rows": 3012, "share_of_file": 0.43}],
             "embedder": "tfidf",
             "vocabulary": 2048,
             "bytes_per_token": 3.9,

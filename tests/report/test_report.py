@@ -133,7 +133,7 @@ def test_page_shows_the_numbers_of_the_summary(whole: tuple[Path, Page, dict[str
         assert all(term in page.text for term in domain["top_terms"])
     warned = summary["final_plan"]["warnings"][0]
     assert all(warned[part] in page.text for part in ("message", "reason", "cure"))
-    assert "task_dialogues.parquet" in page.text and "76 % of it" in page.text
+    assert "task_dialogues (43 % of its file's rows)" in page.text and "76 % of it" in page.text
 
 
 @pytest.mark.parametrize("after", ["corpus", "ladder", "plan", "search", "specialists"])
