@@ -20,6 +20,7 @@ _ENDINGS = {
 _KINDS = ("code", "headers", "licences", "prose")
 # Test data is not prose; torch's ATen/ops is one template printed 6,000 times.
 _SKIPPED = {"__pycache__", "site-packages", "node_modules", "test", "tests", "testing", "data"}
+_OWN = (".", "splitray")  # our own code and description would change the corpus with every version of it
 _SKIPPED_PATHS = ("torch/include/ATen/ops",)
 _LARGEST = 1 << 17  # bytes: no file is above 1 % of the text, and generated tables stay out
 
@@ -46,7 +47,9 @@ def environment_files(limit: int) -> list[tuple[str, str]]:
         root = sysconfig.get_path(scheme)
         for folder, folders, names in os.walk(root):
             below = "" if folder == root else folder[len(root) + 1 :].replace(os.sep, "/") + "/"
-            folders[:] = [f for f in folders if f not in _SKIPPED and f[0] != "." and below + f not in _SKIPPED_PATHS]
+            folders[:] = [
+                f for f in folders if not (f in _SKIPPED or f.startswith(_OWN) or below + f in _SKIPPED_PATHS)
+            ]
             for path in (below + name for name in names):
                 kind = kind_of(path)
                 if kind is None or path in seen:

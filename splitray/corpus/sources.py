@@ -102,8 +102,8 @@ def _renamed(file: SourceFile, prefix: str) -> SourceFile:
 def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iterator[SourceFile]:
     if source == "environment":
         for root, path in environment_files(int(settings.environment_megabytes * 1e6)):
-            status = Path(root, path).stat()
-            yield SourceFile(root, path, path, source, "text", status.st_size, status.st_mtime_ns)
+            # Without the time: the same packages installed again are the same corpus.
+            yield SourceFile(root, path, path, source, "text", Path(root, path).stat().st_size, modified=0)
         return
     remote = "://" in source and not source.startswith("file://")
     for root, path, label, size, modified in (_remote if remote else _local)(source, passed):
