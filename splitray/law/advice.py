@@ -9,6 +9,7 @@ import numpy as np
 from splitray.law import forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.line import COARSE, Line
+from splitray.law.numbers import human
 from splitray.law.solve import minimise
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     far = {name: target[name] / seen[name] for name in target if seen[name] > 0 and target[name] > FAR * seen[name]}
     if not far:
         return None
-    reached = ", ".join(f"{name} {target[name]:.3g} is {ratio:.0f}x the largest run's" for name, ratio in far.items())
-    runs = ", ".join(f"{name} {target[name] / FAR:.2g} or more" for name in far)
+    reached = ", ".join(
+        f"{name} {human(target[name])} is {ratio:.0f}x the largest run's" for name, ratio in far.items()
+    )
+    runs = ", ".join(f"{name} {human(target[name] / FAR, 2)} or more" for name in far)
     return LawWarning(
         "far_target", f"the plan lies more than {FAR:g}x outside the runs", reached, f"add runs with {runs}"
     )
@@ -69,7 +72,7 @@ def _turns_up(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "law_turns_up",
         "a part of the budget line was left out",
         f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there more tokens raise its loss",
-        f"add runs with pretrain_tokens below {plan.pretrain_tokens.value / 10:.1g} and the same specialize_tokens",
+        f"add runs with pretrain_tokens below {human(plan.pretrain_tokens.value / 10, 1)} and as many D'",
     )
 
 

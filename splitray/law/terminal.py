@@ -10,6 +10,7 @@ from splitray.law.estimate import Estimate
 from splitray.law.next_run import Candidate
 from splitray.law.numbers import human
 from splitray.law.planner import Plan
+from splitray.law.threshold import RANGE
 
 _CANDIDATES = 10
 
@@ -64,7 +65,9 @@ def _numbers(plan: Plan) -> Table:
     row("predicted loss, unsplit", plan.unsplit_loss, ".4f")
     row("gain", plan.gain, ".4f")
     row("compute multiplier m", plan.compute_multiplier, ".3g", "x tokens, unsplit")
-    row("split threshold D_split", plan.split_threshold, "count", "splitting pays above")
+    everywhere = plan.split_threshold.value <= RANGE[0] * plan.params * (1 + 1e-9)
+    note = "the least budget searched: all are split" if everywhere else "splitting pays above"
+    row("split threshold D_split", plan.split_threshold, "count", note)
     if plan.best_params is not None:
         row("best size N", plan.best_params, "count", f"for {human(plan.flops)} FLOPs at 6 N a token")
     if plan.hours is not None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -89,6 +90,21 @@ def test_named_domains_limits_and_candidates(tmp_path: Path, capsys: pytest.Capt
     assert made.epochs is not None and made.epochs <= 3 + 1e-9
     text = capsys.readouterr().out
     assert "run next" in text and "code" in text and "epochs" in text
+
+
+def test_real_pilot_table(shared_data: Path, tmp_path: Path) -> None:
+    """Real runs of two domains: the plan is the best of its law along the line, and the warnings say what lacks."""
+    pilot, out = str(shared_data / "runs" / "pilot_two_stage.csv"), tmp_path / "plan.json"
+    asked = ["--params", "1M", "--budget", "20M", "--domains", "law_statutes,code_c", "--form", "mixture_gap"]
+    assert main([pilot, *asked, "--bootstrap", "50", "--json", str(out)]) == 0
+    made, law = Plan.load(out), fit(pilot, form="mixture_gap")
+    fractions = np.linspace(0, 1, 2001)
+    line = [
+        law.predict(1e6, fractions * 2e7, (1 - fractions) * 1e7, domain=name) for name in ("law_statutes", "code_c")
+    ]
+    assert made.predicted_loss.value == pytest.approx(np.mean(line, axis=0).min(), abs=1e-5)
+    assert [part.domain for part in made.per_domain] == ["law_statutes", "code_c"]
+    assert any("sizes" in str(warning) for warning in made.warnings), "three sizes are too few"
 
 
 @pytest.mark.parametrize(
