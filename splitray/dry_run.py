@@ -155,7 +155,7 @@ def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
         "global batch": f"{training.batch_sequences} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch}",
         "precision": training.precision + (" (measured at the start)" if training.precision == "auto" else ""),
-        "base": f"{config.resources.base_workers} workers, ZeRO {training.zero_stage}",
+        "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
         "memory a worker": f"{per_worker / 2**30:.2f} GiB for the target's states and activations, estimated",
         "device": "GPU" if gpu else config.resources.accelerator,
@@ -212,7 +212,7 @@ def _memory(counted: Size, config: Config, workers: int) -> float:
     gradients, 3 the weights. Activations: about 34 h bytes a token and layer in 16 bits (Korthikanti et al. 2022),
     and the logits in fp32 twice.
     """
-    stage = config.training.zero_stage if workers > 1 else 0
+    stage = config.training.stage(workers)
     n, shard = counted.total, 1.0 / workers
     weights = 4 * n * (shard if stage >= 3 else 1)
     gradients = 4 * n * (shard if stage >= 2 else 1)

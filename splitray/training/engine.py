@@ -5,19 +5,22 @@ gathers every parameter once (12 bytes a parameter over the network), reading it
 """
 
 import logging
+import math
 import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from splitray.errors import SplitrayError
 from splitray.training.settings import TrainingSettings
-from splitray.training.state import State
+from splitray.training.state import MOMENTS, State
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+T = TypeVar("T")
 
 
 def join_world() -> None:
@@ -39,6 +42,32 @@ def join_world() -> None:
         deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
+def on_first_rank(action: Callable[[], T]) -> T:
+    """Run an action on rank 0 alone; every rank gets its result, or raises its error. Collective.
+
+    So a full disk or a damaged file that one rank meets ends all of them, instead of leaving the others to wait.
+    """
+    outcome: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            outcome = [action()]
+        except SplitrayError as error:
+            outcome = [error]
+    if dist.get_world_size() > 1:
+        dist.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[0], SplitrayError):
+        raise outcome[0]
+    return outcome[0]
+
+
+class Step(NamedTuple):
+    """`loss` of the global batch in nats per token, whether a step was `taken`, and the largest `stop` of all ranks."""
+
+    loss: float
+    taken: bool
+    stop: int
+
+
 class Engine:
     """A model in training on this rank.
 
@@ -52,8 +81,7 @@ class Engine:
         import deepspeed
 
         self.world, self.rank = dist.get_world_size(), dist.get_rank()
-        # ZeRO shards nothing in a world of one; stage 0 then skips its flat copies.
-        self.stage = settings.zero_stage if self.world > 1 else 0
+        self.stage = settings.stage(self.world)
         local = values["batch_sequences"] // self.world
         self.micro = largest_divisor(local, settings.micro_batch)
         self.accumulation = local // self.micro
@@ -70,7 +98,7 @@ class Engine:
             "train_batch_size": values["batch_sequences"],
             "train_micro_batch_size_per_gpu": self.micro,
             "gradient_accumulation_steps": self.accumulation,
-            "gradient_clipping": values["gradient_clip"],
+            "gradient_clipping": values["gradient_clip"] if self.stage else 0.0,
             "zero_optimization": {"stage": self.stage},
             "zero_allow_untested_optimizer": True,
             "steps_per_print": sys.maxsize,
@@ -85,16 +113,14 @@ class Engine:
 
     # one step
 
-    def step(self, sequences: np.ndarray, learning_rate: float, stop: int = 0) -> tuple[float, int]:
+    def step(self, sequences: np.ndarray, learning_rate: float, stop: int = 0) -> Step:
         """One optimizer step on this rank's slice of the global batch.
 
         Args:
             sequences: int64 [batch_sequences / world, sequence_length + 1].
             stop: this rank's wish, any small int; the largest over all ranks comes back, so that all act alike.
 
-        Returns:
-            Mean loss of the global batch in nats per token, and the largest `stop`. Where the loss is not finite
-            no step is taken.
+        No step is taken where the loss or the gradient's norm is not finite.
         """
         batch = torch.from_numpy(sequences).to(self.device)
         total = torch.zeros((), device=self.device)
@@ -112,15 +138,24 @@ class Engine:
             dist.all_reduce(mean)
             dist.all_reduce(shared[1:], op=dist.ReduceOp.MAX)
             shared[0] = mean[0] / self.world
-        value = float(shared[0])
-        if not np.isfinite(value):
-            return value, int(shared[1])
+        value, wish = float(shared[0]), int(shared[1])
+        if not math.isfinite(value):
+            return Step(value, False, wish)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.backward(losses[-1])
+        # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
+        if self.stage == 0 and not self._clip().isfinite():
+            return Step(value, False, wish)
         self.engine.step()
-        self.step_count += 1
-        return value, int(shared[1])
+        taken = bool(self.engine.was_step_applied())
+        self.step_count += taken
+        return Step(value, taken, wish)
+
+    def _clip(self) -> torch.Tensor:
+        """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
+        limit = self._values["gradient_clip"] or math.inf
+        return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
 
     def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]
@@ -138,7 +173,7 @@ class Engine:
             name = name.removeprefix("_orig_mod.")
             fetched = [("", self._read(param, None))]
             if moments:
-                fetched += [(f"{m}/", self._read(param, m)) for m in _MOMENTS]
+                fetched += [(f"{m}/", self._read(param, m)) for m in MOMENTS]
             if self.rank == 0:
                 weights[name] = fetched[0][1].detach().cpu().clone()
                 held.update({prefix + name: value.detach().cpu().clone() for prefix, value in fetched[1:]})
@@ -149,7 +184,7 @@ class Engine:
         assert state.moments is not None
         self._create_optimizer_states()
         for name, param in self.engine.module.named_parameters():
-            for moment in _MOMENTS:
+            for moment in MOMENTS:
                 self._write(param, moment, state.moments[f"{moment}/{name.removeprefix('_orig_mod.')}"])
         for held in self._torch_optimizer.state.values():
             held["step"] = torch.full_like(torch.as_tensor(held["step"]), float(state.step))

@@ -1,9 +1,11 @@
 """The one loop that trains a segment. Imports no Ray: Ray Train workers and long-lived actors are thin hosts of it."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,19 +64,21 @@ def train(
         NonFiniteLossError: before the step that it would have poisoned.
         Interrupted: `hooks.stop` said so; a checkpoint was written first.
         CorruptError: the parent is damaged.
+        StorageError: the store does not take the state.
     """
     from splitray.training import engine as engines
 
     hooks = hooks or Hooks()
-    if (done := store.find(segment.key)) is not None:
-        return done
     engines.join_world()
-    tokens, start = _starting_point(segment, store)
-    engine = _engine(segment, start, settings)
+    origin = engines.on_first_rank(lambda: _origin(segment, store, hooks))
+    if origin is None:
+        return engines.on_first_rank(lambda: _standing(store, segment.key))
+    held = _standing(store, origin.key) if origin.key is not None else None
+    engine = _engine(segment, states.load(held) if held is not None else None, settings)
+    remarks = _remarks(engine, settings, hooks.remarks, origin, held)
     rank_batch = segment.recipe.values["batch_sequences"] // engine.world
-    pace = _Pace(tokens, time.monotonic())
-    began_at, remark = tokens, _Remarks(hooks.remarks, engine.world, engine.stage, settings)
-    loss, checkpointed, reported = float("nan"), time.monotonic(), 0.0
+    loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
+    checkpointed, reported = began, 0.0
     try:
         while tokens < segment.end:
             _seed(segment, tokens, engine.rank)
@@ -84,88 +88,98 @@ def train(
             cursor = segment.cursor(tokens) + engine.rank * rank_batch
             batch = order.sequences(segment.source, cursor, rank_batch)
             rate = segment.learning_rate(tokens)
-            loss, agreed = engine.step(batch, rate, wish)
-            if not np.isfinite(loss):
+            loss, taken, agreed = engine.step(batch, rate, wish)
+            if not taken:
+                what = "the gradient is not finite" if math.isfinite(loss) else "the loss is not finite"
                 raise NonFiniteLossError(
-                    f"segment {segment.key}: loss {loss} at token {tokens} of {segment.source}, learning rate "
-                    f"{rate:.2g}; no step was taken. Lower training.learning_rate or look at the text drawn there"
+                    f"segment {segment.key}: {what} (loss {loss:.4g}) at token {tokens} of {segment.source}, learning "
+                    f"rate {rate:.2g}; no step was taken. Lower training.learning_rate or look at the text drawn there"
                 )
             tokens += segment.recipe.batch_tokens
             now = time.monotonic()
             if engine.rank == 0 and (now - reported > hooks.every_seconds or tokens == segment.end):
-                reported = now
-                hooks.progress(Progress(segment, tokens, loss, rate, pace.rate(tokens, now)))
+                reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
+                hooks.progress(Progress(segment, tokens, loss, rate, speed))
             if agreed and tokens < segment.end:
-                _checkpoint(segment, engine, store, tokens, remark())
+                state = engine.state(moments=True)
+                meta = {"segment": segment.key, "tokens": tokens, **remarks}
+                engines.on_first_rank(partial(_checkpoint, segment, state, store, meta))
                 checkpointed = time.monotonic()
                 if agreed == _STOP:
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
         state = engine.state(moments=not segment.final)
-        published = None
-        if state is not None:
-            meta = _meta(segment) | {
-                "train_loss": loss,
-                "tokens_trained": tokens - began_at,
-                "seconds": time.monotonic() - pace.began,
-                **remark(),
-            }
-            published = states.publish(store, segment.key, state, meta)
-            for key in store.keys(_part(segment)):
-                store.withdraw(key)
-        _barrier(engine)
+        trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        return engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | remarks))
     finally:
         engine.close()
-    published = published or store.find(segment.key)
-    assert published is not None
-    return published
 
 
-class _Pace:
-    def __init__(self, tokens: int, began: float) -> None:
-        self.began, self._tokens = began, tokens
+@dataclass(frozen=True)
+class _Origin:
+    """Where training starts: a token count, and the key of its state (None at the root)."""
 
-    def rate(self, tokens: int, now: float) -> float:
-        return (tokens - self._tokens) / max(now - self.began, 1e-9)
-
-
-class _Remarks:
-    """What is recorded beside a segment and not hashed: how and on what it was trained."""
-
-    def __init__(self, extra: dict[str, Any], world: int, stage: int, settings: TrainingSettings) -> None:
-        import deepspeed
-        import torch
-
-        self._values = {
-            "world": world,
-            "zero_stage": stage,
-            "micro_batch": settings.micro_batch,
-            "threads": torch.get_num_threads(),
-            "compile": settings.compile,
-            "versions": {"torch": torch.__version__, "deepspeed": deepspeed.__version__},
-            **extra,
-        }
-
-    def __call__(self) -> dict[str, Any]:
-        return dict(self._values)
+    tokens: int
+    key: str | None
 
 
-def _starting_point(segment: Segment, store: Store) -> tuple[int, states.State | None]:
-    """Tokens and state to start from: the newest good checkpoint, else the parent, else the root (None)."""
+def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
+    """The newest good checkpoint, else the parent, else the root; None where the segment already stands.
+
+    Checkpoints that are damaged or of another segment are withdrawn, or their keys could never be published again.
+    """
+    if store.find(segment.key) is not None:
+        return None
+    if hooks.stop():
+        raise Interrupted(f"stopped before segment {segment.key}")
     for key in reversed(store.keys(_part(segment))):
         held = store.find(key)
         if held is None:
             continue
         try:
-            return int(held.meta["tokens"]), states.load(held)
-        except CorruptError:
-            continue  # an older one or the parent is as good, only further back
-    if segment.parent is None:
-        assert segment.start == 0, segment
-        return 0, None
-    parent = store.find(segment.parent)
-    if parent is None:
-        raise CorruptError(f"segment {segment.key} starts from {segment.parent}, which the store does not hold")
-    return segment.start, states.load(parent)
+            tokens = int(held.meta.get("tokens", -1))
+            if held.meta.get("segment") != segment.key or not segment.start < tokens < segment.end:
+                raise CorruptError(f"{key} is no checkpoint of {segment.key}")
+            states.load(held)
+            return _Origin(tokens, key)
+        except CorruptError as error:
+            print(f"store: {error}; the checkpoint is withdrawn")
+            store.withdraw(key)
+    assert (segment.parent is None) == (segment.start == 0), segment
+    return _Origin(segment.start, segment.parent)
+
+
+def _standing(store: Store, key: str) -> Published:
+    published = store.find(key)
+    if published is None:
+        raise CorruptError(f"the store {store.root.uri} holds no readable {key}")
+    return published
+
+
+def _remarks(
+    engine: Any, settings: TrainingSettings, extra: dict[str, Any], origin: _Origin, held: Published | None
+) -> dict[str, Any]:
+    """What is recorded beside a segment and not hashed: how and on what it was trained.
+
+    `resharded` lists where, in this segment or one it descends from, a checkpoint was continued by another number of
+    workers or ZeRO stage: the loss is continuous there, the bits are not those of an undisturbed run.
+    """
+    import deepspeed
+    import torch
+
+    how = {"world": engine.world, "zero_stage": engine.stage}
+    before = held.meta if held is not None else {}
+    resharded = list(before.get("resharded", []))
+    if "segment" in before and any(before[k] != v for k, v in how.items()):
+        resharded.append({"tokens": origin.tokens, "from": {k: before[k] for k in how}, "to": how})
+    return {
+        **how,
+        "resharded": resharded,
+        "micro_batch": engine.micro,
+        "threads": torch.get_num_threads(),
+        "compile": settings.compile,
+        "versions": {"torch": torch.__version__, "deepspeed": deepspeed.__version__},
+        **extra,
+    }
 
 
 def _engine(segment: Segment, start: states.State | None, settings: TrainingSettings) -> Any:
@@ -190,20 +204,27 @@ def load_weights(model: Any, state: states.State) -> None:
         raise CorruptError(
             f"the state holds other parameters than the model: {sorted(named.keys() ^ state.weights)[:4]}"
         )
+    for name, param in named.items():
+        if param.shape != state.weights[name].shape:
+            raise CorruptError(f"{name} has shape {tuple(state.weights[name].shape)}, the model's {tuple(param.shape)}")
     with torch.no_grad():
         for name, param in named.items():
             param.copy_(state.weights[name])
 
 
-def _checkpoint(segment: Segment, engine: Any, store: Store, tokens: int, remark: dict[str, Any]) -> None:
-    state = engine.state(moments=True)
-    if state is not None:
-        key = f"{_part(segment)}{tokens:015d}"
-        states.publish(store, key, state, {"segment": segment.key, "tokens": tokens, **remark})
-        for old in store.keys(_part(segment)):
-            if old < key:
-                store.withdraw(old)
-    _barrier(engine)
+def _checkpoint(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> None:
+    key = f"{_part(segment)}{meta['tokens']:015d}"
+    states.publish(store, key, state, meta)
+    for old in store.keys(_part(segment)):
+        if old < key:
+            store.withdraw(old)
+
+
+def _publish(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> Published:
+    published = states.publish(store, segment.key, state, meta)
+    for key in store.keys(_part(segment)):
+        store.withdraw(key)
+    return published
 
 
 def _part(segment: Segment) -> str:
@@ -227,10 +248,3 @@ def _seed(segment: Segment, tokens: int, rank: int) -> None:
 
     digest = hashlib.sha256(f"{segment.recipe.values['seed']}/{tokens}/{rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def _barrier(engine: Any) -> None:
-    if engine.world > 1:
-        import torch.distributed as dist
-
-        dist.barrier()
