@@ -179,11 +179,18 @@ def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """A state that somebody asks for: the end of `phases`. A `final` one has no children and keeps no moments."""
+    """A state that somebody asks for: the end of `phases`. A `final` one has no children and keeps no moments.
+
+    Adjacent phases that are alike become one, so `phases` is the canonical lineage however it was put together.
+    """
 
     recipe: Recipe
     phases: tuple[Phase, ...]
     final: bool = True
+
+    def __post_init__(self) -> None:
+        ends = (p for p, q in zip(self.phases, (*self.phases[1:], None)) if q is None or not p.like(q))
+        object.__setattr__(self, "phases", tuple(ends))
 
     @property
     def key(self) -> str:
