@@ -8,11 +8,13 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.fingerprint import sha256_file
 
 T = TypeVar("T")
+_LOGIN = re.compile(r"(?<=://)[^/@?]*@")
 _ATTEMPTS = 5  # 0.2 + 0.4 + 0.8 + 1.6 s of waiting: outlives a throttled request, not an outage
 _FINAL = {
     errno.ENOSPC: "the disk is full",
@@ -36,21 +39,26 @@ class Folder:
     Args:
         uri: a local path, `file://`, `s3://bucket/path` or `gs://bucket/path`. Object stores take their options as
             query parameters (`?endpoint_override=127.0.0.1:9000&scheme=http`), credentials from the environment.
+
+    `uri` is fit for logs: options and credentials (`s3://key:secret@bucket`), if given, are only in `address`.
     """
 
     def __init__(self, uri: str | Path) -> None:
         text = str(uri)
-        self.query = ""
+        self._secret = ("", "")
         try:
             if "://" in text:
                 self._fs, self._path = fs.FileSystem.from_uri(text)
-                text, _, self.query = text.partition("?")
-                self.uri = text.rstrip("/")
+                self.uri = without_query(text).rstrip("/")
+                self._secret = (login.group() if (login := _LOGIN.search(text)) else "", text.partition("?")[2])
             else:
                 self._fs, self._path = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
                 self.uri = self._path
         except (ValueError, OSError) as error:
-            raise UserError(f"cannot open the folder {without_query(uri)}: {error}") from error
+            told = str(error).replace(text, without_query(text))
+            # pyarrow quotes the URI in its own words: where that would tell a secret, its reason is left out
+            safe = without_query(text) == text or not any(part in told for part in _secrets(text))
+            raise UserError(f"cannot open the folder {without_query(text)}" + (f": {told}" if safe else "")) from None
         self._path = self._path.rstrip("/")
 
     @property
@@ -59,8 +67,10 @@ class Folder:
 
     @property
     def address(self) -> str:
-        """The URI with its options, to open the folder again in another process. Not for logs: use `uri`."""
-        return f"{self.uri}?{self.query}" if self.query else self.uri
+        """The URI with options and credentials, to open it again in another process. Not for logs: use `uri`."""
+        login, query = self._secret
+        uri = self.uri.replace("://", f"://{login}", 1)
+        return f"{uri}?{query}" if query else uri
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -74,7 +84,7 @@ class Folder:
 
     def __truediv__(self, name: str) -> "Folder":
         child = object.__new__(Folder)
-        child._fs, child._path, child.query = self._fs, self._join(name), self.query
+        child._fs, child._path, child._secret = self._fs, self._join(name), self._secret
         child.uri = f"{self.uri}/{name}"
         return child
 
@@ -138,15 +148,9 @@ class Folder:
             target = self._join(name)
             self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
             if self.is_local:
-                draft = f"{target}.{uuid.uuid4().hex[:8]}.draft"
-                try:
-                    with Path(draft).open("wb") as stream:
-                        stream.write(data)
-                        stream.flush()
-                        os.fsync(stream.fileno())
-                    Path(draft).replace(target)
-                finally:
-                    Path(draft).unlink(missing_ok=True)
+                with _draft(target) as draft:
+                    _write_through(draft, data)
+                    draft.replace(target)
             else:
                 with self._fs.open_output_stream(target, compression=None) as stream:
                     stream.write(data)
@@ -154,7 +158,28 @@ class Folder:
         self._try(once, name)
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+        self.write(name, _json(value))
+
+    def create_json(self, name: str, value: Any) -> bool:
+        """Write a file that must not be there; False where one is. On object stores, that lack this, the last wins."""
+        if not self.is_local:
+            if self.exists(name):
+                return False
+            self.write_json(name, value)
+            return True
+
+        def once() -> bool:
+            target = self._join(name)
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            with _draft(target) as draft:
+                _write_through(draft, _json(value))
+                try:
+                    os.link(draft, target)  # unlike a rename, refuses to replace
+                except FileExistsError:
+                    return False
+            return True
+
+        return self._try(once, name)
 
     def put(self, source: Path, name: str) -> None:
         """Copy a local file here (a move where both are on the same local disk is the caller's affair)."""
@@ -163,12 +188,9 @@ class Folder:
             target = self._join(name)
             self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
             if self.is_local:
-                draft = f"{target}.{uuid.uuid4().hex[:8]}.draft"
-                try:
+                with _draft(target) as draft:
                     shutil.copyfile(source, draft)
-                    Path(draft).replace(target)
-                finally:
-                    Path(draft).unlink(missing_ok=True)
+                    draft.replace(target)
             else:
                 with (
                     source.open("rb") as stream,
@@ -190,9 +212,9 @@ class Folder:
             cache.mkdir(mode=0o700, exist_ok=True)
             path = cache / (sha256 or uuid.uuid4().hex)
             if not path.exists():
-                draft = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-                draft.write_bytes(self.read(name))
-                draft.replace(path)
+                with _draft(path) as draft:
+                    self._try(lambda: self._download(name, draft), name)
+                    draft.replace(path)
         if sha256 is not None:
             try:
                 found = sha256_file(path)
@@ -203,6 +225,10 @@ class Folder:
                     path.unlink(missing_ok=True)
                 raise CorruptError(f"{self.uri}/{name} has SHA-256 {found[:12]}..., recorded is {sha256[:12]}...")
         return path
+
+    def _download(self, name: str, target: Path) -> None:
+        with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("wb") as sink:
+            shutil.copyfileobj(stream, sink, 1 << 22)
 
     def delete(self, name: str) -> None:
         """Delete a file or a whole folder below this one; nothing happens where there is none."""
@@ -233,12 +259,33 @@ class Folder:
         raise AssertionError("unreachable")
 
 
+@contextmanager
+def _draft(target: str | Path) -> Iterator[Path]:
+    """A path beside a target, to write first and then to move; gone afterwards whatever happens."""
+    draft = Path(f"{target}.{uuid.uuid4().hex[:8]}.draft")
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
 def without_query(uri: str | Path) -> str:
-    """A URI fit for logs: its options, which may hold keys, are cut off."""
-    return str(uri).partition("?")[0]
+    """A URI fit for logs: its options and its login, which may hold keys, are cut off."""
+    return _LOGIN.sub("", str(uri).partition("?")[0])
 
 
-def iter_files(folder: Folder) -> Iterator[tuple[str, int]]:
-    """(name, bytes) of every file below a folder."""
-    for name in folder.names(recursive=True):
-        yield name, folder.size(name) or 0
+def _secrets(uri: str) -> list[str]:
+    """The parts of a URI that no message may show."""
+    login = match.group() if (match := _LOGIN.search(uri)) else ""
+    return [part for part in (*login.rstrip("@").split(":"), *uri.partition("?")[2].split("&")) if part]

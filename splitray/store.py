@@ -70,11 +70,14 @@ class Attempt:
 
     def publish(self, meta: dict[str, Any]) -> Published:
         """Write the marker unless another writer was first; returns what stands published then."""
-        if (first := self._store.find(self.key)) is not None:
-            return first
+        name = f"done/{self.key}.json"
         marker = {"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta}
-        self._store.root.write_json(f"done/{self.key}.json", marker)
-        return Published(self.key, self.nonce, self._files, meta, self.folder)
+        if not self._store.root.create_json(name, marker):
+            if (first := self._store.find(self.key)) is not None:
+                return first
+            self._store.root.write_json(name, marker)  # what was there is torn
+        mine = Published(self.key, self.nonce, self._files, meta, self.folder)
+        return self._store.find(self.key) or mine  # where two wrote at once, as object stores allow, what stands
 
 
 class Store:
@@ -93,6 +96,8 @@ class Store:
         """The published artifact of a key, None where there is none or its marker is torn."""
         try:
             marker = self.root.read_json(f"done/{key}.json")
+            if marker["key"] != key:
+                return None
             folder = self.root / f"attempts/{key}/{marker['nonce']}"
             return Published(key, marker["nonce"], marker["files"], marker["meta"], folder)
         except (FileNotFoundError, CorruptError, KeyError, TypeError):
@@ -104,9 +109,14 @@ class Store:
         return [n[: -len(".json")] for n in names if n.endswith(".json") and n.startswith(prefix)]
 
     def withdraw(self, key: str) -> None:
-        """Unpublish a key, marker first, then its files: for what was found rotten, and for pruning."""
+        """Unpublish a key, marker first, then the files it named: for what was found rotten, and for pruning.
+
+        Other attempts at the key stay: a writer that is still at work may publish one.
+        """
+        published = self.find(key)
         self.root.delete(f"done/{key}.json")
-        self.root.delete(f"attempts/{key}")
+        if published is not None:
+            self.root.delete(f"attempts/{key}/{published.nonce}")
 
     def leftovers(self) -> Iterator[tuple[str, int]]:
         """(folder name, bytes) of attempts that no marker names: what killed or orphaned writers left."""
