@@ -4,7 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples every time, and no deadline: timing is never a test.
+hypothesis.settings.register_profile("splitray", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("splitray")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

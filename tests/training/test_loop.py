@@ -1,0 +1,311 @@
+"""The one loop in this process: against a plain PyTorch loop, against damage, and when it is stopped."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import worlds
+
+from splitray.errors import CorruptError
+from splitray.store import Store
+from splitray.training import engine as engines
+from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_weights, train
+from splitray.training.model import build
+from splitray.training.state import State, load, publish
+from splitray.training.tree import MIXTURE, Leaf, Segment
+
+SETTINGS = tiny.training()
+RECIPE = tiny.make_recipe(SETTINGS)
+BATCH = RECIPE.batch_tokens
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# an independent loop: data order, schedule, clipping and AdamW written anew from DESIGN.md and Loshchilov & Hutter
+
+
+def shuffled(count: int, *parts: object) -> np.ndarray:
+    key = hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:16]
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).permutation(count)
+
+
+def batches_of(leaf: Leaf) -> list[np.ndarray]:
+    """Every global batch of a leaf, [4, 17], sliced out of the token arrays; seed 0, equal weights, one epoch."""
+    windows = {
+        name: np.stack([s[i : i + 17] for s in shards for i in range(0, len(s) - 16, 16)])
+        for name, shards in tiny.arrays().items()
+    }
+    front = {name: list(shuffled(len(w), 0, name, 0)) for name, w in windows.items()}
+    picks = np.array(["a"] * 512 + ["b"] * 512)[shuffled(1024, 0, MIXTURE, 0)]
+    rows, taken = [], {"a": 0, "b": 0}
+    for name in picks[: leaf.pretrain_tokens // 16]:
+        rows.append(windows[name][front[name][taken[name]]])
+        taken[name] += 1
+    if leaf.domain:
+        back = front[leaf.domain][::-1]
+        rows += [windows[leaf.domain][w] for w in back[: leaf.specialize_tokens // 16]]
+    return [np.stack(rows[i : i + 4]).astype(np.int64) for i in range(0, len(rows), 4)]
+
+
+def plain_loop(leaf: Leaf) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses of every step and the final weights, fp32, no DeepSpeed, no torch.optim."""
+    model = build(RECIPE.values)
+    params = dict(model.named_parameters())
+    first, second = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
+    losses, total = [], leaf.tokens
+    start = total - round(0.25 * total / 64) * 64
+    for step, batch in enumerate(batches_of(leaf), 1):
+        tokens = torch.from_numpy(batch)
+        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits.float()
+        chosen = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])
+        loss = -chosen.mean()
+        losses.append(loss.item())
+        model.zero_grad()
+        loss.backward()
+        gradients = {n: p.grad for n, p in params.items() if p.grad is not None}
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients.values()))
+        rate = 1e-2 * min(1, 64 * step / 128) * (1 - 0.95 * max(0, 64 * step - start) / (total - start))
+        with torch.no_grad():
+            for name, p in params.items():
+                g = gradients[name] * min(1.0, 1.0 / norm)
+                first[name] += 0.1 * (g - first[name])
+                second[name] += 0.05 * (g * g - second[name])
+                if p.dim() >= 2:
+                    p *= 1 - rate * 0.1
+                p -= rate * (first[name] / (1 - 0.9**step)) / ((second[name] / (1 - 0.95**step)).sqrt() + 1e-8)
+    return losses, {n: p.detach() for n, p in params.items()}
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_losses_equal_a_plain_loop_across_branch_and_decay(tmp_path: Path, stage: int) -> None:
+    """20 steps: 12 of the mixture, 8 of a domain, the decay over the last 5; a branch for either domain."""
+    settings, store = tiny.training(zero_stage=stage), Store(tmp_path)
+    leaves = [Leaf(12 * BATCH, 8 * BATCH, d) for d in ("a", "b")]
+    said: dict[str, list[tuple[int, float, float]]] = {}
+    for segment in tiny.segments(RECIPE, *leaves):
+        recorder = worlds.Recorder()
+        train(segment, recorder, store, settings, recorder.hooks)
+        said[segment.key] = recorder.steps
+    for leaf in leaves:
+        chain = lineage(leaf)
+        losses, weights = plain_loop(leaf)
+        ours = [loss for segment in chain for _, loss, _ in said[segment]]
+        assert len(ours) == len(losses) == 20
+        np.testing.assert_allclose(ours, losses, rtol=0, atol=1e-5)
+        found = store.find(chain[-1])
+        assert found is not None
+        for name, weight in load(found, moments=False).weights.items():
+            torch.testing.assert_close(weight, weights[name], rtol=0, atol=2e-5)
+        assert losses[0] - losses[-1] > 0.2, "nothing was learned, so agreement shows nothing"
+
+
+def lineage(leaf: Leaf) -> list[str]:
+    """Keys of a leaf's segments, root first, in a tree with its trunk."""
+    return [s.key for s in tiny.segments(RECIPE, leaf)]
+
+
+# stopping
+
+
+def segment_and_store(tmp_path: Path) -> tuple[Segment, Store]:
+    return worlds.segment_of(0, "fp32")[1], Store(tmp_path)
+
+
+def test_checkpoints_are_timed_and_only_the_newest_stays(tmp_path: Path) -> None:
+    segment, store = segment_and_store(tmp_path)
+    seen: list[list[str]] = []
+
+    class Looking(worlds.Recorder):
+        def sequences(self, source: str, start: int, count: int) -> np.ndarray:
+            seen.append([k.rsplit("-", 1)[1].lstrip("0") for k in store.keys("part-")])
+            return super().sequences(source, start, count)
+
+    train(segment, Looking(), store, tiny.training(checkpoint_seconds=1e-9))
+    assert seen == [[]] + [[str(n * BATCH)] for n in range(1, worlds.STEPS)]
+    assert store.keys() == [segment.key] and not list(store.leftovers())
+
+
+def test_a_stop_before_the_first_step_costs_nothing(tmp_path: Path) -> None:
+    segment, store = segment_and_store(tmp_path)
+    drawn = worlds.Recorder()
+    with pytest.raises(Interrupted, match="before segment"):
+        train(segment, drawn, store, SETTINGS, Hooks(stop=lambda: True))
+    assert not drawn.drawn and not store.keys()
+
+
+def test_what_stands_is_not_trained_again(tmp_path: Path) -> None:
+    segment, store = segment_and_store(tmp_path)
+    first = train(segment, worlds.Recorder(), store, SETTINGS)
+    again = worlds.Recorder()
+    assert train(segment, again, store, SETTINGS, again.hooks).nonce == first.nonce
+    assert not again.drawn
+
+
+# a loss or a gradient that is not finite
+
+
+def test_a_loss_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
+    settings = tiny.training(learning_rate=1e30, warmup_tokens=0)
+    (segment, *_) = tiny.segments(tiny.make_recipe(settings), Leaf(8 * BATCH))
+    with pytest.raises(NonFiniteLossError, match=r"not finite .*at token \d+ of mixture.*no step was taken"):
+        train(segment, tiny.order(), Store(tmp_path), settings)
+    assert not Store(tmp_path).keys() and not list(Store(tmp_path).leftovers())
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_gradient_that_is_not_finite_takes_no_step(stage: int) -> None:
+    """A finite loss with an infinite gradient: at stage 0 DeepSpeed alone would clip by NaN and poison every weight."""
+    engines.join_world()
+    engine = engines.Engine(build(RECIPE.values), RECIPE.values, tiny.training(zero_stage=stage))
+    rows = tiny.order().sequences(MIXTURE, 0, 4)
+    assert engine.step(rows, 1e-2).taken
+    before = engine.state(moments=True)
+    name, param = next(iter(engine.engine.module.named_parameters()))
+    poison = param.register_hook(lambda gradient: gradient * math.inf)
+    step = engine.step(rows, 1e-2)
+    poison.remove()
+    after = engine.state(moments=True)
+    engine.close()
+    assert math.isfinite(step.loss) and not step.taken, name
+    assert before is not None and after is not None and before.step == after.step == 1
+    assert all(torch.equal(after.weights[n], w) for n, w in before.weights.items())
+
+
+# damage
+
+
+def stopped(tmp_path: Path) -> tuple[Segment, Store, State, str]:
+    """A segment stopped in its middle, what its undisturbed end would be, and the key of its checkpoint."""
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    segment, _ = segment_and_store(tmp_path)
+    train(segment, worlds.Recorder(), Store(whole), SETTINGS)
+    recorder = worlds.Recorder(stop_before=worlds.STOP_AFTER)
+    with pytest.raises(Interrupted):
+        train(segment, recorder, Store(halves), SETTINGS, recorder.hooks)
+    found, store = Store(whole).find(segment.key), Store(halves)
+    assert found is not None
+    (key,) = store.keys("part-")
+    return segment, store, load(found), key
+
+
+def file_of(store: Store, key: str, name: str) -> Path:
+    held = store.find(key)
+    assert held is not None
+    return held.folder.local_path(name)
+
+
+def tear_marker(store: Store, key: str) -> None:
+    path = store.root.local_path(f"done/{key}.json")
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip_weight(store: Store, key: str) -> None:
+    path = file_of(store, key, "weights.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def truncate_moments(store: Store, key: str) -> None:
+    path = file_of(store, key, "moments.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def lose_moments(store: Store, key: str) -> None:
+    file_of(store, key, "moments.safetensors").unlink()
+
+
+def of_another_segment(store: Store, key: str) -> None:
+    path = store.root.local_path(f"done/{key}.json")
+    marker = json.loads(path.read_text())
+    marker["meta"]["segment"] = "seg-another-000000000000384"
+    path.write_text(json.dumps(marker))
+
+
+DAMAGE: list[Callable[[Store, str], None]] = [
+    tear_marker,
+    flip_weight,
+    truncate_moments,
+    lose_moments,
+    of_another_segment,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, damage: Callable[[Store, str], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The segment starts anew from its parent and ends in the bits of an undisturbed run; damage is named."""
+    segment, store, whole, key = stopped(tmp_path)
+    damage(store, key)
+    made = train(segment, worlds.Recorder(), store, tiny.training(checkpoint_seconds=1e-9))
+    assert made.meta["tokens_trained"] == segment.tokens, "continued from a damaged checkpoint"
+    assert all(torch.equal(t, load(made).weights[n]) for n, t in whole.weights.items())
+    assert store.keys() == [segment.key]
+    if damage is not tear_marker:
+        assert key.split("-")[2] in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [flip_weight, truncate_moments, tear_marker])
+def test_a_damaged_parent_is_refused_by_name(tmp_path: Path, damage: Callable[[Store, str], None]) -> None:
+    parent, child, *_ = tiny.segments(RECIPE, Leaf(4 * BATCH, 4 * BATCH, "a"))
+    store = Store(tmp_path)
+    train(parent, tiny.order(), store, SETTINGS)
+    damage(store, parent.key)
+    # a flipped byte is told by the file, which lies in a folder named for the key
+    with pytest.raises(CorruptError, match=parent.key):
+        train(child, tiny.order(), store, SETTINGS)
+    assert store.find(child.key) is None
+
+
+def test_states_of_another_model_are_refused() -> None:
+    model = build(RECIPE.values)
+    weights = {n: p.detach().clone() for n, p in model.named_parameters()}
+    name = next(n for n in weights if n.endswith("q_proj.weight"))
+    with pytest.raises(CorruptError, match=f"{name} has shape"):
+        load_weights(model, State(weights | {name: weights[name][:1]}, None, 0))
+    with pytest.raises(CorruptError, match="other parameters"):
+        load_weights(model, State({n: w for n, w in weights.items() if n != name}, None, 0))
+
+
+def test_moments_must_belong_to_the_weights(tmp_path: Path) -> None:
+    weights = {"w": torch.ones(2, 3)}
+    moments = {"exp_avg/w": torch.ones(2, 3), "exp_avg_sq/w": torch.ones(3)}
+    made = publish(Store(tmp_path), "k", State(weights, moments, 1), {})
+    with pytest.raises(CorruptError, match="do not belong"):
+        load(made)
+    final = publish(Store(tmp_path), "f", State(weights, None, 1), {})
+    assert load(final, moments=False).moments is None
+    with pytest.raises(CorruptError, match="no moments, so training cannot continue"):
+        load(final)
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".safetensors", ".json"}
+
+
+def test_steps_are_seeded_by_token_and_rank(tmp_path: Path) -> None:
+    """Dropout, where a model has it, must not remember how often the loop was restarted."""
+    segment, store = segment_and_store(tmp_path)
+    draws: list[Any] = []
+
+    class Drawing(worlds.Recorder):
+        def sequences(self, source: str, start: int, count: int) -> np.ndarray:
+            draws.append((start, float(torch.rand(()))))
+            return super().sequences(source, start, count)
+
+    halves = Drawing(stop_before=2)
+    with pytest.raises(Interrupted):
+        train(segment, halves, store, SETTINGS, halves.hooks)
+    train(segment, halves, store, SETTINGS, halves.hooks)
+    first = list(draws)
+    draws.clear()
+    train(segment, Drawing(), Store(tmp_path / "whole"), SETTINGS)
+    assert draws == first and len({value for _, value in draws}) == worlds.STEPS

@@ -1,0 +1,147 @@
+"""DeepSpeed ZeRO 0-3, one and two workers, fp32 and bf16: a segment that was interrupted ends in the same bits."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import worlds
+
+from splitray.store import Published, Store
+from splitray.training import engine as engines
+from splitray.training.loop import train
+from splitray.training.state import load
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Where two gloo processes trained every case, and what each of them said."""
+    root = tmp_path_factory.mktemp("pair")
+    tests = Path(__file__).parent.parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(Path(worlds.__file__)), str(root)]
+    both = [
+        subprocess.Popen([*command, str(r)], env=env | {"LOCAL_RANK": str(r)}, stderr=subprocess.PIPE, text=True)
+        for r in (0, 1)
+    ]
+    try:
+        told = [p.communicate(timeout=300)[1] for p in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [p.returncode for p in both] == [0, 0], "\n".join(told)[-4000:]
+    return root, [json.loads((root / f"said-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def published(store: Path, key: str) -> Published:
+    found = Store(store).find(key)
+    assert found is not None, key
+    return found
+
+
+def check_same_bits(root: Path, said: dict[str, Any]) -> None:
+    whole, halves = (published(root / name, said["key"]) for name in ("whole", "halves"))
+    ours, theirs = load(whole), load(halves)
+    assert ours.step == theirs.step == worlds.STEPS
+    assert ours.moments is not None and theirs.moments is not None
+    assert len(ours.moments) == 2 * len(ours.weights) and any(m.any() for m in ours.moments.values())
+    for mine, others in ((ours.weights, theirs.weights), (ours.moments, theirs.moments)):
+        assert mine.keys() == others.keys()
+        assert all(torch.equal(mine[name], others[name]) for name in mine)
+    assert "checkpoint is kept" in said["stopped"] and halves.meta["tokens_trained"] < whole.meta["tokens_trained"]
+    assert halves.meta["resharded"] == []
+    # the loop agrees on the stop inside a step, so the interrupted run drew and stepped exactly once everywhere
+    assert said["halves"]["drawn"] == said["whole"]["drawn"]
+    assert said["halves"]["steps"] == said["whole"]["steps"]  # tokens, loss to the last bit, learning rate
+    assert Store(root / "halves").keys() == [said["key"]], "the checkpoint outlived its segment"
+
+
+@pytest.mark.parametrize(("stage", "precision"), worlds.CASES)
+def test_two_workers_resume_to_the_same_bits(pair: Any, stage: int, precision: str) -> None:
+    root, said = pair
+    name = f"{stage}-{precision}"
+    check_same_bits(root / f"two-{name}", said[0][name])
+    meta = published(root / f"two-{name}/whole", said[0][name]["key"]).meta
+    assert (meta["world"], meta["zero_stage"]) == (2, stage)
+    slices = [[tuple(d[1:]) for d in said[rank][name]["whole"]["drawn"]] for rank in (0, 1)]
+    assert slices == [[(4 * i + 2 * rank, 2) for i in range(worlds.STEPS)] for rank in (0, 1)]
+    assert said[1][name]["whole"]["steps"] == [], "only the first rank reports"
+
+
+@pytest.mark.parametrize(("stage", "precision"), worlds.CASES)
+def test_one_worker_resumes_to_the_same_bits(tmp_path: Path, stage: int, precision: str) -> None:
+    said = worlds.interrupted_and_not(tmp_path, stage, precision)
+    check_same_bits(tmp_path, json.loads(json.dumps(said)))
+    meta = published(tmp_path / "whole", said["key"]).meta
+    assert (meta["world"], meta["zero_stage"]) == (1, stage)
+
+
+def test_stages_and_worlds_train_alike(pair: Any, tmp_path: Path) -> None:
+    """Every stage and world sees the same batches: losses agree to fp32 rounding, so sharding changes no arithmetic."""
+    _, said = pair
+    losses = [[s[1] for s in said[0][f"{stage}-fp32"]["whole"]["steps"]] for stage in (0, 1, 2, 3)]
+    losses.append([s[1] for s in worlds.interrupted_and_not(tmp_path, 0, "fp32")["whole"]["steps"]])
+    spread = (torch.tensor(losses).amax(0) - torch.tensor(losses).amin(0)).max()
+    assert spread < 2e-5, losses
+    assert losses[0][0] - losses[0][-1] > 0.05, "nothing was learned, so agreement shows nothing"
+
+
+@pytest.mark.parametrize(("name", "world", "stage"), [("to-three", 2, 3), ("to-one", 1, 1)])
+def test_a_changed_world_continues_and_says_so(pair: Any, name: str, world: int, stage: int) -> None:
+    root, said = pair
+    if name == "to-one":
+        shutil.copytree(root / "changed", root / name)
+        rest = worlds.end_with(root, name, stage)
+    else:
+        rest = said[0][name]
+    steps = said[0]["1-fp32"]["whole"]["steps"]  # the undisturbed run of two workers at ZeRO 1
+    assert [s[0] for s in rest] == [s[0] for s in steps[-len(rest) :]] and len(rest) == 2
+    apart = [abs(a[1] - b[1]) for a, b in zip(rest, steps[-len(rest) :], strict=True)]
+    assert max(apart) < 2e-5, apart
+    held = published(root / name, said[0]["changed"])
+    assert (held.meta["world"], held.meta["zero_stage"]) == (world, stage)
+    where = {"tokens": rest[0][0] - 64, "from": {"world": 2, "zero_stage": 1}}
+    assert held.meta["resharded"] == [where | {"to": {"world": world, "zero_stage": stage}}]
+
+
+def test_children_inherit_the_mark(pair: Any, tmp_path: Path) -> None:
+    """A child of a resharded state cannot claim the bits of an undisturbed run either."""
+    root, _ = pair
+    shutil.copytree(root / "changed", tmp_path / "store")
+    worlds.end_with(tmp_path, "store", 1)
+    settings, trunk = worlds.segment_of(1, "fp32")
+    leaf = worlds.Leaf(trunk.end, 4 * 64, "a")
+    child = next(s for s in worlds.tiny.segments(trunk.recipe, leaf) if s.parent == trunk.key)
+    made = train(child, worlds.Recorder(), Store(tmp_path / "store"), settings)
+    parent = published(tmp_path / "store", trunk.key)
+    assert made.meta["resharded"] == parent.meta["resharded"] and len(made.meta["resharded"]) == 1
+
+
+def test_an_error_of_the_first_rank_ends_both(pair: Any) -> None:
+    root, said = pair
+    assert [s["full"] for s in said] == ["the disk is full"] * 2
+    assert all("is not finite" in s["burning"] and "no step was taken" in s["burning"] for s in said)
+    assert Store(root / "hot").keys() == []
+
+
+def test_the_stage_is_the_one_asked_for() -> None:
+    settings = worlds.tiny.training()
+    assert (settings.stage(1), settings.stage(8)) == (0, 1)
+    asked = [worlds.tiny.training(zero_stage=s) for s in (0, 1, 2, 3)]
+    assert [s.stage(w) for s in asked for w in (1, 8)] == [0, 0, 1, 1, 2, 2, 3, 3]
+    engines.join_world()
+    made = worlds.segment_of(3, "fp32")
+    engine = engines.Engine(engines_model(made[1]), made[1].recipe.values, made[0])
+    assert engine.engine.zero_optimization_stage() == 3
+    engine.close()
+
+
+def engines_model(segment: Any) -> torch.nn.Module:
+    from splitray.training.model import build
+
+    return build(segment.recipe.values)
