@@ -14,35 +14,35 @@ def comparison(summary: Summary) -> str:
         return ""
     domains = whole["by_domain"]
     won = sum(split["by_domain"][d] < whole["by_domain"][d] for d in domains)
+    planned = (
+        f"The planned split is better on {won} of {len(domains)} domains."
+        if split["split_fraction"] < 1
+        else "The plan is not to split, so the two are the same."
+    )
     return (
         f"Every strategy spends the same {text.tokens(split['tokens'])} tokens; left of the line is better than "
-        f"unsplit. The planned split is better on {won} of {len(domains)} domains. Lines through the points of the "
-        "mean are 95 % intervals over validation documents."
+        f"unsplit. {planned} Lines through the points of the mean are 95 % intervals over validation documents."
     )
 
 
 def measured(summary: Summary) -> str:
-    search, plan = summary.get("search"), text.chosen_plan(summary)
+    search, plan, known = summary.get("search"), text.chosen_plan(summary), text.law_domains(summary)
     if not plan:
         return ""
-    said = "Models that were really trained, over the law's curve at the same size and budget."
-    if not search:
+    over = "" if len(known) == len(summary["domains"]) else f", as means over the {len(known)} domains the law knows"
+    said = f"Models that were really trained, over the law's curve at the same size and budget{over}."
+    trials = [t for made in (search or {}).get("rounds") or [] for t in made["trials"]]
+    if not search or not trials:
         return said
-    trials = [t for made in search["rounds"] for t in made["trials"]]
-    if not trials:
+    missed = max(abs(text.on_law_domains(t, summary) - t["predicted"]) for t in trials)
+    said += (
+        f" The law that was fitted before the search missed its {len(trials)} trials by at most {text.loss(missed)} "
+        "nats per token."
+    )
+    if search["params"] == plan["params"] and search["budget"] == plan["budget"]:
         return said
-    missed = max(abs(t["loss"] - t["predicted"]) for t in trials)
-    where = (
-        ""
-        if search["params"] == plan["params"] and search["budget"] == plan["budget"]
-        else (
-            f" The search ran at {text.tokens(search['params'])} parameters and {text.tokens(search['budget'])} tokens."
-        )
-    )
-    return (
-        f"{said} The law that was fitted before the search missed its {len(trials)} trials by at most "
-        f"{text.loss(missed)} nats per token.{where}"
-    )
+    at = f"{text.tokens(search['params'])} parameters and {text.tokens(search['budget'])} tokens"
+    return f"{said} The search ran at {at}."
 
 
 def loss_against_fraction(summary: Summary) -> str:
@@ -147,6 +147,6 @@ def _own(summary: Summary) -> str:
         return ""
     best = 0
     for column, domain in enumerate(matrix["domains"]):
-        losses = [row[column] for row in matrix["loss"]]
-        best += matrix["models"][losses.index(min(losses))] == domain
+        losses = {model: row[column] for model, row in zip(matrix["models"], matrix["loss"])}
+        best += losses[domain] <= min(losses.values())
     return f"On {best} of {len(matrix['domains'])} domains the specialist is the best of all models."

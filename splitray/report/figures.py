@@ -79,25 +79,23 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
     axes.plot(fractions, loss, color=INK, linewidth=1.3, label="the law, refitted" if rounds else "the law")
     if band is not None:
         axes.fill_between(fractions, *band, color=GREY, alpha=0.22, linewidth=0, label=f"its {text.plan_label(plan)}")
+    seen = list(loss[5:96])  # from scratch may lie far above: the bowl and what was measured set the range
     for index, made in enumerate(rounds):
-        points = np.array([[t["split_fraction"], t["loss"]] for t in made["trials"]]).reshape(-1, 2)
+        if not made["trials"]:
+            continue
+        points = [(t["split_fraction"], text.on_law_domains(t, summary)) for t in made["trials"]]
         colour, marker = CYCLE[(index + 3) % len(CYCLE)], "^v><"[index % 4]
-        axes.plot(*points.T, marker, color=colour, markersize=6.0, label=f"trials of round {made['round']}")
+        seen += [loss for _, loss in points]
+        label = f"trials of round {made['round']}"
+        axes.plot(*zip(*points), marker, color=colour, markersize=6.0, label=label, clip_on=False)
     for row in rows:
         colour, marker, size = STRATEGIES.get(row["strategy"], _OTHER)
+        seen.append(text.on_law_domains(row, summary))
         axes.plot(
-            row["split_fraction"],
-            row["loss"],
-            marker,
-            color=colour,
-            markersize=size,
-            label=row["strategy"],
-            clip_on=False,
+            row["split_fraction"], seen[-1], marker, color=colour, markersize=size, label=row["strategy"], clip_on=False
         )
-    # From scratch may lie far above: the bowl and what was measured set the range.
-    seen = [*loss[5:96], *(r["loss"] for r in rows), *(t["loss"] for made in rounds for t in made["trials"])]
     margin = 0.06 * (max(seen) - min(seen))
-    axes.set(xlabel="split fraction s = D / D_T", ylabel="mean loss (nats per token)", xlim=(0, 1))
+    axes.set(xlabel="split fraction s = D / D_T", ylabel="loss (nats per token)", xlim=(0, 1))
     axes.set_ylim(min(seen) - margin, max(seen) + margin)
     _legend_above(figure)
     return figure
@@ -153,7 +151,8 @@ def loss_matrix(summary: Summary) -> Figure | None:
     if not matrix:
         return None
     values = np.asarray(matrix["loss"], dtype=float)
-    return _heatmap(matrix, values, values, [text.loss(v)[:4] for v in values.flat], _LOSSES, 0.55)
+    shades = (values - values.min()) / (np.ptp(values) or 1.0)
+    return _heatmap(matrix, shades, shades > 0.75, [f"{v:.2f}" for v in values.flat], _LOSSES)
 
 
 def difference_matrix(summary: Summary) -> Figure | None:
@@ -161,13 +160,15 @@ def difference_matrix(summary: Summary) -> Figure | None:
     matrix = (summary.get("evaluation") or {}).get("matrix")
     if not matrix or matrix["models"][0] in matrix["domains"]:
         return None  # split at zero: there is no base to compare with
-    values = np.asarray(matrix["loss"], dtype=float)
-    values = values[1:] - values[0]
+    losses = np.asarray(matrix["loss"], dtype=float)
+    values = losses[1:] - losses[0]
+    if not values.any():
+        return None  # the plan is not to split
     # Off the diagonal losses rise by nats: the scale is the diagonal's, so that what was gained stays visible.
-    own = np.abs(np.diagonal(values)).max() or 1.0
-    shades = np.clip(values / (2 * own), -1, 1)
+    shades = np.clip(0.5 + values / (4 * (np.abs(np.diagonal(values)).max() or 1.0)), 0, 1)
     labels = [f"{v:+.2f}".replace("-", "−") for v in values.flat]
-    return _heatmap({**matrix, "models": matrix["models"][1:]}, values, shades, labels, _DIFFERENCES, 0.5)
+    dark = np.abs(shades - 0.5) > 0.42
+    return _heatmap({**matrix, "models": matrix["models"][1:]}, shades, dark, labels, _DIFFERENCES)
 
 
 def stages(summary: Summary) -> Figure | None:
@@ -222,31 +223,25 @@ def _spread(centres: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 def _heatmap(
     matrix: Mapping[str, Any],
-    values: np.ndarray,
     shades: np.ndarray,
+    dark: np.ndarray,
     labels: Sequence[str],
     colours: LinearSegmentedColormap,
-    middle: float,
 ) -> Figure:
-    """`shades` [models, domains] are coloured, `labels` written; the domain that a model was trained on is framed."""
-    count, across = values.shape
+    """`shades` [models, domains] from 0 to 1 are coloured and `labels` written, white where `dark`; the domain that a
+    model was trained on is framed."""
+    count, across = shades.shape
     figure, axes = _axes(1.15 + 0.3 * count, width=max(WIDTH, 1.6 + 0.52 * across))
-    signed = values.min() < 0
-    low, high = (-1.0, 1.0) if signed else (float(shades.min()), float(shades.max()))
-    axes.imshow(shades, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    axes.imshow(shades, cmap=colours, vmin=0, vmax=1, aspect="auto")
     for index, label in enumerate(labels):
         row, column = divmod(index, across)
-        depth = (shades[row, column] - low) / ((high - low) or 1)
-        dark = abs(depth - 0.5) > 0.42 if signed else depth > middle + 0.2
-        own = text.name(matrix["models"][row]) == text.name(matrix["domains"][column])
-        axes.text(
-            column, row, label, ha="center", va="center", fontsize=8,
-            color="#ffffff" if dark else "#111111", fontweight="bold" if own else "normal",
-        )  # fmt: skip
+        ink = "#ffffff" if dark[row, column] else "#111111"
+        own = matrix["models"][row] == matrix["domains"][column]
+        weight = "bold" if own else "normal"
+        axes.text(column, row, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
         if own:
-            axes.add_patch(
-                Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, fill=False, edgecolor="#111111", linewidth=1.3)
-            )
+            corner = (column - 0.48, row - 0.46)
+            axes.add_patch(Rectangle(corner, 0.96, 0.92, fill=False, edgecolor="#111111", linewidth=1.3))
     axes.set_xticks(range(across), [text.name(d) for d in matrix["domains"]], rotation=35, ha="right")
     axes.set_yticks(range(count), [text.name(m) for m in matrix["models"]])
     axes.tick_params(length=0)

@@ -71,6 +71,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     environment.filters |= shows | {"duration": text.duration, "name": text.name}
     for of_estimate in (text.interval, text.middle, text.bounds):
         environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
+    environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
     headline, support = text.verdict(summary)
     return environment.get_template("page.html").render(
         s=_Section(summary),
@@ -79,6 +80,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         warnings=text.warnings(summary),
         limits=text.limits(summary),
         plan=_Section(text.chosen_plan(summary)),
+        known=text.law_domains(summary),
         pictures=pictures,
         config=yaml.safe_dump(summary.get("config") or {}, sort_keys=False, allow_unicode=True),
     )

@@ -7,6 +7,7 @@ from splitray.law.numbers import human
 
 Summary = Mapping[str, Any]
 UNKNOWN = "–"
+_NBSP = "\N{NO-BREAK SPACE}"
 
 
 def tokens(count: float | None) -> str:
@@ -18,7 +19,7 @@ def percent(share: float | None) -> str:
     if share is None:
         return UNKNOWN
     digits = 1 if 0 < min(abs(share), abs(1 - share)) < 0.0995 else 0
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}{_NBSP}%"
 
 
 def loss(value: float | None) -> str:
@@ -37,9 +38,11 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return UNKNOWN
     if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+        shown = f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    else:
+        minutes, rest = divmod(round(seconds), 60)
+        shown = f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return shown.replace(" ", _NBSP)
 
 
 def number(value: float | None) -> str:
@@ -88,6 +91,23 @@ def chosen_plan(summary: Summary) -> Mapping[str, Any] | None:
     return summary.get("final_plan") or summary.get("plan")
 
 
+def law_domains(summary: Summary) -> list[str]:
+    """The domains that the law was fitted on: those that the ladder has models for, else all."""
+    fitted = {row["domain"] for row in (summary.get("ladder") or {}).get("table") or []}
+    return [d["name"] for d in summary["domains"] if not fitted or d["name"] in fitted]
+
+
+def on_law_domains(measured: Mapping[str, Any], summary: Summary) -> float:
+    """A measured mean loss fit to stand beside the law's: over the law's domains only, each weighing the same.
+
+    Args:
+        measured: a row of the comparison, or a trial of the search.
+    """
+    losses = measured.get("by_domain") or {m["domain"]: m["loss"] for m in measured.get("models") or []}
+    known = [losses[d] for d in law_domains(summary) if d in losses]
+    return sum(known) / len(known) if known else float(measured["loss"])
+
+
 def plan_label(plan: Mapping[str, Any]) -> str:
     return f"{100 * plan.get('level', 0.8):.0f} % interval"
 
@@ -128,17 +148,17 @@ def _against(split: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
 
 
 def _better(summary: Summary, split: Mapping[str, Any]) -> str:
-    rows = summary["evaluation"]["comparison"]
-    best = min(rows, key=lambda row: row["loss"])
-    if best["loss"] >= split["loss"] - 5e-4:  # equal in the three digits shown
-        return f" None of the {len(rows) - 1} other splits that were trained did better." if len(rows) > 2 else ""
-    return f" Measured lower still: {best['strategy']}, {loss(best['loss'])}."
+    others = [r for r in summary["evaluation"]["comparison"] if r["split_fraction"] != split["split_fraction"]]
+    best = min(others, key=lambda row: row["loss"], default=split)
+    if best["loss"] < split["loss"] - 5e-4:  # equal in the three digits shown is no better
+        return f" Measured lower still: {best['strategy']}, {loss(best['loss'])}."
+    return f" None of the {len(others)} other splits that were trained did better." if len(others) > 1 else ""
 
 
 def warnings(summary: Summary) -> list[str]:
     """What the law says against itself, each once."""
-    plan = chosen_plan(summary) or {}
-    raised = [*(plan.get("warnings") or []), *((summary.get("law") or {}).get("warnings") or [])]
+    source = chosen_plan(summary) or summary.get("law") or {}  # a plan repeats those of its law
+    raised = source.get("warnings") or []
     said = (w if isinstance(w, str) else f"{w['message']}: {w['reason']}; {w['cure']}" for w in raised)
     return list(dict.fromkeys(w[:1].upper() + w[1:] for w in said))
 

@@ -136,7 +136,7 @@ def test_page_shows_the_numbers_of_the_summary(whole: tuple[Path, Page, dict[str
     assert "task_dialogues (43 % of its file's rows)" in page.text and "76 % of it" in page.text
 
 
-@pytest.mark.parametrize("after", ["corpus", "ladder", "plan", "search", "specialists"])
+@pytest.mark.parametrize("after", ["corpus", "plan", "specialists"])
 def test_stopped_run_leaves_out_what_is_missing(tmp_path: Path, after: str) -> None:
     page = written(tmp_path, example.stopped(after), corpus=Domains())
     assert not {"None", "nan", "Undefined"} & set(page.text.replace("(", " ").split())
@@ -176,7 +176,7 @@ def _measured(planned: float, spread: float = 0.01, half: float = 9.0) -> dict[s
     ],
 )
 def test_verdict_follows_the_measurement(summary: dict[str, Any], said: list[str], not_said: list[str]) -> None:
-    verdict = " ".join(text.verdict(summary))
+    verdict = " ".join(text.verdict(summary)).replace("\N{NO-BREAK SPACE}", " ")
     assert all(part in verdict for part in said), verdict
     assert not any(part in verdict for part in not_said), verdict
 
@@ -194,7 +194,7 @@ def test_log_fits_eighty_columns_and_needs_no_colour() -> None:
     stream = StringIO()
     summary = example.summary()
     Console(file=stream, width=80, no_color=True).print(terminal(summary))
-    printed = stream.getvalue()
+    printed = stream.getvalue().replace("\N{NO-BREAK SPACE}", " ")
     assert "\x1b" not in printed and "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
     table = printed[printed.index("At equal tokens") :].splitlines()
@@ -244,6 +244,21 @@ def test_measured_models_are_drawn_over_the_law(fitted: Law) -> None:
     assert np.allclose(y, fitted.predict(example.PARAMS, x * budget, (1 - x) * budget / 6), rtol=1e-9)
 
 
+def test_measured_losses_are_means_over_the_domains_of_the_law(fitted: Law) -> None:
+    summary = example.summary()
+    summary["ladder"]["table"] = example.runs()  # two of the six domains
+    known = example.DOMAINS[:2]
+    trial = summary["search"]["rounds"][0]["trials"][0]
+    trial["models"] = [{"domain": d, "loss": 3.0 + k / 10} for k, d in enumerate(example.DOMAINS)]
+    figure = figures.measured(summary, fitted)
+    assert figure is not None
+    drawn = _points(figure)
+    whole = text.strategy(summary, "unsplit")
+    assert whole is not None
+    assert np.allclose(drawn["unsplit"], [(1.0, np.mean([whole["by_domain"][d] for d in known]))])
+    assert np.allclose(drawn["trials of round 1"][0], (trial["split_fraction"], 3.05))
+
+
 def test_trials_at_another_size_stand_alone(fitted: Law) -> None:
     summary = example.summary()
     summary["search"]["params"] //= 2
@@ -257,6 +272,15 @@ def test_matrix_without_a_base_has_no_differences() -> None:
     for part in ("models", "loss", "bits_per_byte"):
         matrix[part] = matrix[part][1:]  # the plan splits at zero tokens
     assert figures.loss_matrix(summary) is not None and figures.difference_matrix(summary) is None
+
+
+def test_labels_of_close_domains_do_not_overlap() -> None:
+    generator = np.random.default_rng(0)
+    centres, box = generator.normal(scale=0.3, size=(16, 2)), np.array([0.5, 0.12])
+    apart = figures._spread(centres, box)
+    gaps = np.abs(apart[:, None] - apart[None])[np.triu_indices(16, 1)]
+    assert ((gaps >= box - 1e-12).any(axis=1)).all()
+    assert (apart[:, 0] == centres[:, 0]).all()
 
 
 def test_same_figure_same_bytes() -> None:
@@ -291,4 +315,4 @@ def test_same_figure_same_bytes() -> None:
     ],
 )
 def test_numbers_in_words(shown: str, expected: str) -> None:
-    assert shown == expected
+    assert shown.replace("\N{NO-BREAK SPACE}", " ") == expected
