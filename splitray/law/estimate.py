@@ -37,9 +37,9 @@ class Estimate:
             return cls(value, probability_infinite=infinite)
         below, above = (1 - level) / 2, (1 + level) / 2
         # A corner that is computed, as budget * least / budget, may be off in its last digits.
-        if value <= corners[0] + 1e-12 * abs(corners[0]):
+        if value <= corners[0] or math.isclose(value, corners[0], rel_tol=1e-12):
             below, above = 0.0, level
-        elif value >= corners[1] - 1e-12 * abs(corners[1]):
+        elif value >= corners[1] or math.isclose(value, corners[1], rel_tol=1e-12):
             below, above = 1 - level, 1.0
         # Whole draws, rounded outwards: between a number and infinity there is nothing to interpolate.
         last = draws.size - 1

@@ -168,7 +168,8 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
     surface = question.surface(law, _ALLOCATED_DRAWS if apart else None)
     line = question.line(surface)
     x, loss = line.best()
-    if not np.isfinite(loss).all():
+    known = np.isfinite(loss)  # a draw may leave the range of doubles where the fit does not
+    if not known[0]:
         raise UserError(f"the law has no finite loss at params={question.params:g}, budget={question.budget:g}")
     budget = question.budget
     shared, special = (tokens[:, 0] for tokens in line.divide(x[:, None]))
@@ -176,7 +177,7 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
     per_domain, epochs = _per_domain(question, line, x, level)
 
     def estimate(rows: Array, least: float = -np.inf, most: float = np.inf, unbounded: bool = False) -> Estimate:
-        return Estimate.of(rows, level, (least, most), unbounded)
+        return Estimate.of(rows[known], level, (least, most), unbounded)
 
     result = Plan(
         form=law.form,
@@ -197,7 +198,7 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
             compute_multiplier(surface, question.params, budget, loss), 1.0, np.inf, unbounded=True
         ),
         level=level,
-        draws=surface.rows - 1,
+        draws=int(known.sum()) - 1,
         flops=6.0 * question.params * budget,
         epochs=epochs,
         per_domain=per_domain,
@@ -211,9 +212,8 @@ def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple
     tokens = line.shares(x[:, None])[:, 0]
     shared = line.divide(x[:, None])[0]
     split = surface.by_term(question.params, shared, tokens[:, None])[:, 0]
-    unsplit = surface.by_term(question.params, np.array([[question.budget]]), np.zeros((1, 1, len(surface.terms))))[
-        :, 0
-    ]
+    nothing = np.zeros((1, 1, len(surface.terms)))
+    unsplit = surface.by_term(question.params, np.array([[question.budget]]), nothing)[:, 0]
     passes = tokens[0] / question.available(surface)
     known = np.isfinite(question.available(surface))
     parts = tuple(

@@ -13,6 +13,7 @@ from scipy.optimize import LinearConstraint, minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
+from splitray.law.estimate import Estimate
 from splitray.law.law import Component
 from splitray.law.question import Limits
 from splitray.law.size import plan_for_flops
@@ -308,6 +309,22 @@ def test_intervals_are_quantiles_of_each_draws_own_plan(form: str) -> None:
         if not corner:
             assert estimate.low == pytest.approx(min(own[3], estimate.value), rel=1e-5)
             assert estimate.high == pytest.approx(max(own[27], estimate.value), rel=1e-5)
+
+
+def test_interval_ends() -> None:
+    draws = np.arange(1.0, 12.0)
+    inside = Estimate.of(np.array([6.0, *draws]), 0.8)
+    assert (inside.low, inside.high) == (2, 10) and inside.probability_infinite is None
+    assert (Estimate.of(np.array([0.0, *draws]), 0.8).low, Estimate.of(np.array([99.0, *draws]), 0.8).high) == (0, 99)
+    at_least = Estimate.of(np.array([1.0, *draws]), 0.8, (1.0, math.inf))
+    assert (at_least.low, at_least.high) == (1, 9)
+    endless = Estimate.of(np.array([math.inf, *draws[:8], *[math.inf] * 3]), 0.8, (1.0, math.inf), unbounded=True)
+    assert (endless.low, endless.high) == (3, math.inf)
+    assert endless.probability_infinite == pytest.approx(3 / 11)
+    assert Estimate.parse(json.loads(json.dumps(endless.plain())), drawn=True) == endless
+    alone = Estimate.of(np.array([math.inf]), 0.8, unbounded=True)
+    assert alone.low is None and alone.probability_infinite == 1
+    assert Estimate.parse(json.loads(json.dumps(alone.plain())), drawn=False) == alone
 
 
 def test_one_sided_interval_at_a_corner() -> None:
