@@ -103,7 +103,7 @@ class Folder:
     def local_path(self, name: str | None = None) -> Path:
         """The path on this machine's disk; the folder must be local."""
         assert self.is_local, f"{self.uri} is not on a local disk"
-        return Path(self._join(name) if name else self._path)
+        return Path(self._path if name is None else self._join(name))
 
     # reading
 

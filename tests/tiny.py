@@ -39,7 +39,7 @@ def make_recipe(settings: TrainingSettings | None = None, seed: int = 0, **corpu
 
 
 def arrays(windows: int = 40, length: int = 16, seed: int = 0) -> dict[str, list[np.ndarray]]:
-    """Training shards of domains a and b: documents of 5 to 30 tokens, each from its own half of the ids, few common."""
+    """Training shards of domains a and b: documents of 5 to 30 tokens, each with its own half of the ids."""
     draw, made = np.random.default_rng(seed), {}
     for place, name in enumerate(sorted(WEIGHTS)):
         low = 1 + place * (VOCAB // 2)
