@@ -195,8 +195,6 @@ class Host:
 
 def _train_all(site: Site, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
     for segment in segments:
-        if hooks.stop():
-            raise Interrupted(f"stopped before segment {segment.key}")
         yield brief(train(segment, order_of(site, segment), site.store, site.training, hooks))
 
 
@@ -243,6 +241,10 @@ def _validation(store: Store, corpus: str, domain: str, limit: int) -> Validatio
     return Validation.of(_corpus(store, corpus), domain, limit)
 
 
+class WorkerLost(StageError):
+    """A process of a worker group ended without a word: preempted, out of memory, killed."""
+
+
 def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -264,17 +266,16 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
             name=run,
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=3),
+            failure_config=FailureConfig(max_failures=0),  # the owner starts it again, as any other host
         ),
     )
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        raise StageError(f"worker group {name}: {error}") from error
+        said = ray.get(owner_of(site.namespace).complaint.remote(name))
+        raise said or WorkerLost(f"worker group {name}: {error}") from error
     finally:
         storage.delete(run)
-    if (said := ray.get(owner_of(site.namespace).complaint.remote(name))) is not None:
-        raise said
     published = [p for s in segments if (p := site.store.find(s.key)) is not None]
     if len(published) < len(segments):
         raise Interrupted(f"worker group {name} ended after {len(published)} of {len(segments)} segments")
@@ -296,6 +297,6 @@ def _group_loop(config: dict[str, Any]) -> None:
             for meta in _train_all(site, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:
-            # Ray Train would start the group again, to meet the same error: it is for the owner to judge
-            owner = owner_of(site.namespace)
-            ray.get(owner.complain.remote(config["name"], error))
+            # told apart from a lost process, and raised, so that ranks which wait for this one are ended too
+            ray.get(owner_of(site.namespace).complain.remote(config["name"], error))
+            raise

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from splitray.errors import CorruptError, SplitrayError, StageError
-from splitray.training.host import Host, Site
+from splitray.training.host import Host, Site, WorkerLost
 from splitray.training.loop import Interrupted
 from splitray.training.pool import LADDER, Pool
 from splitray.training.tree import MIXTURE, Segment, Target, grow
@@ -72,6 +72,7 @@ class Owner:
         self._draining: tuple[float, set[str]] = (0.0, set())
         self._complaints: dict[str, SplitrayError] = {}
         self._work = Work()
+        self._healing = asyncio.Lock()
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
@@ -209,26 +210,30 @@ class Owner:
                 if attempt == 2:
                     raise
                 print(f"store: {error}; what is damaged is withdrawn and trained again")
-                await asyncio.to_thread(self._heal, request)
-                self._grow([request])
+                async with self._healing:  # two at once would withdraw what the first has begun to train again
+                    await self._heal(request)
+                    self._grow([request])
         raise AssertionError("unreachable")
 
-    def _heal(self, request: Request) -> None:
+    async def _heal(self, request: Request) -> None:
         """Withdraw the states of a leaf's lineage that do not load."""
-        from splitray.training.state import load
-
         target = request.target
         for depth in range(1, len(target.phases) + 1):
             line = Segment(target.recipe, target.phases[:depth]).key.rsplit("-", 1)[0]
             for key in sorted(k for k in self._published if k.startswith(line + "-")):
-                try:
-                    held = self._site.store.find(key)
-                    if held is None:
-                        raise CorruptError(f"{key} has no readable marker")
-                    load(held, moments=not (target.final and key == target.key))
-                except CorruptError:
-                    self._site.store.withdraw(key)
+                if not await asyncio.to_thread(self._loads, key, not (target.final and key == target.key)):
+                    await asyncio.to_thread(self._site.store.withdraw, key)
                     self._published.discard(key)
+
+    def _loads(self, key: str, moments: bool) -> bool:
+        from splitray.training.state import load
+
+        try:
+            if (held := self._site.store.find(key)) is not None:
+                load(held, moments)
+            return held is not None
+        except CorruptError:
+            return False
 
     async def _losses(self, key: str, domains: tuple[str, ...]) -> dict[str, dict[str, float]]:
         """Losses of a leaf, measured once however many ask."""
@@ -255,20 +260,17 @@ class Owner:
                 result = await call(lease.actor)
                 alive = True
                 return result
-            except RayActorError as error:
-                self._work.failures += 1
-                told = f"{lease.name} died ({_first_line(error)}), attempt {attempt} of {_RETRIES}"
-                print(told)
-                if attempt == _RETRIES:
-                    raise StageError(told) from error
-            except RayTaskError as error:
-                cause = error.cause if isinstance(error.cause, BaseException) else error
-                alive = not isinstance(cause, Interrupted)
-                if alive or self._stop:
+            except (RayActorError, RayTaskError) as error:
+                cause = error.cause if isinstance(error, RayTaskError) else error
+                alive = not isinstance(cause, Interrupted | WorkerLost | RayActorError)
+                if isinstance(cause, WorkerLost | RayActorError):
+                    self._work.failures += 1
+                    print(f"{lease.name} died ({_first_line(cause)}), attempt {attempt} of {_RETRIES}")
+                if alive or self._stop or attempt == _RETRIES:
                     raise cause if isinstance(cause, SplitrayError) else StageError(f"{lease.name}: {error}") from error
             finally:
                 await self._pool.give_back(lease, alive)
-        raise StageError(f"no {kind} host was left in peace to finish its work in {_RETRIES} attempts")
+        raise AssertionError("unreachable")
 
 
 def _by_recipe(requests: Sequence[Request]) -> list[list[Request]]:

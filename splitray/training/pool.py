@@ -83,8 +83,9 @@ class Pool:
             return None
         taken = self._busy | {lease.name for lease in self._idle}
         name = kind if kind != LADDER else next(n for i in range(10**6) if (n := f"{LADDER}[{i}]") not in taken)
+        lease = Lease(kind, name, workers, cost, self.start(name, workers))
         self._held += cost
-        return Lease(kind, name, workers, cost, self.start(name, workers))
+        return lease
 
     async def give_back(self, lease: Lease, alive: bool) -> None:
         """Return a host; a dead one, and a group's supervisor, are ended."""

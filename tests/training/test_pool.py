@@ -1,0 +1,188 @@
+"""Hosts within the capacity: a ledger beside the pool sees every start and every end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitray.errors import StageError
+from splitray.training.pool import LADDER, Lease, Pool
+
+
+@dataclass
+class Ledger:
+    """What lives, by name, and what it costs."""
+
+    capacity: float
+    alive: dict[str, int] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+    refuse: bool = False
+
+    def start(self, name: str, workers: int) -> str:
+        if self.refuse:
+            raise RuntimeError("the actor's name is taken")
+        assert name not in self.alive, "two hosts of one name"
+        self.alive[name] = workers
+        self.started.append(name)
+        assert sum(self.alive.values()) <= self.capacity, self.alive
+        return name
+
+    def end(self, actor: str) -> None:
+        del self.alive[actor]
+
+    def pool(self) -> Pool:
+        return Pool(self.capacity, 1.0, "CPUs", self.start, self.end)
+
+
+def play(capacity: float, scene: Callable[[Ledger, Pool], Coroutine[Any, Any, None]]) -> Ledger:
+    ledger = Ledger(capacity)
+
+    async def run() -> None:
+        await asyncio.wait_for(scene(ledger, ledger.pool()), timeout=60)
+
+    asyncio.run(run())
+    return ledger
+
+
+async def soon(waiting: "asyncio.Task[Lease]") -> bool:
+    """Whether a lease is given by the time that all who can have moved."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return waiting.done()
+
+
+def test_warm_hosts_are_lent_again() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        first = await pool.lend(LADDER)
+        await pool.give_back(first, alive=True)
+        again = await pool.lend(LADDER)
+        assert again.actor == first.actor and ledger.started == ["ladder[0]"]
+        other = await pool.lend(LADDER)
+        assert other.name == "ladder[1]"
+        await pool.give_back(again, alive=False)
+        assert list(ledger.alive) == ["ladder[1]"], "a dead host still counts"
+
+    play(2, scene)
+
+
+def test_a_group_gets_its_room_from_idle_hosts() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        hosts = [await pool.lend(LADDER) for _ in range(2)]
+        group = asyncio.create_task(pool.lend("base", 2))
+        assert not await soon(group)
+        await pool.give_back(hosts[0], alive=True)
+        assert not await soon(group), "one idle host is not room enough"
+        await pool.give_back(hosts[1], alive=True)
+        lease = await group
+        assert ledger.alive == {"base": 2}
+        await pool.give_back(lease, alive=True)
+        assert ledger.alive == {}, "a group's supervisor is ended with its group"
+
+    play(2, scene)
+
+
+def test_first_come_first_served() -> None:
+    """A group that waits is not overtaken for ever by small requests that would fit."""
+
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        host = await pool.lend(LADDER)
+        group = asyncio.create_task(pool.lend("base", 2))
+        await soon(group)
+        late = asyncio.create_task(pool.lend(LADDER))
+        assert not await soon(late) and not group.done()
+        await pool.give_back(host, alive=True)
+        await pool.give_back(await group, alive=True)
+        assert (await late).name == "ladder[0]"
+
+    play(2, scene)
+
+
+def test_a_specialist_is_one_actor() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        first = await pool.lend("specialist[a]")
+        second = asyncio.create_task(pool.lend("specialist[a]"))
+        assert not await soon(second), "two actors of one domain"
+        await pool.give_back(first, alive=True)
+        assert (await second).actor == first.actor
+
+    assert play(4, scene).started == ["specialist[a]"]
+
+
+def test_what_can_never_fit_is_refused_with_the_arithmetic() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        with pytest.raises(StageError, match=r"base needs 3 x 1 = 3 CPUs, the cluster has 2: lower its workers"):
+            await pool.lend("base", 3)
+        assert (await pool.lend(LADDER)).name == "ladder[0]", "the refused one stands in the queue"
+
+    play(2, scene)
+
+
+def test_a_start_that_fails_holds_nothing() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        ledger.refuse = True
+        with pytest.raises(RuntimeError, match="name is taken"):
+            await pool.lend(LADDER)
+        ledger.refuse = False
+        assert len({(await pool.lend(LADDER)).name for _ in range(2)}) == 2
+
+    play(2, scene)
+
+
+def test_those_who_give_up_waiting_free_the_queue() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        host = await pool.lend("base", 2)
+        gone, stays = (asyncio.create_task(pool.lend(LADDER)) for _ in range(2))
+        await soon(stays)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await pool.give_back(host, alive=True)
+        assert (await stays).name == "ladder[0]"
+
+    play(2, scene)
+
+
+def test_closing_tells_those_who_wait() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        await pool.lend("base", 2)
+        waiting = asyncio.create_task(pool.lend(LADDER))
+        await soon(waiting)
+        await pool.close()
+        for lend in (waiting, pool.lend(LADDER)):
+            with pytest.raises(StageError, match="the run is stopping"):
+                await lend
+
+    play(2, scene)
+
+
+requests = st.lists(
+    st.tuples(
+        st.sampled_from([LADDER, LADDER, "base", "specialist[a]", "specialist[b]"]), st.integers(1, 3), st.booleans()
+    ),
+    max_size=30,
+)
+
+
+@given(requests, st.integers(3, 5))
+def test_never_above_capacity_and_everyone_is_served(wanted: list[tuple[str, int, bool]], capacity: int) -> None:
+    """Any mix of ladder hosts, groups and specialists, some of which die: the ledger holds, nobody waits for ever."""
+    served = 0
+
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        async def use(kind: str, workers: int, alive: bool) -> None:
+            nonlocal served
+            lease = await pool.lend(kind, workers if kind == "base" else 1)
+            await asyncio.sleep(0)
+            assert lease.actor in ledger.alive
+            served += 1
+            await pool.give_back(lease, alive)
+
+        await asyncio.gather(*(use(*each) for each in wanted))
+        await pool.dismiss_idle()
+        assert ledger.alive == {} and pool._held == 0
+
+    play(capacity, scene)
+    assert served == len(wanted)
