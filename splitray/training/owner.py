@@ -125,9 +125,8 @@ class Owner:
         self._work.running[host] = {**progress, "at": time.time()}
 
     async def progress(self) -> dict[str, Any]:
-        """The stage's counters; `running` holds what hosts said within the last 15 s."""
-        now = time.time()
-        running = {h: r for h, r in self._work.running.items() if now - r["at"] < 15}
+        """The stage's counters; `running` holds what hosts said last of segments still in flight."""
+        running = {h: r for h, r in self._work.running.items() if r["segment"] in self._inflight}
         return {**vars(self._work), "running": running}
 
     # growing
