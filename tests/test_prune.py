@@ -1,0 +1,40 @@
+"""Pruning keeps what is published and deletes only when told."""
+
+from pathlib import Path
+
+import pytest
+
+from splitray.prune import main
+from splitray.store import Store
+
+
+def publish(store: Store, key: str, folder: Path) -> None:
+    (folder / "file").write_bytes(b"x" * 100)
+    attempt = store.attempt(key)
+    attempt.add(folder / "file", "file")
+    attempt.publish({})
+
+
+def test_lists_then_deletes_only_waste(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "store")
+    publish(store, "seg-a-001", tmp_path)
+    publish(store, "part-seg-a-001-0005", tmp_path)  # its segment is published
+    publish(store, "part-seg-b-001-0005", tmp_path)  # its segment is not: a killed run continues from here
+    (tmp_path / "file").write_bytes(b"y" * 50)
+    store.attempt("seg-c-001").add(tmp_path / "file", "file")  # a killed writer's
+
+    assert main([str(tmp_path / "store")]) == 0
+    told = capsys.readouterr().out
+    assert "part-seg-a-001-0005" in told and "attempts/seg-c-001" in told and "part-seg-b" not in told
+    assert store.find("part-seg-a-001-0005") is not None, "listing deletes nothing"
+
+    assert main([str(tmp_path / "store"), "--delete"]) == 0
+    assert store.keys() == ["part-seg-b-001-0005", "seg-a-001"]
+    assert store.find("seg-a-001").fetch("file").read_bytes() == b"x" * 100
+    assert list(store.leftovers()) == []
+    assert main([str(tmp_path / "store")]) == 0 and "0.0 MiB in 0 places" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nothing")]) == 2
+    assert "is not a store" in capsys.readouterr().err
