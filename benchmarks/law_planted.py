@@ -241,8 +241,7 @@ def main() -> None:
                 break
         if time.time() - started > 60 * args.minutes:
             break
-        if seed % 5 == 4:
-            write(args.out, found, started)
+        write(args.out, found, started)
     write(args.out, found, started)
     for key, records in sorted(found.items()):
         s = summary(records)

@@ -17,7 +17,7 @@ from splitray.law.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
 from splitray.law.marquardt import refine
 from splitray.law.monotone import rising
-from splitray.law.regression import Fitted, predict, propose
+from splitray.law.regression import Fitted, candidates, predict
 from splitray.law.runs import Runs
 
 _TOP = 0.8  # rows at or above this quantile of N, D or D' are hidden
@@ -100,14 +100,11 @@ def hidden(runs: Runs) -> dict[str, Flags]:
 def held_out(fitted: Fitted, masks: Flags, seed: int) -> Array:
     """log predicted - log observed [masks, rows] of refits that have not seen the rows of each mask [masks, rows]."""
     problem = fitted.problem
-    guesses = propose(problem, seed)
     starts, weights = [], []
     for mask in masks:
         seen = replace(problem, weight=problem.weight * ~mask)
-        worth = seen.objective(guesses, prior=True)
-        best = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")[:_STARTS]
-        starts.append(np.concatenate([fitted.vector[None], guesses[best]]))
-        weights.append(np.tile(seen.weight, (_STARTS + 1, 1)))
+        starts.append(np.concatenate([fitted.vector[None], candidates(seen, seed, _STARTS)]))
+        weights.append(np.tile(seen.weight, (len(starts[-1]), 1)))
     vectors = refine(replace(problem, weight=np.concatenate(weights)), np.concatenate(starts), groups=len(masks))
     with np.errstate(all="ignore"):
         return np.asarray(np.log(predict(problem, vectors)) - np.log(problem.target))

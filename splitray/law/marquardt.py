@@ -72,6 +72,24 @@ class Problem:
             for low in range(start, stop, size)
         ]
 
+    @property
+    def separable(self) -> bool:
+        """Whether no two domains share a constant."""
+        return bool(self.index.size == self.low.size)
+
+    def domain(self, domain: int) -> Problem:
+        """The problem of one domain alone."""
+        start, stop = np.searchsorted(self.group, [domain, domain + 1])
+        rows, index = slice(start, stop), self.index[domain]
+        return replace(
+            self,
+            **{name: getattr(self, name)[rows] for name in ("N", "D", "S")},
+            **{name: getattr(self, name)[..., rows] for name in ("target", "weight")},
+            **{name: getattr(self, name)[index] for name in ("low", "high", "mean", "precision")},
+            group=np.zeros(stop - start, dtype=np.int64),
+            index=np.arange(index.size)[None],
+        )
+
     def take(self, batch: Ints) -> Problem:
         """The problem with only these batch elements' targets and weights."""
         target = self.target[batch] if self.target.ndim == 2 else self.target
@@ -150,6 +168,11 @@ def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
     `starts` [groups * count, P] lie group by group, as do batched weights. All advance a few steps, the best of each
     group advance to convergence.
     """
+    if len(problem.index) > 1 and problem.separable:
+        result = np.empty((groups, problem.low.size))
+        for domain, index in enumerate(problem.index):
+            result[:, index] = refine(problem.domain(domain), starts[:, index], groups)
+        return result
     count = len(starts) // groups
     vectors, worth = minimise(problem, starts, iterations=_SCOUT, tolerance=1e-6)
     kept = np.argsort(worth.reshape(groups, count), axis=1, kind="stable")[:, :_KEPT]
@@ -166,6 +189,12 @@ def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: 
     there, and is taken only if the objective falls. An element stops when a step gains less than `tolerance` of
     its objective, or when no damping helps.
     """
+    if len(problem.index) > 1 and problem.separable:
+        vectors, total = np.empty_like(starts), np.zeros(len(starts))
+        for domain, index in enumerate(problem.index):
+            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance)
+            total += worth
+        return vectors, total
     vectors = np.clip(starts, problem.low, problem.high)
     with np.errstate(all="ignore"):
         state = list(problem.normal(vectors))

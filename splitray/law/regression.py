@@ -16,9 +16,10 @@ from splitray.law.runs import Runs
 
 PUBLISHED_DELTA = 1e-3  # Huber threshold of Hoffmann et al. 2022, kept where their form is fitted by name
 _HUBER = 1.345  # times the noise: 95 % of the efficiency of least squares under Gaussian noise (Huber 1964)
-_GUESS = 512  # quasi-random draws of the nonlinear constants
+_GUESS = 256  # quasi-random draws of the nonlinear constants
 _STARTS = 24  # of which this many are refined
-_START_ROWS = 512  # rows that starts are refined on; the best one is then polished on all
+_JOINT = 4  # starts for domains that share exponents
+_START_ROWS = 512  # rows per domain that starts are refined on; the best one is then polished on all
 _FIRST_NOISE = 0.01  # noise of log loss assumed until residuals are there
 _MIN_NOISE = 1e-7  # of log loss; noise-free tables must not divide by zero
 _SHARE_BELOW = 6  # rows per constant and domain below which domains share their exponents
@@ -174,17 +175,46 @@ def centre(form: Form, runs: Runs) -> tuple[Array, Array]:
     return shift, offset
 
 
-def search(problem: Problem, seed: int, starts: int = _STARTS) -> Array:
+def search(problem: Problem, seed: int) -> Array:
     """The best local optimum [P] from many starts."""
     rows = problem.group.size
-    full = problem
-    if rows > _START_ROWS:
-        problem = thin(problem, np.sort(np.random.default_rng(seed).choice(rows, _START_ROWS, replace=False)))
-    guesses = propose(problem, seed)
-    worth = problem.objective(guesses, prior=True)
-    order = np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
-    best = refine(problem, guesses[order[:starts]])
-    return (best if problem is full else minimise(full, best, iterations=20, tolerance=1e-7)[0])[0]
+    few = problem
+    if rows > _START_ROWS * len(problem.index):
+        kept = np.random.default_rng(seed).choice(rows, _START_ROWS * len(problem.index), replace=False)
+        few = thin(problem, np.sort(kept))
+    best = refine(few, candidates(few, seed, _STARTS))
+    return (best if few is problem else minimise(problem, best, iterations=20, tolerance=1e-7)[0])[0]
+
+
+def candidates(problem: Problem, seed: int, count: int) -> Array:
+    """Up to `count` starts [starts, P]: the best of many quasi-random ones.
+
+    Domains that share exponents start from optima of the largest domain alone: searching all at once costs the number
+    of domains times as much, and found nothing better.
+    """
+    if len(problem.index) == 1:
+        guesses = project(problem, _guesses(problem.form, seed))
+        return guesses[_order(problem.objective(guesses, prior=True))[:count]]
+    if problem.separable:
+        starts = np.empty((count, problem.low.size))
+        for domain, index in enumerate(problem.index):
+            starts[:, index] = candidates(problem.domain(domain), seed, count)
+        return starts
+    lead = problem.domain(int(np.bincount(problem.group).argmax()))
+    vectors, worth = minimise(lead, candidates(lead, seed, count), iterations=30, tolerance=1e-6)
+    return project(problem, vectors[_order(worth)[:_JOINT]])
+
+
+def _order(worth: Array) -> Ints:
+    return np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
+
+
+def _guesses(form: Form, seed: int) -> Array:
+    """Centred constants [guesses, constants] spread evenly over what is typical; linear coefficients at 1."""
+    low, high = np.array([c.typical if c.exponent else np.log(c.typical) for c in form.constants]).T
+    guess = low + qmc.Sobol(len(form.constants), seed=seed).random(_GUESS) * (high - low)
+    guess[:, [form.names.index(name) for name in form.linear]] = 0.0
+    return np.asarray(guess)
 
 
 def thin(problem: Problem, rows: Array) -> Problem:
@@ -194,31 +224,28 @@ def thin(problem: Problem, rows: Array) -> Problem:
     return replace(problem, **kept, target=problem.target[..., rows], weight=problem.weight[..., rows])
 
 
-def propose(problem: Problem, seed: int, count: int = _GUESS) -> Array:
-    """Starts [count, P]: nonlinear constants quasi-random within bounds, linear ones by nonnegative least squares.
+def project(problem: Problem, guess: Array) -> Array:
+    """Searched vectors [batch, P] from centred constants [batch, constants]: linear coefficients solved by domain.
 
     Variable projection (Golub & Pereyra 1973): given the nonlinear constants, the loss is linear in the rest, and
     relative residuals are minimised exactly over every set of positive ones.
     """
     form = problem.form
     linear = [form.names.index(name) for name in form.linear]
-    low, high = np.array([c.typical if c.exponent else np.log(c.typical) for c in form.constants]).T
-    cube = qmc.Sobol(len(form.constants), seed=seed).random(count)
-    guess = low + cube * (high - low)
-    guess[:, linear] = 0.0
-    result = np.empty((count, problem.low.size))
+    unit = guess.copy()
+    unit[:, linear] = 0.0
+    constants = unit @ problem.shift.T + problem.offset
+    result = np.empty((len(guess), problem.low.size))
     floor = 1e-4 * float(np.mean(problem.target))
     edges = np.searchsorted(problem.group, np.arange(len(problem.index) + 1))
     with np.errstate(all="ignore"):
-        for domain, index in enumerate(problem.index):
-            rows = slice(edges[domain], edges[domain + 1])
-            constants = guess @ problem.shift.T + problem.offset
+        for index, (start, stop) in zip(problem.index, itertools.pairwise(edges)):
+            rows = slice(start, stop)
             _, slopes = form.jacobian(constants, problem.N[rows], problem.D[rows], problem.S[rows])
-            design = slopes[:, linear] / problem.target[rows]
-            solved = _nonnegative(design, problem.weight[rows], floor)
-            whole = guess.copy()
-            whole[:, linear] = np.log(solved)
-            result[:, index] = whole
+            unit[:, linear] = np.log(
+                _nonnegative(slopes[:, linear] / problem.target[rows], problem.weight[rows], floor)
+            )
+            result[:, index] = unit
     return result
 
 

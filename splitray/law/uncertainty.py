@@ -19,7 +19,7 @@ from splitray.law.marquardt import minimise
 from splitray.law.regression import Fitted, predict
 from splitray.law.runs import Runs
 
-_REML_ROWS = 800  # rows that variances are estimated on, as dense matrices
+_REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
 _SHAPE = 0.5  # smallest shape of the gamma weights: variance 2
 _FREE = 3  # degrees of freedom that a variance is granted at least
@@ -116,7 +116,7 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
         target = loss * np.exp(noise.simulate(runs, fitted.vector.size, count, random))
         problem = replace(fitted.problem, target=target)
     starts = np.tile(fitted.vector, (count, 1))
-    vectors, _ = minimise(problem, starts, iterations=60, tolerance=1e-7)
+    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5)
     return problem.constants(vectors)
 
 
