@@ -6,6 +6,7 @@ holds no CPU itself.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
@@ -290,6 +291,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, name = context.get_world_rank(), f"{config['name']}.{context.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(context.get_local_rank()))
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it logs every report of every rank
     meter = Meter(site, config["name"]) if rank == 0 else lambda progress: None
     with Watch(site) as watch, _threads(site.training.threads):
         hooks = Hooks(meter, watch, remarks={"host": name})
