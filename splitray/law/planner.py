@@ -261,7 +261,7 @@ def _constants(law: Law, level: float) -> dict[str, Any]:
 def _heldout(law: Law) -> Estimate | None:
     if law.heldout is None:
         return None
-    errors = [row["loss"] for row in law.heldout.rows if row["form"] == law.form and row.get("loss") is not None]
+    errors = [row["loss"] for row in law.heldout.rows if row["form"] == law.form and np.isfinite(row["loss"])]
     if not errors:
         return None
     return Estimate(float(np.sqrt(np.mean(np.square(errors)))), float(min(errors)), float(max(errors)))
