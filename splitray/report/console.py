@@ -17,7 +17,7 @@ def terminal(summary: Mapping[str, Any]) -> RenderableType:
     headline, support = text.verdict(summary)
     parts: list[RenderableType] = [Text(""), Text(headline, style="bold"), Text(support)]
     if plan := text.chosen_plan(summary):
-        parts.append(Padding(_plan(plan), (1, 0, 0, 0)))
+        parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0)))
     if rows := (summary.get("evaluation") or {}).get("comparison"):
         parts.append(Padding(_comparison(rows), (1, 0, 0, 0)))
     if raised := text.warnings(summary):
@@ -25,7 +25,7 @@ def terminal(summary: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _plan(plan: Mapping[str, Any]) -> Table:
+def _plan(plan: Mapping[str, Any], summary: Mapping[str, Any]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     for label, key, show in (
         ("planned split fraction", "split_fraction", text.percent),
@@ -38,6 +38,9 @@ def _plan(plan: Mapping[str, Any]) -> Table:
     ):
         if plan.get(key):
             table.add_row(label, text.interval(plan[key], show))
+    known, count = len(text.law_domains(summary)), len(summary["domains"])
+    if known < count:
+        table.add_row("", f"predictions are means over the {known} of {count} domains that the ladder covers")
     if plan.get("draws"):
         table.add_row("", f"in parentheses the {text.plan_label(plan)} of the law's {plan['draws']} draws")
     return table
