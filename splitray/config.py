@@ -153,20 +153,24 @@ class Config(Settings):
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file and apply `section.key=value` overrides; every fault is a `UserError` naming file and field."""
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"config {path}: no such file") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"config {path}: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"config {path}: {error.strerror}") from error
+    return parse(text, f"config {path}", overrides)
+
+
+def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
+    """A config from YAML; `where` names its source in a `UserError`."""
+    try:
+        values = yaml.safe_load(text)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise UserError(f"config {path}: a mapping of sections is expected, not {type(values).__name__}")
+        raise UserError(f"{where}: a mapping of sections is expected, not {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
-    return load_values(values, f"config {path}")
-
-
-def load_values(values: dict[Any, Any], where: str) -> Config:
-    """A config from plain values; `where` names them in a `UserError`."""
     try:
         return Config(**values)
     except ValidationError as error:
@@ -220,7 +224,7 @@ def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple
     """(key, operational, default, description) of every field: the manual of the configuration."""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Settings) and kind is not ModelShape:
+        if isinstance(kind, type) and issubclass(kind, Settings):
             yield from describe(kind, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)

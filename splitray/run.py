@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import yaml
-
-from splitray.config import Config, changes, dump, load_values
+from splitray.config import Config, changes, dump, parse
 from splitray.errors import UserError
 from splitray.folder import Folder
 
@@ -28,13 +26,13 @@ class Run:
     def __init__(self, folder: Folder, config: Config, say: Callable[[str], None]) -> None:
         self.folder, self.config, self._say = folder, config, say
         self._events: list[dict[str, Any]] = []
-        self._event_file = f"events/{datetime.now(UTC):%Y%m%dT%H%M%S}.jsonl"
+        self._event_file = f"events/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl"
         self._flushed = time.monotonic()
         self._claim()
 
     def _claim(self) -> None:
         if self.folder.exists("config.yaml"):
-            before = load_values(yaml.safe_load(self.folder.read("config.yaml")), f"{self.folder.uri}/config.yaml")
+            before = parse(self.folder.read("config.yaml"), f"{self.folder.uri}/config.yaml")
             changed = list(changes(before.identity(), self.config.identity()))
             if changed:
                 raise UserError(

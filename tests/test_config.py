@@ -1,0 +1,172 @@
+"""The configuration: faults told by file and field, overrides, identity, and a manual that leaves nothing out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from splitray.config import Config, changes, describe, dump, load
+from splitray.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+PLAIN: dict[str, Any] = {
+    "name": "t",
+    "budget": 65536,
+    "corpus": {"sources": ["x.txt"], "domains": 2},
+    "model": {"hidden": 16, "layers": 1},
+    "training": {"sequence_length": 64, "batch_sequences": 4, "warmup_tokens": 256},
+    "ladder": {"shapes": [{"hidden": 16, "layers": 1}], "pretrain_tokens": [4096], "specialize_tokens": [512]},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(PLAIN))
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_shipped_configs_load_and_come_back(path: Path, tmp_path: Path) -> None:
+    config = load(path)
+    again = tmp_path / "again.yaml"
+    again.write_text(dump(config))
+    assert load(again) == config
+
+
+def test_there_are_shipped_configs() -> None:
+    assert {"demo.yaml", "cluster-1b.yaml"} <= {p.name for p in CONFIGS}
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("bugdet=1", "unknown key bugdet"),
+        ("training.larning_rate=1", "unknown key training.larning_rate"),
+        ("ladder.shapes=[{hidden: 16, layers: 1, deep: 2}]", "unknown key ladder.shapes.0.deep"),
+        ("budget=lots", "budget: .*valid integer.* (got 'lots')"),
+        ("training.zero_stage=4", "training.zero_stage: "),
+        ("name=../x", "name: "),
+        ("model.layers=0", "model.layers: "),
+        ("model={hidden: 30, layers: 1, heads: 4}", "hidden 30 is not a multiple of heads 4"),
+        ("resources.base_workers=3", "resources.base_workers = 3 does not divide training.batch_sequences = 4"),
+        ("resources.specialist_workers=8", "resources.specialist_workers = 8 does not divide"),
+        ("budget=600", "budget = 600 tokens is less than two batches of 256 for each of 2 domains"),
+        ("ladder.pretrain_tokens=[512]", "ladder.pretrain_tokens: 512 is less than four batches of 256 tokens"),
+        ("ladder.specialize_tokens=[100]", "ladder.specialize_tokens: 100 is less than a batch of 256"),
+        ("training.warmup_tokens=1000", "training.warmup_tokens = 1000 is more than a tenth of the ladder's smallest"),
+        ("ladder.domains=3", "ladder.domains = 3 exceeds corpus.domains = 2"),
+        ("plan.min_pretrain_tokens=70000", "plan.min_pretrain_tokens = 70000 exceeds budget = 65536"),
+        ("ladder.pretrain_tokens=[0]", "pretrain_tokens needs a value above 0"),
+        ("ladder.specialize_tokens=[0, 512]", "specialize_tokens must be positive"),
+        ("evaluate.baselines=[1.5]", "baselines are split fractions from 0 to 1"),
+        ("budget", "give section.key=value"),
+        ("=3", "give section.key=value"),
+        ("budget.of=3", "budget is not a section"),
+        ("budget=[1", "the value is not YAML"),
+    ],
+)
+def test_faults_are_told_by_field(file: Path, override: str, told: str) -> None:
+    import re
+
+    pattern = re.escape(told).replace(r"\.\*", ".*")
+    with pytest.raises(UserError, match=pattern) as caught:
+        load(file, [override])
+    assert str(file) in str(caught.value) or override in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("- a\n", "a mapping of sections is expected, not list"),
+        ("a: [1\n", "config .*bad.yaml"),
+        ("", "a mapping of sections is expected, not NoneType"),
+        ("name: x\n", "budget is missing; corpus is missing"),
+        ("3: x\n", "keys must be text"),
+        ("!!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    ],
+)
+def test_files_that_are_no_config_are_told_by_name(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.yaml: no such file"):
+        load(tmp_path / "gone.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(UserError, match=r"latin\.yaml"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_every_fault_is_told_at_once(file: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(file, ["bugdet=1", "seed=-1", "training.threads=0"])
+    assert all(name in str(caught.value) for name in ("bugdet", "seed", "training.threads"))
+
+
+def test_overrides_are_yaml_and_reach_any_depth(file: Path) -> None:
+    config = load(
+        file, ["corpus.cluster.balanced=true", "seed=7", "evaluate.baselines=[1.0]", "run_dir=null", "name=a=b"[:6]]
+    )
+    assert config.corpus.cluster.balanced and config.seed == 7 and config.evaluate.baselines == [1.0]
+    assert config.run_dir is None and config.name == "a"
+    assert load(file, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_only_identity_fields_count_as_changes(file: Path) -> None:
+    base = load(file).identity()
+    for operational in (
+        "training.threads=2",
+        "training.zero_stage=3",
+        "resources.base_workers=2",
+        "store=/x",
+        "run_dir=/y",
+    ):
+        assert not list(changes(base, load(file, [operational]).identity())), operational
+    changed = load(file, ["seed=1", "training.learning_rate=0.5", "ladder.pretrain_tokens=[4096, 8192]"])
+    assert list(changes(base, changed.identity())) == [
+        "ladder.pretrain_tokens: [4096] -> [4096, 8192]",
+        "seed: 0 -> 1",
+        "training.learning_rate: 0.004 -> 0.5",
+    ]
+
+
+def test_a_config_cannot_be_changed_after_the_checks(file: Path) -> None:
+    config = load(file)
+    with pytest.raises(ValueError, match="frozen"):
+        config.budget = 1  # type: ignore[misc]
+
+
+def test_the_manual_covers_every_field() -> None:
+    def leaves(values: dict[str, Any], prefix: str = "") -> set[str]:
+        found: set[str] = set()
+        for name, value in values.items():
+            found |= leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}"}
+        return found
+
+    told = list(describe())
+    names = [key for key, *_ in told]
+    assert len(names) == len(set(names))
+    assert leaves(Config(**PLAIN).model_dump()) == set(names)
+    assert all(len(text) > 10 for *_, text in told), [key for key, *_, text in told if len(text) <= 10]
+    marks = {key: operational for key, operational, *_ in told}
+    assert marks["resources.base_workers"] and marks["training.threads"] and not marks["training.learning_rate"]
+
+
+def test_sections_refuse_what_they_do_not_know() -> None:
+    """Every section, to the last: an unknown key is never silently dropped."""
+    seen: list[type[BaseModel]] = [Config]
+    for section in seen:
+        seen += [
+            f.annotation
+            for f in section.model_fields.values()
+            if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel) and f.annotation not in seen
+        ]
+    assert len(seen) > 8
+    assert all(section.model_config.get("extra") == "forbid" for section in seen)
