@@ -15,8 +15,10 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     Args:
         tokenizer: a folder that `AutoTokenizer` loads.
         card: what the model is, written as `splitray.json` beside it; that file is written last.
+
+    Raises:
+        CorruptError: the segment is missing or damaged; it is withdrawn then, so that the next start trains it.
     """
-    import torch
     from transformers import AutoTokenizer
 
     from splitray.training.loop import load_weights
@@ -27,10 +29,13 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     if published is None:
         raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
     model: Any = build(published.meta["recipe"])
-    with torch.no_grad():
+    try:
         load_weights(model, load(published, moments=False))
+    except CorruptError as error:
+        store.withdraw(key)
+        raise CorruptError(f"{error}; it is withdrawn: start the run again to train it") from error
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:
-        model.save_pretrained(folder, safe_serialization=True)
+        model.save_pretrained(folder)  # safetensors is all that transformers 5 writes
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             target.put(path, path.relative_to(folder).as_posix())

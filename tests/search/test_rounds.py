@@ -1,0 +1,86 @@
+"""Proposals from a law with a planted optimum, and from draws that disagree on it."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from splitray.law import Law
+from splitray.law.law import Component
+from splitray.search.rounds import Proposal, curve, propose
+
+PARAMS, BUDGET, DOMAINS = 1.3e9, 240e9, 16
+RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
+RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
+KNOWN = Law.known("release", RELEASE)
+
+
+def unsure(spread: float, draws: int = 60) -> Law:
+    """The planted law with draws around its constants, `spread` a standard deviation relative to each."""
+    vectors = KNOWN.components[0].vectors
+    shaken = vectors * (1 + spread * np.random.default_rng(3).standard_normal((draws, *vectors.shape)))
+    return Law(components=(Component("release", 1.0, vectors, shaken),), domains=KNOWN.domains)
+
+
+def ask(law: Law, tried: list[float] | None = None, count: int = 3, gap: float = 0.02) -> Proposal:
+    return propose(law, PARAMS, BUDGET, DOMAINS, tried or [], count, gap)
+
+
+def loss(split_fraction: float) -> float:
+    """The planted law, written out at one split."""
+    shared, own = split_fraction * BUDGET, (1 - split_fraction) * BUDGET / DOMAINS
+    return float(KNOWN.predict(PARAMS, shared, own))
+
+
+def planted() -> float:
+    fine = np.linspace(0, 1, 4001)
+    return float(fine[np.argmin([loss(s) for s in fine])])
+
+
+def test_the_curve_is_the_law_on_the_budget_line() -> None:
+    fractions = np.array([0.0, 0.3, 1.0])
+    np.testing.assert_allclose(curve(KNOWN, PARAMS, BUDGET, DOMAINS, fractions), [loss(s) for s in fractions])
+
+
+def test_a_law_that_is_sure_proposes_its_optimum_alone() -> None:
+    found = ask(KNOWN)
+    assert 0.02 < planted() < 0.98, "an optimum at the end of the line would show nothing"
+    assert found.fractions == (found.optimum,) and abs(found.optimum - planted()) <= 1 / 400
+    assert (found.low, found.high, found.expected_gain) == (found.optimum, found.optimum, 0.0)
+
+
+def test_proposals_lie_where_the_draws_put_their_optimum() -> None:
+    law = unsure(0.005)
+    found = ask(law, count=5)
+    fine = np.linspace(0, 1, 401)
+    optima = fine[np.argmin(law.predict_draws(PARAMS, fine * BUDGET, (1 - fine) * BUDGET / DOMAINS), axis=1)]
+    assert abs(found.fractions[0] - planted()) <= 1 / 400
+    assert all(optima.min() - 1e-9 <= s <= optima.max() + 1e-9 for s in found.fractions)
+    assert found.low < planted() < found.high
+    assert np.mean(optima < found.low) <= 0.1 and np.mean(optima > found.high) <= 0.1
+    assert np.mean((optima > found.low) & (optima < found.high)) > 0.5
+    ends = [s for s in found.fractions if s < found.low + 0.02], [s for s in found.fractions if s > found.high - 0.02]
+    assert all(ends), "neither end of the interval is tried"
+
+
+def test_nothing_is_tried_twice() -> None:
+    law, tried = unsure(0.03), list[float]()
+    for _ in range(30):
+        found = ask(law, tried)
+        if not found.fractions:
+            break
+        assert len(found.fractions) <= 3
+        tried += found.fractions
+    gaps = np.diff(np.sort(tried))
+    assert not found.fractions and len(tried) >= 3 and gaps.min() >= 0.02 - 1e-12
+    assert ask(law, tried) == ask(law, list(reversed(tried))), "the order of trials must not matter"
+
+
+def test_the_expected_gain_falls_with_certainty() -> None:
+    """What the truth would save over the law's own optimum: nothing to be gained once the draws agree."""
+    gains = [ask(unsure(spread)).expected_gain for spread in (0.06, 0.03, 0.01, 0.001)]
+    assert all(a > b >= 0 for a, b in pairwise(gains)), gains
+    assert gains[0] > 20 * gains[-1] and gains[-1] < 1e-4
+
+
+def test_a_round_is_a_pure_function() -> None:
+    assert ask(unsure(0.03), [0.2]) == ask(unsure(0.03), [0.2])
