@@ -20,12 +20,16 @@ import json
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pyarrow as pa
 from law_common import RESULTS, machine
 
 from splitray.law import Law, fit
 from splitray.law.forms import find
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 DOMAINS, PARAMS, BUDGET = 16, 1.3e9, 240e9
 TARGET = (2.7e9, 500e9, 100e9)
@@ -210,6 +214,30 @@ def write(path: Path, found: dict, started: float) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def figure(path: Path, found: dict) -> None:
+    """Part of the tables whose error, and whose regret, is at most x; solid: form known, dashed: auto."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    for key, records in sorted(found.items()):
+        name, kind, label = key.split(" | ")
+        if kind != "independent" or label not in ("known", "auto"):
+            continue
+        style = {"ls": "-" if label == "known" else "--", "color": f"C{list(TRUTHS).index(name)}", "lw": 1.2}
+        for axis, field, scale in ((axes[0], "error", 100.0), (axes[1], "regret", 1.0)):
+            values = np.sort([max(r[field], 1e-6) * scale for r in records])
+            text = name if label == "known" else None
+            axis.step(values, np.arange(1, len(values) + 1) / len(values), where="post", label=text, **style)
+    for axis, limit, text in (
+        (axes[0], 2.0, "error at 2.7B, 600B tokens (%)"),
+        (axes[1], 0.003, "regret (nats per token)"),
+    ):
+        axis.axvline(limit, color="black", lw=0.8, ls=":")
+        axis.set(xscale="log", xlabel=text, ylim=(0, 1.02))
+    axes[0].set_ylabel("part of the tables")
+    axes[1].legend(fontsize=7, frameon=False, title="truth", title_fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=100, help="tables for prediction, regret and further runs")
@@ -243,6 +271,7 @@ def main() -> None:
             break
         write(args.out, found, started)
     write(args.out, found, started)
+    figure(args.out, found)
     for key, records in sorted(found.items()):
         s = summary(records)
         print(

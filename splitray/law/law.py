@@ -39,10 +39,12 @@ class LawWarning:
 class HeldOut:
     """Errors of the forms on rows hidden from the fit.
 
-    rows: one dict per form and protocol: `form`, `protocol` (what was hidden), `rows` (how many), `loss` (root
-        mean square of the relative error), `difference` (root mean square error of loss differences along budget
-        lines, as a share of the mean loss), `noise` (the floor that both are compared with), `reason` where the
-        form was refused.
+    rows: one dict per form and protocol: `form`, `protocol` (what was hidden: "each" row in turn, or the largest
+        "size", "tokens", "specialize"), `rows` (how many), `loss` (root mean square error of log loss), `difference`
+        (that of log loss differences along budget lines; None without pairs), `noise` (below it errors are not told
+        apart), `reason` (why the form was refused, or None).
+    scores: mean logarithm of the errors by form, lower is better; refused forms have none.
+    noise: standard deviation of log loss that errors are compared with.
     """
 
     rows: tuple[dict[str, Any], ...]
