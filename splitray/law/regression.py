@@ -130,7 +130,6 @@ def state_problem(form: Form, runs: Runs, objective: Objective, share: bool) -> 
         np.array([getattr(c, side) if c.exponent else np.log(getattr(c, side)) for c in form.constants])
         for side in ("low", "high")
     )
-    mean, precision = np.zeros(len(form.constants)), np.zeros(len(form.constants))
     return Problem(
         form=form,
         N=runs.params,
@@ -145,8 +144,8 @@ def state_problem(form: Form, runs: Runs, objective: Objective, share: bool) -> 
         offset=offset,
         low=_spread_over(index, low),
         high=_spread_over(index, high),
-        mean=_spread_over(index, mean),
-        precision=_spread_over(index, precision),
+        mean=np.zeros(int(index.max()) + 1),
+        precision=np.zeros(int(index.max()) + 1),
     )
 
 
@@ -155,7 +154,9 @@ def set_noise(problem: Problem, objective: Objective, noise: float) -> Problem:
     form = problem.form
     priors = [c.prior for c in form.constants]
     mean = _spread_over(problem.index, np.array([p[0] if p else 0.0 for p in priors]))
-    precision = _spread_over(problem.index, np.array([noise**2 / p[1] ** 2 if p else 0.0 for p in priors]))
+    # One row at a distance of one noise weighs as much as a constant at one spread from its prior.
+    unit = noise * float(np.mean(problem.target)) if objective.squared else noise
+    precision = _spread_over(problem.index, np.array([unit**2 / p[1] ** 2 if p else 0.0 for p in priors]))
     if objective.squared:
         return replace(problem, mean=mean, precision=precision)
     return replace(problem, mean=mean, precision=precision, delta=objective.delta or _HUBER * noise)
