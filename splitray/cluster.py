@@ -14,7 +14,7 @@ import ray
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
-from splitray.numbers import count
+from splitray.numbers import human
 from splitray.store import Store
 from splitray.training.host import OWNER, Site
 from splitray.training.owner import Owner, Request
@@ -176,8 +176,8 @@ class Trainer:
         rate = sum(r["rate"] for r in running)
         now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
         self._say(
-            f"   {progress['finished']}/{progress['segments']} segments, {count(trained)}/{count(progress['tokens'])} "
-            f"tokens, {count(rate)} tokens/s" + (f"; loss: {now}" if now else "")
+            f"   {progress['finished']}/{progress['segments']} segments, {human(trained)}/{human(progress['tokens'])} "
+            f"tokens, {human(rate)} tokens/s" + (f"; loss: {now}" if now else "")
         )
         self._event("progress", **progress)
 

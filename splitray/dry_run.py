@@ -9,7 +9,7 @@ from rich.table import Table
 
 from splitray.config import Config
 from splitray.law import Plan
-from splitray.numbers import count, duration
+from splitray.numbers import duration, human
 from splitray.split import Split, whole_budget
 from splitray.store import Store
 from splitray.training.ladder import rungs, spread
@@ -26,7 +26,7 @@ class Part:
     """One line of the dry run: a stage, its segments and what they cost."""
 
     name: str
-    counted: Size
+    sizes: dict[str, Size]  # of each recipe, by its hash
     segments: list[Segment]
     leaf_tokens: int
     workers: int
@@ -64,7 +64,7 @@ def show(config: Config, store: str, plan: Plan | None, corpus: dict[str, Any] |
         )
     per_hour = config.resources.price_per_hour
     if per_hour is not None:
-        hours = sum(_seconds(config, tree.config_sequence, p, gpu) * p.workers for p in parts) / 3600
+        hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
         console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
 
 
@@ -79,7 +79,6 @@ class _Tree:
             "end_token": 0,
             "domains": [f"domain-{k}" for k in range(config.corpus.domains)],
         }
-        self.config_sequence = config.training.sequence_length
         precision = "bf16" if config.training.precision == "auto" else config.training.precision
         self._training = config.training.model_copy(update={"precision": precision})
         self._pool = int(config.resources.capacity or 1)
@@ -95,7 +94,7 @@ class _Tree:
     def _ends(self, line: str) -> set[int]:
         return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
 
-    def _part(self, name: str, shape: ModelShape, targets: Iterable[Target], workers: int) -> Part:
+    def _part(self, name: str, targets: Iterable[Target], workers: int) -> Part:
         groups: dict[str, list[Target]] = {}
         for target in targets:
             groups.setdefault(target.recipe.hash, []).append(target)
@@ -103,7 +102,8 @@ class _Tree:
         whole = [s for group in groups.values() for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
         leaf_tokens = sum(t.tokens for group in groups.values() for t in group)
-        return Part(name, self.size(shape), segments, leaf_tokens, workers, reused)
+        sizes = {h: self.size(ModelShape(**group[0].recipe.values["model"])) for h, group in groups.items()}
+        return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
     def ladder(self) -> Part:
         settings, batch = self.config.ladder, self.config.training.round_tokens
@@ -116,7 +116,7 @@ class _Tree:
         )
         share = self.config.training.decay_share
         targets = [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, share) for s in steps]
-        return self._part(f"ladder: {len(steps)} leaves", settings.shapes[-1], targets, self._pool)
+        return self._part(f"ladder: {len(steps)} leaves", targets, self._pool)
 
     def _splits(self, shape: ModelShape, budget: int, fractions: Iterable[float]) -> list[Target]:
         made, batch = self.recipe(shape), self.config.training.batch_tokens
@@ -131,18 +131,18 @@ class _Tree:
         middle, most = (plan.split_fraction.value if plan else 0.25), settings.max_rounds * settings.trials_per_round
         fractions = [min(1.0, max(0.0, middle + 0.05 * (i - most // 2))) for i in range(most)]
         budget = settings.budget or self.config.budget
-        return self._part(f"search: at most {most} trials", shape, self._splits(shape, budget, fractions), self._pool)
+        return self._part(f"search: at most {most} trials", self._splits(shape, budget, fractions), self._pool)
 
     def production(self, fraction: float) -> Part:
         targets = self._splits(self.config.model, self.config.budget, [fraction])
         workers = self.config.resources.base_workers
-        return self._part(f"base and specialists at s = {fraction:.3g}", self.config.model, targets, workers)
+        return self._part(f"base and specialists at s = {fraction:.3g}", targets, workers)
 
     def baselines(self) -> Part:
         fractions = self.config.evaluate.baselines
         targets = self._splits(self.config.model, self.config.budget, fractions)
         told = ", ".join(f"{f:g}" for f in fractions) or "none"
-        return self._part(f"baselines at s = {told}", self.config.model, targets, self.config.resources.base_workers)
+        return self._part(f"baselines at s = {told}", targets, self.config.resources.base_workers)
 
 
 def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
@@ -150,7 +150,7 @@ def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
     counted, training = tree.size(config.model), config.training
     per_worker = _memory(counted, config, config.resources.base_workers)
     rows = {
-        "target model": f"{config.model.label}, {count(counted.params)} params ({count(counted.total)} in all)",
+        "target model": f"{config.model.label}, {human(counted.params)} params ({human(counted.total)} in all)",
         "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
         "global batch": f"{training.batch_sequences} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch}",
@@ -174,35 +174,31 @@ def _table(config: Config, tree: _Tree, parts: list[Part], gpu: bool) -> Table:
         table.add_row(
             part.name,
             f"{len(part.segments)}",
-            count(part.tokens),
-            count(part.leaf_tokens),
-            count(part.reused),
-            f"{_flops(part, tree.config_sequence):.2g}",
+            human(part.tokens),
+            human(part.leaf_tokens),
+            human(part.reused),
+            f"{_flops(config, part):.2g}",
             f"{_disk(part) / 1e9:.3g} GB",
             f"{part.workers}",
-            duration(_seconds(config, tree.config_sequence, part, gpu)),
+            duration(_seconds(config, part, gpu)),
         )
     return table
 
 
-def _flops(part: Part, sequence: int) -> float:
-    total = 0.0
-    for segment in part.segments:
-        counted = part.counted
-        params = int(segment.recipe.values["params"])
-        total += flops(params, segment.tokens, counted.layers, counted.hidden, sequence)
-    return total
+def _flops(config: Config, part: Part) -> float:
+    counted, length = ((part.sizes[s.recipe.hash], s.tokens) for s in part.segments), config.training.sequence_length
+    return sum(flops(size.params, tokens, size.layers, size.hidden, length) for size, tokens in counted)
 
 
 def _disk(part: Part) -> float:
     """Bytes of snapshots: fp32 weights, and two moments while children may start from them."""
-    return sum(s.recipe.values["params"] * (4.0 if s.final else 12.0) for s in part.segments)
+    return sum(part.sizes[s.recipe.hash].total * (4.0 if s.final else 12.0) for s in part.segments)
 
 
-def _seconds(config: Config, sequence: int, part: Part, gpu: bool) -> float:
+def _seconds(config: Config, part: Part, gpu: bool) -> float:
     if config.resources.tokens_per_second is not None:
         return part.tokens / config.resources.tokens_per_second / part.workers
-    return _flops(part, sequence) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
+    return _flops(config, part) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
 
 
 def _memory(counted: Size, config: Config, workers: int) -> float:

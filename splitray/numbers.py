@@ -1,12 +1,39 @@
-"""Numbers as people read them."""
+"""Numbers as people write and read them: 1.3B parameters, 240e9 tokens, 3.4 h."""
+
+import math
+import re
+
+from splitray.errors import UserError
+
+_SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "Q": 1e15}
+_NUMBER = re.compile(r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]?)")
 
 
-def count(number: float) -> str:
-    """950, 12.3k, 4.5M, 1.3B."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+def parse_count(text: str) -> float:
+    """The number written in `text`: `1.3e9`, `1.3B`, `240 B`, `20M`, `1_000`. Raises UserError for anything else."""
+    found = _NUMBER.fullmatch(text.strip())
+    if not found or found[2].upper() not in _SUFFIXES:
+        raise UserError(f"{text!r} is not a number such as 1.3e9, 1.3B or 20M (K, M, B or G, T, Q)")
+    return float(found[1].replace("_", "").replace(",", "")) * _SUFFIXES[found[2].upper()]
+
+
+def human(number: float | None, digits: int = 3) -> str:
+    """`number` to `digits` digits with a suffix: 1.3B, 240B; beyond Q as a power of ten."""
+    if number is None:
+        return "-"
+    if math.isinf(number):
+        return "∞"
+    if number == 0:
+        return "0"
+    # Rounded first: 999.96B to three digits is 1T, not 1000B.
+    rounded = float(f"{number:.{digits - 1}e}")
+    scale = max((s for s in _SUFFIXES.values() if s <= abs(rounded)), default=1.0)
+    if abs(rounded) >= 1e18 or abs(rounded) < 1e-2:
+        return f"{rounded:.{digits - 1}e}"
+    suffix = next(name for name, value in _SUFFIXES.items() if value == scale)
+    whole = len(str(int(abs(rounded) / scale)))
+    text = f"{rounded / scale:.{max(digits - whole, 0)}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + suffix
 
 
 def duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from splitray.errors import UserError
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
 from splitray.law.question import Limits
-from splitray.numbers import count
+from splitray.numbers import human
 from splitray.run import STAGES, Run
 from splitray.split import Split, whole_budget
 from splitray.store import Store
@@ -154,7 +154,7 @@ class Pipeline:
             plain = {s: {k: c[k] for k in ("tokens", "documents", "bytes")} for s, c in counts.items()}
             domains.append({"name": name, **plain})
             self.run.say(
-                f"   {name}: {plain['train']['documents']} documents, {count(plain['train']['tokens'])} tokens"
+                f"   {name}: {plain['train']['documents']} documents, {human(plain['train']['tokens'])} tokens"
             )
             if plain["validation"]["documents"] == 0:
                 raise UserError(
@@ -181,8 +181,8 @@ class Pipeline:
         spent = cost([r.target for r in requests], self.site.training)
         check_ladder(self.config, spent["flops"], self.corpus_.vocab_size)
         self.run.say(
-            f"   {len(steps)} leaves in {spent['segments']:.0f} segments, {count(spent['tokens'])} tokens "
-            f"({count(spent['from_scratch'])} if each were trained from scratch)"
+            f"   {len(steps)} leaves in {spent['segments']:.0f} segments, {human(spent['tokens'])} tokens "
+            f"({human(spent['from_scratch'])} if each were trained from scratch)"
         )
         results = self.trainer.leaves(requests)
         table = [
@@ -232,7 +232,7 @@ class Pipeline:
         made = self._plan(self.law_, self.params(self.config.model), self.budget)
         self._save("plan.json", made.save)
         self.run.say(
-            f"   split after {made.split_fraction.value:.0%} of {count(self.budget)} tokens "
+            f"   split after {made.split_fraction.value:.0%} of {human(self.budget)} tokens "
             f"({_between(made.split_fraction, '.0%')}); predicted loss {made.predicted_loss.value:.3f}, "
             f"unsplit {made.unsplit_loss.value:.3f}"
         )
@@ -352,7 +352,7 @@ class Pipeline:
             card = {"domain": domain, "pretrain_tokens": split.pretrain_tokens, "specialize_tokens": tokens}
             self._export(result["key"], f"specialists/{domain}", card)
             listed.append({"domain": domain, "path": f"specialists/{domain}", "key": result["key"], "tokens": tokens})
-            self.run.say(f"   {domain}: loss {result['losses'][domain]['loss']:.4f} after {count(tokens)} tokens")
+            self.run.say(f"   {domain}: loss {result['losses'][domain]['loss']:.4f} after {human(tokens)} tokens")
         return {"specialists": listed}
 
     def _scores(self, key: str, domain: str) -> Scores:

@@ -49,10 +49,7 @@ def summarise(
 
 def _domains(result: dict[str, Any], corpus: Corpus, weights: dict[str, float]) -> list[dict[str, Any]]:
     told = corpus.statistics["domains"]
-    return [
-        {**d, "weight": weights[d["name"]], "top_terms": told[d["name"]].get("top_terms", [])}
-        for d in result["domains"]
-    ]
+    return [{**d, "weight": weights[d["name"]], "top_terms": told[d["name"]]["terms"]} for d in result["domains"]]
 
 
 def _corpus(result: dict[str, Any], corpus: Corpus, config: Config) -> dict[str, Any]:

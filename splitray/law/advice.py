@@ -9,8 +9,8 @@ import numpy as np
 from splitray.law import forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.line import COARSE, Line
-from splitray.law.numbers import human
 from splitray.law.solve import minimise
+from splitray.numbers import human
 
 if TYPE_CHECKING:
     from splitray.law.planner import Plan

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from splitray.errors import SplitrayError, UserError
 from splitray.law import Law, fit
 from splitray.law.next_run import next_run
-from splitray.law.numbers import parse_count
 from splitray.law.planner import Plan, answer
 from splitray.law.question import Limits, Question
 from splitray.law.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.terminal import show
+from splitray.numbers import parse_count
 
 
 class _Parser(argparse.ArgumentParser):

@@ -17,11 +17,11 @@ from splitray.errors import StorageError, UserError
 from splitray.folder import Folder
 from splitray.law.estimate import Estimate
 from splitray.law.law import Law
-from splitray.law.numbers import human
 from splitray.law.planner import Plan
 from splitray.law.question import Limits, Question
 from splitray.law.solve import Array
 from splitray.law.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
+from splitray.numbers import human
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

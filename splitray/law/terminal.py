@@ -8,9 +8,9 @@ from rich.text import Text
 
 from splitray.law.estimate import Estimate
 from splitray.law.next_run import Candidate
-from splitray.law.numbers import human
 from splitray.law.planner import Plan
 from splitray.law.threshold import RANGE
+from splitray.numbers import human
 
 _CANDIDATES = 10
 
