@@ -39,7 +39,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
     "twelve-tfidf": (TWELVE, {"max_documents": 24_000}),
     "twelve-minilm": (TWELVE, MINILM),
 }
-SEEDS = (1, 2, 3)
+SEEDS = {"six-tfidf": (1, 2, 3)}  # one seed elsewhere
 
 
 def measure(corpus: Corpus, seconds: float) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def main() -> None:
         paths = [str(arguments.data / f"{name}.parquet") for name in sources]
         settings = CorpusSettings(sources=paths, domains=len(sources), group_column="source", **fields)
         runs = []
-        for seed in SEEDS if settings.embedder == "tfidf" else SEEDS[:1]:
+        for seed in SEEDS.get(case, (1,)):
             described = machine()
             with tempfile.TemporaryDirectory() as folder:
                 start = time.monotonic()

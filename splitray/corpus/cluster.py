@@ -7,7 +7,6 @@ import numpy as np
 
 from splitray.corpus.settings import ClusterSettings
 
-_TERM_DOCUMENTS = 4000  # enough to rank words; counting words of 4,000 documents takes a second
 _TERMS = 12
 
 

@@ -49,7 +49,8 @@ def shingles(text: str) -> np.ndarray:
 @dataclass(frozen=True)
 class ValidationIndex:
     """Inverted index over the shingles of validation documents: shingle `keys[i]` stands in the documents
-    `documents[starts[i]:starts[i + 1]]`; `sizes` counts each document's shingles that are not boilerplate."""
+    `documents[starts[i]:starts[i + 1]]`; `sizes` counts each document's shingles that are not boilerplate, 0 where
+    most are."""
 
     keys: np.ndarray
     starts: np.ndarray
@@ -66,7 +67,9 @@ class ValidationIndex:
         telling = np.repeat(counts <= _COMMON, counts)
         starts = np.concatenate([[0], np.cumsum(np.where(counts <= _COMMON, counts, 0))])
         documents = owner[order][telling]
-        return ValidationIndex(keys, starts, documents, np.bincount(documents, minlength=len(sets)))
+        sizes = np.bincount(documents, minlength=len(sets))
+        # What little stands between boilerplate is not the document: half of it must tell, or it is not asked for.
+        return ValidationIndex(keys, starts, documents, np.where(2 * sizes >= lengths, sizes, 0))
 
     def near_duplicates(self, sets: list[np.ndarray], threshold: float) -> np.ndarray:
         """Booleans, one for each of `sets`: at least `threshold` of its shingles stand in validation documents, or

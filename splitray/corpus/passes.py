@@ -10,7 +10,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,21 @@ import numpy as np
 import pyarrow as pa
 
 from splitray.corpus.clean import Document, clean_documents
-from splitray.corpus.cluster import domain_names, fit_centroids, fit_prices, projection_plane, scores, top_terms
 from splitray.corpus.duplicates import ValidationIndex, shingles
-from splitray.corpus.embed import Embedder, TfidfEmbedder, load_embedder, save_sentence
+from splitray.corpus.embed import Embedder, load_embedder
 from splitray.corpus.read import read_file
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_table, write_shard, write_table
 from splitray.corpus.sources import SourceFile
 from splitray.corpus.split import DROPPED, ROW, VALIDATION, narrow
-from splitray.corpus.tokenizer import Encoder, fit_tokenizer
-from splitray.errors import UserError
+from splitray.corpus.tokenizer import Encoder
 from splitray.fingerprint import sha256_file
 from splitray.folder import Folder
 
 _BLOCK_BYTES = 64 << 20  # text of one block at most: what a task holds in memory
-_PROJECTED = 5000
-_TERM_SAMPLE = 4000
 
+Spans = list[tuple[str, slice]]  # blocks and where their rows lie among all rows
 Files = dict[str, tuple[int, str]]  # name -> bytes, SHA-256
 
 
@@ -143,47 +140,12 @@ def _strings(column: pa.ChunkedArray) -> list[str]:
     return [str(cell) for cell in column.to_pylist()]
 
 
-def gather(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
-    """The texts of some rows of some blocks, sorted by the hash of the id: independent of files and blocks."""
-    found: list[tuple[int, int, str]] = []
-    for block, rows in picks.items():
-        table = read_table(scratch, f"clean/{block}.parquet", ["order", "content", "text"]).take(rows)
-        found += zip(*(table[c].to_pylist() for c in table.column_names), strict=True)
-    return [text for _, _, text in sorted(found)]
-
-
 def group_names(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
     """The groups of some rows, in the order of the blocks and rows."""
     names: list[str] = []
     for block, rows in picks.items():
         names += read_table(scratch, f"clean/{block}.parquet", ["group"])["group"].to_numpy()[rows].tolist()
     return names
-
-
-# The fits. `places` are the scratch folder and the one to write to; each returns the files written and a result.
-
-
-def fit_embedder(
-    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings, seed: int
-) -> tuple[Files, None]:
-    """Fit the embedder on the sample; a sentence model needs no fit and is only described."""
-    scratch, target = places
-    with tempfile.TemporaryDirectory() as local:
-        if settings.embedder == "tfidf":
-            TfidfEmbedder.fit(gather(scratch, picks), settings.tfidf, seed).save(Path(local))
-        else:
-            save_sentence(settings.sentence, Path(local))
-        return upload(Path(local), target), None
-
-
-def fit_tokens(
-    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings
-) -> tuple[Files, None]:
-    """Train the tokenizer on the picked documents, or load it."""
-    scratch, target = places
-    with tempfile.TemporaryDirectory() as local:
-        fit_tokenizer(gather(scratch, picks), settings.tokenizer, Path(local))
-        return upload(Path(local), target), None
 
 
 @lru_cache(maxsize=1)
@@ -219,48 +181,6 @@ def embed_block(item: dict[str, Any], scratch: Folder, embedder: Embedder) -> di
         "order": table["order"].to_numpy()[sample].tobytes(),
         "content": table["content"].to_numpy()[sample].tobytes(),
     }
-
-
-def fit_domains(
-    places: tuple[Folder, Folder],
-    vectors: np.ndarray,
-    picks: dict[str, np.ndarray],
-    settings: CorpusSettings,
-    seed: int,
-) -> tuple[Files, tuple[dict[str, Any], pa.Table]]:
-    """Find the domains on the sample, whose `vectors` stand in the order in which `gather` returns `picks`.
-
-    The result is the domains (names, terms) and the table of their picture.
-    """
-    scratch, target = places
-    texts = gather(scratch, picks)
-    told = np.flatnonzero(vectors.any(axis=1))
-    vectors, texts = vectors[told], [texts[i] for i in told]
-    distinct = len(np.unique(vectors, axis=0))
-    if distinct < settings.domains:
-        raise UserError(
-            f"corpus.domains is {settings.domains}, but only {distinct} training documents of the sample differ for "
-            f"the embedder {settings.embedder!r}; lower it or give more text"
-        )
-    centroids = fit_centroids(vectors, settings.domains, settings.cluster, seed)
-    prices = np.zeros(len(centroids))
-    if settings.cluster.balanced:
-        weights = np.array([len(text.encode()) for text in texts], dtype=np.float64)
-        fits = scores(vectors, centroids, settings.cluster.spherical, prices)
-        prices = fit_prices(fits, weights, settings.cluster.tolerance)
-    placed = scores(vectors, centroids, settings.cluster.spherical, prices).argmax(axis=1)
-    # Largest first: the order in which k-means found them means nothing.
-    rank = np.argsort(-np.bincount(placed, minlength=len(centroids)), kind="stable")
-    centroids, prices = centroids[rank], prices[rank]
-    placed = np.argsort(rank)[placed]
-    terms = top_terms(texts[:_TERM_SAMPLE], placed[:_TERM_SAMPLE], settings.domains)
-    domains = domain_names(terms)
-    with tempfile.TemporaryDirectory() as local:
-        Placement(centroids, prices, settings.cluster.spherical, domains).save(Path(local))
-        files = upload(Path(local), target)
-    plane = vectors[:_PROJECTED] @ projection_plane(vectors, centroids)
-    picture = pa.table({"x": plane[:, 0], "y": plane[:, 1], "domain": [domains[k] for k in placed[:_PROJECTED]]})
-    return files, ({"names": domains, "terms": terms}, picture)
 
 
 @lru_cache(maxsize=1)
@@ -323,7 +243,7 @@ def _write_array(folder: Folder, name: str, array: np.ndarray) -> None:
     folder.write(name, sink.getvalue())
 
 
-def picks_of(blocks: Iterable[tuple[str, slice]], rows: np.ndarray) -> dict[str, np.ndarray]:
+def picks_of(blocks: Spans, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Row numbers over the whole corpus (sorted) as row numbers by block; blocks without any are left out."""
     picks = {}
     for name, span in blocks:

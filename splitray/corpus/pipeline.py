@@ -24,15 +24,15 @@ import pyarrow.parquet as pq
 import ray
 
 from splitray import __version__
-from splitray.corpus import passes
+from splitray.corpus import fits, passes
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.corpus.engine import Engine
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.corpus.split import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
+from splitray.corpus.summary import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.tokenizer import Encoder
-from splitray.errors import UserError
 from splitray.fingerprint import fingerprint, sha256_file
 from splitray.store import Attempt, Store
 
@@ -95,23 +95,31 @@ class _Build:
             decision = self._split()
         sample = self._chosen(self.settings.cluster.sample, "cluster")
         # The tokenizer needs no domains: it is fitted beside the embedder and the embedding pass.
-        tokenizer = self._start("tokenizer", passes.fit_tokens, self._tokenizer_sample(), self.settings)
+        tokenizer = self._start("tokenizer", fits.fit_tokens, self._tokenizer_sample(), self.settings)
         with self._timed("fit embedder"):
             picks = self._picks(sample)
-            self._finish(self._start("router/embedder", passes.fit_embedder, picks, self.settings, self.seed))
+            self._finish(self._start("router/embedder", fits.fit_embedder, picks, self.settings, self.seed))
         with self._timed("embed"):
             vectors = self._embed(sample)
         with self._timed("find domains"):
-            found = self._start("router", passes.fit_domains, vectors, picks, self.settings, self.seed)
+            found = self._start("router", fits.fit_domains, vectors, picks, self.settings, self.seed)
             domains, picture = self._finish(found)
         with self._timed("wait for the tokenizer"):
             self._finish(tokenizer)
         with self._timed("tokenize"):
             placed, tokens, part = self._tokenize()
-        self._check_domains(domains["names"], placed)
+        check_domains(domains["names"], self.side, placed)
         with self._timed("write shards"):
             shards = self._shards(placed, tokens, part, domains["names"])
-        return self._describe(domains, picture, shards, self._statistics(domains, decision, placed, tokens))
+        statistics = {
+            "documents": len(self.rows),
+            "bytes": int(self.rows["bytes"].sum()),
+            "domains": count_domains(domains, self.rows["bytes"], self.side, placed, tokens),
+            "dropped": {reason: count for reason, count in sorted(self.dropped.items()) if count},
+            "groups_split_by_row": oversized_groups(decision, self.scratch, self.spans),
+            "seconds": self.seconds,
+        }
+        return self._describe(domains["names"], picture, shards, statistics)
 
     # the passes
 
@@ -144,11 +152,11 @@ class _Build:
             near_duplicates = np.concatenate(rows)
             self.side[near_duplicates] = DROPPED
             self.dropped["near-duplicate of a validation document"] = len(near_duplicates)
-        self._check_documents()
+        check_documents(self.side, self.settings.domains, self._lost())
         return decision
 
     def _embed(self, sample: np.ndarray) -> np.ndarray:
-        """The sample's vectors, in the order of `passes.gather`."""
+        """The sample's vectors, in the order of `fits.gather`."""
         items = self._blocks()
         picks = self._picks(sample)
         for item in items:
@@ -208,31 +216,6 @@ class _Build:
     def encoder(self) -> Encoder:
         return Encoder(passes.local_copy((self.target / "tokenizer").address))
 
-    # checks
-
-    def _check_documents(self) -> None:
-        train, validation = (int((self.side == side).sum()) for side in (TRAIN, VALIDATION))
-        domains = self.settings.domains
-        if train < domains or validation < domains:
-            raise UserError(
-                f"corpus.domains is {domains}, but the sources leave {train} training and {validation} validation "
-                f"documents ({self._lost()}); give more text, lower corpus.domains or raise corpus.validation_share"
-            )
-
-    def _check_domains(self, names: list[str], placed: np.ndarray) -> None:
-        for side, split in ((TRAIN, "training"), (VALIDATION, "validation")):
-            counts = np.bincount(placed[(self.side == side) & (placed >= 0)], minlength=len(names))
-            if not counts.all():
-                empty = int(counts.argmin())
-                raise UserError(
-                    f"corpus.domains is {len(names)}, but domain {names[empty]} got no {split} document (by domain: "
-                    f"{', '.join(map(str, counts))}); lower it, raise corpus.validation_share or give more text"
-                )
-
-    def _lost(self) -> str:
-        lost = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(8) if count)
-        return f"dropped: {lost}" if lost else "none dropped"
-
     # samples
 
     def _chosen(self, count: int, purpose: str) -> np.ndarray:
@@ -277,6 +260,10 @@ class _Build:
         self.seconds[name] = round(time.monotonic() - start, 2)
         self.say(f"corpus: {name}: {self._progress(name)}{self.seconds[name]:.1f} s")
 
+    def _lost(self) -> str:
+        lost = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(8) if count)
+        return f"dropped: {lost}" if lost else "none dropped"
+
     def _progress(self, name: str) -> str:
         if name == "read":
             return f"{len(self.rows):,} documents, {self.rows['bytes'].sum() / 1e6:,.1f} MB of text ({self._lost()}), "
@@ -285,44 +272,16 @@ class _Build:
             return f"{counts[0]:,} training and {counts[1]:,} validation documents ({self._lost()}), "
         return ""
 
-    def _statistics(
-        self, domains: dict[str, Any], decision: Decision, placed: np.ndarray, tokens: np.ndarray
-    ) -> dict[str, Any]:
-        sizes = {}
-        for k, name in enumerate(domains["names"]):
-            sizes[name] = {"terms": domains["terms"][k]}
-            for side, split in ((TRAIN, "train"), (VALIDATION, "validation")):
-                here = (placed == k) & (self.side == side)
-                counts = {
-                    "documents": here.sum(),
-                    "tokens": tokens[here].sum(),
-                    "bytes": self.rows["bytes"][here].sum(),
-                }
-                sizes[name][split] = {what: int(count) for what, count in counts.items()}
-        spans = [index for index, _, _ in decision.oversized]
-        groups = passes.group_names(self.scratch, passes.picks_of(self.spans, np.sort(np.array(spans, dtype=np.int64))))
-        ranked = sorted(zip(spans, decision.oversized, strict=True))
-        return {
-            "documents": len(self.rows),
-            "bytes": int(self.rows["bytes"].sum()),
-            "domains": sizes,
-            "dropped": {reason: count for reason, count in sorted(self.dropped.items()) if count},
-            "groups_split_by_row": [
-                {"group": group, "rows": rows, "share_of_file": round(share, 4)}
-                for group, (_, (_, rows, share)) in zip(groups, ranked, strict=True)
-            ],
-            "seconds": self.seconds,
-        }
-
     def _describe(
-        self, domains: dict[str, Any], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
+        self, names: list[str], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
     ) -> dict[str, Any]:
+        """Write manifest, statistics and picture; returns what the marker tells."""
         tokenizer = passes.local_copy((self.target / "tokenizer").address)
         manifest = {
             "recipe": RECIPE,
             "seed": self.seed,
             "settings": self.settings.identity(),
-            "domains": domains["names"],
+            "domains": names,
             "shards": shards,
             "tokenizer": {"sha256": sha256_file(tokenizer / "tokenizer.json"), "vocabulary": self.encoder.vocabulary},
             "end_token": self.encoder.end,
@@ -338,5 +297,5 @@ class _Build:
             pq.write_table(picture, local / "projection.parquet")
             self.attempt.add_tree(local)
         tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
-        self.say(f"corpus: {tokens:,} training tokens in {len(shards)} domains: {', '.join(domains['names'])}")
-        return {"content_hash": manifest["content_hash"], "domains": domains["names"]}
+        self.say(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
+        return {"content_hash": manifest["content_hash"], "domains": names}

@@ -6,7 +6,6 @@ A missing path, a foreign column or an unreadable ending is the user's error, to
 import fnmatch
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -80,7 +79,7 @@ def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[st
     for number, source in enumerate(settings.sources):
         found = list(_expand(source, settings, passed))
         if not found:
-            raise UserError(f"corpus.sources[{number}]: {_shown(source)} holds no file that can be read")
+            raise UserError(f"corpus.sources[{number}]: {without_query(source)} holds no file that can be read")
         found = [f for f in found if (f.root, f.path) not in taken]
         taken.update((f.root, f.path) for f in found)
         if names & {f.name for f in found}:  # two folders with equal names inside: tell them apart by their number
@@ -88,11 +87,6 @@ def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[st
         names.update(f.name for f in found)
         files += found
     return sorted(files, key=lambda f: f.name), passed
-
-
-def _shown(source: str) -> str:
-    """A source fit for messages and names: without its options and without keys before the bucket."""
-    return re.sub("//[^/@]*@", "//", without_query(source))
 
 
 def _renamed(file: SourceFile, prefix: str) -> SourceFile:
@@ -112,7 +106,7 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
             passed["file of another format"] += 1
             continue
         name = f"{label}/{path}" if label else path
-        container = name if kind != "text" else _shown(source).rstrip("/").rsplit("/", 1)[-1]
+        container = name if kind != "text" else without_query(source).rstrip("/").rsplit("/", 1)[-1]
         yield SourceFile(root, path, name, container, kind, size, modified)
 
 
@@ -182,14 +176,16 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
         system, path = _open_root(root)
         info = system.get_file_info(path)
         if info.type == fs.FileType.NotFound:
-            raise UserError(f"corpus.sources: {_shown(source)} does not exist")
+            raise UserError(f"corpus.sources: {without_query(source)} does not exist")
         if info.type == fs.FileType.File:
             parent = address.rsplit("/", 1)[0]
             yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
             return
         infos = system.get_file_info(fs.FileSelector(path, recursive=True))
     except (OSError, ValueError) as error:
-        raise UserError(f"corpus.sources: {_shown(source)} cannot be opened: {_shown(str(error))}") from error
+        raise UserError(
+            f"corpus.sources: {without_query(source)} cannot be opened: {without_query(str(error))}"
+        ) from error
     label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]

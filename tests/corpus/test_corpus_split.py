@@ -157,3 +157,18 @@ def test_no_validation_and_empty_sets() -> None:
     assert not index.near_duplicates([shingles("x" * 100), shingles("")], 0.5).any()
     assert decide(rows_of([]), settings(), 1).side.shape == (0,)
     assert (decide(rows_of(many(1, 1)), settings(), 1).side == TRAIN).sum() <= 1
+
+
+def test_a_shared_sentence_between_boilerplate_is_no_duplicate() -> None:
+    """The form fills nine tenths; one sentence of its own, which another document has too, does not make a copy."""
+    draw = random.Random(3)
+    words = ["".join(draw.choices("abcdefghijklmnop", k=7)) for _ in range(5000)]
+
+    def fresh(count: int) -> str:
+        return " ".join(draw.choice(words) for _ in range(count))
+
+    form, sentence = fresh(180), fresh(20)
+    held = [form + " " + fresh(20) for _ in range(99)] + [form + " " + sentence]
+    index = ValidationIndex.build([shingles(text) for text in held])
+    train = [fresh(200) + " " + sentence, held[99]]
+    assert index.near_duplicates([shingles(text) for text in train], 0.8).tolist() == [False, True]
