@@ -40,12 +40,6 @@ class Published:
             raise CorruptError(f"{self.key} holds no file {name}; it has {', '.join(self.files) or 'none'}")
         return self.folder.fetch(name, self.files[name]["sha256"] if check else None)
 
-    def download(self, target: Path) -> None:
-        """Copy every file, checked, below a local folder."""
-        for name in self.files:
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes(self.fetch(name).read_bytes())
-
 
 class Attempt:
     """A writer's own folder for one key. Nothing in it counts before `publish`."""

@@ -28,6 +28,7 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=True)
+    # "local": a cluster that somebody runs on this machine is not for tests to join
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=True)
     yield
     ray.shutdown()

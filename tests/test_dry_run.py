@@ -9,7 +9,8 @@ from rich.console import Console
 from test_config import PLAIN
 
 from splitray.config import Config, load
-from splitray.dry_run import _memory, _Tree, show
+from splitray.dry_run import _disk, _flops, _memory, _Tree, show
+from splitray.numbers import human
 from splitray.store import Store
 from splitray.training.model import size
 
@@ -59,6 +60,19 @@ def test_the_ladder_shares_its_trunk(tmp_path: Path) -> None:
     assert part.tokens < 0.65 * part.leaf_tokens
 
 
+def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
+    """Two shapes in one ladder: 6 N + 6 L h S FLOPs a token; 4 bytes a weight of a leaf, 12 where children start."""
+    shapes = [{"hidden": 16, "layers": 1}, {"hidden": 48, "layers": 3}]
+    made = config(ladder=PLAIN["ladder"] | {"shapes": shapes}, training=PLAIN["training"] | {"tie_embeddings": False})
+    part, operations, held = _Tree(made, str(tmp_path), None).ladder(), 0.0, 0.0
+    for segment in part.segments:
+        values = segment.recipe.values
+        hidden, layers = values["model"]["hidden"], values["model"]["layers"]
+        operations += segment.tokens * (6 * values["params"] + 6 * layers * hidden * 64)
+        held += (values["params"] + 8192 * hidden) * (4 if segment.final else 12)
+    assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
+
+
 def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
     """Segments published under the corpus's own keys are not to be trained again; without the corpus none is known."""
     tree = _Tree(config(), str(tmp_path), CORPUS)
@@ -74,7 +88,7 @@ def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
     made = config(resources={"price_per_hour": 2.0, "tokens_per_second": 1000.0, "base_workers": 2})
     text = told(made, tmp_path / "store")
     counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
-    assert f"{counted.params / 1e3:.3g}k params" in text and "2 workers, ZeRO 1" in text
+    assert f"{human(counted.params)} params" in text and "2 workers, ZeRO 1" in text
     for fraction in ("0.1", "0.25", "0.5"):
         assert f"base and specialists at s = {fraction}" in text
     for word in ("ladder: 10 leaves", "search: at most 9 trials", "baselines at s = 1, 0, 0.5", "an hour", "GiB"):
