@@ -121,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = HERE / "results/clusters"
     results.mkdir(parents=True, exist_ok=True)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     for case in arguments.only:
         sources, fields = CASES[case]
         paths = [str(arguments.data / f"{name}.parquet") for name in sources]

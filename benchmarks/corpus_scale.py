@@ -78,7 +78,7 @@ def main() -> None:
         data.mkdir()
         write_documents(data, arguments.documents)
         described = machine()
-        ray.init(num_cpus=arguments.workers, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=arguments.workers, include_dashboard=False, log_to_driver=False)
         settings = CorpusSettings(
             sources=[str(data)], domains=TOPICS, group_column="book", tokenizer={"sample_megabytes": 8}
         )
