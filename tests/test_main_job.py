@@ -60,8 +60,8 @@ def config(folder: Path) -> dict:
         },
         "ladder": {
             "shapes": [{"hidden": 8, "layers": 1}, {"hidden": 16, "layers": 1}],
-            "pretrain_tokens": [6144, 12288, 24576],
-            "specialize_tokens": [512, 2048, 8192],
+            "pretrain_tokens": [6144, 24576],
+            "specialize_tokens": [1024, 8192],
             "domains": 2,
             "max_share": 50,
         },
@@ -89,13 +89,13 @@ def start(home: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def finish(job: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = job.communicate(timeout=600)
+    out, _ = job.communicate(timeout=1800)
     return job.returncode, out
 
 
 def kill_when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
     """SIGKILL the driver as soon as `ready`."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while not ready():
         assert job.poll() is None, f"the job ended before it could be killed: {job.communicate()[0][-2000:]}"
         assert time.monotonic() < deadline
