@@ -9,10 +9,8 @@ benchmarks/results/clusters/<case>.json and .png. The source label is the file n
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import ray
+from machine import describe
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from splitray.corpus import Corpus, CorpusSettings, build
@@ -100,18 +99,8 @@ def draw(result: dict[str, Any], corpus: Corpus, path: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    names = ("ray", "numpy", "scikit-learn", "faiss-cpu", "torch", "sentence-transformers", "tokenizers")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load_at_start": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
-    }
+    packages = ("ray", "numpy", "scikit-learn", "faiss-cpu", "torch", "sentence-transformers", "tokenizers")
+    return describe(*packages) | {"load_at_start": round(os.getloadavg()[0], 1)}
 
 
 def main() -> None:

@@ -5,18 +5,15 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+from splitray.machine import cpu_model
+
 
 def describe(*packages: str) -> dict[str, Any]:
-    """CPU model, cores, Python and package versions."""
-    model = platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    """CPU, cores, threads asked of numpy (None: its own choice), Python and package versions."""
     return {
-        "cpu": model,
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
+        "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or None,
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        **{name: version(name) for name in packages},
     }

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ import ray
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
+from splitray.machine import cpu_model
 from splitray.numbers import human
 from splitray.store import Store
 from splitray.training.host import OWNER, Site
@@ -61,17 +61,9 @@ def machine() -> dict[str, Any]:
         "cpus": have.get("CPU", 0.0),
         "gpus": have.get("GPU", 0.0),
         "nodes": nodes(),
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "memory_gib": round(have.get("memory", 0.0) / 2**30, 1),
     }
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def uses_gpu(config: Config) -> bool:
