@@ -16,7 +16,7 @@ from laws import BUDGET, CONSTANTS, K, N, ladder, simulate
 from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
 from splitray.law.cli import main
-from splitray.law.numbers import human, parse_count
+from splitray.numbers import human, parse_count
 
 ROOT = Path(__file__).resolve().parents[2]
 FORM = "shared_specific"
