@@ -25,7 +25,7 @@ _EVERY = 5.0  # seconds between progress lines
 def connect(say: Callable[[str], None]) -> None:
     """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
 
-    The local one has the dashboard on loopback. Token authentication is the caller's: RAY_AUTH_MODE counts only when
+    The local one stands beside any other Ray of this machine, its dashboard on loopback. Token authentication is the caller's: RAY_AUTH_MODE counts only when
     it is set before Ray is imported.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -42,7 +42,7 @@ def connect(say: Callable[[str], None]) -> None:
         except (ConnectionError, RuntimeError) as error:
             raise UserError(f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: cannot join that cluster ({error})") from error
     else:
-        context = ray.init(dashboard_host="127.0.0.1", **options)
+        context = ray.init(address="local", dashboard_host="127.0.0.1", **options)
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     say(
