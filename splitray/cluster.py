@@ -25,8 +25,8 @@ _EVERY = 5.0  # seconds between progress lines
 def connect(say: Callable[[str], None]) -> None:
     """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
 
-    The local one stands beside any other Ray of this machine, its dashboard on loopback. Token authentication is the caller's: RAY_AUTH_MODE counts only when
-    it is set before Ray is imported.
+    The local one stands beside any other Ray of this machine, its dashboard on loopback. Token authentication is the
+    caller's: RAY_AUTH_MODE counts only when it is set before Ray is imported.
     """
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     # a worker started by a path into a virtual environment lacks its scripts (ninja) on the PATH
