@@ -26,7 +26,7 @@ from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import MIXTURE, Phase, Segment, recipe
 
 SHAPES = {"0.4M": (64, 3), "1.3M": (128, 4), "5.8M": (256, 6)}
-VOCAB, LENGTH, SEQUENCES, STEPS = 2048, 256, 16, 8
+VOCAB, LENGTH, SEQUENCES, STEPS = 2048, 256, 16, 4
 
 
 def ours(segment: Segment, order: Order, engine: engines.Engine) -> float:
@@ -36,7 +36,7 @@ def ours(segment: Segment, order: Order, engine: engines.Engine) -> float:
     for _ in range(STEPS):
         _seed(segment, tokens, 0)
         batch = order.sequences(segment.source, segment.cursor(tokens), SEQUENCES)
-        loss, _ = engine.step(batch, segment.learning_rate(tokens))
+        loss = engine.step(batch, segment.learning_rate(tokens)).loss
         assert np.isfinite(loss)
         tokens += segment.recipe.batch_tokens
     return time.perf_counter() - begun
@@ -95,12 +95,13 @@ def compare(label: str, precision: str, threads: int, rounds: int) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1, help="of either; hosts of small segments use one")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/throughput"))
     options = parser.parse_args()
     rows = []
     for label in SHAPES:
         for precision in ("fp32", "bf16"):
-            row = compare(label, precision, 2, options.rounds)
+            row = compare(label, precision, options.threads, options.rounds)
             rows.append(row)
             print(
                 f"{label} {precision}: ours {row['ours']:.0f} tokens/s, bare {row['bare']:.0f}, "
