@@ -1,0 +1,156 @@
+"""The bench: the corpus, the recipes, and a door to the owner of the tree that writes results down as they come."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from proof.programme import Cell, Programme
+from proof.table import Table
+from splitray.cluster import Trainer, connect
+from splitray.corpus import Corpus, build
+from splitray.errors import SplitrayError, StageError
+from splitray.numbers import human
+from splitray.store import Store
+from splitray.training.host import Site
+from splitray.training.ladder import cost, row
+from splitray.training.owner import Request
+from splitray.training.settings import TrainingSettings
+from splitray.training.tree import Recipe, Target, recipe
+
+
+class OutOfTime(SplitrayError):
+    """The minutes given are over; the same command continues."""
+
+
+class Bench:
+    """Trains cells and keeps their losses.
+
+    Args:
+        runs: folder of the store and the corpus's address; git does not know it.
+        table: the committed metrics.
+        deadline: time.monotonic() at which training stops with checkpoints.
+    """
+
+    def __init__(
+        self, programme: Programme, runs: Path, table: Table, deadline: float, say: Callable[[str], None]
+    ) -> None:
+        self.programme, self.table = programme, table
+        self._store, self._deadline, self._say = Store(runs / "store"), deadline, say
+        self._address = runs / "corpus.txt"
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus: opened where an earlier start left it, else built on Ray Data."""
+        if self._address.exists():
+            return Corpus.open(self._store, self._address.read_text().strip())
+        connect(self._say)
+        made = build(self.programme.config.corpus, self.programme.config.seed, self._store, self._say)
+        self._address.write_text(made.key + "\n")
+        return made
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        return dict.fromkeys(self.corpus.domains, 1 / len(self.corpus.domains))
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        connect(self._say)
+        training = self.programme.config.training
+        site = Site(self._store, self.corpus.key, training, f"proof/{time.time():.0f}")
+        return Trainer(self.programme.config, site, self._say, lambda kind, **values: None)
+
+    def training(self, cell: Cell) -> TrainingSettings:
+        training = self.programme.config.training
+        return training.model_copy(update={"learning_rate": training.learning_rate * cell.rate})
+
+    def recipe(self, cell: Cell) -> Recipe:
+        held = self.corpus
+        told = {"content_hash": held.content_hash, "vocab": held.vocab_size, "end_token": held.end_token}
+        return recipe(cell.shape, self.training(cell), told, self.weights, self.programme.config.seed + cell.seed)
+
+    def target(self, cell: Cell) -> Target:
+        return Target.leaf(self.recipe(cell), cell.leaf, self.programme.config.training.decay_share)
+
+    def rows(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+        """The rows of cells that are trained, in their order."""
+        wanted = [(self.target(cell).key, domain) for cell in cells for domain in cell.domains]
+        return [found for found in self.table.select(wanted) if found is not None]
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        return [cell for cell in cells if not self.table.holds(self.target(cell).key, cell.domains)]
+
+    def cost(self, cells: Sequence[Cell]) -> dict[str, float]:
+        """Tokens of cells as one tree, and of training each from scratch; see `splitray.training.ladder.cost`."""
+        return cost([self.target(cell) for cell in cells], self.programme.config.training)
+
+    def train(self, cells: Sequence[Cell]) -> None:
+        """Train and score what the table lacks of cells; each result is written down when it comes.
+
+        Raises OutOfTime at the deadline, after the hosts have left their checkpoints.
+        """
+        cells = self.missing(cells)
+        if not cells:
+            return
+        if time.monotonic() > self._deadline:
+            raise OutOfTime("no time is left to begin")
+        requests = [Request(self.target(cell), cell.domains) for cell in cells]
+        owner = self.trainer.actor
+        self.trainer.begin_stage()
+        # asked for together first, so that shared prefixes are cut once; then one by one, to hear of each as it ends
+        together = owner.leaves.remote(requests)
+        waiting = {owner.leaves.remote([request]): cell for request, cell in zip(requests, cells, strict=True)}
+        self._say(f"   {len(cells)} leaves to train")
+        said = time.monotonic()
+        try:
+            while waiting:
+                done, _ = ray.wait(list(waiting), timeout=5, fetch_local=True)
+                more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+                ended = {*done, *more}
+                self._keep([(waiting.pop(ref), ray.get(ref)[0]) for ref in ended])
+                if time.monotonic() > self._deadline and waiting:
+                    self.trainer.stop()
+                    raise OutOfTime(f"{len(waiting)} of {len(cells)} leaves are left")
+                if time.monotonic() - said > 60:
+                    said = time.monotonic()
+                    self._tell(len(cells) - len(waiting), len(cells))
+            ray.get(together)
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))) from error
+
+    def _tell(self, done: int, of: int) -> None:
+        progress = self.trainer.progress()
+        trained = progress["trained"] + sum(r["tokens"] for r in progress["running"].values())
+        rate = sum(r["rate"] for r in progress["running"].values())
+        self._say(f"   {done}/{of} leaves, {human(trained)}/{human(progress['tokens'])} tokens, {human(rate)} tokens/s")
+
+    def _keep(self, ended: list[tuple[Cell, dict[str, Any]]]) -> None:
+        rows = []
+        for cell, result in ended:
+            made, key = self.recipe(cell), result["key"]
+            held = self._store.find(key)
+            assert held is not None, key
+            finished = self._store.root.local_path(f"done/{key}.json").stat().st_mtime
+            for domain, scores in result["losses"].items():
+                drawn = self.weights[domain] * cell.leaf.pretrain_tokens
+                drawn += cell.leaf.specialize_tokens if domain == cell.leaf.domain else 0
+                base = row(made, cell.leaf, domain, scores["loss"], key, self.programme.config.training)
+                rows.append(
+                    base
+                    | {
+                        "shape": cell.shape.label,
+                        "learning_rate": made.values["learning_rate"],
+                        "tokens": cell.leaf.tokens,
+                        "epochs": drawn / self.corpus.counts(domain, "train")["tokens"],
+                        "bits_per_byte": scores["nats"] / scores["bytes"] / 0.6931471805599453,
+                        "began": round(finished - held.meta["seconds"], 1),
+                        "seconds": round(held.meta["seconds"], 2),
+                        "segment_tokens": held.meta["tokens_trained"],
+                        "corpus": self.corpus.content_hash[:12],
+                    }
+                )
+        if rows:
+            self.table.add(rows)

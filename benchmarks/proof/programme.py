@@ -1,0 +1,164 @@
+"""What the proof trains: cells of the tree, by part, in the order of their worth."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from splitray.config import Config, load
+from splitray.split import Split, whole_budget
+from splitray.training.ladder import rungs, spread
+from splitray.training.settings import ModelShape
+from splitray.training.tree import Leaf
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One leaf of one size and seed, and the domains it is scored on. `rate` multiplies the size's learning rate."""
+
+    shape: ModelShape
+    leaf: Leaf
+    domains: tuple[str, ...]
+    seed: int = 0
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Programme:
+    """The whole proof. Sizes are `config.ladder.shapes` (fitted), `config.model` and `larger` (predicted).
+
+    Attributes:
+        replicated: D, in tokens, that further trunk seeds repeat, at the first `replicated_sizes` sizes.
+        bowls: budgets, in tokens, at which every fraction is trained; decisive sizes get all eight domains.
+        wide: the cell (size, budget) whose bowls have every domain, the rest the ladder's.
+        multiples: of the smallest budget, that unsplit training is given.
+        swept: sizes and budget of the sweep over learning rates.
+    """
+
+    config: Config
+    larger: tuple[ModelShape, ...]
+    replicated: tuple[int, ...]
+    replicated_sizes: int
+    budgets: tuple[int, ...]
+    fractions: tuple[float, ...]
+    multiples: tuple[int, ...]
+    swept: tuple[int, ...]
+    swept_budget: int
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    @property
+    def batch(self) -> int:
+        return self.config.training.batch_tokens
+
+    @property
+    def shapes(self) -> list[ModelShape]:
+        """Every size, smallest first."""
+        return [*self.config.ladder.shapes, self.config.model, *self.larger]
+
+    @property
+    def hidden(self) -> ModelShape:
+        """The size that the law does not see."""
+        return self.config.model
+
+    def ladder_domains(self, domains: Sequence[str]) -> tuple[str, ...]:
+        return tuple(spread(domains, self.config.ladder.domains))
+
+    def sweep(self, domains: Sequence[str]) -> Iterator[Cell]:
+        """Unsplit and split at one quarter, at every rate."""
+        for place in self.swept:
+            for rate in self.rates:
+                for fraction in (1.0, 0.25):
+                    cells = self.line(self.config.ladder.shapes[place], self.swept_budget, [fraction], domains, False)
+                    yield from (replace(cell, rate=rate) for cell in cells)
+
+    def grid(self, domains: Sequence[str]) -> Iterator[Cell]:
+        """The ladder: every size x D x D', smallest size first; then the further seeds. D' = 0 is scored everywhere."""
+        ladder, names = self.config.ladder, self.ladder_domains(domains)
+        shapes, special = ladder.shapes, ladder.specialize_tokens
+        steps = [
+            *rungs(shapes, [d for d in ladder.pretrain_tokens if d], special, names, [0]),
+            *rungs(shapes, [0], special[-2:], names, [0]),
+            *(
+                step
+                for shape in shapes[: self.replicated_sizes]
+                for step in rungs([shape], self.replicated, special, names, range(1, ladder.seeds))
+            ),
+        ]
+        order = {shape: place for place, shape in enumerate(shapes)}
+        for step in sorted(steps, key=lambda s: (s.seed > 0, order[s.shape])):
+            scored = tuple(domains) if step.leaf.domain is None else step.domains
+            yield Cell(step.shape, step.leaf, scored, step.seed)
+
+    def line(
+        self,
+        shape: ModelShape,
+        budget: int,
+        fractions: Sequence[float],
+        domains: Sequence[str],
+        wide: bool,
+        seed: int = 0,
+    ) -> Iterator[Cell]:
+        """The leaves of a budget line; `wide` trains every domain's specialist, else the ladder's domains only.
+
+        The other domains' specialists would not change these: equal D'_k are drawn independently.
+        """
+        weights = dict.fromkeys(domains, 1 / len(domains))
+        chosen = tuple(domains) if wide else self.ladder_domains(domains)
+        for fraction in fractions:
+            split = Split.at(fraction, whole_budget(budget, len(weights), self.batch), weights, self.batch)
+            if split.specialize_tokens[chosen[0]] == 0:
+                yield Cell(shape, split.leaf(chosen[0]), tuple(domains), seed)
+            else:
+                yield from (Cell(shape, split.leaf(d), (d,), seed) for d in chosen)
+
+    def bowls(self) -> list[tuple[ModelShape, int, bool]]:
+        """(size, budget, wide) in the order of their worth: the hidden size, then two fitted ones, then larger ones."""
+        shapes, budgets = self.config.ladder.shapes, self.budgets
+        return [
+            *((self.hidden, b, i == 0) for i, b in enumerate(budgets)),
+            *((shape, b, False) for b in reversed(budgets) for shape in (shapes[-1], shapes[1])),
+            *((shape, b, False) for shape in self.larger for b in budgets),
+        ]
+
+    def doubled(self, domains: Sequence[str]) -> Iterator[Cell]:
+        """Unsplit training on multiples of the smallest budget, at the second size and at the hidden one."""
+        for shape in (self.config.ladder.shapes[1], self.hidden):
+            for factor in (1, *self.multiples):
+                budget = whole_budget(self.budgets[0] * factor, len(domains), self.batch)
+                yield Cell(shape, Leaf(budget), tuple(domains))
+
+
+def full() -> Programme:
+    """The committed proof: some hours on two cores."""
+    return Programme(
+        config=load(ROOT / "configs/equal_compute.yaml"),
+        larger=(ModelShape(hidden=144, layers=6),),
+        replicated=(98_304, 294_912, 983_040),
+        replicated_sizes=2,
+        budgets=(1_048_576, 2_097_152, 4_194_304),
+        fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 1.0),
+        multiples=(2, 4, 8),
+        swept=(0, 2),
+        swept_budget=524_288,
+    )
+
+
+def quick() -> Programme:
+    """Minutes: shows the harness and the effect."""
+    return Programme(
+        config=load(ROOT / "configs/equal_compute_quick.yaml"),
+        larger=(),
+        replicated=(32_768, 98_304),
+        replicated_sizes=1,
+        budgets=(262_144, 524_288),
+        fractions=(0.0, 0.25, 0.5, 0.75, 1.0),
+        multiples=(2, 4),
+        swept=(0,),
+        swept_budget=131_072,
+    )
+
+
+def plain(shape: ModelShape) -> dict[str, Any]:
+    return {"hidden": shape.width, "layers": shape.depth}
