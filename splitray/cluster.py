@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
@@ -20,6 +21,7 @@ from splitray.training.host import OWNER, Site
 from splitray.training.owner import Owner, Request
 
 _EVERY = 5.0  # seconds between progress lines
+_RESTARTS = 20  # of the owner's process: more deaths than that are a fault, not bad luck
 
 
 def connect(say: Callable[[str], None]) -> None:
@@ -34,7 +36,7 @@ def connect(say: Callable[[str], None]) -> None:
     os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
     if ray.is_initialized():
         return
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "PATH": os.environ["PATH"]}
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "DS_LOG_LEVEL": "error", "PATH": os.environ["PATH"]}
     options: dict[str, Any] = {"runtime_env": {"env_vars": quiet}}
     if os.environ.get("RAY_ADDRESS"):
         try:
@@ -77,6 +79,31 @@ def uses_gpu(config: Config) -> bool:
     return config.resources.accelerator == "gpu" or (config.resources.accelerator == "auto" and have > 0)
 
 
+def start_owner(site: Site, capacity: float, limit: int) -> Any:
+    """The actor that owns the tree; see `Owner`.
+
+    It stands beside the driver where that node has room, not on a spot worker. It holds no truth, so when its process
+    dies a new one takes over the calls that wait. Its environment names the cluster: Ray Train's helpers look for it
+    by themselves, and where an address file of a dead cluster lies about they print errors and hold every worker group
+    for 12 s.
+    """
+    context = ray.get_runtime_context()
+    return (
+        ray.remote(Owner)
+        .options(
+            name=OWNER,
+            namespace=site.namespace,
+            num_cpus=0,
+            max_concurrency=10_000,
+            max_restarts=_RESTARTS,
+            max_task_retries=_RESTARTS,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(context.get_node_id(), soft=True),
+            runtime_env={"env_vars": {"RAY_ADDRESS": context.gcs_address}},
+        )
+        .remote(site, capacity, limit)
+    )
+
+
 class Trainer:
     """The driver's handle of the owner: asks for leaves and prints progress while it waits."""
 
@@ -95,13 +122,10 @@ class Trainer:
                     f"{name} = {workers} workers x {per_worker} {unit} = {workers * per_worker} exceed the cluster's "
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
-        options = ray.remote(Owner).options(name=OWNER, namespace=site.namespace, num_cpus=0, max_concurrency=10_000)
-        self.actor = options.remote(site, capacity, config.evaluate.validation_tokens)
+        self.actor = start_owner(site, capacity, config.evaluate.validation_tokens)
 
     def _check_store(self, store: Store) -> None:
         """Every node must read what the driver writes: a local path that only one node sees is refused."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         name, word = f"probes/{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
         store.root.write(name, word)
         try:

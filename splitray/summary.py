@@ -96,3 +96,15 @@ def _stage(stage: str, record: dict[str, Any]) -> dict[str, Any]:
         "failures": work.get("failures", 0),
         "training_seconds": work.get("training_seconds", 0.0),
     }
+
+
+def every_loss(summary: dict[str, Any]) -> dict[str, Any]:
+    """Every loss of a finished run's summary: two runs of one config and seed must agree in all of them."""
+    evaluation, places = summary["evaluation"], ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
+    return {
+        "ladder": [[r[k] for k in places] for r in summary["ladder"]["table"]],
+        "search": [[t["split_fraction"], t["loss"]] for r in summary["search"]["rounds"] for t in r["trials"]],
+        "matrix": evaluation["matrix"]["loss"],
+        "routed": evaluation["routed"]["loss"],
+        "comparison": [[c["strategy"], c["loss"], c["by_domain"]] for c in evaluation["comparison"]],
+    }

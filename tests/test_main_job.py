@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from splitray.summary import every_loss
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {
     "sea": "ship sail wave harbour tide anchor mast captain storm gull reef deck rope salt crew",
@@ -111,21 +113,6 @@ def undisturbed(home: Path) -> dict:
     return json.loads((home / "a/run/summary.json").read_text()) | {"log": out}
 
 
-def losses(summary: dict) -> dict:
-    """Every loss in a summary."""
-    evaluation = summary["evaluation"]
-    return {
-        "ladder": [
-            [r[k] for k in ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")]
-            for r in summary["ladder"]["table"]
-        ],
-        "search": [[t["split_fraction"], t["loss"]] for r in summary["search"]["rounds"] for t in r["trials"]],
-        "matrix": evaluation["matrix"]["loss"],
-        "routed": evaluation["routed"]["loss"],
-        "comparison": [[c["strategy"], c["loss"], c["by_domain"]] for c in evaluation["comparison"]],
-    }
-
-
 def test_ends_with_specialists_and_a_report(home: Path, undisturbed: dict) -> None:
     assert "report:" in undisturbed["log"] and "unsplit" in undisturbed["log"]
     assert (home / "a/run/report/index.html").stat().st_size > 10_000
@@ -172,7 +159,7 @@ def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
     kill_when(start(home, "--run-dir", "b/run"), specializing)
     code, out = finish(start(home, "--run-dir", "b/run"))
     assert code == 0, out[-4000:]
-    assert losses(json.loads((run / "summary.json").read_text())) == losses(undisturbed)
+    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
 
 
 def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:

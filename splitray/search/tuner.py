@@ -23,6 +23,8 @@ from splitray.training.host import owner_of
 from splitray.training.owner import Request
 from splitray.training.tree import Recipe, Target
 
+_RETRIES = 3  # of a trial whose process died
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -168,7 +170,13 @@ def search(
             trial_name_creator=lambda t: f"trial[{t.config['split_fraction']:.3f}]",
             trial_dirname_creator=lambda t: t.trial_id,
         ),
-        run_config=tune.RunConfig(name="search", storage_path=str(folder), verbose=0),
+        # a trial only asks the owner and waits: when its process is killed, asking again costs nothing
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+        ),
     )
     results = wait(tuner.fit)
     errors = [e for e in results.errors if e is not None]

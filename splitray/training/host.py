@@ -6,7 +6,6 @@ holds no CPU itself.
 """
 
 import contextlib
-import logging
 import os
 import signal
 import tempfile
@@ -248,7 +247,7 @@ class WorkerLost(StageError):
 
 def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -268,6 +267,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=0),  # the owner starts it again, as any other host
+            logging_config=LoggingConfig(log_level="WARNING"),  # at INFO it prints every report of every rank
         ),
     )
     try:
@@ -291,7 +291,6 @@ def _group_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, name = context.get_world_rank(), f"{config['name']}.{context.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(context.get_local_rank()))
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it logs every report of every rank
     meter = Meter(site, config["name"]) if rank == 0 else lambda progress: None
     with Watch(site) as watch, _threads(site.training.threads):
         hooks = Hooks(meter, watch, remarks={"host": name})

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import ray
 import tiny
 import torch
 
+from splitray.cluster import start_owner
 from splitray.errors import StageError
 from splitray.store import Store
 from splitray.training.host import OWNER, Site
 from splitray.training.loop import train
-from splitray.training.owner import Owner, Request
+from splitray.training.owner import Request
 from splitray.training.state import load
 from splitray.training.tree import Leaf, Recipe, Segment, Target
 
@@ -56,8 +58,7 @@ class Run:
         named = {"content_hash": held.content_hash, "vocab": held.vocab_size, "end_token": held.end_token}
         self.recipe: Recipe = tiny.make_recipe(settings, **named)
         self.site = Site(self.store, corpus[1], settings, f"test-{uuid.uuid4().hex[:8]}")
-        options = ray.remote(Owner).options(name=OWNER, namespace=self.site.namespace, num_cpus=0, max_concurrency=1000)
-        self.owner = options.remote(self.site, capacity, 500)
+        self.owner = start_owner(self.site, capacity, 500)
 
     def request(self, leaf: Leaf, *domains: str, **where: int) -> Request:
         return Request(Target.leaf(self.recipe, leaf, tiny.DECAY), domains, **where)
@@ -153,6 +154,20 @@ def test_a_host_that_is_killed_leads_to_the_same_bits(start: Callable[..., Run],
     assert all(torch.equal(ours.weights[n], w) for n, w in expected.weights.items())
 
 
+def test_an_owner_that_is_killed_is_replaced_and_the_call_goes_on(start: Callable[..., Run], tmp_path: Path) -> None:
+    run, leaf = start(1), batches(200)
+    waiting = run.owner.leaves.remote([run.request(leaf, "a")])
+    until(lambda: run.store.keys("part-"))
+    before = run.pid(OWNER)
+    os.kill(before, signal.SIGKILL)
+    (result,) = ray.get(waiting, timeout=900)
+    assert run.pid(OWNER) != before
+    found = run.store.find(result["key"])
+    assert found is not None
+    expected, ours = run.alone(leaf, tmp_path / "alone"), load(found, moments=False)
+    assert all(torch.equal(ours.weights[n], w) for n, w in expected.weights.items())
+
+
 def test_damage_is_found_withdrawn_and_trained_again(start: Callable[..., Run]) -> None:
     """A trunk whose weights rotted between two runs: a new leaf starts from it, and everyone gets their model."""
     run = start(2)
@@ -192,3 +207,19 @@ def test_a_group_of_two_trains_while_ladder_hosts_are_idle(start: Callable[..., 
     chain = Segment(run.recipe, Target.leaf(run.recipe, batches(10), tiny.DECAY).phases)
     assert found.key == chain.key and run.progress()["failures"] == 0
     assert run.store.root.folders() == ["attempts", "done", "ray_train"] and not (run.store.root / "ray_train").names()
+
+
+def test_a_killed_worker_of_a_group_leads_to_the_same_bits(start: Callable[..., Run]) -> None:
+    run, leaf = start(2), batches(400)
+    waiting = run.owner.leaves.remote([run.request(leaf, group=2)])
+    until(lambda: run.store.keys("part-"))
+    workers = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::RayTrain")]
+    assert len(workers) == 2
+    workers[1].kill()
+    (result,) = ray.get(waiting, timeout=900)
+    assert run.progress()["failures"] == 1
+    calm = start(2)
+    (expected,) = calm.leaves(calm.request(leaf, group=2))
+    one, other = run.store.find(result["key"]), calm.store.find(expected["key"])
+    assert one is not None and other is not None and one.files == other.files, "files carry their SHA-256"
+    assert one.meta["tokens_trained"] < other.meta["tokens_trained"] and one.meta["resharded"] == []

@@ -1,0 +1,112 @@
+"""A process killed inside a segment, through Ray, for every ZeRO stage, worker count and precision: the same bits.
+
+    python benchmarks/same_bits.py [--out benchmarks/results/chaos]
+
+Each case trains one segment twice from an empty store through the owner: in peace, and with a SIGKILL on one of its
+training processes (a Ray Train worker, or the ladder's actor where there is one) at the first checkpoint inside the
+segment. The published weights, the moments, the step count and the training loss must be equal.
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from chaos import CONFIG, ROOT
+from machine import describe
+
+from splitray.cluster import connect, start_owner
+from splitray.config import Config
+from splitray.corpus import Corpus, build
+from splitray.store import Published, Store
+from splitray.training.host import Site
+from splitray.training.owner import Request
+from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.training.tree import Leaf, Target, recipe
+
+STEPS = 400
+TITLES = {1: "ray::ladder[", 2: "ray::RayTrainWorker"}
+
+
+def sought(store: Store, settings: TrainingSettings, corpus: Corpus) -> Target:
+    """A segment of the mixture that keeps its moments: what a specialist starts from."""
+    named = {"content_hash": corpus.content_hash, "vocab": corpus.vocab_size, "end_token": corpus.end_token}
+    weights = dict.fromkeys(corpus.domains, 1 / len(corpus.domains))
+    made = recipe(ModelShape(**CONFIG["model"]), settings, named, weights, 0)
+    tokens = STEPS * settings.batch_tokens
+    trunk = Target.trunk(made, Leaf(tokens, tokens, corpus.domains[0]), settings.decay_share)
+    assert trunk is not None
+    return trunk
+
+
+def train(site: Site, target: Target, workers: int, disturb: bool) -> tuple[Published, int]:
+    """Train a target through an owner of its own; what was published, and how many processes were lost."""
+    owner = start_owner(site, 2, 1000)
+    waiting = owner.leaves.remote([Request(target, group=workers if workers > 1 else 0)])
+    if disturb:
+        while not site.store.keys("part-"):
+            assert not ray.wait([waiting], timeout=0)[0], "the segment ended before its first checkpoint"
+            time.sleep(0.01)
+        victims = [p for p in psutil.Process().children(recursive=True) if titled(p, TITLES[workers])]
+        assert len(victims) == workers, victims
+        victims[-1].kill()
+    ray.get(waiting)
+    failures = ray.get(owner.progress.remote())["failures"]
+    ray.kill(owner)
+    found = site.store.find(target.key)
+    assert found is not None
+    return found, failures
+
+
+def titled(process: psutil.Process, title: str) -> bool:
+    try:
+        return (process.cmdline() or [""])[0].startswith(title)
+    except psutil.Error:
+        return False
+
+
+def case(store: Store, corpus: Corpus, stage: int, workers: int, precision: str) -> dict[str, Any]:
+    plain = CONFIG["training"] | {"precision": precision, "zero_stage": stage, "checkpoint_seconds": 0.3}
+    settings = TrainingSettings(**plain)
+    target = sought(store, settings, corpus)
+    ends = []
+    for disturb in (False, True):
+        site = Site(store, corpus.key, settings, f"bits-{uuid.uuid4().hex[:8]}")
+        found, failures = train(site, target, workers, disturb)
+        ends.append((found.files, {k: found.meta[k] for k in ("step", "train_loss", "end", "resharded")}))
+        trained = found.meta["tokens_trained"]
+        store.withdraw(target.key)
+    assert failures == 1 and trained < target.tokens, "the kill met no training"
+    told = {"zero_stage": stage, "workers": workers, "precision": precision, "same": ends[0] == ends[1]}
+    return told | {"trained_again_after": target.tokens - trained, "files": ends[0][0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/chaos")
+    options = parser.parse_args()
+    work, cases = Path(tempfile.mkdtemp(prefix="splitray-bits-")), []
+    connect(print)
+    store, config = Store(work / "store"), Config(**CONFIG)
+    corpus = build(config.corpus, config.seed, store, lambda text: None)
+    print("ZeRO  workers  precision  the same bits")
+    for workers, stage, precision in itertools.product((1, 2), range(4), ("fp32", "bf16")):
+        cases.append(case(store, corpus, stage, workers, precision))
+        print(f"{stage:4}  {workers:7}  {precision:9}  {'yes' if cases[-1]['same'] else 'NO'}", flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    told = {"machine": describe("ray", "torch", "deepspeed"), "steps": STEPS, "cases": cases}
+    (options.out / "same_bits.json").write_text(json.dumps(told, indent=1) + "\n")
+    ray.shutdown()
+    shutil.rmtree(work)
+    assert all(c["same"] for c in cases)
+
+
+if __name__ == "__main__":
+    main()
