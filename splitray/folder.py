@@ -1,7 +1,7 @@
 """A folder on local disk, S3 or GCS through `pyarrow.fs`: the only place where splitray touches storage.
 
 Writes are whole: a reader sees the old content, the new content or nothing. On local disk that is a temporary
-file and a rename, on object stores a single put.
+file and a rename, on object stores a single put. A writer that is killed may leave its draft, which no listing shows.
 """
 
 import errno
@@ -24,8 +24,13 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.fingerprint import sha256_file
 
 T = TypeVar("T")
-_LOGIN = re.compile(r"(?<=://)[^/@?]*@")
-_ATTEMPTS = 5  # 0.2 + 0.4 + 0.8 + 1.6 s of waiting: outlives a throttled request, not an outage
+# A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
+_LOGIN = re.compile(r"(?<=://)(?:[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
+_OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
+_DRAFT = re.compile(r"\.[0-9a-f]{8}\.draft$")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]")  # no file name of ours holds them, and file systems differ in what they take
+_ATTEMPTS = 8  # 13 to 25 s of waiting beside the client's own: stores throttle that long while they make room
+_REFUSED = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)")
 _FINAL = {
     errno.ENOSPC: "the disk is full",
     errno.EROFS: "the file system is read-only",
@@ -45,6 +50,8 @@ class Folder:
 
     def __init__(self, uri: str | Path) -> None:
         text = str(uri)
+        if not text or _UNFIT.search(text):
+            raise UserError(f"{text!r} names no folder: give a path or a URI without control characters")
         self._secret = ("", "")
         try:
             if "://" in text:
@@ -96,7 +103,7 @@ class Folder:
 
     def _join(self, name: str) -> str:
         parts = name.split("/")
-        if not name or name.startswith("/") or "\\" in name or any(p in ("", ".", "..") for p in parts):
+        if "\\" in name or _UNFIT.search(name) or any(p in ("", ".", "..") for p in parts):
             raise UserError(f"{name!r} is not a name inside {self.uri}: relative, without '..' or empty parts")
         return f"{self._path}/{name}"
 
@@ -116,11 +123,11 @@ class Folder:
         return int(info.size) if info.type == fs.FileType.File else None
 
     def names(self, recursive: bool = False) -> list[str]:
-        """Names of the files below, sorted; empty where the folder does not exist."""
+        """Names of the files below, sorted; empty where the folder does not exist. Drafts are not listed."""
         selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
         infos = self._try(lambda: self._fs.get_file_info(selector), "")
         start = len(self._path) + 1
-        return sorted(i.path[start:] for i in infos if i.type == fs.FileType.File)
+        return sorted(i.path[start:] for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, sorted."""
@@ -138,7 +145,7 @@ class Folder:
     def read_json(self, name: str) -> Any:
         try:
             return json.loads(self.read(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptError(f"{self.uri}/{name} is not JSON ({error}): torn write or a foreign file") from error
 
     # writing
@@ -203,32 +210,38 @@ class Folder:
     def fetch(self, name: str, sha256: str | None = None) -> Path:
         """A local path with the file's content: the file itself on local disk, else a cached download.
 
-        With `sha256` the content is checked first; a mismatch raises `CorruptError` and drops the cached copy.
+        With `sha256` the content is checked first; a mismatch, or no such file, raises `CorruptError`. A cached copy
+        that has rotted is downloaded anew.
         """
-        if self.is_local:
-            path = self.local_path(name)
-        else:
-            cache = Path(tempfile.gettempdir()) / f"splitray-cache-{os.getuid()}"
-            cache.mkdir(mode=0o700, exist_ok=True)
-            path = cache / (sha256 or uuid.uuid4().hex)
-            if not path.exists():
-                with _draft(path) as draft:
-                    self._try(lambda: self._download(name, draft), name)
-                    draft.replace(path)
-        if sha256 is not None:
-            try:
+        path = self.local_path(name) if self.is_local else _cache() / (sha256 or uuid.uuid4().hex)
+        cached = not self.is_local and path.exists()
+        try:
+            if not self.is_local and not cached:
+                self._download(name, path)
+            if sha256 is None:
+                return path
+            found = sha256_file(path)
+            if cached and found != sha256:
+                self._download(name, path)
                 found = sha256_file(path)
-            except OSError as error:
-                raise CorruptError(f"{self.uri}/{name} cannot be read: {error.strerror}") from error
-            if found != sha256:
-                if not self.is_local:
-                    path.unlink(missing_ok=True)
-                raise CorruptError(f"{self.uri}/{name} has SHA-256 {found[:12]}..., recorded is {sha256[:12]}...")
+        except OSError as error:
+            if sha256 is None:
+                raise
+            raise CorruptError(f"{self.uri}/{name} cannot be read: {error.strerror or error}") from error
+        if found != sha256:
+            if not self.is_local:
+                path.unlink(missing_ok=True)
+            raise CorruptError(f"{self.uri}/{name} has SHA-256 {found[:12]}..., recorded is {sha256[:12]}...")
         return path
 
     def _download(self, name: str, target: Path) -> None:
-        with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("wb") as sink:
-            shutil.copyfileobj(stream, sink, 1 << 22)
+        def once() -> None:
+            with _draft(target) as draft:
+                with self._fs.open_input_stream(self._join(name), compression=None) as stream, draft.open("wb") as sink:
+                    shutil.copyfileobj(stream, sink, 1 << 22)
+                draft.replace(target)
+
+        self._try(once, name)
 
     def delete(self, name: str) -> None:
         """Delete a file or a whole folder below this one; nothing happens where there is none."""
@@ -243,20 +256,37 @@ class Folder:
         self._try(once, name)
 
     def _try(self, action: Callable[[], T], name: str) -> T:
-        """Run a storage action: remote faults are tried again with back-off, final ones end in one clear message."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return action()
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                where = f"{self.uri}/{name}" if name else self.uri
-                if error.errno in _FINAL:
-                    raise StorageError(f"{where}: {_FINAL[error.errno]}") from error
-                if self.is_local or attempt == _ATTEMPTS - 1:
-                    raise StorageError(f"{where}: {error.strerror or error}") from error
-                time.sleep(0.2 * 2**attempt * (1 + random.random() / 4))
-        raise AssertionError("unreachable")
+        return steadily(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
+
+
+def steadily(action: Callable[[], T], where: str, remote: bool) -> T:
+    """Run a storage action: remote faults are tried again with back-off, lasting ones end in one clear message.
+
+    Raises:
+        FileNotFoundError: as it is, for the caller to make sense of.
+        StorageError: everything else that the storage refuses, naming `where`.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            told = without_query(_FINAL.get(error.errno or 0) or error.strerror or str(error))
+            lasting = not remote or error.errno in _FINAL or _REFUSED.search(told)
+            if lasting or attempt == _ATTEMPTS - 1:
+                raise StorageError(f"{where}: {told}") from error
+            time.sleep(0.1 * 2**attempt * (1 + random.random()))
+    raise AssertionError("unreachable")
+
+
+def _cache() -> Path:
+    """Where downloads are kept, named by their checksums: a folder of this user's own in the temporary folder."""
+    cache = Path(tempfile.gettempdir()) / f"splitray-cache-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
+        raise StorageError(f"{cache} belongs to somebody else, and is not used: set TMPDIR to another place")
+    return cache
 
 
 @contextmanager
@@ -280,9 +310,12 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def without_query(uri: str | Path) -> str:
-    """A URI fit for logs: its options and its login, which may hold keys, are cut off."""
-    return _LOGIN.sub("", str(uri).partition("?")[0])
+def without_query(text: str | Path) -> str:
+    """A URI, or a text with URIs in it, fit for logs: their options and logins, which may hold keys, are cut off.
+
+    What follows a `?` without a `=` is no option but part of a pattern.
+    """
+    return _OPTIONS.sub(r"\1", _LOGIN.sub("", str(text)))
 
 
 def _secrets(uri: str) -> list[str]:
