@@ -6,18 +6,23 @@ Layout below the root:
     done/<key>.json              the marker: nonce, size and SHA-256 of every file, and free metadata
 
 Publishing is one small write of the marker, after its files; the first readable marker wins. That needs no rename,
-so it holds on object stores, and it holds against orphaned writers. A torn marker counts as absent.
+so it holds on object stores, and it holds against orphaned writers. A marker that is torn, or that does not match the
+checksum inside it, counts as absent, and the log says so.
 """
 
+import logging
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.fingerprint import sha256_file
+from splitray.fingerprint import sealed, sha256_file, unsealed
 from splitray.folder import Folder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Attempt:
     def publish(self, meta: dict[str, Any]) -> Published:
         """Write the marker unless another writer was first; returns what stands published then."""
         name = f"done/{self.key}.json"
-        marker = {"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta}
+        marker = sealed({"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta})
         if not self._store.root.create_json(name, marker):
             if (first := self._store.find(self.key)) is not None:
                 return first
@@ -87,14 +92,20 @@ class Store:
         return Attempt(self, key)
 
     def find(self, key: str) -> Published | None:
-        """The published artifact of a key, None where there is none or its marker is torn."""
+        """The published artifact of a key, None where there is none or its marker is damaged."""
+        name = f"done/{key}.json"
         try:
-            marker = self.root.read_json(f"done/{key}.json")
+            marker = self.root.read_json(name)
+            if not (isinstance(marker, dict) and marker.keys() == {"key", "nonce", "files", "meta"}):  # TRANSITION
+                marker = unsealed(marker, f"{self.root.uri}/{name}")
             if marker["key"] != key:
-                return None
+                raise CorruptError(f"{self.root.uri}/{name} is the marker of {marker['key']}")
             folder = self.root / f"attempts/{key}/{marker['nonce']}"
             return Published(key, marker["nonce"], marker["files"], marker["meta"], folder)
-        except (FileNotFoundError, CorruptError, KeyError, TypeError):
+        except FileNotFoundError:
+            return None
+        except CorruptError as error:
+            _log.warning("store: %s; it counts as absent", error)
             return None
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -102,15 +113,29 @@ class Store:
         names = (self.root / "done").names()
         return [n[: -len(".json")] for n in names if n.endswith(".json") and n.startswith(prefix)]
 
-    def withdraw(self, key: str) -> None:
+    def withdraw(self, key: str, nonce: str | None = None) -> None:
         """Unpublish a key, marker first, then the files it named: for what was found rotten, and for pruning.
 
-        Other attempts at the key stay: a writer that is still at work may publish one.
+        Other attempts at the key stay: a writer that is still at work may publish one. With `nonce` nothing happens
+        where another attempt has been published since.
         """
         published = self.find(key)
+        if nonce is not None and published is not None and published.nonce != nonce:
+            return
         self.root.delete(f"done/{key}.json")
         if published is not None:
             self.root.delete(f"attempts/{key}/{published.nonce}")
+
+    @contextmanager
+    def condemning(self, published: Published) -> Iterator[None]:
+        """Withdraw an artifact that the block finds damaged; left standing, it would end every start in this place."""
+        try:
+            yield
+        except CorruptError as error:
+            self.withdraw(published.key, published.nonce)
+            raise CorruptError(
+                f"{error}; {published.key} is withdrawn: start the run again, and it is made anew"
+            ) from error
 
     def leftovers(self) -> Iterator[tuple[str, int]]:
         """(folder name, bytes) of attempts that no marker names: what killed or orphaned writers left."""

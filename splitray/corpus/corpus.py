@@ -127,7 +127,8 @@ class Corpus:
     def _file(self, name: str) -> Path:
         mark = (self.key, self._published.nonce, name)
         # A remote file is cached under its checksum: fetching it unchecked would download it anew.
-        path = self._published.fetch(name, check=mark not in _checked or not self._published.folder.is_local)
+        with self._store.condemning(self._published):
+            path = self._published.fetch(name, check=mark not in _checked or not self._published.folder.is_local)
         _checked.add(mark)
         return path
 

@@ -29,11 +29,8 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     if published is None:
         raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
     model: Any = build(published.meta["recipe"])
-    try:
+    with store.condemning(published):
         load_weights(model, load(published, moments=False))
-    except CorruptError as error:
-        store.withdraw(key)
-        raise CorruptError(f"{error}; it is withdrawn: start the run again to train it") from error
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:
         model.save_pretrained(folder)  # safetensors is all that transformers 5 writes
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)

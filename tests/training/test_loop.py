@@ -1,7 +1,6 @@
 """The one loop in this process: against a plain PyTorch loop, against damage, and when it is stopped."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import worlds
 
 from splitray.errors import CorruptError
+from splitray.fingerprint import sealed, unsealed
 from splitray.store import Store
 from splitray.training import engine as engines
 from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_weights, train
@@ -226,10 +226,10 @@ def lose_moments(store: Store, key: str) -> None:
 
 
 def of_another_segment(store: Store, key: str) -> None:
-    path = store.root.local_path(f"done/{key}.json")
-    marker = json.loads(path.read_text())
+    name = f"done/{key}.json"
+    marker = unsealed(store.root.read_json(name), name)
     marker["meta"]["segment"] = "seg-another-000000000000384"
-    path.write_text(json.dumps(marker))
+    store.root.write_json(name, sealed(marker))
 
 
 DAMAGE: list[Callable[[Store, str], None]] = [
