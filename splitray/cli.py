@@ -14,6 +14,7 @@ from rich.console import Console
 
 from splitray.config import Config, load
 from splitray.errors import SplitrayError, UserError
+from splitray.fingerprint import unsealed
 from splitray.folder import Folder, without_query
 from splitray.law import Plan
 from splitray.run import STAGES, Run
@@ -68,7 +69,8 @@ def _standing(run_dir: str, store: str, console: Console) -> tuple[Plan | None, 
     from splitray.corpus import Corpus
     from splitray.store import Store
 
-    corpus = Corpus.open(Store(store), run.read_json("stages/corpus.json")["result"]["key"])
+    record = unsealed(run.read_json("stages/corpus.json"), f"{run.uri}/stages/corpus.json")
+    corpus = Corpus.open(Store(store), record["result"]["key"])
     told = {"content_hash": corpus.content_hash, "vocab": corpus.vocab_size, "end_token": corpus.end_token}
     return plan, {**told, "domains": corpus.domains}
 
@@ -136,5 +138,5 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _tell_end(run: Run, console: Console) -> None:
     from splitray.report import terminal
 
-    console.print(terminal(run.folder.read_json("summary.json")))
+    console.print(terminal(unsealed(run.folder.read_json("summary.json"), f"{run.folder.uri}/summary.json")))
     console.print(f"report: {run.folder.uri}/{run.result('report')['path']}", markup=False)

@@ -4,8 +4,8 @@ Each stage reads the records of earlier ones from the run folder and leaves its 
 Everything trained goes through the owner of the tree, so a stage that is run again finds its segments standing.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +21,12 @@ from splitray import law as laws
 from splitray.cluster import Trainer, machine, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus, build
-from splitray.errors import UserError
+from splitray.corpus.pipeline import corpus_key
+from splitray.corpus.sources import list_sources
+from splitray.errors import CorruptError, UserError
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
+from splitray.fingerprint import sealed, unsealed
 from splitray.law.question import Limits
 from splitray.numbers import human
 from splitray.run import STAGES, Run
@@ -55,10 +58,17 @@ class Pipeline:
     def go(self, until: str) -> dict[str, Any]:
         """Run what is missing up to a stage; the summary of what stands then."""
         for stage in STAGES[: STAGES.index(until) + 1]:
-            if self.run.done(stage) is None:
+            if not self._stands(stage):
                 with self._counted(stage) as result:
                     result.update(getattr(self, stage)())
         return self.summary()
+
+    def _stands(self, stage: str) -> bool:
+        """Whether a stage is done and, for the corpus, the store still holds it: one found damaged is withdrawn."""
+        record = self.run.done(stage)
+        if record is None or stage != "corpus":
+            return record is not None
+        return self.store.find(record["result"]["key"]) is not None
 
     def stop(self) -> None:
         """Have every host checkpoint what it trains."""
@@ -88,9 +98,14 @@ class Pipeline:
         """fp32 or bf16: as configured, or measured once and kept with the run."""
         if self.config.training.precision != "auto":
             return self.config.training.precision
-        if not self.run.folder.exists("precision.json"):
-            self.run.folder.write_json("precision.json", self._measured_precision())
-        return str(self.run.folder.read_json("precision.json")["precision"])
+        name = "precision.json"
+        if not self.run.folder.exists(name):
+            self.run.folder.write_json(name, sealed(self._measured_precision()))
+        where = f"{self.run.folder.uri}/{name}"
+        try:
+            return str(unsealed(self.run.folder.read_json(name), where)["precision"])
+        except CorruptError as error:
+            raise CorruptError(f"{error}; delete it, and it is measured again") from error
 
     def _measured_precision(self) -> dict[str, Any]:
         config = self.config
@@ -134,19 +149,18 @@ class Pipeline:
 
     @property
     def law_(self) -> laws.Law:
-        return self._local("law.json", laws.Law.load)
-
-    def _local(self, name: str, load: Callable[[Path], Any]) -> Any:
-        return load(self.run.folder.fetch(name))
-
-    def _save(self, name: str, save: Callable[[Path], None]) -> None:
-        with tempfile.TemporaryDirectory(prefix="splitray-") as folder:
-            save(Path(folder) / Path(name).name)
-            self.run.folder.put(Path(folder) / Path(name).name, name)
+        return self.run.kept("law.json", laws.Law.load)
 
     # the stages
 
     def corpus(self) -> dict[str, Any]:
+        if (before := self.run.done("corpus")) is not None:
+            key = corpus_key(self.config.corpus, self.config.seed, list_sources(self.config.corpus)[0])
+            if key != before["result"]["key"]:
+                raise UserError(
+                    f"the store lost this run's corpus {before['result']['key']}, and its sources, or splitray, have "
+                    f"changed since it was built (they make {key} now): restore them, or give another --run-dir"
+                )
         corpus = build(self.config.corpus, self.config.seed, self.store, self.run.say)
         domains = []
         for name in corpus.domains:
@@ -190,7 +204,10 @@ class Pipeline:
             for r, result in zip(steps, results, strict=True)
             for domain, scores in result["losses"].items()
         ]
-        self._save("runs.parquet", lambda path: pq.write_table(pa.Table.from_pylist(table, TABLE), path))
+        self.run.keep(
+            "runs.parquet",
+            lambda path: pq.write_table(pa.Table.from_pylist(table, TABLE), path, write_page_checksum=True),
+        )
         return {
             "leaves": len(steps),
             "segments": int(spent["segments"]),
@@ -219,18 +236,18 @@ class Pipeline:
         )
 
     def _table(self) -> pa.Table:
-        return self._local("runs.parquet", pq.read_table)
+        return self.run.kept("runs.parquet", pq.read_table)
 
     def law(self) -> dict[str, Any]:
         law = self._fit(self._table())
-        self._save("law.json", law.save)
+        self.run.keep("law.json", law.save)
         for warning in law.warnings:
             self.run.say(f"   warning: {warning}")
         return {"form": law.form}
 
     def plan(self) -> dict[str, Any]:
         made = self._plan(self.law_, self.params(self.config.model), self.budget)
-        self._save("plan.json", made.save)
+        self.run.keep("plan.json", made.save)
         self.run.say(
             f"   split after {made.split_fraction.value:.0%} of {human(self.budget)} tokens "
             f"({_between(made.split_fraction, '.0%')}); predicted loss {made.predicted_loss.value:.3f}, "
@@ -292,8 +309,8 @@ class Pipeline:
     def _settle(self, law: laws.Law, found: dict[str, Any] | None) -> dict[str, Any]:
         """Keep the law and the plan that will be carried out."""
         final = self._plan(law, self.params(self.config.model), self.budget)
-        self._save("law_final.json", law.save)
-        self._save("plan_final.json", final.save)
+        self.run.keep("law_final.json", law.save)
+        self.run.keep("plan_final.json", final.save)
         return {"search": found, "final_plan": final.plain()}
 
     def _group(self, shape: ModelShape) -> int:
@@ -359,7 +376,8 @@ class Pipeline:
         name = loss_key(key, validation_key(self.corpus_, self.config.evaluate.validation_tokens), domain)
         held = self.store.find(name)
         assert held is not None, name
-        nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
+        with self.store.condemning(held):
+            nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
         return Scores(nats, tokens, int(held.meta["bytes"]))
 
     def evaluate(self) -> dict[str, Any]:
@@ -428,9 +446,12 @@ class Pipeline:
         from splitray.report import write
 
         summary = self.summary()
-        law = self._local("law_final.json", laws.Law.load)
-        made = self._local("plan_final.json", laws.Plan.load)
-        return {"path": write(summary, law, made, self.corpus_, self.run.folder)}
+        law = self.run.kept("law_final.json", laws.Law.load)
+        made = self.run.kept("plan_final.json", laws.Plan.load)
+        path = write(summary, law, made, self.corpus_, self.run.folder)
+        for name in ("summary.json", path):
+            self.run.note(name)
+        return {"path": path}
 
     # the summary
 
@@ -439,9 +460,9 @@ class Pipeline:
         name = "summary.json"
         records = {stage: self.run.done(stage) for stage in STAGES}
         last = max((r["began"] + r["seconds"] for s, r in records.items() if r and s != "report"), default=0.0)
-        if self.run.folder.exists(name):
-            before = dict(self.run.folder.read_json(name))
-            if before.get("as_of") == last:
+        with contextlib.suppress(FileNotFoundError, CorruptError):
+            before = unsealed(self.run.folder.read_json(name), name)
+            if before["as_of"] == last:
                 return before
         facts = {
             "as_of": last,
@@ -453,7 +474,7 @@ class Pipeline:
         }
         stand = {s: r for s, r in records.items() if r is not None}
         summary = summarise(self.config, stand, self.corpus_, self.weights, facts)
-        self.run.folder.write_json(name, summary)
+        self.run.folder.write_json(name, sealed(summary))
         return summary
 
 

@@ -1,23 +1,29 @@
 """A run folder: its config, the record of every finished stage, structured events, and what the user reads."""
 
+import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
-from splitray.errors import UserError
+from splitray.errors import CorruptError, StorageError, UserError
+from splitray.fingerprint import sealed, sha256_file, unsealed
 from splitray.folder import Folder
 
+T = TypeVar("T")
 STAGES = ("corpus", "ladder", "law", "plan", "search", "base", "specialists", "evaluate", "report")
 
 
 class Run:
     """One run folder.
 
-    A stage's record is written last, when its artifacts stand; a stage with a record is not run again.
+    A stage's record is written last, when its artifacts stand, and names the SHA-256 of each. A stage with a record is
+    not run again, unless the record or a file of it is found damaged: then it is, from what the store holds.
 
     Raises:
         UserError: the folder holds a run whose identity settings differ.
@@ -28,6 +34,9 @@ class Run:
         self._events: list[dict[str, Any]] = []
         self._event_file = f"events/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl"
         self._flushed = time.monotonic()
+        self._files: dict[str, str] = {}  # of the stage that runs: name -> SHA-256
+        self._good: dict[str, str] = {}  # compared by this process, or written by it
+        self._damaged: dict[str, dict[str, Any]] = {}  # records of stages whose files were found damaged
         self._claim()
 
     def _claim(self) -> None:
@@ -57,10 +66,46 @@ class Run:
         if self._events:
             self.folder.write(self._event_file, "".join(json.dumps(e) + "\n" for e in self._events).encode())
 
+    def keep(self, name: str, write: Callable[[Path], object]) -> None:
+        """Keep a file of the stage that runs: `write` is given a local path, the run folder gets what it wrote."""
+        with tempfile.TemporaryDirectory(prefix="splitray-") as folder:
+            path = Path(folder) / Path(name).name
+            try:
+                write(path)
+            except OSError as error:
+                raise StorageError(f"the temporary folder takes no {name}: {error.strerror or error}") from error
+            self._files[name] = self._good[name] = sha256_file(path)
+            self.folder.put(path, name)
+
+    def note(self, name: str) -> None:
+        """Count a file that lies in the run folder among those of the stage that runs."""
+        self._files[name] = self._good[name] = hashlib.sha256(self.folder.read(name)).hexdigest()
+
+    def kept(self, name: str, read: Callable[[Path], T]) -> T:
+        """What `read` makes of a file that a finished stage kept; `CorruptError` where it is not what was kept."""
+        return read(self.folder.fetch(name, self._good.get(name)))
+
     def done(self, stage: str) -> dict[str, Any] | None:
-        """The record of a finished stage: `seconds`, `work` counters and `result`."""
+        """The record of a finished stage: `seconds`, `work` counters, `result` and `files` by SHA-256.
+
+        A record that is damaged, or whose files are, is said, taken away and counted as none.
+        """
         name = f"stages/{stage}.json"
-        return dict(self.folder.read_json(name)) if self.folder.exists(name) else None
+        if not self.folder.exists(name):
+            return None
+        try:
+            record = unsealed(self.folder.read_json(name), f"{self.folder.uri}/{name}")
+            for file, sha256 in record["files"].items():
+                if self._good.get(file) != sha256:
+                    self._damaged[stage] = record
+                    self.folder.fetch(file, sha256)
+                    del self._damaged[stage]
+                    self._good[file] = sha256
+            return record
+        except CorruptError as error:
+            self.say(f"   {error}; the stage {stage} is done again")
+            self.folder.delete(name)
+            return None
 
     def result(self, stage: str) -> dict[str, Any]:
         """What a finished stage left for the later ones."""
@@ -72,12 +117,22 @@ class Run:
     def stage(self, stage: str, work: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Run a stage: its result is what the block puts into the yielded dict; the record is written at its end."""
         begun, result = time.time(), dict[str, Any]()
+        self._files = {}
         self.say(f"== {stage}")
         self.event("stage begins", stage=stage)
         try:
             yield result
             record = {"stage": stage, "began": begun, "seconds": time.time() - begun, "work": work(), "result": result}
+            record = sealed(record | {"files": self._files})
+            self._supersede(stage, record)
             self.folder.write_json(f"stages/{stage}.json", record)
             self.event("stage ends", stage=stage, seconds=record["seconds"])
         finally:
             self.flush()
+
+    def _supersede(self, stage: str, record: dict[str, Any]) -> None:
+        """Take away the records of later stages, that rest on this one, unless it came out as it was before."""
+        before = self._damaged.pop(stage, None) or self.done(stage)
+        if before is None or any(before[part] != record[part] for part in ("result", "files")):
+            for later in STAGES[STAGES.index(stage) + 1 :]:
+                self.folder.delete(f"stages/{later}.json")

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from splitray.errors import UserError
+from splitray.errors import CorruptError, StorageError, UserError
+from splitray.fingerprint import sealed, unsealed
+from splitray.folder import Folder
 from splitray.law import forms
 from splitray.law.dual import Array
 from splitray.law.form import Form
 
-SCHEMA = "splitray-law-1"
+SCHEMA = "splitray-law-2"
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
 _BLOCK = 1 << 20
 
@@ -202,7 +204,7 @@ class Law:
         return self._draws(lambda form, v, part: form.floor(v, sizes[part]), sizes.size, domain).reshape(-1, *shape)
 
     def save(self, path: str | Path) -> None:
-        """Write the law as JSON; `Law.load` gives back the same bits."""
+        """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
         record = {
             "schema": SCHEMA,
             "form": self.form,
@@ -217,13 +219,17 @@ class Law:
                 for c in self.components
             ],
         }
-        Path(path).write_text(json.dumps(_plain(record), allow_nan=False) + "\n")
+        path = Path(path)
+        try:
+            Folder(path.parent).write_json(path.name, sealed(_plain(record)))
+        except StorageError as error:
+            raise UserError(f"{path}: the law cannot be written ({error}); give another path") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Law:
-        """Read a law that `save` wrote. Raises UserError naming a file that is missing, cut short or not a law."""
+        """Read a law that `save` wrote. Raises UserError naming a file that is missing, damaged or not a law."""
         try:
-            record = json.loads(Path(path).read_text())
+            record = json.loads(Path(path).read_bytes())
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved law") from error
         except ValueError as error:
@@ -231,6 +237,7 @@ class Law:
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise UserError(f"{path}: not a law (schema {SCHEMA!r} expected); give a file that Law.save wrote")
         try:
+            record = unsealed(record, str(path))
             heldout = record["heldout"]
             return cls(
                 components=tuple(_component(c, len(record["domains"])) for c in record["components"]),
@@ -240,6 +247,8 @@ class Law:
                 warnings=tuple(LawWarning(**w) for w in record["warnings"]),
                 heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
             )
+        except CorruptError as error:
+            raise UserError(f"{error}; save the law again") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: a damaged law ({type(error).__name__}: {error}); save it again") from error
 

@@ -122,8 +122,10 @@ def _table(source: Any) -> tuple[pa.Table, str]:
         try:
             with path.open("rb") as stream:
                 parquet = stream.read(4) == b"PAR1"
-            return (pa.parquet.read_table(path) if parquet else pa.csv.read_csv(path)), str(path)
-        except OSError as error:
+            if not parquet:
+                return pa.csv.read_csv(path), str(path)
+            return pa.parquet.read_table(path, page_checksum_verification=True), str(path)
+        except OSError as error:  # a Parquet file whose pages do not match their checksums is one, too
             raise UserError(f"{path}: cannot be read ({error}); give a CSV or Parquet file of runs") from error
         except pa.ArrowInvalid as error:
             raise UserError(f"{path}: not a CSV or Parquet table ({error}); mend the file") from error
