@@ -6,11 +6,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from splitray.corpus.read import Raw
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffe\uffff]")
 _MOST_CONTROL = 0.01  # text has none; terminal recordings and broken encodings lie above 1 %
+_MOST_MARKS = 30  # in a row: what Unicode calls stream-safe (UAX #15); NFC sorts longer runs in quadratic time
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,17 @@ def hash128(text: str) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
+@cache
+def _marks() -> re.Pattern[str]:
+    """A run of combining marks that no language writes."""
+    marks = "".join(chr(c) for c in range(0x300, 0x1E950) if unicodedata.combining(chr(c)))
+    return re.compile(f"[{re.escape(marks)}]{{{_MOST_MARKS + 1}}}")
+
+
 def clean_text(text: str) -> str | None:
     """Text in NFC with one kind of line end, no control characters and no blanks around it; None for binary."""
+    if not text.isascii() and _marks().search(text):
+        return None
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     kept = _CONTROL.sub("", text)
     if len(text) - len(kept) > _MOST_CONTROL * len(text):

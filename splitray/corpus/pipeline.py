@@ -36,7 +36,7 @@ from splitray.corpus.tokenizer import Encoder
 from splitray.fingerprint import fingerprint, sha256_file
 from splitray.store import Attempt, Store
 
-RECIPE = 1  # bump when the same input and settings would give another corpus
+RECIPE = 2  # bump when the same input and settings would give another corpus
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
 
 Say = Callable[[str], None]

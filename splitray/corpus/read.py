@@ -1,24 +1,22 @@
 """Read one unit of files into raw documents, row by row, and count what cannot be read with its reason."""
 
-import gzip
 import io
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email import message_from_bytes
+from email import message_from_string
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import SourceFile
 
 _LARGEST = 256 << 20  # bytes of one text file or one JSON line: it is held in memory whole
-_FAULTS = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException)
+_FAULTS = (OSError, pa.ArrowException)  # what decoders raise; storage that fails is a StorageError
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -37,31 +35,52 @@ def read_file(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -
     try:
         yield from reader(file, settings, tally)
     except _FAULTS as error:
-        tally[f"corrupt file: {file.name} ({type(error).__name__})"] += 1
+        tally[f"corrupt file: {file.name} ({_reason(error)})"] += 1
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a decoder's message, short enough for a table."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:80]
 
 
 def _parquet(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     named = (settings.text_column, settings.id_column, settings.group_column)
     wanted = sorted({column for column in named if column is not None})
-    system, path = file.opened()
-    with pq.ParquetFile(path, filesystem=system) as table:
+    with file.open() as stream, pq.ParquetFile(stream) as table:
         groups = range(table.num_row_groups) if file.rows is None else file.rows
         row = sum(table.metadata.row_group(g).num_rows for g in range(groups[0])) if groups else 0
         for batch in table.iter_batches(1024, row_groups=list(groups), columns=wanted):
-            for record in batch.to_pylist():
-                yield from _record(record, row, file, settings, tally)
+            for record in _records(batch, tally):
+                if record is not None:
+                    yield from _record(record, row, file, settings, tally)
                 row += 1
+
+
+def _records(batch: pa.RecordBatch, tally: Counter[str]) -> Iterator[dict[str, Any] | None]:
+    """The rows of a batch, None for one that is no UTF-8 (Parquet does not check) or has no value in Python."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for row in range(len(batch)):
+            try:
+                yield batch.slice(row, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                tally["not UTF-8" if isinstance(error, UnicodeDecodeError) else "unreadable row"] += 1
+                yield None
 
 
 def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     with _open(file) as stream:
         row = 0
-        while line := stream.readline(_LARGEST):
+        for line in _lines(stream, tally):
+            if row == 0 and line.startswith(_UTF16):
+                tally["not UTF-8 (UTF-16)"] += 1
+                return
             if line.isspace():
                 continue
             row += 1
             try:
-                record = json.loads(line)
+                record = json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
             except UnicodeDecodeError:
                 tally["not UTF-8"] += 1
                 continue
@@ -72,8 +91,36 @@ def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> I
                 tally["not a JSON object"] += 1
             elif settings.text_column not in record:
                 tally[f"no field {settings.text_column!r}"] += 1
+            elif _twice(line, settings.text_column):
+                tally[f"field {settings.text_column!r} given twice"] += 1
             else:
                 yield from _record(record, row - 1, file, settings, tally)
+        if row == 0:
+            tally["file without documents"] += 1
+
+
+def _lines(stream: BinaryIO, tally: Counter[str]) -> Iterator[bytes]:
+    """Lines of at most `_LARGEST` bytes; a longer one is counted once and passed over."""
+    while line := stream.readline(_LARGEST):
+        if len(line) < _LARGEST or line.endswith(b"\n"):
+            yield line
+            continue
+        tally[f"line above {_LARGEST >> 20} MB"] += 1
+        while (rest := stream.readline(_LARGEST)) and not rest.endswith(b"\n"):
+            pass
+
+
+def _twice(line: bytes, field: str) -> bool:
+    """Whether a JSON object names a field twice at its top, where parsers keep one and say nothing."""
+    if line.count(json.dumps(field).encode()) < 2:
+        return False
+    top: list[tuple[str, Any]] = []
+
+    def keep_last(pairs: list[tuple[str, Any]]) -> None:
+        top[:] = pairs  # the outermost object is closed last
+
+    json.loads(line, object_pairs_hook=keep_last)
+    return sum(name == field for name, _ in top) > 1
 
 
 def _record(
@@ -95,30 +142,32 @@ def _record(
 def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     with _open(file) as stream:
         data = stream.read(8192)
+        if data.startswith(_UTF16):
+            tally["not UTF-8 (UTF-16)"] += 1
+            return
         if b"\0" in data:
             tally["binary file"] += 1
             return
         data += stream.read(_LARGEST)
     if len(data) > _LARGEST:
-        tally["text file above 256 MB"] += 1
+        tally[f"text file above {_LARGEST >> 20} MB"] += 1
         return
-    if file.path.endswith(".dist-info/METADATA"):
-        # The header fields are the same for every package; the description below them is the package's README.
-        data = message_from_bytes(data).get_payload(decode=False).encode("utf-8", "surrogateescape")  # type: ignore[union-attr]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         tally["not UTF-8"] += 1
         return
+    if file.path.endswith(".dist-info/METADATA"):
+        # The header fields are the same for every package; the description below them is the package's README.
+        described = message_from_string(text).get_payload(decode=False)
+        text = described if isinstance(described, str) else text
     yield Raw(file.name, file.name, text, file.container)
 
 
 def _open(file: SourceFile) -> BinaryIO:
-    """The decompressed bytes of a text or JSONL file."""
-    system, path = file.opened()
-    stream: Any = system.open_input_stream(path, compression=None)
-    if path.endswith(".gz"):
-        stream = gzip.GzipFile(fileobj=stream)
-    elif path.endswith(".zst"):
-        stream = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-    return io.BufferedReader(stream)
+    """The decompressed bytes of a text or JSONL file; a truncated one ends in an `OSError`."""
+    stream: Any = file.open()
+    for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):
+        if file.path.endswith(ending):
+            stream = pa.CompressedInputStream(stream, codec)
+    return io.BufferedReader(stream, 1 << 20)

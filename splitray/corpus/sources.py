@@ -6,6 +6,7 @@ A missing path, a foreign column or an unreadable ending is the user's error, to
 import fnmatch
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,12 +20,14 @@ from pyarrow import fs
 
 from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
-from splitray.errors import UserError
-from splitray.folder import without_query
+from splitray.corpus.stream import Stored
+from splitray.errors import StorageError, UserError
+from splitray.folder import steadily, without_query
 
 Kind = Literal["parquet", "jsonl", "text"]
 _ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _MAGIC = "*?["
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 # Bytes of source text a task: below 4 MB the tasks cost more than the work, above 64 MB the memory of one hurts.
 _UNIT_BYTES = (4 << 20, 64 << 20)
 _UNITS = 2048
@@ -48,9 +51,10 @@ class SourceFile:
     modified: int
     rows: tuple[int, ...] | None = None
 
-    def opened(self) -> tuple[fs.FileSystem, str]:
+    def open(self) -> Stored:
+        """The bytes of the file; `StorageError` where the storage does not give them."""
         system, base = _open_root(self.root)
-        return system, f"{base}/{self.path}"
+        return Stored(system, f"{base}/{self.path}", self.name)
 
     def listing(self) -> list[Any]:
         return [self.name, self.kind, self.size, self.modified]
@@ -105,9 +109,15 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
         if kind is None:
             passed["file of another format"] += 1
             continue
-        name = f"{label}/{path}" if label else path
+        name = _shown(f"{label}/{path}" if label else path)
         container = name if kind != "text" else without_query(source).rstrip("/").rsplit("/", 1)[-1]
         yield SourceFile(root, path, name, container, kind, size, modified)
+
+
+def _shown(name: str) -> str:
+    """A file's name fit for tables and terminals: what is no UTF-8, and control characters, as escapes."""
+    plain = name.encode("utf-8", "backslashreplace").decode()
+    return _UNFIT.sub(lambda found: f"\\x{ord(found.group()):02x}", plain)
 
 
 def _kind(path: str, settings: CorpusSettings) -> Kind | None:
@@ -127,38 +137,58 @@ def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
     that a local source names."""
     label = ""
     text = os.path.expanduser(source.removeprefix("file://"))  # noqa: PTH111
-    if set(text) & set(_MAGIC) and not Path(text).exists():
-        paths = [Path(p).absolute() for p in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
-        fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
-        root = fixed if fixed.is_dir() else fixed.parent
-        if not paths:
-            raise UserError(f"corpus.sources: no file matches {source}")
-        paths = [p for p in paths if p.is_file()]
-    else:
-        top = Path(text).absolute()
-        if not top.exists():
-            raise UserError(f"corpus.sources: {source} does not exist ({top}); give a file, a folder, a glob or a URI")
-        root = top if top.is_dir() else top.parent
-        label = top.name if top.is_dir() else ""
-        paths = list(_walk(top)) if top.is_dir() else [top]
+    try:
+        if set(text) & set(_MAGIC) and not Path(text).exists():
+            fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
+            root = fixed if fixed.is_dir() else fixed.parent
+            paths = list(_matches(text, passed))
+        else:
+            top = Path(text).absolute()
+            if not top.exists():
+                raise UserError(
+                    f"corpus.sources: {source} does not exist ({top}); give a file, a folder, a glob or a URI"
+                )
+            root = top if top.is_dir() else top.parent
+            label = top.name if top.is_dir() else ""
+            paths = list(_walk(top, passed)) if top.is_dir() else [top]
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"corpus.sources: {_shown(source):.200} cannot be opened: {reason}") from error
     for path in paths:
         if not path.is_file():  # a broken link, a pipe that would never end, a socket
             passed["not a regular file"] += 1
             continue
         if not os.access(path, os.R_OK):
-            raise UserError(f"corpus.sources: {path} cannot be read: permission denied")
+            raise UserError(f"corpus.sources: {_shown(str(path))} cannot be read: permission denied")
         status = path.stat()
         yield str(root), path.relative_to(root).as_posix(), label, status.st_size, status.st_mtime_ns
 
 
-def _walk(top: Path) -> Iterator[Path]:
-    """Files below a folder, hidden ones and linked folders (which may loop) left out."""
+def _matches(pattern: str, passed: Counter[str]) -> Iterator[Path]:
+    """Files that match a local pattern. `**` follows links to folders, which may loop: each file is taken once."""
+    found = sorted(glob.glob(pattern, recursive=True), key=lambda p: (p.count("/"), p))  # noqa: PTH207
+    if not found:
+        raise UserError(f"corpus.sources: no file matches {pattern}")
+    seen: set[str] = set()
+    for path in (Path(p).absolute() for p in found if not Path(p).is_dir()):
+        if "**" in pattern:
+            real = os.path.realpath(path)
+            if real in seen:
+                passed["another name of a file that is read"] += 1
+                continue
+            seen.add(real)
+        yield path
+
+
+def _walk(top: Path, passed: Counter[str]) -> Iterator[Path]:
+    """Files below a folder, hidden ones left out; linked folders, which may loop, are counted and not entered."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"corpus.sources: {error.filename} cannot be listed: {error.strerror}") from error
 
     for folder, folders, names in os.walk(top, onerror=refuse):
         folders[:] = sorted(f for f in folders if f[0] != "." and f != "__pycache__")
+        passed.update("link to a folder" for f in folders if Path(folder, f).is_symlink())
         yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
 
 
@@ -172,20 +202,19 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
         cut = address.rindex("/", 0, min(address.find(c) for c in "*[" if c in address))
         address, pattern = address[:cut], address[cut + 1 :]
     root = f"{address}?{query}" if query else address
+    shown = without_query(source)
     try:
         system, path = _open_root(root)
-        info = system.get_file_info(path)
+        info = steadily(lambda: system.get_file_info(path), shown, remote=True)
         if info.type == fs.FileType.NotFound:
-            raise UserError(f"corpus.sources: {without_query(source)} does not exist")
+            raise UserError(f"corpus.sources: {shown} does not exist")
         if info.type == fs.FileType.File:
             parent = address.rsplit("/", 1)[0]
             yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
             return
-        infos = system.get_file_info(fs.FileSelector(path, recursive=True))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"corpus.sources: {without_query(source)} cannot be opened: {without_query(str(error))}"
-        ) from error
+        infos = steadily(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
+    except (OSError, ValueError, StorageError) as error:
+        raise UserError(f"corpus.sources: {shown} cannot be opened: {without_query(str(error))}") from error
     label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]
@@ -219,11 +248,14 @@ def _pieces(
     if file.kind != "parquet":
         yield file, file.size
         return
-    system, path = file.opened()
     try:
-        footer = pq.read_metadata(path, filesystem=system)
+        with file.open() as stream:
+            footer = pq.read_metadata(stream)
     except (pa.ArrowException, OSError):
         passed[f"corrupt file: {file.name}"] += 1
+        return
+    if footer.num_rows == 0:
+        passed["file without documents"] += 1
         return
     _check_columns(file, footer.schema.to_arrow_schema(), settings)
     rows: list[int] = []
