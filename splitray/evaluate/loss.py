@@ -15,7 +15,7 @@ from splitray.fingerprint import fingerprint
 if TYPE_CHECKING:
     import torch
 
-_BATCH_TOKENS = 16384  # a forward pass: logits of 16384 x 4096 in fp32 are 268 MB
+_BATCH_TOKENS = 16384  # a forward pass
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def document_losses(
     import torch
 
     from splitray.training.engine import autocast, forward_inputs
+    from splitray.training.head import token_losses
 
     device = next(model.parameters()).device
     length = int(values["sequence_length"])
@@ -73,11 +74,8 @@ def document_losses(
     with torch.inference_mode(), autocast(values, device):
         for begin in range(0, windows, step):
             batch = torch.from_numpy(rows[begin : begin + step].copy()).to(device)
-            logits = model(**forward_inputs(batch[:, :-1], values)).logits
-            nats = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
-            )
-            losses[begin : begin + step] = nats.view(len(batch), length).double().cpu().numpy()
+            nats = token_losses(model, batch[:, 1:], **forward_inputs(batch[:, :-1], values))
+            losses[begin : begin + step] = nats.double().cpu().numpy()
     model.train(was_training)
     place = validation.document[1:]
     nll = np.bincount(place, weights=losses.reshape(-1)[:targets], minlength=validation.documents)

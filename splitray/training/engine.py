@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from splitray.errors import SplitrayError
+from splitray.training.head import NextToken
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import MOMENTS, State
 
@@ -105,9 +106,10 @@ class Engine:
         }
         if self._bf16:
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        self._lm, module = model, NextToken(model, whole=self.stage == 3)
         if settings.compile:
-            model.compile(dynamic=False)
-        self.engine = deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+            module.compile(dynamic=False)
+        self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
         self.device = self.engine.device
         self.step_count = 0
 
@@ -155,12 +157,12 @@ class Engine:
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
         limit = self._values["gradient_clip"] or math.inf
-        return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
+        return torch.nn.utils.clip_grad_norm_(self._lm.parameters(), limit)
 
     def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]
-        logits = self.engine(**forward_inputs(inputs, self._values)).logits
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        loss: torch.Tensor = self.engine(targets, **forward_inputs(inputs, self._values))
+        return loss
 
     # state
 
@@ -169,8 +171,7 @@ class Engine:
         self._link_moments()
         weights: dict[str, torch.Tensor] = {}
         held: dict[str, torch.Tensor] = {}
-        for name, param in self.engine.module.named_parameters():
-            name = name.removeprefix("_orig_mod.")
+        for name, param in self._lm.named_parameters():
             fetched = [("", self._read(param, None))]
             if moments:
                 fetched += [(f"{m}/", self._read(param, m)) for m in MOMENTS]
@@ -183,9 +184,9 @@ class Engine:
         """Set moments and step count; the weights are those the model was built with. Every rank calls it."""
         assert state.moments is not None
         self._create_optimizer_states()
-        for name, param in self.engine.module.named_parameters():
+        for name, param in self._lm.named_parameters():
             for moment in MOMENTS:
-                self._write(param, moment, state.moments[f"{moment}/{name.removeprefix('_orig_mod.')}"])
+                self._write(param, moment, state.moments[f"{moment}/{name}"])
         for held in self._torch_optimizer.state.values():
             held["step"] = torch.full_like(torch.as_tensor(held["step"]), float(state.step))
         self.step_count = state.step
@@ -201,7 +202,7 @@ class Engine:
             group["lr"] = 0.0
         tokens = torch.full((1, 2), self._end, device=self.device)
         for _ in range(self.accumulation):
-            loss = self.engine(**forward_inputs(tokens, self._values)).logits.float().sum() * 0.0
+            loss = self._loss(tokens) * 0.0
             self.engine.backward(loss)
             self.engine.step()
         self._link_moments()

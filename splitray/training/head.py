@@ -1,0 +1,114 @@
+"""The next-token loss of a causal LM, without holding the logits of a whole batch.
+
+Logits are the largest arrays of a small model's step: 67 MB in fp32 for 4096 tokens over 4096 entries, and a plain
+loss writes and reads five of that size. Here a few rows at a time go through the head, stay in the processor's cache,
+and leave their gradient behind while they are there (the idea of Liger Kernel, Hsu et al. 2024, arXiv 2410.10989).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_CPU_LOGITS, _GPU_LOGITS = 1 << 19, 1 << 26  # entries at once: 2 MB in fp32 stay in a core's cache, a GPU wants work
+
+
+class NextToken(torch.nn.Module):
+    """A causal LM whose forward pass is its training loss.
+
+    Args:
+        lm: a causal LM of `transformers`.
+        whole: compute it the plain way, with all logits at once. Models whose head is more than a matrix need that,
+            and so does ZeRO 3, which gathers the head's weights inside the head's own forward pass only.
+    """
+
+    def __init__(self, lm: torch.nn.Module, whole: bool) -> None:
+        super().__init__()
+        self.lm, self.whole = lm, whole or not plain_head(lm)
+
+    def forward(self, targets: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Mean cross-entropy in nats of int64 `targets` [batch, length]; `inputs` are the LM's own."""
+        if self.whole:
+            logits = self.lm(**inputs).logits
+            return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        hidden = self.lm.model(**inputs).last_hidden_state
+        loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), self.lm.lm_head.weight, targets.flatten())
+        return loss
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile what is worth it: all but the fused loss, which would be unrolled chunk by chunk."""
+        (self.lm if self.whole else self.lm.model).compile(*args, **kwargs)
+
+
+def plain_head(lm: torch.nn.Module) -> bool:
+    """Whether logits are `last_hidden_state @ lm_head.weight.T` and nothing else."""
+    from transformers import LlamaForCausalLM
+
+    return type(lm) is LlamaForCausalLM and lm.lm_head.bias is None
+
+
+def token_losses(lm: torch.nn.Module, targets: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Nats of every target, fp32 [batch, length], without gradients."""
+    with torch.no_grad():
+        if not plain_head(lm):
+            logits = lm(**inputs).logits.flatten(0, 1).float()
+            return torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view_as(targets)
+        hidden, weight, flat = _ready(lm.model(**inputs).last_hidden_state.flatten(0, 1), lm.lm_head.weight, targets)
+        nats = [_softmax_(_logits(hidden[rows], weight), flat[rows])[0] for rows in _chunks(hidden, weight)]
+        return torch.cat(nats).view_as(targets)
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Mean cross-entropy of `hidden @ weight.T` against targets; gradients are taken in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        low, matrix, flat = _ready(hidden, weight, targets)
+        to_hidden, to_weight = torch.empty_like(low), torch.zeros_like(weight)
+        total = torch.zeros((), device=hidden.device)
+        with torch.autocast(hidden.device.type, enabled=False):
+            for rows in _chunks(low, matrix):
+                nats, error = _softmax_(_logits(low[rows], matrix), flat[rows])
+                total += nats.sum()
+                error[torch.arange(len(error), device=error.device), flat[rows]] -= 1.0
+                error = error.mul_(1.0 / len(flat)).to(matrix.dtype)
+                torch.mm(error, matrix, out=to_hidden[rows])
+                if matrix.dtype == weight.dtype:
+                    to_weight.addmm_(error.T, low[rows])
+                else:
+                    to_weight += error.T @ low[rows]
+        ctx.save_for_backward(to_hidden, to_weight)
+        ctx.dtype = hidden.dtype
+        return total / len(flat)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        to_hidden, to_weight = ctx.saved_tensors
+        return to_hidden.to(ctx.dtype) * gradient, to_weight * gradient, None
+
+
+def _ready(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Rows and matrix in the precision that autocast asks for, and flat targets."""
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    return hidden.to(dtype), weight.to(dtype), targets.flatten()
+
+
+def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
+    held = _CPU_LOGITS if hidden.device.type == "cpu" else _GPU_LOGITS
+    step = max(1, held // len(weight))
+    return (slice(begin, min(begin + step, len(hidden))) for begin in range(0, len(hidden), step))
+
+
+def _logits(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return (hidden @ weight.T).float()
+
+
+def _softmax_(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nats of each row's target, and the probabilities, in the logits' place."""
+    logits -= logits.amax(1, keepdim=True)
+    at_target = logits.gather(1, targets[:, None]).squeeze(1)
+    total = logits.exp_().sum(1)
+    nats = total.log() - at_target
+    return nats, logits.div_(total[:, None])
