@@ -62,7 +62,8 @@ def run(part: str, bench: Bench, say: Callable[[str], None]) -> None:
     elif part == "grid":
         cells = list(bench.programme.grid(domains))
         say(f"   {len(cells)} leaves, {bench.cost(cells)}")
-        bench.train(cells)
+        for stage in bench.programme.stages(domains):
+            bench.train(stage)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,43 @@ class OutOfTime(SplitrayError):
     """The minutes given are over; the same command continues."""
 
 
+def ask(
+    trainer: Trainer,
+    requests: Sequence[Request],
+    keep: Callable[[list[tuple[int, dict[str, Any]]]], None],
+    deadline: float,
+    say: Callable[[str], None],
+) -> None:
+    """Have requests trained; `keep` hears of those that have ended, (place, result), as they end.
+
+    Raises OutOfTime past the deadline, after the hosts have left their checkpoints.
+    """
+    if time.monotonic() > deadline:
+        raise OutOfTime("no time is left to begin")
+    trainer.begin_stage()
+    # asked for together first, so that shared prefixes are cut once; then one by one, to hear of each as it ends
+    together = trainer.actor.leaves.remote(list(requests))
+    waiting = {trainer.actor.leaves.remote([request]): place for place, request in enumerate(requests)}
+    say(f"   {len(requests)} leaves to train")
+    said = time.monotonic()
+    try:
+        while waiting:
+            ray.wait(list(waiting), timeout=5)
+            ended, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            keep([(waiting.pop(ref), ray.get(ref)[0]) for ref in ended])
+            if time.monotonic() > deadline and waiting:
+                trainer.stop()
+                raise OutOfTime(f"{len(waiting)} of {len(requests)} leaves are left")
+            if time.monotonic() - said > 60:
+                said = time.monotonic()
+                done, progress = len(requests) - len(waiting), trainer.progress()
+                trained = progress["trained"] + sum(r["tokens"] for r in progress["running"].values())
+                say(f"   {done}/{len(requests)} leaves, {human(trained)}/{human(progress['tokens'])} tokens")
+        ray.get(together)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))) from error
+
+
 class Bench:
     """Trains cells and keeps their losses.
 
@@ -95,37 +132,12 @@ class Bench:
         cells = self.missing(cells)
         if not cells:
             return
-        if time.monotonic() > self._deadline:
-            raise OutOfTime("no time is left to begin")
         requests = [Request(self.target(cell), cell.domains) for cell in cells]
-        owner = self.trainer.actor
-        self.trainer.begin_stage()
-        # asked for together first, so that shared prefixes are cut once; then one by one, to hear of each as it ends
-        together = owner.leaves.remote(requests)
-        waiting = {owner.leaves.remote([request]): cell for request, cell in zip(requests, cells, strict=True)}
-        self._say(f"   {len(cells)} leaves to train")
-        said = time.monotonic()
-        try:
-            while waiting:
-                done, _ = ray.wait(list(waiting), timeout=5, fetch_local=True)
-                more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-                ended = {*done, *more}
-                self._keep([(waiting.pop(ref), ray.get(ref)[0]) for ref in ended])
-                if time.monotonic() > self._deadline and waiting:
-                    self.trainer.stop()
-                    raise OutOfTime(f"{len(waiting)} of {len(cells)} leaves are left")
-                if time.monotonic() - said > 60:
-                    said = time.monotonic()
-                    self._tell(len(cells) - len(waiting), len(cells))
-            ray.get(together)
-        except ray.exceptions.RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))) from error
 
-    def _tell(self, done: int, of: int) -> None:
-        progress = self.trainer.progress()
-        trained = progress["trained"] + sum(r["tokens"] for r in progress["running"].values())
-        rate = sum(r["rate"] for r in progress["running"].values())
-        self._say(f"   {done}/{of} leaves, {human(trained)}/{human(progress['tokens'])} tokens, {human(rate)} tokens/s")
+        def keep(ended: list[tuple[int, dict[str, Any]]]) -> None:
+            self._keep([(cells[place], result) for place, result in ended])
+
+        ask(self.trainer, requests, keep, self._deadline, self._say)
 
     def _keep(self, ended: list[tuple[Cell, dict[str, Any]]]) -> None:
         rows = []

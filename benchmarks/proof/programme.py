@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +75,28 @@ class Programme:
                     yield from (replace(cell, rate=rate) for cell in cells)
 
     def grid(self, domains: Sequence[str]) -> Iterator[Cell]:
-        """The ladder: every size x D x D', smallest size first; then the further seeds. D' = 0 is scored everywhere."""
+        """The ladder: every size x D x D', and further trunk seeds at the first sizes; cheap models first.
+
+        D' = 0 is scored on every domain, a specialist on its own.
+        """
         ladder, names = self.config.ladder, self.ladder_domains(domains)
-        shapes, special = ladder.shapes, ladder.specialize_tokens
-        steps = [
-            *rungs(shapes, [d for d in ladder.pretrain_tokens if d], special, names, [0]),
-            *rungs(shapes, [0], special[-2:], names, [0]),
-            *(
-                step
-                for shape in shapes[: self.replicated_sizes]
-                for step in rungs([shape], self.replicated, special, names, range(1, ladder.seeds))
-            ),
-        ]
-        order = {shape: place for place, shape in enumerate(shapes)}
-        for step in sorted(steps, key=lambda s: (s.seed > 0, order[s.shape])):
-            scored = tuple(domains) if step.leaf.domain is None else step.domains
-            yield Cell(step.shape, step.leaf, scored, step.seed)
+        models = [(shape, 0) for shape in ladder.shapes]
+        models += [(shape, s) for shape in ladder.shapes[: self.replicated_sizes] for s in range(1, ladder.seeds)]
+        for shape, seed in sorted(models, key=lambda model: (ladder.shapes.index(model[0]) + model[1], model[1])):
+            pretrain = self.replicated if seed else [d for d in ladder.pretrain_tokens if d]
+            steps = rungs([shape], pretrain, ladder.specialize_tokens, names, [seed])
+            if seed == 0 and 0 in ladder.pretrain_tokens:
+                steps += rungs([shape], [0], ladder.specialize_tokens[-2:], names, [seed])
+            for step in steps:
+                yield Cell(shape, step.leaf, tuple(domains) if step.leaf.domain is None else step.domains, seed)
+
+    def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
+        """The grid, three models at a time: enough for two hosts to be busy, few enough for results to come early."""
+        models: dict[tuple[ModelShape, int], list[Cell]] = {}
+        for cell in self.grid(domains):
+            models.setdefault((cell.shape, cell.seed), []).append(cell)
+        every = list(models.values())
+        return [list(chain(*every[i : i + 3])) for i in range(0, len(every), 3)]
 
     def line(
         self,
