@@ -19,6 +19,7 @@ import random
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,7 @@ CONFIG: dict[str, Any] = {
     "training": {
         "sequence_length": 64,
         "batch_sequences": 8,
-        "warmup_tokens": 2048,
+        "warmup_tokens": 1024,
         "precision": "fp32",
         "checkpoint_seconds": 0.5,
     },
@@ -69,18 +70,18 @@ CONFIG: dict[str, Any] = {
     },
     "law": {"bootstrap": 20},
     "search": {"at": "target", "trials_per_round": 2, "max_rounds": 1},
-    "evaluate": {"validation_tokens": 8192},
+    "evaluate": {"validation_tokens": 8192, "baselines": [1.0]},
     "resources": {"base_workers": 2, "capacity": 2},  # what the cluster grows back to while a node is missing
 }
 # the title that Ray gives a process of the role; every other role is known to the harness itself
 TITLES = {
-    "data worker": ("ray::Map", "ray::Read", "ray::_map", "ray::MapWorker", "ray::Shuffle", "ray::Hash"),
-    "ladder actor": ("ray::ladder[",),
-    "train worker": ("ray::RayTrainWorker", "ray::_RayTrainWorker"),
+    "data worker": ("ray::Map", "ray::Read", "ray::corpus:"),
+    "ladder actor": ("ray::ladder",),
+    "train worker": ("ray::RayTrainWorker",),
     "group supervisor": ("ray::base",),
-    "tune trial": ("ray::trial[", "ray::ImplicitFunc", "ray::bundle"),
+    "tune trial": ("ray::ImplicitFunc",),
     "specialist actor": ("ray::specialist[",),
-    "owner": ("ray::owner", "ray::Owner"),
+    "owner": ("ray::Owner", "ray::owner"),
 }
 ROLES = (*TITLES, "driver", "node", "head")
 RESTARTS = 12  # of one run's driver, before the run counts as lost
@@ -94,7 +95,10 @@ class Machines:
     zombies: list[tuple[float, list[psutil.Process]]] = field(default_factory=list)
 
     def start(self) -> None:
-        self.cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.cluster = Cluster(True, head_node_args={"num_cpus": 0, "dashboard_port": port})
         for _ in range(2):
             self.cluster.add_node(num_cpus=1)
 

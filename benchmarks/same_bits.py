@@ -32,7 +32,7 @@ from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import Leaf, Target, recipe
 
 STEPS = 400
-TITLES = {1: "ray::ladder[", 2: "ray::RayTrainWorker"}
+TITLES = {1: "ray::ladder", 2: "ray::RayTrainWorker"}
 
 
 def sought(store: Store, settings: TrainingSettings, corpus: Corpus) -> Target:

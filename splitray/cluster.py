@@ -36,7 +36,7 @@ def connect(say: Callable[[str], None]) -> None:
     os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
     if ray.is_initialized():
         return
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "DS_LOG_LEVEL": "error", "PATH": os.environ["PATH"]}
+    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "PATH": os.environ["PATH"]}
     options: dict[str, Any] = {"runtime_env": {"env_vars": quiet}}
     if os.environ.get("RAY_ADDRESS"):
         try:

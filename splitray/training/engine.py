@@ -22,6 +22,8 @@ from splitray.training.settings import TrainingSettings
 from splitray.training.state import MOMENTS, State
 
 T = TypeVar("T")
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported, which warns when it has to guess
 
 
 def join_world() -> None:
@@ -30,7 +32,6 @@ def join_world() -> None:
     DeepSpeed would compile a shared-memory all-reduce at its first start on a CPU: 37 s, and a C++ compiler and ninja
     on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
     """
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     if not dist.is_initialized():
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it

@@ -171,8 +171,11 @@ class Host:
         self._site, self._name, self._workers = site, name, workers
         self._meter = Meter(site, name)
         if workers == 1:
-            import deepspeed  # noqa: F401 - an actor pays its imports once, before the first segment
-            import transformers  # noqa: F401
+            import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
+
+            from splitray.training.engine import join_world
+
+            join_world()  # imports DeepSpeed
 
     def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Train segments in the order given; the metadata of each.

@@ -184,7 +184,8 @@ class Owner:
         try:
             outside = [s.parent for s in segments if s.parent is not None and s.parent not in own]
             await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
-            for meta in await self._call(kind, workers, lambda actor: actor.train.remote(segments)):
+            named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Host.train
+            for meta in await self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments)):
                 self._work.training_seconds += float(meta["seconds"])
             for segment in segments:
                 self._published.add(segment.key)
@@ -238,7 +239,10 @@ class Owner:
         """Losses of a leaf, measured once however many ask."""
         task = self._measured.get((key, domains))
         if task is None or (task.done() and task.exception() is not None):
-            call = self._call(LADDER, 1, lambda actor: actor.losses.remote(key, domains, self._limit))
+            named = f"{LADDER}.losses"
+            call = self._call(
+                LADDER, 1, lambda actor: actor.losses.options(name=named).remote(key, domains, self._limit)
+            )
             task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
         return dict(await asyncio.shield(task))
 

@@ -110,7 +110,7 @@ def batches(before: int, after: int = 0, domain: str | None = None) -> Leaf:
     return Leaf(before * 64, after * 64, domain)
 
 
-def until(condition: Callable[[], Any], seconds: float = 600) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
