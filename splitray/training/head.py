@@ -25,6 +25,10 @@ class NextToken(torch.nn.Module):
     def __init__(self, lm: torch.nn.Module, whole: bool) -> None:
         super().__init__()
         self.lm, self.whole = lm, whole or not plain_head(lm)
+        if plain_head(lm):
+            from splitray.training import attention
+
+            lm.set_attn_implementation(attention.NAME)
 
     def forward(self, targets: torch.Tensor, **inputs: Any) -> torch.Tensor:
         """Mean cross-entropy in nats of int64 `targets` [batch, length]; `inputs` are the LM's own."""
