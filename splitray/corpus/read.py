@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email import message_from_string
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,11 +71,11 @@ def _records(batch: pa.RecordBatch, tally: Counter[str]) -> Iterator[dict[str, A
 
 def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     with _open(file) as stream:
+        if reason := _no_text(stream):
+            tally[reason] += 1
+            return
         row = 0
         for line in _lines(stream, tally):
-            if row == 0 and line.startswith(_UTF16):
-                tally["not UTF-8 (UTF-16)"] += 1
-                return
             if line.isspace():
                 continue
             row += 1
@@ -99,7 +99,7 @@ def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> I
             tally["file without documents"] += 1
 
 
-def _lines(stream: BinaryIO, tally: Counter[str]) -> Iterator[bytes]:
+def _lines(stream: io.BufferedReader, tally: Counter[str]) -> Iterator[bytes]:
     """Lines of at most `_LARGEST` bytes; a longer one is counted once and passed over."""
     while line := stream.readline(_LARGEST):
         if len(line) < _LARGEST or line.endswith(b"\n"):
@@ -141,14 +141,10 @@ def _record(
 
 def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     with _open(file) as stream:
-        data = stream.read(8192)
-        if data.startswith(_UTF16):
-            tally["not UTF-8 (UTF-16)"] += 1
+        if reason := _no_text(stream):
+            tally[reason] += 1
             return
-        if b"\0" in data:
-            tally["binary file"] += 1
-            return
-        data += stream.read(_LARGEST)
+        data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         tally[f"text file above {_LARGEST >> 20} MB"] += 1
         return
@@ -164,7 +160,15 @@ def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
     yield Raw(file.name, file.name, text, file.container)
 
 
-def _open(file: SourceFile) -> BinaryIO:
+def _no_text(stream: io.BufferedReader) -> str | None:
+    """Why a file is no text, as its first 8 KiB tell."""
+    head = stream.peek(8192)[:8192]
+    if head.startswith(_UTF16):
+        return "not UTF-8 (UTF-16)"
+    return "binary file" if b"\0" in head else None
+
+
+def _open(file: SourceFile) -> io.BufferedReader:
     """The decompressed bytes of a text or JSONL file; a truncated one ends in an `OSError`."""
     stream: Any = file.open()
     for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):

@@ -271,10 +271,11 @@ def _pieces(
 def _check_columns(file: SourceFile, schema: pa.Schema, settings: CorpusSettings) -> None:
     for field in ("text_column", "id_column", "group_column"):
         column = getattr(settings, field)
-        if column is not None and column not in schema.names:
-            raise UserError(
-                f"corpus.{field}: {file.name} has no column {column!r}; its columns are {', '.join(schema.names)}"
-            )
+        if column is None or schema.names.count(column) == 1:
+            continue
+        fault = "has two columns" if column in schema.names else "has no column"
+        listed = ", ".join(schema.names[:20]) + (", ..." if len(schema.names) > 20 else "")
+        raise UserError(f"corpus.{field}: {file.name} {fault} {column!r}; its columns are {listed or 'none'}")
     kind = schema.field(settings.text_column).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
