@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.cluster import domain_names, fit_centroids, fit_prices, projection_plane, scores, top_terms
+from splitray.corpus.cluster import (
+    domain_names,
+    fit_centroids,
+    fit_prices,
+    nearest,
+    projection_plane,
+    scores,
+    top_terms,
+)
 from splitray.corpus.embed import TfidfEmbedder, save_sentence
 from splitray.corpus.passes import Files, upload
 from splitray.corpus.router import Placement
@@ -83,7 +91,7 @@ def fit_domains(
         weights = np.array([len(text.encode()) for text in texts], dtype=np.float64)
         fits = scores(vectors, centroids, settings.cluster.spherical, prices)
         prices = fit_prices(fits, weights, settings.cluster.tolerance)
-    placed = scores(vectors, centroids, settings.cluster.spherical, prices).argmax(axis=1)
+    placed = nearest(vectors, centroids, settings.cluster.spherical, prices)
     # Largest first: the order in which k-means found them means nothing.
     rank = np.argsort(-np.bincount(placed, minlength=len(centroids)), kind="stable")
     centroids, prices = centroids[rank], prices[rank]

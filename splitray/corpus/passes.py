@@ -201,7 +201,7 @@ def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict
         side = np.frombuffer(sides, dtype=np.int8)
         kept = np.flatnonzero(side != DROPPED)
         vectors = np.load(io.BytesIO(scratch.read(f"vectors/{block}.npy")), allow_pickle=False)
-        placed = np.where(vectors.any(axis=1), placement.scores(vectors).argmax(axis=1), -1)
+        placed = np.where(vectors.any(axis=1), placement.place(vectors), -1)
         kept, placed = kept[placed >= 0], placed[placed >= 0]
         table = read_table(scratch, f"clean/{block}.parquet").take(kept)
         texts = _strings(table["text"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splitray.corpus.cluster import scores
+from splitray.corpus.cluster import nearest, scores
 from splitray.corpus.embed import Embedder, load_embedder
 
 
@@ -22,6 +22,10 @@ class Placement:
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
         return scores(vectors, self.centroids, self.spherical, self.prices)
+
+    def place(self, vectors: np.ndarray) -> np.ndarray:
+        """The domain index of each vector, int64."""
+        return nearest(vectors, self.centroids, self.spherical, self.prices)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,7 @@ class Router:
 
     def route(self, texts: list[str]) -> np.ndarray:
         """The domain index of each text, int64 of shape (texts,)."""
-        return self.scores(texts).argmax(axis=1)
+        return self.placement.place(self.embedder.embed(texts))
 
     def save(self, folder: Path) -> None:
         self.placement.save(folder)

@@ -6,7 +6,15 @@ from planted import documents
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from splitray.corpus.cluster import domain_names, fit_centroids, fit_prices, projection_plane, scores, top_terms
+from splitray.corpus.cluster import (
+    domain_names,
+    fit_centroids,
+    fit_prices,
+    nearest,
+    projection_plane,
+    scores,
+    top_terms,
+)
 from splitray.corpus.embed import TfidfEmbedder, unit
 from splitray.corpus.router import Placement, Router
 from splitray.corpus.settings import ClusterSettings, TfidfSettings
@@ -39,6 +47,23 @@ def test_an_embedding_does_not_depend_on_its_batch_or_its_neighbours(planted, tm
     loaded = Router.load(tmp_path)
     assert (loaded.scores(texts[::-1])[::-1] == router.scores(texts)).all()
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix not in (".npy", ".json")]
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+@pytest.mark.parametrize("prices", [np.zeros(7), np.linspace(0, 0.3, 7)])
+def test_nearest_is_the_highest_score_whatever_the_batch(spherical: bool, prices: np.ndarray) -> None:
+    draw = np.random.default_rng(2)
+    centroids, vectors = draw.normal(size=(7, 40)), draw.normal(size=(5000, 40))
+    vectors[:50] = (centroids[draw.integers(7, size=50)] + centroids[draw.integers(7, size=50)]) / 2  # near ties
+    vectors, centroids = unit(vectors.astype(np.float32)), unit(centroids.astype(np.float32))
+    whole = nearest(vectors, centroids, spherical, prices)
+    fits = scores(vectors, centroids, spherical, prices)
+    ranked = np.sort(fits, axis=1)
+    clear = ranked[:, -1] - ranked[:, -2] > 1e-5
+    assert clear.mean() > 0.98 and (whole == fits.argmax(axis=1))[clear].all()
+    for size in (1, 3, 700):
+        parts = [nearest(vectors[i : i + size], centroids, spherical, prices) for i in range(0, 2100, size)]
+        assert (np.concatenate(parts) == whole[:2100]).all()
 
 
 def test_what_says_nothing_becomes_a_zero_vector(planted) -> None:
