@@ -7,23 +7,34 @@
 
 Parts, in order: corpus, sweep (learning rates), grid (the ladder), forecast (written before what they predict is
 trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction), multiplier, search, routing,
-beyond, page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
+page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
 stands there is not trained again. Needs ../shared/data/corpus; runs and store go to runs/equal_compute.
 """
 
 import argparse
-import os
+import json
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
+from machine import describe
+from proof import forecast
 from proof.bench import Bench, OutOfTime
+from proof.figures import draw
+from proof.page import page
 from proof.programme import ROOT, full, quick
+from proof.results import assemble, decided_cells, decisive, doubled_shapes
+from proof.routing import routed_cells, routed_losses
+from proof.search import compare
 from proof.table import Table
 
 from splitray.errors import SplitrayError
+from splitray.training.settings import ModelShape
 
-PARTS = ("corpus", "sweep", "grid")
+PARTS = ("corpus", "sweep", "grid", "forecast", "decide", "bowl", "multiplier", "search", "routing", "page")
 
 
 def main() -> int:
@@ -32,7 +43,6 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop cleanly after so many")
     parser.add_argument("--quick", action="store_true", help="tiny settings; results stay in runs/equal_compute_quick")
     options = parser.parse_args()
-    os.chdir(ROOT)  # the corpus's sources are named from here
     programme = quick() if options.quick else full()
     runs = ROOT / "runs" / programme.config.name
     results = runs / "results" if options.quick else ROOT / "benchmarks/results/equal_compute"
@@ -43,10 +53,11 @@ def main() -> int:
         print(f"{time.monotonic() - begun:7.0f} s  {text}", flush=True)
 
     bench = Bench(programme, runs, Table.open(results / "metrics.csv"), deadline, say)
+    proof = Proof(bench, results, say)
     try:
         for part in options.part or PARTS:
             say(f"== {part}")
-            run(part, bench, say)
+            getattr(proof, part)()
     except OutOfTime as error:
         say(f"time is up ({error}); the same command continues")
     except SplitrayError as error:
@@ -55,15 +66,90 @@ def main() -> int:
     return 0
 
 
-def run(part: str, bench: Bench, say: Callable[[str], None]) -> None:
-    domains = bench.corpus.domains
-    if part == "sweep":
-        bench.train(list(bench.programme.sweep(domains)))
-    elif part == "grid":
-        cells = list(bench.programme.grid(domains))
-        say(f"   {len(cells)} leaves, {bench.cost(cells)}")
-        for stage in bench.programme.stages(domains):
-            bench.train(stage)
+class Proof:
+    """The parts, each a method; each finds what stands and does the rest."""
+
+    def __init__(self, bench: Bench, results: Path, say: Callable[[str], None]) -> None:
+        self.bench, self.results, self.say = bench, results, say
+        self.programme = bench.programme
+
+    @property
+    def domains(self) -> list[str]:
+        return self.bench.corpus.domains
+
+    def corpus(self) -> None:
+        counts = [self.bench.corpus.counts(d, "train")["tokens"] for d in self.domains]
+        self.say(f"   {len(counts)} domains of {min(counts):,} to {max(counts):,} training tokens")
+
+    def sweep(self) -> None:
+        self.bench.train(list(self.programme.sweep(self.domains)))
+
+    def grid(self) -> None:
+        for stage in self.programme.stages(self.domains):
+            self.bench.train(stage)
+
+    def forecast(self) -> None:
+        for path in forecast.write(self.bench, self.results / "forecasts"):
+            self.say(f"   {path.relative_to(ROOT)}: commit it before its runs are trained, or they are not scored")
+
+    def decide(self) -> None:
+        """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
+        for line in self.programme.bowls():
+            if line[2]:
+                self._bowl(line)
+        strategies = decisive(self.bench, self.results)
+        if strategies is None:
+            return
+        for seed in self.programme.fresh:
+            cells = (decided_cells(self.bench, fraction, seed) for fraction in strategies.values())
+            self.bench.train(list(dict.fromkeys(chain(*cells))))
+
+    def bowl(self) -> None:
+        for line in self.programme.bowls():
+            self._bowl(line)
+
+    def _bowl(self, line: tuple[ModelShape, int, bool]) -> None:
+        shape, budget, wide = line
+        self.bench.train(list(self.programme.line(shape, budget, self.programme.fractions, self.domains, wide)))
+
+    def multiplier(self) -> None:
+        for shape in doubled_shapes(self.bench):
+            self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
+
+    def search(self) -> None:
+        known, made = self._assembled(), []
+        rows = forecast.ladder_rows(self.bench)
+        for line in known["bowls"]:
+            if known["noise"]["cells"]:
+                made.append(compare(line, rows, known["noise"], len(self.domains), repetitions=200, ladders=20))
+        self._write("search.json", made)
+
+    def routing(self) -> None:
+        """Every specialist of the wide bowl's best fraction on every domain, and where the router sends documents."""
+        cells = routed_cells(self.bench, self.results)
+        if cells:
+            self.bench.train(cells)
+            self._write("routing.json", routed_losses(self.bench, cells))
+
+    def page(self) -> None:
+        known = self._assembled()
+        self._write("results.json", known | {"machine": describe("ray", "torch", "deepspeed", "numpy", "scipy")})
+        self.say(f"   figures: {', '.join(draw(known, self.results)) or 'none yet'}")
+        told = [self._read(self.results / name) for name in ("search.json", "routing.json")]
+        book = self._read(ROOT / "benchmarks/results/phonebook/phonebook.json")
+        target = self.results / "proof.md" if self.results.is_relative_to(ROOT / "runs") else ROOT / "docs/proof.md"
+        target.write_text(page(known, told[0] or [], told[1], book))
+        self.say(f"   {target.relative_to(ROOT)}")
+
+    def _assembled(self) -> dict[str, Any]:
+        return assemble(self.bench, self.results)
+
+    def _write(self, name: str, value: Any) -> None:
+        self.results.mkdir(parents=True, exist_ok=True)
+        (self.results / name).write_text(json.dumps(value, indent=1) + "\n")
+
+    def _read(self, path: Path) -> Any:
+        return json.loads(path.read_text()) if path.exists() else None
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +180,16 @@ class Phonebook:
         return Target.leaf(made, split.leaf(cluster), TRAINING.decay_share)
 
     def train(self) -> None:
-        for overlap in self.plan.overlaps:
+        """Seed by seed and overlap by overlap: an overlap is a corpus of its own."""
+        for (seed, overlap), points in groupby(self.plan.points(), key=lambda p: (p.seed, p.overlap)):
             asked = [
                 (point, cluster)
-                for point in self.plan.points()
+                for point in points
                 for cluster in CLUSTERS
-                if point.overlap == overlap and (self.target(point, cluster).key, cluster) not in self.rows
+                if (self.target(point, cluster).key, cluster) not in self.rows
             ]
             if asked:
-                self.say(f"== overlap {overlap:.0%}")
+                self.say(f"== seed {seed}, overlap {overlap:.0%}")
                 self._train(overlap, asked)
 
     def _train(self, overlap: float, asked: Sequence[tuple[Point, str]]) -> None:
@@ -246,7 +248,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if not means.size:
             continue
         error = float(means.std(ddof=1) / np.sqrt(means.size)) if means.size > 1 else None
-        told = {"overlap": overlap, "steps": steps, "split_step": split_step, "seeds": int(means.size)}
+        told: dict[str, Any] = {"overlap": overlap, "steps": steps, "split_step": split_step, "seeds": means.size}
         result.append(told | {"accuracy": float(means.mean()), "standard_error": error})
     return result
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-# In arcsin(sqrt(s)) both ends of the line are resolved. On the planted laws of law_planted.py with finite losses at
-# s = 0, the bottom of a quartic through six exact points lies within 0.0003 nats of the true one in 14 of 15 bowls
-# (a cubic: 11 of 15), and 0.0001 in the median.
-_DEGREE = 4
+# In arcsin(sqrt(s)) both ends of the line are resolved. On 25 planted bowls (law_planted.py, five budgets) a quintic
+# through seven exact points has its bottom where at most 0.0001 nats are lost, and tells the regret of any s up to 0.8
+# to 0.002 nats; through six points a quartic does it to 0.005.
+_DEGREE = 5
 _FINE = np.linspace(0.0, 1.0, 1001)
 
 

@@ -6,16 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 
 from proof.programme import Cell, Programme
 from proof.table import Table
 from splitray.cluster import Trainer, connect
 from splitray.corpus import Corpus, build
-from splitray.errors import SplitrayError, StageError
+from splitray.errors import SplitrayError, StageError, StorageError
+from splitray.evaluate.compare import Scores
+from splitray.evaluate.loss import validation_key
 from splitray.numbers import human
 from splitray.store import Store
-from splitray.training.host import Site
+from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
 from splitray.training.owner import Request
 from splitray.training.settings import TrainingSettings
@@ -138,6 +141,16 @@ class Bench:
             self._keep([(cells[place], result) for place, result in ended])
 
         ask(self.trainer, requests, keep, self._deadline, self._say)
+
+    def scores(self, cell: Cell, domain: str) -> Scores:
+        """Losses of a trained cell by validation document; raises StorageError where the store has lost them."""
+        validation = validation_key(self.corpus, self.programme.config.evaluate.validation_tokens)
+        name = loss_key(self.target(cell).key, validation, domain)
+        held = self._store.find(name)
+        if held is None:
+            raise StorageError(f"{self._store.root.uri} has no {name}: its table is committed, its documents are not")
+        nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
+        return Scores(nats, tokens, int(held.meta["bytes"]))
 
     def _keep(self, ended: list[tuple[Cell, dict[str, Any]]]) -> None:
         rows = []

@@ -36,6 +36,7 @@ class Programme:
         wide: the cell (size, budget) whose bowls have every domain, the rest the ladder's.
         multiples: of the smallest budget, that unsplit training is given.
         swept: sizes and budget of the sweep over learning rates.
+        fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
     """
 
     config: Config
@@ -48,6 +49,7 @@ class Programme:
     swept: tuple[int, ...]
     swept_budget: int
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    fresh: tuple[int, ...] = (11, 12, 13)
 
     @property
     def batch(self) -> int:
@@ -74,29 +76,36 @@ class Programme:
                     cells = self.line(self.config.ladder.shapes[place], self.swept_budget, [fraction], domains, False)
                     yield from (replace(cell, rate=rate) for cell in cells)
 
-    def grid(self, domains: Sequence[str]) -> Iterator[Cell]:
-        """The ladder: every size x D x D', and further trunk seeds at the first sizes; cheap models first.
+    def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
+        """The ladder, two models at a time, cheap ones first: two hosts are busy, and results come early.
 
-        D' = 0 is scored on every domain, a specialist on its own.
+        Every size x D x D', and further trunk seeds at the first sizes. The largest D comes last, so that forecasts can
+        be made without it. D' = 0 is scored on every domain, a specialist on its own.
         """
         ladder, names = self.config.ladder, self.ladder_domains(domains)
+        place = {shape: i for i, shape in enumerate(ladder.shapes)}
         models = [(shape, 0) for shape in ladder.shapes]
         models += [(shape, s) for shape in ladder.shapes[: self.replicated_sizes] for s in range(1, ladder.seeds)]
-        for shape, seed in sorted(models, key=lambda model: (ladder.shapes.index(model[0]) + model[1], model[1])):
-            pretrain = self.replicated if seed else [d for d in ladder.pretrain_tokens if d]
-            steps = rungs([shape], pretrain, ladder.specialize_tokens, names, [seed])
-            if seed == 0 and 0 in ladder.pretrain_tokens:
-                steps += rungs([shape], [0], ladder.specialize_tokens[-2:], names, [seed])
-            for step in steps:
+        models.sort(key=lambda model: (place[model[0]] + model[1], model[1]))
+        *early, last = sorted(d for d in ladder.pretrain_tokens if d)
+
+        def cells(shape: ModelShape, seed: int, pretrain: Sequence[int], special: Sequence[int]) -> Iterator[Cell]:
+            for step in rungs([shape], pretrain, special, names, [seed]):
                 yield Cell(shape, step.leaf, tuple(domains) if step.leaf.domain is None else step.domains, seed)
 
-    def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
-        """The grid, three models at a time: enough for two hosts to be busy, few enough for results to come early."""
-        models: dict[tuple[ModelShape, int], list[Cell]] = {}
-        for cell in self.grid(domains):
-            models.setdefault((cell.shape, cell.seed), []).append(cell)
-        every = list(models.values())
-        return [list(chain(*every[i : i + 3])) for i in range(0, len(every), 3)]
+        every = [
+            [
+                *cells(shape, seed, self.replicated if seed else early, ladder.specialize_tokens),
+                *(cells(shape, seed, [0], ladder.specialize_tokens[-2:]) if seed == 0 else ()),
+            ]
+            for shape, seed in models
+        ]
+        every += [list(cells(shape, 0, [last], ladder.specialize_tokens)) for shape in ladder.shapes]
+        return [list(chain(*every[i : i + 2])) for i in range(0, len(every), 2)]
+
+    def grid(self, domains: Sequence[str]) -> list[Cell]:
+        """All cells of the ladder."""
+        return list(chain(*self.stages(domains)))
 
     def line(
         self,
@@ -137,15 +146,22 @@ class Programme:
                 yield Cell(shape, Leaf(budget), tuple(domains))
 
 
+def _load(name: str) -> Config:
+    """A configuration whose sources are found from the repository's root, wherever this runs."""
+    config = load(ROOT / "configs" / name)
+    sources = [str((ROOT / source).resolve()) for source in config.corpus.sources]
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"sources": sources})})
+
+
 def full() -> Programme:
     """The committed proof: some hours on two cores."""
     return Programme(
-        config=load(ROOT / "configs/equal_compute.yaml"),
+        config=_load("equal_compute.yaml"),
         larger=(ModelShape(hidden=144, layers=6),),
         replicated=(98_304, 294_912, 983_040),
         replicated_sizes=2,
         budgets=(1_048_576, 2_097_152, 4_194_304),
-        fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 1.0),
+        fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1.0),
         multiples=(2, 4, 8),
         swept=(0, 2),
         swept_budget=524_288,
@@ -155,7 +171,7 @@ def full() -> Programme:
 def quick() -> Programme:
     """Minutes: shows the harness and the effect."""
     return Programme(
-        config=load(ROOT / "configs/equal_compute_quick.yaml"),
+        config=_load("equal_compute_quick.yaml"),
         larger=(),
         replicated=(32_768, 98_304),
         replicated_sizes=1,

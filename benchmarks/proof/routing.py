@@ -1,0 +1,39 @@
+"""Specialists with a router against the unsplit model, on the decisive budget line."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proof.bench import Bench
+from proof.programme import Cell
+from proof.results import decided_cells, decisive
+from splitray.evaluate.compare import Scores, mean, routed
+
+
+def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
+    """The unsplit model and the specialists of the best measured fraction, each scored on every domain."""
+    strategies = decisive(bench, folder)
+    if strategies is None:
+        return []
+    domains = tuple(bench.corpus.domains)
+    pair = (strategies["best measured"], 1.0)
+    return [replace(c, domains=domains) for s in pair for c in decided_cells(bench, s, bench.programme.config.seed)]
+
+
+def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Loss of the specialists that a router picks from a document's first characters, beside known assignment."""
+    domains, characters = bench.corpus.domains, bench.programme.config.evaluate.prefix_characters
+    scores = {(cell.leaf.domain, d): bench.scores(cell, d) for cell in cells for d in domains}
+    specialists = {home: {d: scores[home, d] for d in domains} for home in domains}
+    unsplit: dict[str, Scores] = {d: scores[None, d] for d in domains}
+    router, routes = bench.corpus.router(), dict[str, np.ndarray]()
+    for domain in domains:
+        texts = bench.corpus.documents(domain, "validation")["text"].to_pylist()[: len(unsplit[domain].tokens)]
+        routes[domain] = router.route([text[:characters] for text in texts])
+    return {
+        "routed": routed(specialists, routes, domains, bench.weights) | {"prefix_characters": characters},
+        "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights),
+    }

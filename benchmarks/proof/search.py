@@ -1,0 +1,111 @@
+"""How many tokens each search needs to come within a tolerance of the best split fraction, on the measured objective.
+
+The objective is the smooth bowl through real leaves, interpolated over s in [0, 1]; every trial costs D_T for all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from proof.analysis import Bowl, trials_until
+from proof.table import SCHEMA
+from splitray import law as laws
+from splitray.search.rounds import propose
+
+TOLERANCE, TRIALS = 0.005, 40
+Objective = Callable[[float], float]
+
+
+def random_search(objective: Objective, seed: int) -> list[float]:
+    return [objective(s) for s in np.random.default_rng(seed).random(TRIALS)]
+
+
+def tpe(objective: Objective, seed: int) -> list[float]:
+    """Optuna's tree-structured Parzen estimator, three random trials to start with."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(n_startup_trials=3, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: objective(trial.suggest_float("split_fraction", 0.0, 1.0)), n_trials=TRIALS)
+    return [float(trial.value) for trial in study.trials if trial.value is not None]
+
+
+def law_guided(law: laws.Law, params: float, budget: float, domains: int, objective: Objective) -> list[float]:
+    """The library's proposals, one a round; the law is not fitted again in between."""
+    tried: list[float] = []
+    losses = []
+    for _ in range(TRIALS):
+        fractions = propose(law, params, budget, domains, tried, 1).fractions
+        if not fractions:
+            break  # every fraction that the draws of the law propose was tried
+        tried.append(fractions[0])
+        losses.append(objective(fractions[0]))
+    return losses
+
+
+def resampled(rows: Sequence[Mapping[str, Any]], fitted: laws.Law, noise: Mapping[str, float], seed: int) -> laws.Law:
+    """The law of a ladder that might have been: the fitted losses with fresh noise of trunks and rows, fitted again."""
+    rng = np.random.default_rng(seed)
+    trunks = {name: rng.standard_normal() for name in sorted({r["trunk"] for r in rows})}
+    fresh = []
+    for r in rows:
+        value = float(fitted.predict(r["params"], r["pretrain_tokens"], r["specialize_tokens"], r["domain"]))
+        spread = noise["seed"] * trunks[r["trunk"]] + noise["rest"] * rng.standard_normal()
+        fresh.append({**r, "loss": value * float(np.exp(spread))})
+    return laws.fit(pa.Table.from_pylist(fresh, SCHEMA), form=fitted.form, bootstrap=60, seed=seed)
+
+
+def compare(
+    line: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    noise: Mapping[str, float],
+    domains: int,
+    repetitions: int,
+    ladders: int,
+) -> dict[str, Any]:
+    """Trials and tokens that every search needs on one bowl of the results, and the ratios to the law-guided one."""
+    bowl = Bowl(np.array(line["split_fraction"]), np.array(line["loss"]), line["noise"])
+    bottom = bowl.best[1]
+
+    def objective(fraction: float) -> float:
+        return float(bowl.curve([fraction])[0])
+
+    fitted = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA))
+    named = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=fitted.form)
+    guided = [
+        law_guided(resampled(rows, named, noise, seed), line["params"], line["budget"], domains, objective)
+        for seed in range(ladders)
+    ]
+    histories = {
+        "law-guided": guided,
+        "random": [random_search(objective, seed) for seed in range(repetitions)],
+        "TPE": [tpe(objective, seed) for seed in range(repetitions)],
+    }
+    needed = {name: [trials_until(h, bottom, TOLERANCE) for h in runs] for name, runs in histories.items()}
+    result: dict[str, Any] = {
+        "shape": line["shape"],
+        "budget": line["budget"],
+        "tolerance": TOLERANCE,
+        "width": float(np.mean(bowl.curve(np.linspace(0, 1, 1001)) <= bottom + TOLERANCE)),
+        "ladder_resamples": ladders,
+        "repetitions": repetitions,
+    }
+    for name, counts in needed.items():
+        found = np.array([c for c in counts if c is not None], dtype=float)
+        mean = float(np.mean([c if c is not None else TRIALS for c in counts]))
+        result[name] = {"mean_trials": mean, "mean_tokens": mean * line["budget"], "never": len(counts) - found.size}
+    result["ratio"] = {name: _ratio(needed[name], needed["law-guided"]) for name in ("random", "TPE")}
+    return result
+
+
+def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int = 4000) -> dict[str, float]:
+    """Mean trials of another search over those of the law-guided one, with its 95 % interval over repetitions."""
+    theirs, ours = (np.array([TRIALS if c is None else c for c in counts], dtype=float) for counts in (other, guided))
+    rng = np.random.default_rng(0)
+    top = theirs[rng.integers(len(theirs), size=(draws, len(theirs)))].mean(axis=1)
+    under = ours[rng.integers(len(ours), size=(draws, len(ours)))].mean(axis=1)
+    low, high = np.quantile(top / under, [0.025, 0.975])
+    return {"value": float(theirs.mean() / ours.mean()), "low": float(low), "high": float(high)}

@@ -1,0 +1,211 @@
+"""The proof's arithmetic against laws whose answers are known, and its gate against a real git history."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from law_planted import truth  # noqa: E402
+from proof import forecast  # noqa: E402
+from proof.analysis import Bowl, multiplier, paired, replicate_noise, share, trials_until  # noqa: E402
+from proof.programme import full, quick  # noqa: E402
+from proof.table import Table  # noqa: E402
+
+FRACTIONS = np.array(full().fractions)
+FINE = np.linspace(0.0, 1.0, 1001)
+PARAMS, DOMAINS = 1.3e9, 16
+
+
+def line(form: str, budget: float, fractions: np.ndarray) -> np.ndarray:
+    return np.asarray(truth(form).predict(PARAMS, fractions * budget, (1 - fractions) * budget / DOMAINS))
+
+
+@pytest.mark.parametrize("form", ["mixture_gap", "effective_tokens", "shared_specific", "multiplicative"])
+@pytest.mark.parametrize("budget", [120e9, 240e9, 960e9])
+def test_a_bowl_through_seven_exact_points_has_the_true_bottom(form: str, budget: float) -> None:
+    exact = line(form, budget, FINE)
+    bowl = Bowl(FRACTIONS, line(form, budget, FRACTIONS), 0.0)
+    found = round(bowl.best[0] * 1000)
+    assert exact[found] - exact.min() < 0.0005  # what stopping at the curve's bottom would really lose
+    assert abs(bowl.best[1] - exact.min()) < 0.001
+    for fraction in (0.3, 0.6, 0.8):
+        true = exact[round(fraction * 1000)] - exact.min()
+        assert bowl.regret(fraction)["value"] == pytest.approx(true, abs=0.0025)
+
+
+def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
+    exact, noise, held = line("mixture_gap", 240e9, FINE), 0.004, 0
+    true = exact[350] - exact.min()
+    for seed in range(200):
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(7)
+        found = Bowl(FRACTIONS, noisy, noise).regret(0.35, draws=400, seed=seed)
+        held += found["low"] <= true <= found["high"]
+    assert held / 200 >= 0.88
+
+
+def test_misfit_measures_the_noise() -> None:
+    exact, rng = line("shared_specific", 240e9, FRACTIONS), np.random.default_rng(0)
+    squares = [Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(7), 0.01).misfit ** 2 for _ in range(400)]
+    assert np.sqrt(np.mean(squares)) == pytest.approx(0.01, rel=0.15)
+
+
+def test_multiplier_of_a_power_law() -> None:
+    def loss(tokens: np.ndarray) -> np.ndarray:
+        return 2.0 + 5.0 * tokens**-0.3
+
+    spent = 1e6 * np.array([1.0, 2.0, 4.0, 8.0])
+    goal = float(loss(np.array(3.3e6)))
+    assert multiplier(spent, loss(spent), 1e6, goal)["value"] == pytest.approx(3.3, rel=0.01)
+    assert multiplier(spent, loss(spent), 1e6, 2.0) == {"value": None, "at_least": 8.0}
+    assert multiplier(spent, loss(spent), 1e6, 9.0) == {"value": None, "at_most": 1.0}
+    assert multiplier(spent, loss(spent), 1e6, float(loss(spent)[0]))["value"] == pytest.approx(1.0)
+
+
+def test_paired_differences_forget_what_seeds_and_domains_share() -> None:
+    rng = np.random.default_rng(1)
+    common = 3 + 0.5 * rng.standard_normal((1, 8)) + 0.1 * rng.standard_normal((3, 1))
+    ours = common - 0.05 + 0.002 * rng.standard_normal((3, 8))
+    found = paired(ours, common + 0.002 * rng.standard_normal((3, 8)))
+    assert found["value"] == pytest.approx(-0.05, abs=0.003)
+    assert found["low"] < found["value"] < found["high"]
+    assert found["high"] - found["low"] < 0.01  # the levels differ by 0.5
+    assert (found["seeds"], found["domains"], len(found["by_domain"])) == (3, 8, 8)
+
+
+def test_noise_of_replicates_is_told_apart() -> None:
+    rng, rows = np.random.default_rng(2), []
+    for params in range(40):
+        shared = 0.01 * rng.standard_normal(3)
+        for cell in range(30):
+            for seed in range(3):
+                value = np.exp(1 + 0.1 * cell + shared[seed] + 0.003 * rng.standard_normal())
+                rows.append({"params": params, "pretrain_tokens": cell, "specialize_tokens": 0, "domain": "a"})
+                rows[-1] |= {"seed": seed, "loss": value}
+    rows.append(rows[0] | {"pretrain_tokens": 99})  # one seed only: not a replicate
+    found = replicate_noise(rows)
+    assert found["seed"] == pytest.approx(0.01, rel=0.15)
+    assert found["rest"] == pytest.approx(0.003, rel=0.05)
+    assert found["cells"] == 40 * 30
+    assert replicate_noise(rows[:1])["cells"] == 0
+
+
+def test_shares_and_trials() -> None:
+    found = share(20, 24)
+    # Wilson's interval by its definition: the shares p0 at which 20 of 24 lies 1.96 deviations off
+    for end in (found["low"], found["high"]):
+        assert abs(20 / 24 - end) == pytest.approx(1.959963984540054 * np.sqrt(end * (1 - end) / 24), rel=1e-9)
+    assert trials_until([3.2, 3.1, 3.004, 3.0], 3.0, 0.005) == 3
+    assert trials_until([3.2], 3.0, 0.005) is None
+
+
+def test_every_budget_is_spent_to_the_token() -> None:
+    domains = [f"d{i}" for i in range(8)]
+    for programme in (full(), quick()):
+        names = domains[: programme.config.corpus.domains]
+        for shape, budget, _ in programme.bowls():
+            for fraction in programme.fractions:
+                cells = list(programme.line(shape, budget, [fraction], names, True))
+                base = cells[0].leaf.pretrain_tokens
+                assert base + sum(c.leaf.specialize_tokens for c in cells) == budget
+                assert base == fraction * budget
+                scored = [d for c in cells for d in c.domains]
+                assert sorted(scored) == sorted(names)
+
+
+def test_the_grid_spans_what_the_law_needs() -> None:
+    programme, domains = full(), [f"d{i}" for i in range(8)]
+    cells = list(programme.grid(domains))
+    assert len(cells) == len(set(cells)) == sum(map(len, programme.stages(domains)))
+    base = {c.leaf.pretrain_tokens for c in cells} - {0}
+    special = {c.leaf.specialize_tokens for c in cells} - {0}
+    assert max(base) / min(base) >= 30 and max(special) / min(special) >= 30
+    assert min(special) <= 0.02 * sorted(base)[-2]
+    assert programme.config.training.warmup_tokens <= 0.021 * min(base)
+    assert {c.shape for c in cells} == set(programme.config.ladder.shapes)
+    assert programme.hidden not in {c.shape for c in cells}
+
+
+def test_a_table_keeps_its_rows(tmp_path: Path) -> None:
+    row = {"params": 10, "pretrain_tokens": 64, "specialize_tokens": 0, "domain": "a", "loss": 1 / 3, "seed": 0}
+    row |= {"run": "seg-1", "trunk": "t", "branch": "b", "flops": 1.5, "shape": "h8-l1", "learning_rate": 0.1}
+    row |= {"tokens": 64, "epochs": 0.5, "bits_per_byte": 0.7, "began": 1.5, "seconds": 2.0, "segment_tokens": 64}
+    row |= {"corpus": "0" * 12}
+    table = Table.open(tmp_path / "metrics.csv")
+    table.add([row, row | {"domain": "b"}])
+    again = Table.open(tmp_path / "metrics.csv")
+    assert again.rows == table.rows
+    assert again.holds("seg-1", ["a", "b"]) and not again.holds("seg-1", ["a", "c"])
+    again.add([row | {"loss": 2.0}])
+    assert len(again.rows) == 2 and Table.open(tmp_path / "metrics.csv").rows["seg-1", "a"]["loss"] == 2.0
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh git repository in the place of this one, with one forecast committed at 1000 s after 1970."""
+    monkeypatch.setattr(forecast, "ROOT", tmp_path)
+    (tmp_path / "f.json").write_text("{}")
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", "f.json")
+    _commit(tmp_path, 1000)
+    return tmp_path
+
+
+def _git(folder: Path, *arguments: str, **environment: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, env=environment or None)
+
+
+def _commit(folder: Path, seconds: int) -> None:
+    when = f"@{seconds} +0000"
+    _git(folder, "commit", "-qam", "x", GIT_AUTHOR_DATE=when, GIT_COMMITTER_DATE=when, PATH="/usr/bin:/bin")
+
+
+def test_a_forecast_counts_from_its_only_commit(repository: Path) -> None:
+    path = repository / "f.json"
+    assert forecast.committed(path) == 1000.0
+    (repository / "g.json").write_text("{}")
+    assert forecast.committed(repository / "g.json") is None  # never committed
+    path.write_text('{"better": 1}')
+    assert forecast.committed(path) is None  # changed since
+    _commit(repository, 2000)
+    assert forecast.committed(path) is None  # changed, and committed again
+
+
+class _Held:
+    """As much of a bench as scoring asks for: the table and the programme."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self.programme, self._rows = full(), rows
+        self.table = self
+
+    def sorted(self) -> list[dict[str, object]]:
+        return self._rows
+
+
+def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> None:
+    programme = full()
+    shape = programme.hidden
+    base = {"params": 7, "shape": shape.label, "seed": 0, "domain": "a", "loss": 2.0}
+    base |= {"learning_rate": programme.config.training.peak(shape.width), "specialize_tokens": 0}
+    rows = [base | {"pretrain_tokens": tokens, "began": began} for tokens, began in ((10, 999.0), (20, 1001.0))]
+    told = {"value": 2.1, "low": 1.9, "high": 2.2, "chinchilla": 2.5, "domain": "a", "specialize_tokens": 0}
+    record = {"params": 7, "budget": 20, "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)]}
+    folder = repository / "forecasts"
+    folder.mkdir()
+    (folder / "x.json").write_text(json.dumps(record))
+    refused = forecast.score(_Held(rows), folder)  # type: ignore[arg-type]
+    assert [("error" in s, "not committed" in s["refused"]) for s in refused] == [(False, True), (False, True)]
+    _git(repository, "add", "forecasts/x.json")
+    _commit(repository, 1000)
+    early, late = forecast.score(_Held(rows), folder)  # type: ignore[arg-type]
+    assert "before the forecast" in early["refused"] and "error" not in early
+    assert late["error"] == pytest.approx(0.05) and late["held"] is True
+    found = forecast.summary([early, late])
+    assert (found["scored"], found["refused"]) == (1, 1)
+    assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
