@@ -15,6 +15,7 @@ from splitray.store import Published, Store
 from splitray.training import state as states
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
+from splitray.training.writer import Writer
 
 _STOP, _CHECKPOINT = 2, 1
 
@@ -78,7 +79,7 @@ def train(
     remarks = _remarks(engine, settings, hooks.remarks, origin, held)
     rank_batch = segment.recipe.values["batch_sequences"] // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
-    checkpointed, reported = began, 0.0
+    checkpointed, reported, writer = began, 0.0, Writer()
     try:
         while tokens < segment.end:
             _seed(segment, tokens, engine.rank)
@@ -101,16 +102,19 @@ def train(
                 reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
                 hooks.progress(Progress(segment, tokens, loss, rate, speed))
             if agreed and tokens < segment.end:
-                state = engine.state(moments=True)
+                state = engine.state(moments=True)  # a copy: it is written while training goes on
                 meta = {"segment": segment.key, "tokens": tokens, **remarks}
-                engines.on_first_rank(partial(_checkpoint, segment, state, store, meta))
+                engines.on_first_rank(partial(writer.begin, partial(_checkpoint, segment, state, store, meta)))
                 checkpointed = time.monotonic()
                 if agreed == _STOP:
+                    engines.on_first_rank(writer.wait)
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
         state = engine.state(moments=not segment.final)
         trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        engines.on_first_rank(writer.wait)
         return engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | remarks))
     finally:
+        writer.close()
         engine.close()
 
 

@@ -2,6 +2,11 @@
 
 import hashlib
 import math
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +17,7 @@ import tiny
 import torch
 import worlds
 
-from splitray.errors import CorruptError
+from splitray.errors import CorruptError, StorageError
 from splitray.fingerprint import sealed, unsealed
 from splitray.store import Store
 from splitray.training import engine as engines
@@ -122,17 +127,119 @@ def segment_and_store(tmp_path: Path) -> tuple[Segment, Store]:
 
 
 def test_checkpoints_are_timed_and_only_the_newest_stays(tmp_path: Path) -> None:
+    """One is written while the next step is drawn, and done before another is begun."""
     segment, store = segment_and_store(tmp_path)
-    seen: list[list[str]] = []
+    seen: list[list[int]] = []
 
     class Looking(worlds.Recorder):
         def sequences(self, source: str, start: int, count: int) -> np.ndarray:
-            seen.append([k.rsplit("-", 1)[1].lstrip("0") for k in store.keys("part-")])
+            seen.append([int(k.rsplit("-", 1)[1]) // BATCH for k in store.keys("part-")])
             return super().sequences(source, start, count)
 
     train(segment, Looking(), store, tiny.training(checkpoint_seconds=1e-9))
-    assert seen == [[]] + [[str(n * BATCH)] for n in range(1, worlds.STEPS)]
+    assert len(seen) == worlds.STEPS and seen[0] == []
+    for done, standing in enumerate(seen[2:], 2):
+        assert set(standing) <= {done - 2, done - 1, done} and (done - 1 in standing or done - 2 in standing)
     assert store.keys() == [segment.key] and not list(store.leftovers())
+
+
+class Held(Store):
+    """Holds one checkpoint back until training has gone on, and remembers what it held."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        super().__init__(root)
+        self.key, self.ahead, self.state = key, threading.Event(), None
+
+    def attempt(self, key: str) -> Any:
+        assert key != self.key or self.ahead.wait(60), "training waited for the writer"
+        return super().attempt(key)
+
+    def withdraw(self, key: str) -> None:
+        if key == self.key:
+            self.state = load(found(self, key))
+        super().withdraw(key)
+
+
+def found(store: Store, key: str) -> Any:
+    held = store.find(key)
+    assert held is not None, key
+    return held
+
+
+def test_a_checkpoint_written_beside_training_is_the_state_at_its_step(tmp_path: Path) -> None:
+    """The weights have moved on by the time it is written; it holds what a stop at its step leaves."""
+    segment, _ = segment_and_store(tmp_path)
+    key = f"part-{segment.key}-{2 * BATCH:015d}"
+    beside, stopping = Held(tmp_path / "beside", key), worlds.Recorder(stop_before=1)
+
+    def move_on(progress: Any) -> None:
+        if progress.tokens == 3 * BATCH:
+            beside.ahead.set()
+
+    every_step = tiny.training(checkpoint_seconds=1e-9)
+    train(segment, tiny.order(), beside, every_step, Hooks(progress=move_on, every_seconds=-1.0))
+    with pytest.raises(Interrupted):
+        train(segment, stopping, Store(tmp_path / "stopped"), SETTINGS, stopping.hooks)
+    ours, theirs = beside.state, load(found(Store(tmp_path / "stopped"), key))
+    assert ours is not None and ours.step == theirs.step == 2
+    assert ours.moments is not None and theirs.moments is not None
+    for mine, others in ((ours.weights, theirs.weights), (ours.moments, theirs.moments)):
+        assert mine.keys() == others.keys() and all(torch.equal(mine[n], others[n]) for n in mine)
+
+
+def test_a_disk_that_fills_up_under_a_checkpoint_ends_the_training(tmp_path: Path) -> None:
+    segment, _ = segment_and_store(tmp_path)
+
+    class Full(Store):
+        def attempt(self, key: str) -> Any:
+            if key.startswith("part-"):
+                raise StorageError("the disk is full")
+            return super().attempt(key)
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        train(segment, tiny.order(), Full(tmp_path), tiny.training(checkpoint_seconds=1e-9))
+    assert not Store(tmp_path).keys()
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+import tiny, worlds
+from splitray.store import Attempt, Store
+from splitray.training.loop import train
+
+class Dying(Attempt):
+    def add(self, source, name):
+        super().add(source, name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Deadly(Store):
+    parts = 0
+    def attempt(self, key):
+        self.parts += key.startswith("part-")
+        return Dying(self, key) if self.parts == 2 else super().attempt(key)
+
+_, segment = worlds.segment_of(0, "fp32")
+train(segment, tiny.order(), Deadly(Path(sys.argv[1])), tiny.training(checkpoint_seconds=1e-9))
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    segment, store = segment_and_store(tmp_path / "killed")
+    tests = Path(__file__).parent.parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent, tests / "training")))}
+    env |= {"OMP_NUM_THREADS": "1"}
+    died = subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "killed")], env=env, timeout=300)
+    assert died.returncode == -signal.SIGKILL
+    (key,) = store.keys()
+    assert key == f"part-{segment.key}-{BATCH:015d}" and load(found(store, key)).step == 1
+    assert [name.split("/")[1] for name, _ in store.leftovers()] == [f"part-{segment.key}-{2 * BATCH:015d}"]
+    rest, whole = worlds.Recorder(), Store(tmp_path / "whole")
+    train(segment, rest, store, SETTINGS)
+    train(segment, worlds.Recorder(), whole, SETTINGS)
+    assert len(rest.drawn) == worlds.STEPS - 1, "training did not continue from the checkpoint"
+    ours, theirs = (load(found(s, segment.key)) for s in (store, whole))
+    assert all(torch.equal(ours.weights[n], w) for n, w in theirs.weights.items())
 
 
 def test_a_stop_before_the_first_step_costs_nothing(tmp_path: Path) -> None:
