@@ -4,12 +4,13 @@ DeepSpeed's own checkpoints are pickles tied to a world size and a ZeRO stage; t
 gathers every parameter once (12 bytes a parameter over the network), reading it needs no conversion.
 """
 
+import ctypes
 import logging
 import math
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from splitray.training.settings import TrainingSettings
 from splitray.training.state import MOMENTS, State
 
 T = TypeVar("T")
+_MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_MAX = -1, -4  # of glibc's malloc.h
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported, which warns when it has to guess
 
@@ -33,6 +35,7 @@ def join_world() -> None:
     on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    _keep_memory()
     if not dist.is_initialized():
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
         backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -42,6 +45,19 @@ def join_world() -> None:
     if not deepspeed.comm.is_initialized():
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the arrays that a step frees for the next step, where it would give back the large ones at once.
+
+    The kernel zeroes and maps every page anew otherwise: on two virtual cores that was a third of the time of a step
+    of 4096 tokens at 0.4M parameters. The process holds its peak of memory until it ends. Other C libraries decide
+    for themselves.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MALLOC_MMAP_MAX, 0)
+        mallopt(_MALLOC_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def on_first_rank(action: Callable[[], T]) -> T:
