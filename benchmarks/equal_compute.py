@@ -27,7 +27,7 @@ from proof.figures import draw
 from proof.page import page
 from proof.programme import ROOT, full, quick
 from proof.results import assemble, decided_cells, decisive, doubled_shapes
-from proof.routing import routed_cells, routed_losses
+from proof.routing import exam_scores, routed_cells, routed_losses
 from proof.search import compare
 from proof.table import Table
 
@@ -129,7 +129,8 @@ class Proof:
         cells = routed_cells(self.bench, self.results)
         if cells:
             self.bench.train(cells)
-            self._write("routing.json", routed_losses(self.bench, cells))
+            told = exam_scores(self.bench, cells, ROOT / "../shared/data/exams", self.programme.questions)
+            self._write("routing.json", routed_losses(self.bench, cells) | {"exams": told})
 
     def page(self) -> None:
         known = self._assembled()

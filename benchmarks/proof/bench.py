@@ -20,8 +20,11 @@ from splitray.numbers import human
 from splitray.store import Store
 from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
+from splitray.training.loop import load_weights
+from splitray.training.model import build as build_model
 from splitray.training.owner import Request
 from splitray.training.settings import TrainingSettings
+from splitray.training.state import load
 from splitray.training.tree import Recipe, Target, recipe
 
 
@@ -151,6 +154,16 @@ class Bench:
             raise StorageError(f"{self._store.root.uri} has no {name}: its table is committed, its documents are not")
         nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
         return Scores(nats, tokens, int(held.meta["bytes"]))
+
+    def model(self, cell: Cell) -> Any:
+        """A trained cell's model, ready to be asked; raises StorageError where the store has lost it."""
+        made, key = self.recipe(cell), self.target(cell).key
+        held = self._store.find(key)
+        if held is None:
+            raise StorageError(f"{self._store.root.uri} has no {key}: its losses are committed, its weights are not")
+        model = build_model(made.values)
+        load_weights(model, load(held, moments=False))
+        return model.eval()
 
     def _keep(self, ended: list[tuple[Cell, dict[str, Any]]]) -> None:
         rows = []

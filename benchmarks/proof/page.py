@@ -23,6 +23,7 @@ def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str
         _multiplier(results["multiplier"]),
         _search(search),
         _routing(routing),
+        _exams(routing),
         _phonebook(book),
     ]
     table = [
@@ -185,6 +186,20 @@ def _routing(r: Mapping[str, Any] | None) -> tuple[str, ...]:
         f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents"
     )
     return claim, told, _verdict(r["routed"]["loss"] < r["unsplit"], False), _COMMAND.format("routing")
+
+
+def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
+    claim = "6. ... and on choice tasks (nats per byte of the right answer)"
+    if r is None or not r["exams"]:
+        return claim, "-", OPEN, _COMMAND.format("routing")
+    told = "; ".join(
+        f"{name} {e['routed']:.3f} against {e['unsplit']:.3f} ({e['difference']['low']:+.3f} to "
+        f"{e['difference']['high']:+.3f}), accuracy {e['accuracy']['routed']:.0%} against "
+        f"{e['accuracy']['unsplit']:.0%} (chance {e['chance']:.0%})"
+        for name, e in r["exams"].items()
+    )
+    better = [e["difference"]["high"] < 0 for e in r["exams"].values()]
+    return claim, told, _verdict(all(better), any(better)), _COMMAND.format("routing")
 
 
 def _phonebook(book: Any) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Programme:
         multiples: of the smallest budget, that unsplit training is given.
         swept: sizes and budget of the sweep over learning rates.
         fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
+        questions: of each exam, at most.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Programme:
     swept_budget: int
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
     fresh: tuple[int, ...] = (11, 12, 13)
+    questions: int = 500
 
     @property
     def batch(self) -> int:

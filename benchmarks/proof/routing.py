@@ -1,4 +1,4 @@
-"""Specialists with a router against the unsplit model, on the decisive budget line."""
+"""Specialists with a router against the unsplit model, on the decisive budget line: validation text and exams."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from proof import exams
 from proof.bench import Bench
 from proof.programme import Cell
 from proof.results import decided_cells, decisive
+from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, mean, routed
 
 
@@ -36,4 +38,18 @@ def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
     return {
         "routed": routed(specialists, routes, domains, bench.weights) | {"prefix_characters": characters},
         "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights),
+    }
+
+
+def exam_scores(bench: Bench, cells: Sequence[Cell], folder: Path, most: int) -> dict[str, Any]:
+    """The choice tasks in `folder` that are there, at most so many questions of each; see `proof.exams`."""
+    models = {cell.leaf.domain: bench.model(cell) for cell in cells}
+    unsplit, specialists = models[None], {d: models[d] for d in bench.corpus.domains}
+    router, encoder = bench.corpus.router(), Encoder(bench.corpus.tokenizer_path())
+    length = bench.programme.config.training.sequence_length
+    found = {name: folder / f"{name}.jsonl" for name in exams.SETS}
+    return {
+        name: exams.compare(exams.read(path, most), specialists, unsplit, router, encoder, length)
+        for name, path in found.items()
+        if path.exists()
     }
