@@ -41,6 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, action="append", help="one part (may be repeated); default all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop cleanly after so many")
+    parser.add_argument("--lines", type=int, help="forecast and bowl: the cheapest so many budget lines; default all")
     parser.add_argument("--quick", action="store_true", help="tiny settings; results stay in runs/equal_compute_quick")
     options = parser.parse_args()
     programme = quick() if options.quick else full()
@@ -53,7 +54,7 @@ def main() -> int:
         print(f"{time.monotonic() - begun:7.0f} s  {text}", flush=True)
 
     bench = Bench(programme, runs, Table.open(results / "metrics.csv"), deadline, say)
-    proof = Proof(bench, results, say)
+    proof = Proof(bench, results, options.lines, say)
     try:
         for part in options.part or PARTS:
             say(f"== {part}")
@@ -69,8 +70,8 @@ def main() -> int:
 class Proof:
     """The parts, each a method; each finds what stands and does the rest."""
 
-    def __init__(self, bench: Bench, results: Path, say: Callable[[str], None]) -> None:
-        self.bench, self.results, self.say = bench, results, say
+    def __init__(self, bench: Bench, results: Path, lines: int | None, say: Callable[[str], None]) -> None:
+        self.bench, self.results, self.lines, self.say = bench, results, lines, say
         self.programme = bench.programme
 
     @property
@@ -89,7 +90,7 @@ class Proof:
             self.bench.train(stage)
 
     def forecast(self) -> None:
-        for path in forecast.write(self.bench, self.results / "forecasts"):
+        for path in forecast.write(self.bench, self.results / "forecasts", self.lines):
             self.say(f"   {path.relative_to(ROOT)}: commit it before its runs are trained, or they are not scored")
 
     def decide(self) -> None:
@@ -105,7 +106,7 @@ class Proof:
             self.bench.train(list(dict.fromkeys(chain(*cells))))
 
     def bowl(self) -> None:
-        for line in self.programme.bowls():
+        for line in self.programme.bowls()[: self.lines]:
             self._bowl(line)
 
     def _bowl(self, line: tuple[ModelShape, int, bool]) -> None:

@@ -43,10 +43,10 @@ def fit(rows: Sequence[dict[str, Any]], bootstrap: int, form: str = "auto") -> l
     return laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=form, bootstrap=bootstrap)
 
 
-def write(bench: Bench, folder: Path) -> list[Path]:
-    """Forecast every budget line of which nothing is trained and no forecast stands; the new files."""
+def write(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
+    """Forecast each of the `first` budget lines of which nothing is trained and no forecast stands; the new files."""
     rows = ladder_rows(bench)
-    lines = [line for line in bench.programme.bowls() if not (folder / f"{name_of(*line[:2])}.json").exists()]
+    lines = [line for line in bench.programme.bowls()[:first] if not (folder / f"{name_of(*line[:2])}.json").exists()]
     lines = [line for line in lines if not _begun(bench, *line)]
     if not lines:
         return []

@@ -32,10 +32,10 @@ class Programme:
 
     Attributes:
         replicated: D, in tokens, that further trunk seeds repeat, at the first `replicated_sizes` sizes.
-        bowls: budgets, in tokens, at which every fraction is trained; decisive sizes get all eight domains.
-        wide: the cell (size, budget) whose bowls have every domain, the rest the ladder's.
+        budgets, fractions: of the bowls. The hidden size has all; at the smallest budget every domain is trained, the
+            ladder's elsewhere. `bowl_sizes` are the places of the fitted sizes that have bowls too.
         multiples: of the smallest budget, that unsplit training is given.
-        swept: sizes and budget of the sweep over learning rates.
+        swept, swept_budget: places of the sizes, and budget, of the sweep over learning rates, times `rates`.
         fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
         questions: of each exam, at most.
     """
@@ -46,6 +46,7 @@ class Programme:
     replicated_sizes: int
     budgets: tuple[int, ...]
     fractions: tuple[float, ...]
+    bowl_sizes: tuple[int, ...]
     multiples: tuple[int, ...]
     swept: tuple[int, ...]
     swept_budget: int
@@ -132,13 +133,10 @@ class Programme:
                 yield from (Cell(shape, split.leaf(d), (d,), seed) for d in chosen)
 
     def bowls(self) -> list[tuple[ModelShape, int, bool]]:
-        """(size, budget, wide) in the order of their worth: the hidden size, then two fitted ones, then larger ones."""
-        shapes, budgets = self.config.ladder.shapes, self.budgets
-        return [
-            *((self.hidden, b, i == 0) for i, b in enumerate(budgets)),
-            *((shape, b, False) for b in reversed(budgets) for shape in (shapes[-1], shapes[1])),
-            *((shape, b, False) for shape in self.larger for b in budgets),
-        ]
+        """(size, budget, wide), cheapest first; wide is the hidden size at the smallest budget."""
+        sizes = [*(self.config.ladder.shapes[place] for place in self.bowl_sizes), self.hidden, *self.larger]
+        lines = [(s, b, s == self.hidden and b == min(self.budgets)) for s in sizes for b in self.budgets]
+        return sorted(lines, key=lambda line: line[0].width ** 2 * line[0].depth * line[1])
 
     def doubled(self, domains: Sequence[str]) -> Iterator[Cell]:
         """Unsplit training on multiples of the smallest budget, at the second size and at the hidden one."""
@@ -164,6 +162,7 @@ def full() -> Programme:
         replicated_sizes=2,
         budgets=(1_048_576, 2_097_152, 4_194_304),
         fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1.0),
+        bowl_sizes=(1, 3),
         multiples=(2, 4, 8),
         swept=(0, 2),
         swept_budget=524_288,
@@ -179,9 +178,12 @@ def quick() -> Programme:
         replicated_sizes=1,
         budgets=(262_144, 524_288),
         fractions=(0.0, 0.25, 0.5, 0.75, 1.0),
+        bowl_sizes=(),
         multiples=(2, 4),
         swept=(0,),
         swept_budget=131_072,
+        fresh=(11,),
+        questions=50,
     )
 
 
