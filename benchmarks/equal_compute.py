@@ -5,8 +5,8 @@
     python benchmarks/equal_compute.py --part grid        # one part
     python benchmarks/equal_compute.py --quick            # own tiny settings, from nothing in minutes
 
-Parts, in order: corpus, sweep (learning rates), grid (the ladder), forecast (written before what they predict is
-trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction), multiplier, search, routing,
+Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (written
+before what they predict is trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction), multiplier, search, routing,
 page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
 stands there is not trained again. Needs ../shared/data/corpus; runs and store go to runs/equal_compute.
 """
@@ -86,7 +86,10 @@ class Proof:
         self.bench.train(list(self.programme.sweep(self.domains)))
 
     def grid(self) -> None:
+        largest = max(self.programme.config.ladder.pretrain_tokens)
         for stage in self.programme.stages(self.domains):
+            if any(cell.leaf.pretrain_tokens == largest for cell in stage):
+                self.forecast()
             self.bench.train(stage)
 
     def forecast(self) -> None:

@@ -1,12 +1,14 @@
 """Forecasts: written from the law before what they predict is trained, committed, and only then scored.
 
-A forecast file holds one budget line of one size. Its rows count when git knows exactly one version of the file, the
-working copy is that version, and the commit is older than the start of the leaf's own last segment.
+A forecast file holds one budget line of one size, or the ladder's largest D at one size. Its rows count when git
+knows exactly one version of the file, the working copy is that version, and the commit is older than the start of the
+leaf's own last segment.
 """
 
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,79 +45,108 @@ def fit(rows: Sequence[dict[str, Any]], bootstrap: int, form: str = "auto") -> l
     return laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=form, bootstrap=bootstrap)
 
 
+@dataclass(frozen=True)
+class Oracle:
+    """The law as it is fitted now, a Chinchilla law beside it that knows no D', and the noise of a single run.
+
+    noise: standard deviation of log loss, from replicated seeds where there are any, else the law's residuals.
+    """
+
+    law: laws.Law
+    flat: laws.Law
+    noise: float
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Any]], bootstrap: int) -> "Oracle":
+        law, noise = fit(rows, bootstrap), replicate_noise(rows)
+        assert law.noise is not None
+        # the residuals also hold what the form cannot follow, and a new run will stand as far off the law
+        every = max(float(np.hypot(noise["seed"], noise["rest"])), law.noise) if noise["cells"] else law.noise
+        return cls(law, fit(rows, 0, form="chinchilla"), every)
+
+    def row(self, cell: Cell, domain: str, params: float) -> dict[str, Any]:
+        """The predicted loss of a leaf, and the interval of a single run: the law's draws, each with a run's noise."""
+        point = (params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
+        draws = self.law.predict_draws(*point, domain)
+        draws = draws * np.exp(self.noise * np.random.default_rng(0).standard_normal(draws.shape))
+        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return {
+            "pretrain_tokens": cell.leaf.pretrain_tokens,
+            "specialize_tokens": cell.leaf.specialize_tokens,
+            "domain": domain,
+            "value": float(self.law.predict(*point, domain)),
+            "low": float(low),
+            "high": float(high),
+            "chinchilla": float(self.flat.predict(*point, domain)),
+        }
+
+    def told(self, bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
+        """What every forecast says of itself, and its rows."""
+        params, table = int(bench.recipe(cells[0]).values["params"]), self.law.runs.table
+        return {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": _git("rev-parse", "HEAD"),
+            "shape": plain(cells[0].shape),
+            "params": params,
+            "level": LEVEL,
+            "law": {"mixture": self.law.mixture, "rows": len(self.law.runs), "noise": self.law.noise},
+            "run_noise": self.noise,
+            "largest_fitted": {n: int(max(table[n].to_pylist())) for n in ("params", "pretrain_tokens")},
+            "rows": [
+                self.row(cell, domain, params)
+                for cell in cells
+                for domain in cell.domains
+                if domain in self.law.domains
+            ],
+        }
+
+    def line(self, bench: Bench, shape: ModelShape, budget: int, wide: bool) -> dict[str, Any]:
+        """The forecast of a budget line: its rows, the plan, and the whole curve with its band."""
+        programme, domains = bench.programme, bench.corpus.domains
+        budget = whole_budget(budget, len(domains), programme.batch)
+        told = self.told(bench, list(programme.line(shape, budget, programme.fractions, domains, wide)))
+        params = told["params"]
+        planned = laws.plan(self.law, params=params, budget=budget, domains=len(domains), level=LEVEL)
+        curve, band = loss_curve(self.law, Question(params, budget, len(domains)), _CURVE, LEVEL)
+        assert band is not None
+        names = ("split_fraction", "predicted_loss", "unsplit_loss", "gain", "split_threshold", "compute_multiplier")
+        return told | {
+            "budget": budget,
+            "plan": {name: getattr(planned, name).plain() for name in names},
+            "warnings": [str(warning) for warning in planned.warnings],
+            "curve": {"split_fraction": _CURVE.tolist(), "loss": curve.tolist(), "band": band.tolist()},
+        }
+
+
 def write(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
-    """Forecast each of the `first` budget lines of which nothing is trained and no forecast stands; the new files."""
-    rows = ladder_rows(bench)
-    lines = [line for line in bench.programme.bowls()[:first] if not (folder / f"{name_of(*line[:2])}.json").exists()]
-    lines = [line for line in lines if not _begun(bench, *line)]
-    if not lines:
+    """Forecast what is not begun: the ladder's largest D at each size, then the `first` budget lines; the new files.
+
+    While the largest D of the first two sizes is not begun, only the largest D is forecast: lines get the better law.
+    """
+    programme, domains = bench.programme, bench.corpus.domains
+    late = {f"late-{shape.label}": programme.late(shape, domains) for shape in programme.config.ladder.shapes}
+    begun = all(bench.rows(cells) for cells in list(late.values())[:2])
+    rows, written = ladder_rows(bench), list[Path]()
+    lines = {name_of(*line[:2]): line for line in programme.bowls()[:first]} if begun else {}
+    open_lines = {name: line for name, line in lines.items() if not _begun(bench, *line)}
+    wanted = [
+        n for n in (*late, *open_lines) if not (folder / f"{n}.json").exists() and not bench.rows(late.get(n, []))
+    ]
+    if not wanted:
         return []
-    law = fit(rows, bench.programme.config.law.bootstrap)
-    flat = fit(rows, 0, form="chinchilla")
-    noise = replicate_noise(rows)
+    oracle = Oracle.of(rows, programme.config.law.bootstrap)
     folder.mkdir(parents=True, exist_ok=True)
-    law.save(folder.parent / "law.json")
-    written = []
-    for shape, budget, wide in lines:
-        path = folder / f"{name_of(shape, budget)}.json"
-        path.write_text(json.dumps(_forecast(bench, law, flat, noise, shape, budget, wide), indent=1) + "\n")
-        written.append(path)
+    oracle.law.save(folder.parent / "law.json")
+    for name in wanted:
+        told = oracle.told(bench, late[name]) if name in late else oracle.line(bench, *open_lines[name])
+        (folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
+        written.append(folder / f"{name}.json")
     return written
 
 
 def _begun(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
     cells = bench.programme.line(shape, budget, bench.programme.fractions, bench.corpus.domains, wide)
     return bool(bench.rows([cell for cell in cells if cell.leaf.domain is not None]))
-
-
-def _forecast(
-    bench: Bench, law: laws.Law, flat: laws.Law, noise: dict[str, float], shape: ModelShape, budget: int, wide: bool
-) -> dict[str, Any]:
-    programme, domains = bench.programme, bench.corpus.domains
-    budget = whole_budget(budget, len(domains), programme.batch)
-    cells = list(programme.line(shape, budget, programme.fractions, domains, wide))
-    params = float(bench.recipe(cells[0]).values["params"])
-    planned = laws.plan(law, params=params, budget=budget, domains=len(domains), level=LEVEL)
-    curve, band = loss_curve(law, Question(params, budget, len(domains)), _CURVE, LEVEL)
-    assert band is not None
-    every = np.hypot(noise["seed"], noise["rest"]) if noise["cells"] else float(law.noise or 0.0)
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "shape": plain(shape),
-        "params": int(params),
-        "budget": budget,
-        "level": LEVEL,
-        "law": {"mixture": law.mixture, "rows": len(law.runs), "noise": law.noise, "run_noise": float(every)},
-        "largest_fitted": {n: int(max(law.runs.table[n].to_pylist())) for n in ("params", "pretrain_tokens")},
-        "plan": {n: getattr(planned, n).plain() for n in ("split_fraction", "predicted_loss", "unsplit_loss", "gain")}
-        | {n: getattr(planned, n).plain() for n in ("split_threshold", "compute_multiplier")},
-        "warnings": [str(warning) for warning in planned.warnings],
-        "curve": {"split_fraction": _CURVE.tolist(), "loss": curve.tolist(), "band": band.tolist()},
-        "rows": [
-            _row(law, flat, cell, domain, params, float(every))
-            for cell in cells
-            for domain in cell.domains
-            if domain in law.domains
-        ],
-    }
-
-
-def _row(law: laws.Law, flat: laws.Law, cell: Cell, domain: str, params: float, noise: float) -> dict[str, Any]:
-    """The predicted loss of one leaf with the interval of a single run: the law's draws, each with a run's noise."""
-    point = (params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
-    draws = law.predict_draws(*point, domain)
-    draws = draws * np.exp(noise * np.random.default_rng(0).standard_normal(draws.shape))
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {
-        "pretrain_tokens": cell.leaf.pretrain_tokens,
-        "specialize_tokens": cell.leaf.specialize_tokens,
-        "domain": domain,
-        "value": float(law.predict(*point, domain)),
-        "low": float(low),
-        "high": float(high),
-        "chinchilla": float(flat.predict(*point, domain)),
-    }
 
 
 # scoring
@@ -145,7 +176,7 @@ def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
             found = measured.get(key)
             if found is None:
                 continue
-            told = {"budget": forecast["budget"], "params": forecast["params"], **row}
+            told = {"budget": forecast.get("budget"), "params": forecast["params"], **row}
             if since is None:
                 told["refused"] = "the forecast is not committed, or was changed after its commit"
             elif found["began"] <= since:
@@ -176,8 +207,11 @@ def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def mean(name: str, rows: Sequence[dict[str, Any]]) -> float:
         return float(np.mean([abs(r[name]) for r in rows]))
 
+    kinds = {"more tokens": [s for s in counted if s["budget"] is None], "lines": [s for s in counted if s["budget"]]}
     gaps = []
     for s in counted:
+        if s["budget"] is None:
+            continue
         line = [o for o in counted if all(o[n] == s[n] for n in ("params", "budget", "domain"))]
         unsplit = [o for o in line if o["specialize_tokens"] == 0]
         if unsplit and s["specialize_tokens"]:
@@ -187,6 +221,7 @@ def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "refused": len(scores) - len(counted),
         "mean_relative_error": mean("error", counted),
         "mean_relative_error_chinchilla": mean("chinchilla_error", counted),
+        "by_kind": {k: {"error": mean("error", v), "of": len(v)} for k, v in kinds.items() if v},
         "by_domain": {d: mean("error", [s for s in counted if s["domain"] == d]) for d in domains},
         "by_size": {
             str(n): mean("error", [s for s in counted if s["params"] == n])

@@ -82,29 +82,36 @@ class Programme:
     def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
         """The ladder, two models at a time, cheap ones first: two hosts are busy, and results come early.
 
-        Every size x D x D', and further trunk seeds at the first sizes. The largest D comes last, so that forecasts can
-        be made without it. D' = 0 is scored on every domain, a specialist on its own.
+        Every size x D x D', and further trunk seeds at the first sizes. D' = 0 is scored on every domain, a specialist
+        on its own. The largest D of two sizes follows on the first four models: the law predicts it before.
         """
-        ladder, names = self.config.ladder, self.ladder_domains(domains)
+        ladder = self.config.ladder
         place = {shape: i for i, shape in enumerate(ladder.shapes)}
         models = [(shape, 0) for shape in ladder.shapes]
         models += [(shape, s) for shape in ladder.shapes[: self.replicated_sizes] for s in range(1, ladder.seeds)]
         models.sort(key=lambda model: (place[model[0]] + model[1], model[1]))
-        *early, last = sorted(d for d in ladder.pretrain_tokens if d)
-
-        def cells(shape: ModelShape, seed: int, pretrain: Sequence[int], special: Sequence[int]) -> Iterator[Cell]:
-            for step in rungs([shape], pretrain, special, names, [seed]):
-                yield Cell(shape, step.leaf, tuple(domains) if step.leaf.domain is None else step.domains, seed)
-
+        early = sorted(d for d in ladder.pretrain_tokens if d)[:-1]
         every = [
             [
-                *cells(shape, seed, self.replicated if seed else early, ladder.specialize_tokens),
-                *(cells(shape, seed, [0], ladder.specialize_tokens[-2:]) if seed == 0 else ()),
+                *self._ladder(shape, seed, self.replicated if seed else early, ladder.specialize_tokens, domains),
+                *(self._ladder(shape, seed, [0], ladder.specialize_tokens[-2:], domains) if seed == 0 else ()),
             ]
             for shape, seed in models
         ]
-        every += [list(cells(shape, 0, [last], ladder.specialize_tokens)) for shape in ladder.shapes]
+        late = [self.late(shape, domains) for shape in ladder.shapes]
+        every = [*every[:4], *late[:2], *every[4:], *late[2:]]
         return [list(chain(*every[i : i + 2])) for i in range(0, len(every), 2)]
+
+    def late(self, shape: ModelShape, domains: Sequence[str]) -> list[Cell]:
+        """The ladder's largest D at one size."""
+        ladder = self.config.ladder
+        return list(self._ladder(shape, 0, [max(ladder.pretrain_tokens)], ladder.specialize_tokens, domains))
+
+    def _ladder(
+        self, shape: ModelShape, seed: int, pretrain: Sequence[int], special: Sequence[int], domains: Sequence[str]
+    ) -> Iterator[Cell]:
+        for step in rungs([shape], pretrain, special, self.ladder_domains(domains), [seed]):
+            yield Cell(shape, step.leaf, tuple(domains) if step.leaf.domain is None else step.domains, seed)
 
     def grid(self, domains: Sequence[str]) -> list[Cell]:
         """All cells of the ladder."""
