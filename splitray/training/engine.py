@@ -123,7 +123,7 @@ class Engine:
         }
         if self._bf16:
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-        self._lm, module = model, NextToken(model, whole=self.stage == 3)
+        self.lm, module = model, NextToken(model, whole=self.stage == 3)
         if settings.compile:
             module.compile(dynamic=False)
         self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
@@ -174,7 +174,7 @@ class Engine:
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
         limit = self._values["gradient_clip"] or math.inf
-        return torch.nn.utils.clip_grad_norm_(self._lm.parameters(), limit)
+        return torch.nn.utils.clip_grad_norm_(self.lm.parameters(), limit)
 
     def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]
@@ -188,7 +188,7 @@ class Engine:
         self._link_moments()
         weights: dict[str, torch.Tensor] = {}
         held: dict[str, torch.Tensor] = {}
-        for name, param in self._lm.named_parameters():
+        for name, param in self.lm.named_parameters():
             fetched = [("", self._read(param, None))]
             if moments:
                 fetched += [(f"{m}/", self._read(param, m)) for m in MOMENTS]
@@ -200,8 +200,9 @@ class Engine:
     def restore(self, state: State) -> None:
         """Set moments and step count; the weights are those the model was built with. Every rank calls it."""
         assert state.moments is not None
-        self._create_optimizer_states()
-        for name, param in self._lm.named_parameters():
+        if not self._torch_optimizer.state:
+            self._create_optimizer_states()
+        for name, param in self.lm.named_parameters():
             for moment in MOMENTS:
                 self._write(param, moment, state.moments[f"{moment}/{name}"])
         for held in self._torch_optimizer.state.values():

@@ -13,6 +13,7 @@ import numpy as np
 from splitray.errors import CorruptError, SplitrayError
 from splitray.store import Published, Store
 from splitray.training import state as states
+from splitray.training import warm
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 from splitray.training.writer import Writer
@@ -112,10 +113,14 @@ def train(
         state = engine.state(moments=not segment.final)
         trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
         engines.on_first_rank(writer.wait)
-        return engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | remarks))
+        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | remarks))
+        warm.keep(engine, segment.recipe, settings)
+        return made
+    except BaseException:
+        engine.close()
+        raise
     finally:
         writer.close()
-        engine.close()
 
 
 @dataclass(frozen=True)
@@ -190,12 +195,16 @@ def _engine(segment: Segment, start: states.State | None, settings: TrainingSett
     from splitray.training import engine as engines
     from splitray.training.model import build
 
-    model = build(segment.recipe.values)
-    if start is not None:
+    if start is None:
+        return engines.Engine(build(segment.recipe.values), segment.recipe.values, settings)
+    engine = warm.take(segment.recipe, settings)
+    if engine is not None:
+        load_weights(engine.lm, start)
+    else:
+        model = build(segment.recipe.values)
         load_weights(model, start)
-    engine = engines.Engine(model, segment.recipe.values, settings)
-    if start is not None:
-        engine.restore(start)
+        engine = engines.Engine(model, segment.recipe.values, settings)
+    engine.restore(start)
     return engine
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from splitray.errors import CorruptError, StorageError
 from splitray.fingerprint import sealed, unsealed
 from splitray.store import Store
 from splitray.training import engine as engines
+from splitray.training import warm
 from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_weights, train
 from splitray.training.model import build
 from splitray.training.state import State, load, publish
@@ -256,6 +258,24 @@ def test_what_stands_is_not_trained_again(tmp_path: Path) -> None:
     again = worlds.Recorder()
     assert train(segment, again, store, SETTINGS, again.hooks).nonce == first.nonce
     assert not again.drawn
+
+
+def test_a_kept_engine_gives_the_bits_of_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, child, *_ = tiny.segments(RECIPE, Leaf(4 * BATCH, 4 * BATCH, "a"))
+    states = []
+    for name in ("kept", "new"):
+        monkeypatch.setattr(warm, "_engines", OrderedDict())
+        train(parent, tiny.order(), Store(tmp_path / name), SETTINGS)
+        (engine,) = warm._engines.values()
+        if name == "new":
+            warm._engines.clear()
+        states.append(load(train(child, tiny.order(), Store(tmp_path / name), SETTINGS), moments=not child.final))
+        assert (list(warm._engines.values()) == [engine]) == (name == "kept")
+    kept, new = states
+    assert kept.step == new.step == (child.end // BATCH)
+    assert all(torch.equal(kept.weights[n], w) for n, w in new.weights.items())
+    assert (kept.moments is None) == child.final
+    assert kept.moments is None or all(torch.equal(kept.moments[n], m) for n, m in (new.moments or {}).items())
 
 
 # a loss or a gradient that is not finite
