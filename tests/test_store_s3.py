@@ -1,16 +1,26 @@
 """The store on an object store: moto's S3 server through pyarrow's own client, also over a line that fails."""
 
+import gzip
+import json
+import os
 import pickle
-import socket
-import threading
+import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from flaky import Line
 from pyarrow import fs
 
 from splitray import folder as folders
+from splitray.corpus.clean import clean_documents
+from splitray.corpus.read import read_file
+from splitray.corpus.settings import CorpusSettings
+from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.errors import CorruptError, SplitrayError, StorageError, UserError
 from splitray.folder import Folder, without_query
 from splitray.store import Store
@@ -23,7 +33,7 @@ def server() -> Iterator[str]:
     """host:port of an S3 server that holds the bucket `runs`."""
     from moto.server import ThreadedMotoServer
 
-    running = ThreadedMotoServer(port=0, verbose=False)
+    running = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     running.start()
     place = "{}:{}".format(*running.get_host_and_port())
     bucket = fs.S3FileSystem(
@@ -89,65 +99,92 @@ def test_damage_is_found_through_the_cache(server: str, tmp_path: Path, cache: P
     made = attempt.publish({})
     cached = made.fetch("w")
     cached.write_bytes(b"weighty")
-    with pytest.raises(CorruptError, match="SHA-256"):  # the cached copy is rotten, and dropped
-        made.fetch("w")
-    assert made.fetch("w").read_bytes() == b"weights"
+    assert made.fetch("w").read_bytes() == b"weights", "a cached copy that has rotted is downloaded anew"
     made.folder.write("w", b"weighty")
     made.fetch("w").unlink()
-    with pytest.raises(CorruptError, match=r"s3://runs/rotten/attempts/k/\w+/w has SHA-256"):
+    for _ in range(2):
+        with pytest.raises(CorruptError, match=r"s3://runs/rotten/attempts/k/\w+/w has SHA-256"):
+            made.fetch("w")
+    made.folder.delete("w")
+    with pytest.raises(CorruptError, match=r"s3://runs/rotten/attempts/k/\w+/w cannot be read"):
         made.fetch("w")
 
 
-class Line(threading.Thread):
-    """A TCP line to a server that breaks its first connections off."""
-
-    def __init__(self, server: str, broken: int) -> None:
-        super().__init__(daemon=True)
-        self._server, self.left, self.tried = server.split(":"), broken, 0
-        self._door = socket.create_server(("127.0.0.1", 0))
-        self.place = f"127.0.0.1:{self._door.getsockname()[1]}"
-        self.start()
-
-    def run(self) -> None:
-        while True:
-            client, _ = self._door.accept()
-            self.tried += 1
-            if self.left > 0:
-                self.left -= 1
-                client.close()
-                continue
-            far = socket.create_connection((self._server[0], int(self._server[1])))
-            for source, sink in ((client, far), (far, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+def test_the_cache_is_nobody_elses(server: str, cache: Path) -> None:
+    Folder(uri(server, "own")).write("w", b"weights")
+    (cache / "elsewhere").mkdir()
+    (cache / f"splitray-cache-{os.getuid()}").symlink_to(cache / "elsewhere")
+    with pytest.raises(StorageError, match="belongs to somebody else"):
+        Folder(uri(server, "own")).fetch("w")
 
 
-@pytest.mark.parametrize(
-    "act",
-    [lambda f: f.write("new", b"data"), lambda f: f.read("old"), lambda f: f.exists("old"), lambda f: f.names()],
-    ids=["write", "read", "exists", "names"],
-)
-def test_a_line_that_fails_is_tried_again(server: str, act: Callable[[Folder], Any]) -> None:
-    """Eight broken connections are more than the S3 client itself forgives (four tries)."""
-    Folder(uri(server, "line")).write("old", b"data")
-    line = Line(server, broken=8)
-    folder = Folder(uri(line.place, "line"))
-    expected = act(Folder(uri(server, "line")))
-    assert act(folder) == expected
-    assert line.left == 0 and line.tried > 8
+WRONG: list[tuple[str, list[str], Callable[[Folder], Any]]] = [
+    ("write", ["500", "503"] * 6, lambda f: f.write("new", b"data")),
+    ("create", ["503"] * 12, lambda f: f.create_json(f"{time.monotonic()}.json", {})),
+    ("read", ["drop"] * 8, lambda f: f.read("old")),
+    ("exists", ["503", "drop"] * 5, lambda f: f.exists("old")),
+    ("names", ["cut"], lambda f: f.names()),
+    ("fetch", ["stall"], lambda f: f.fetch("old", sha256(b"data").hexdigest()).read_bytes()),
+]
+
+
+@pytest.mark.parametrize(("faults", "act"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_what_goes_wrong_on_the_way_is_tried_again(
+    server: str, cache: Path, faults: list[str], act: Callable[[Folder], Any]
+) -> None:
+    """Errors, broken connections and silence, more of them than the S3 client itself forgives (four tries)."""
+    straight = Folder(uri(server, "line"))
+    straight.write("old", b"data")
+    line = Line(server, faults)
+    expected = act(straight)
+    for path in cache.glob("splitray-cache-*/*"):
+        path.unlink()
+    assert act(Folder(uri(line.place, "line"))) == expected
+    assert line.met == len(faults) and line.tried > len(faults)
+
+
+def test_sources_behind_a_bad_line_are_read_whole(server: str, cache: Path) -> None:
+    """No document is lost to it, and nothing is called corrupt: a Parquet of five row groups, gzip and plain lines."""
+    texts = [f"document {n} " + "word " * 40 for n in range(100)]
+    lines = "".join(json.dumps({"text": t}) + "\n" for t in texts).encode()
+    folder = Folder(uri(server, "sources"))
+    pq.write_table(pa.table({"text": texts}), cache / "t.parquet", row_group_size=20)
+    folder.put(cache / "t.parquet", "a.parquet")
+    folder.write("b.jsonl.gz", gzip.compress(lines))
+    folder.write("c.jsonl", lines)
+    line = Line(server, ["", "503", "drop"] * 12)
+    settings = CorpusSettings(sources=[uri(line.place, "sources")], domains=2)
+    files, tally = list_sources(settings)
+    units = [SourceFile(**plain) for unit in plan_units(files, settings, tally) for plain in unit]
+    raw = (document for file in units for document in read_file(file, settings, tally))
+    documents = list(clean_documents(raw, 10, 1000, tally))
+    assert [d.text for d in documents] == [t.strip() for t in texts] * 3 and not tally
+    assert line.met >= 16, "hardly anything went wrong"
+
+
+def test_sources_that_the_storage_does_not_give_end_the_build(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outage between listing and reading: an error that names the file, and no corpus without its text."""
+    folder = Folder(uri(server, "out"))
+    folder.write("c.jsonl", b'{"text": "x"}\n')
+    line = Line(server, [])
+    settings = CorpusSettings(sources=[uri(line.place, "out")], domains=2)
+    files, tally = list_sources(settings)
+    line.faults += ["drop"] * 10**4
+    monkeypatch.setattr(folders, "_ATTEMPTS", 1)
+    with pytest.raises(StorageError, match=r"^out/c\.jsonl: ") as caught:
+        list(read_file(files[0], settings, tally))
+    assert not tally and "secret" not in str(caught.value)
+    folder.delete("c.jsonl")
+    line.faults.clear()
+    with pytest.raises(StorageError, match=r"out/c\.jsonl was listed as a source and is gone now: start again"):
+        list(read_file(files[0], settings, tally))
 
 
 def test_an_outage_ends_in_one_message_without_secrets(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_ATTEMPTS", 2)  # of five, each of which the S3 client itself tries for seconds
-    line = Line(server, broken=10**6)
+    monkeypatch.setattr(folders, "_ATTEMPTS", 1)  # of eight, each of which the S3 client itself tries for seconds
+    line = Line(server, ["drop"] * 10**4)
     folder = Folder(uri(line.place, "out"))
     with pytest.raises(StorageError, match=r"^s3://runs/out/f: ") as caught:
         folder.read("f")

@@ -26,7 +26,7 @@ def bucket() -> Iterator[tuple[str, str]]:
     """(prefix, options) of URIs in a bucket that holds the planted corpus in three formats."""
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     options = f"scheme=http&endpoint_override={host}:{port}&allow_bucket_creation=true&region=us-east-1"
