@@ -9,8 +9,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError
+from splitray.folder import without_query
 from splitray.search.settings import SearchSettings
-from splitray.settings import Settings, is_operational, operational
+from splitray.settings import Place, Settings, is_operational, operational
 from splitray.training.settings import ModelShape, TrainingSettings
 
 
@@ -110,8 +111,8 @@ class Config(Settings):
     search: SearchSettings = SearchSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     resources: ResourceSettings = ResourceSettings()
-    run_dir: str | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
-    store: str | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
+    run_dir: Place | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
+    store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
 
     @model_validator(mode="after")
     def _relations(self) -> "Config":
@@ -166,7 +167,7 @@ def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
     try:
         values = yaml.safe_load(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where}: {_fault(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: a mapping of sections is expected, not {type(values).__name__}")
     for override in overrides:
@@ -174,15 +175,22 @@ def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config(**values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_told(e) for e in error.errors())}") from error
+        raise UserError(f"{where}: {'; '.join(_told(e) for e in error.errors())}") from None  # it holds the values
     except TypeError as error:
         raise UserError(f"{where}: keys must be text ({error})") from error
 
 
+def _fault(error: Exception) -> str:
+    """What is wrong with a YAML text, and where. The text itself, which YAML's own message quotes, may hold keys."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    return f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+
+
 def _apply(values: dict[Any, Any], override: str) -> None:
     path, equals, text = override.partition("=")
-    names = path.strip().split(".")
-    if not equals or not all(names):
+    names, override = path.strip().split("."), without_query(override)
+    if not equals or not all(name.isidentifier() for name in names):
         raise UserError(f"--set {override}: give section.key=value")
     for name in names[:-1]:
         inner = values.setdefault(name, {})
@@ -191,18 +199,18 @@ def _apply(values: dict[Any, Any], override: str) -> None:
         values = inner
     try:
         values[names[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is not YAML") from error
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML") from None
 
 
 def _told(error: Any) -> str:
     place = ".".join(str(p) for p in error["loc"]) or "config"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {place}"
+        return f"unknown key {without_query(place)}"
     if error["type"] == "missing":
         return f"{place} is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return message if place == "config" else f"{place}: {message} (got {error['input']!r:.80})"
+    return message if place == "config" else f"{place}: {message} (got {without_query(repr(error['input'])):.80})"
 
 
 def dump(config: Config) -> str:

@@ -69,13 +69,13 @@ class Run:
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep a file of the stage that runs: `write` is given a local path, the run folder gets what it wrote."""
         with tempfile.TemporaryDirectory(prefix="splitray-") as folder:
-            path = Path(folder) / Path(name).name
+            path = Path(folder) / "kept"
             try:
                 write(path)
             except OSError as error:
                 raise StorageError(f"the temporary folder takes no {name}: {error.strerror or error}") from error
-            self._files[name] = self._good[name] = sha256_file(path)
             self.folder.put(path, name)
+            self._files[name] = self._good[name] = sha256_file(path)
 
     def note(self, name: str) -> None:
         """Count a file that lies in the run folder among those of the stage that runs."""

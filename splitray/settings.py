@@ -4,9 +4,14 @@ A section lives beside the component that it sets (`splitray/corpus/settings.py`
 object in `splitray/config.py`.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from splitray.folder import without_query
+
+# A path or URI. What is written of it (run folder, manifest, report, messages) lacks logins and storage options.
+Place = Annotated[str, PlainSerializer(without_query, return_type=str)]
 
 
 class Settings(BaseModel):

@@ -108,9 +108,18 @@ class SentenceEmbedder:
         if device == "cpu":
             torch.set_num_threads(settings.threads)
         try:
-            self.model = SentenceTransformer(model_folder(settings.model), device=device)
-        except (OSError, ValueError) as error:
-            raise UserError(f"corpus.sentence.model: {settings.model} cannot be loaded: {error}") from error
+            self.model = SentenceTransformer(
+                model_folder(settings.model),
+                device=device,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
+        except (OSError, ValueError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"corpus.sentence.model: {settings.model} cannot be loaded, as safetensors and without running code "
+                f"that comes with it: {reason:.300}"
+            ) from error
         self.model.max_seq_length = min(settings.max_tokens, self.model.max_seq_length or settings.max_tokens)
         self.precision = resolve_precision(settings)
         if self.precision == "bfloat16":
@@ -146,6 +155,9 @@ def model_folder(model: str) -> str:
     """The path or hub name that `model` means; `package:NAME` is the folder of an installed package that holds
     a sentence-transformers model."""
     if not model.startswith("package:"):
+        if pickled := next(Path(model).rglob("pytorch_model.bin"), None):
+            # The main model is asked for as safetensors; the small layers after it would load this
+            raise UserError(f"corpus.sentence.model: {pickled} is pickled, which is not loaded: convert to safetensors")
         return model
     name = model.removeprefix("package:")
     spec = importlib.util.find_spec(name)

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from splitray.settings import Settings, operational
+from splitray.settings import Place, Settings, operational
 
 Name = Annotated[str, StringConstraints(min_length=1)]
+Source = Annotated[Place, StringConstraints(min_length=1)]
 
 
 class TfidfSettings(Settings):
@@ -74,7 +75,7 @@ class TokenizerSettings(Settings):
 class CorpusSettings(Settings):
     """From files to token shards by domain."""
 
-    sources: list[Name] = Field(
+    sources: list[Source] = Field(
         min_length=1,
         description="files, folders, globs, s3:// or gs:// URIs, or the word 'environment' (this Python's own text)",
     )

@@ -1,6 +1,7 @@
 """Models by `transformers`: Llama-style from a shape, or a causal LM from a local folder."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,21 +38,22 @@ def size(shape: ModelShape, vocab: int, tied: bool) -> Size:
 
 def _size_on_disk(path: Path) -> Size:
     """Counts from the headers of the safetensors files; nothing is loaded."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     config = _config_on_disk(path)
     total = embedding = 0
     names = set()
     for file in _weight_files(path):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
-                count = 1
-                for dim in tensors.get_slice(name).get_shape():
-                    count *= dim
-                total += count
-                names.add(name)
-                if name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")):
-                    embedding = count
+        try:
+            with safe_open(file, framework="np") as tensors:
+                shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"model path {path}: {file.name} is no readable safetensors file ({error})") from error
+        for name, shape in shapes.items():
+            total += math.prod(shape)
+            names.add(name)
+            if name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")):
+                embedding = math.prod(shape)
     tied = config.get("tie_word_embeddings", False) and not any("lm_head" in n or "embed_out" in n for n in names)
     hidden = config.get("hidden_size") or config.get("n_embd")
     layers = config.get("num_hidden_layers") or config.get("n_layer")
@@ -60,9 +62,18 @@ def _size_on_disk(path: Path) -> Size:
 
 def _config_on_disk(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((path / "config.json").read_text()))
+        config = dict(json.loads((path / "config.json").read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"model path {path}: no readable config.json ({error}); give a Hugging Face folder") from error
+    if "auto_map" in config:
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type") not in CONFIG_MAPPING:
+            raise UserError(
+                f"model path {path}: it needs code of its own ({config['auto_map']}), and code that comes with a model "
+                "is never run (trust_remote_code stays off); give a model that transformers knows"
+            )
+    return config
 
 
 def _weight_files(path: Path) -> list[Path]:
