@@ -240,7 +240,7 @@ def run(machines: Machines, folder: Path, config: Path, kills: list[Kill], chose
 
     job.start()
     while True:
-        time.sleep(0.05)
+        time.sleep(0.2)
         machines.bury()
         if not kills and time.monotonic() - said > 0.5:  # the undisturbed run: how long is each role there to kill?
             lived.update({r: time.monotonic() - said for r in TITLES if machines.of_role(r)})

@@ -24,6 +24,7 @@ from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
+from splitray.training.orphans import releasing
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
@@ -274,7 +275,8 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         ),
     )
     try:
-        trainer.fit()
+        with releasing():
+            trainer.fit()
     except TrainingFailedError as error:
         said = ray.get(owner_of(site.namespace).complaint.remote(name))
         raise said or WorkerLost(f"worker group {name}: {error}") from error

@@ -21,6 +21,7 @@ from splitray.errors import StageError
 from splitray.store import Store
 from splitray.training.host import OWNER, Site
 from splitray.training.loop import train
+from splitray.training.orphans import release_orphans
 from splitray.training.owner import Request
 from splitray.training.state import load
 from splitray.training.tree import Leaf, Recipe, Segment, Target
@@ -222,4 +223,30 @@ def test_a_killed_worker_of_a_group_leads_to_the_same_bits(start: Callable[..., 
     (expected,) = calm.leaves(calm.request(leaf, group=2))
     one, other = run.store.find(result["key"]), calm.store.find(expected["key"])
     assert one is not None and other is not None and one.files == other.files, "files carry their SHA-256"
-    assert one.meta["tokens_trained"] < other.meta["tokens_trained"] and one.meta["resharded"] == []
+    pieces = [p for k in run.store.keys("seg-") if (p := run.store.find(k)) is not None]
+    assert any(p.meta["tokens_trained"] < p.meta["end"] - p.meta["start"] for p in pieces), "killed between segments"
+    assert one.meta["resharded"] == []
+
+
+def test_what_a_dead_actor_reserved_is_given_back() -> None:
+    """Ray keeps a placement group of a dead actor for as long as the job lives; ours, and the living, stay."""
+
+    class Holder:
+        def reserve(self) -> str:
+            group = ray.util.placement_group([{"CPU": 0.01}])
+            ray.get(group.ready())
+            return str(group.id.hex())
+
+    def standing() -> set[str]:
+        return {k for k, v in ray.util.placement_group_table().items() if v["state"] == "CREATED"}
+
+    dead, living = (ray.remote(Holder).options(num_cpus=0).remote() for _ in range(2))
+    lost, kept = ray.get([dead.reserve.remote(), living.reserve.remote()])
+    mine = ray.util.placement_group([{"CPU": 0.01}])
+    ray.get(mine.ready())
+    ray.kill(dead)
+    until(lambda: release_orphans() == 1)
+    assert lost not in standing() and {kept, mine.id.hex()} <= standing()
+    ray.util.remove_placement_group(mine)
+    ray.kill(living)
+    until(lambda: release_orphans() == 1)
