@@ -119,7 +119,7 @@ def replicate_noise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Standard deviations of log loss over replicated cells: `seed` of what a size's runs share, `rest` beyond it.
 
     A two-way table of each size, cells (D, D', domain) by seeds, complete cells only; the effects of cells and seeds
-    are taken out (two-way analysis of variance), sizes are pooled.
+    are taken out (two-way analysis of variance), sizes are pooled. Without replicates `cells` is 0.
     """
     tables: dict[int, dict[tuple[Any, ...], dict[int, float]]] = {}
     for row in rows:
@@ -138,7 +138,7 @@ def replicate_noise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         shared.append(float(effect @ effect / (len(seeds) - 1)))
         count += full.shape[0]
     if not free:
-        return {"seed": float("nan"), "rest": float("nan"), "cells": 0}
+        return {"seed": 0.0, "rest": 0.0, "cells": 0}
     beyond = rest / free
     mean = max(float(np.mean(shared)) - beyond / (count / len(shared)), 0.0)
     return {"seed": float(np.sqrt(mean)), "rest": float(np.sqrt(beyond)), "cells": count}

@@ -119,16 +119,16 @@ class Oracle:
 
 
 def write(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
-    """Forecast what is not begun: the ladder's largest D at each size, then the `first` budget lines; the new files.
+    """Forecast what is to come: the ladder's largest D at each size, then the `first` budget lines; the new files.
 
-    While the largest D of the first two sizes is not begun, only the largest D is forecast: lines get the better law.
+    Lines wait for the better law, until the largest D of the first two sizes is begun, unless `first` asks for them.
     """
     programme, domains = bench.programme, bench.corpus.domains
     late = {f"late-{shape.label}": programme.late(shape, domains) for shape in programme.config.ladder.shapes}
     begun = all(bench.rows(cells) for cells in list(late.values())[:2])
     rows, written = ladder_rows(bench), list[Path]()
-    lines = {name_of(*line[:2]): line for line in programme.bowls()[:first]} if begun else {}
-    open_lines = {name: line for name, line in lines.items() if not _begun(bench, *line)}
+    lines = {name_of(*line[:2]): line for line in programme.bowls()[:first]} if begun or first else {}
+    open_lines = {name: line for name, line in lines.items() if not _complete(bench, *line)}
     wanted = [
         n for n in (*late, *open_lines) if not (folder / f"{n}.json").exists() and not bench.rows(late.get(n, []))
     ]
@@ -144,9 +144,9 @@ def write(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
     return written
 
 
-def _begun(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
-    cells = bench.programme.line(shape, budget, bench.programme.fractions, bench.corpus.domains, wide)
-    return bool(bench.rows([cell for cell in cells if cell.leaf.domain is not None]))
+def _complete(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
+    line = bench.programme.line(shape, budget, bench.programme.fractions, bench.corpus.domains, wide)
+    return not bench.missing(list(line))
 
 
 # scoring
