@@ -6,16 +6,16 @@
     python benchmarks/equal_compute.py --quick            # own tiny settings, from nothing in minutes
 
 Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (written
-before what they predict is trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction), multiplier, search, routing,
-page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
-stands there is not trained again. Needs ../shared/data/corpus; runs and store go to runs/equal_compute.
+before what they predict is trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction),
+multiplier, search, routing, page. Every run is a leaf of the library's tree; losses are kept in the committed table
+`metrics.csv`, and what stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,7 @@ class Proof:
 
     def decide(self) -> None:
         """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
-        for line in self.programme.bowls():
-            if line[2]:
-                self._bowl(line)
+        self._bowls([line for line in self.programme.bowls() if line[2]])
         strategies = decisive(self.bench, self.results)
         if strategies is None:
             return
@@ -109,16 +107,20 @@ class Proof:
             self.bench.train(list(dict.fromkeys(chain(*cells))))
 
     def bowl(self) -> None:
-        for line in self.programme.bowls()[: self.lines]:
-            self._bowl(line)
+        lines = self.programme.bowls()[: self.lines]
+        for i in range(0, len(lines), 2):  # two at a time, so that both hosts are busy
+            self._bowls(lines[i : i + 2])
 
-    def _bowl(self, line: tuple[ModelShape, int, bool]) -> None:
-        shape, budget, wide = line
-        self.bench.train(list(self.programme.line(shape, budget, self.programme.fractions, self.domains, wide)))
+    def _bowls(self, lines: Sequence[tuple[ModelShape, int, bool]]) -> None:
+        cells = (self.programme.line(s, b, self.programme.fractions, self.domains, w) for s, b, w in lines)
+        self.bench.train(list(dict.fromkeys(chain(*cells))))
 
     def multiplier(self) -> None:
+        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to be compared with."""
+        least, fractions = min(self.programme.budgets), self.programme.fractions
         for shape in doubled_shapes(self.bench):
-            self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
+            if not self.bench.missing(list(self.programme.line(shape, least, fractions, self.domains, False))):
+                self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
 
     def search(self) -> None:
         known, made = self._assembled(), []
@@ -151,7 +153,7 @@ class Proof:
 
     def _write(self, name: str, value: Any) -> None:
         self.results.mkdir(parents=True, exist_ok=True)
-        (self.results / name).write_text(json.dumps(value, indent=1) + "\n")
+        (self.results / name).write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def _read(self, path: Path) -> Any:
         return json.loads(path.read_text()) if path.exists() else None
