@@ -23,6 +23,7 @@ import ray
 from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
+from splitray.training import warm
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
 from splitray.training.orphans import releasing
 from splitray.training.settings import TrainingSettings
@@ -209,7 +210,6 @@ def loss_key(segment: str, validation: str, domain: str) -> str:
 def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
     """Losses of a published segment by domain: `loss` in nats per token, `tokens`, `nats`, `bytes`."""
     from splitray.evaluate.loss import validation_key
-    from splitray.training.model import build
     from splitray.training.state import load
 
     corpus = _corpus(site.store, site.corpus)
@@ -221,7 +221,7 @@ def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[st
         if published is None:
             raise CorruptError(f"{key} has no readable marker")
         values = published.meta["recipe"]
-        model = build(values)
+        model = warm.model(values)
         load_weights(model, load(published, moments=False))
         if site.use_gpu:
             model = model.to("cuda")
