@@ -14,8 +14,13 @@ import worlds
 
 from splitray.store import Published, Store
 from splitray.training import engine as engines
-from splitray.training.loop import train
+from splitray.training.loop import Interrupted, train
 from splitray.training.state import load
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,9 @@ def check_same_bits(root: Path, said: dict[str, Any]) -> None:
     for mine, others in ((ours.weights, theirs.weights), (ours.moments, theirs.moments)):
         assert mine.keys() == others.keys()
         assert all(torch.equal(mine[name], others[name]) for name in mine)
+    assert whole.files == halves.files, "the same to the last byte, the sign of a zero included"
+    told = [{k: v for k, v in p.meta.items() if k not in ("seconds", "tokens_trained")} for p in (whole, halves)]
+    assert told[0] == told[1] and {"step", "train_loss", "start", "end", "phases"} <= told[0].keys()
     assert "checkpoint is kept" in said["stopped"] and halves.meta["tokens_trained"] < whole.meta["tokens_trained"]
     assert halves.meta["resharded"] == []
     # the loop agrees on the stop inside a step, so the interrupted run drew and stepped exactly once everywhere
@@ -79,6 +87,30 @@ def test_one_worker_resumes_to_the_same_bits(tmp_path: Path, stage: int, precisi
     check_same_bits(tmp_path, json.loads(json.dumps(said)))
     meta = published(tmp_path / "whole", said["key"]).meta
     assert (meta["world"], meta["zero_stage"]) == (1, stage)
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_stop_before_any_step_of_any_phase_leads_to_the_same_bytes(tmp_path: Path, stage: int) -> None:
+    """The trunk, the domain's plateau and its decay; what one of them leaves, the next one continues."""
+    settings = worlds.tiny.training(zero_stage=stage)
+    made = worlds.tiny.make_recipe(settings)
+    segments = worlds.tiny.segments(made, worlds.Leaf(4 * 64, 8 * 64, "b"))
+    whole = Store(tmp_path / "whole")
+    assert [s.source for s in segments] == ["mixture", "b", "b"] and segments[2].phases[-1].decay == (9 * 64, 12 * 64)
+    stops = 0
+    for segment in segments:
+        peace = worlds.Recorder()
+        right = train(segment, peace, whole, settings, peace.hooks)
+        for before in range(1, segment.tokens // 64 - 1):  # the wish is granted after the step that it came before
+            halves, stopping = Store(tmp_path / f"{segment.end}-{before}"), worlds.Recorder(stop_before=before)
+            shutil.copytree(tmp_path / "whole", halves.root.local_path())
+            halves.withdraw(segment.key)
+            with pytest.raises(Interrupted):
+                train(segment, stopping, halves, settings, stopping.hooks)
+            assert train(segment, stopping, halves, settings, stopping.hooks).files == right.files
+            assert (stopping.drawn, stopping.steps) == (peace.drawn, peace.steps)
+            stops += 1
+    assert stops == 2 + 3 + 1
 
 
 def test_stages_and_worlds_train_alike(pair: Any, tmp_path: Path) -> None:
