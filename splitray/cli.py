@@ -116,16 +116,17 @@ def _stages(run: Run, store: str, until: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
     from splitray.cluster import connect
-    from splitray.pipeline import Pipeline
+    from splitray.job import Job
+    from splitray.pipeline import go
     from splitray.store import Store
 
     connect(run.say)
     signal.signal(signal.SIGTERM, _stop)
-    pipeline = Pipeline(run, Store(store))
+    job = Job(run, Store(store))
     try:
-        pipeline.go(until)
+        go(job, until)
     except (Stopped, KeyboardInterrupt):
-        pipeline.stop()
+        job.stop()
         raise
     finally:
         run.flush()

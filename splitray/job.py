@@ -1,0 +1,172 @@
+"""One run of the main job, as its stages see it: config, run folder, store, corpus, trainer, law and split."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from splitray import law as laws
+from splitray.cluster import Trainer, uses_gpu
+from splitray.config import Config
+from splitray.corpus import Corpus
+from splitray.errors import CorruptError
+from splitray.fingerprint import sealed, unsealed
+from splitray.law.question import Limits
+from splitray.run import Run
+from splitray.split import Split, whole_budget
+from splitray.store import Store
+from splitray.training.host import Site
+from splitray.training.model import size
+from splitray.training.owner import Request
+from splitray.training.precision import resolve
+from splitray.training.settings import ModelShape
+from splitray.training.tree import Recipe, Target, recipe
+
+
+@dataclass
+class Job:
+    """What stages share. Everything is made when first asked for: a finished run starts no owner."""
+
+    run: Run
+    store: Store
+
+    @property
+    def config(self) -> Config:
+        return self.run.config
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus that stage corpus left in the store."""
+        return Corpus.open(self.store, self.run.result("corpus")["key"])
+
+    @cached_property
+    def precision(self) -> str:
+        """fp32 or bf16: as configured, or measured once and kept with the run."""
+        if self.config.training.precision != "auto":
+            return self.config.training.precision
+        name = "precision.json"
+        if not self.run.folder.exists(name):
+            self.run.folder.write_json(name, sealed(self._measured_precision()))
+        where = f"{self.run.folder.uri}/{name}"
+        try:
+            return str(unsealed(self.run.folder.read_json(name), where)["precision"])
+        except CorruptError as error:
+            raise CorruptError(f"{error}; delete it, and it is measured again") from error
+
+    def _measured_precision(self) -> dict[str, Any]:
+        config = self.config
+        return resolve(config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu, self.run.say)
+
+    @cached_property
+    def use_gpu(self) -> bool:
+        return uses_gpu(self.config)
+
+    @cached_property
+    def site(self) -> Site:
+        """What every host of this start shares; a namespace of its own keeps two starts apart."""
+        training = self.config.training.model_copy(update={"precision": self.precision})
+        namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
+        return Site(self.store, self.corpus.key, training, namespace, self.use_gpu)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        return Trainer(self.config, self.site, self.run.say, self.run.event)
+
+    def stop(self) -> None:
+        """Have every host checkpoint what it trains."""
+        if "trainer" in self.__dict__:
+            self.trainer.stop()
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """By domain; see `domain_weights`."""
+        return domain_weights(self.config, self.corpus)
+
+    def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
+        """What decides the bits of a model of this shape, on this corpus, with the run's seed plus `seed`."""
+        corpus = {
+            "content_hash": self.corpus.content_hash,
+            "vocab": self.corpus.vocab_size,
+            "end_token": self.corpus.end_token,
+        }
+        return recipe(shape, self.site.training, corpus, self.weights, self.config.seed + seed)
+
+    def params(self, shape: ModelShape) -> int:
+        """N of a shape with the corpus's vocabulary."""
+        return size(shape, self.corpus.vocab_size, self.config.training.tie_embeddings).params
+
+    @property
+    def budget(self) -> int:
+        """D_T in whole batches of every domain."""
+        return whole_budget(self.config.budget, len(self.weights), self.config.training.batch_tokens)
+
+    def target(self, leaf: Any, recipe: Recipe) -> Target:
+        return Target.leaf(recipe, leaf, self.config.training.decay_share)
+
+    @property
+    def law(self) -> laws.Law:
+        """The law fitted on the ladder alone."""
+        return self.run.kept("law.json", laws.Law.load)
+
+    @property
+    def table(self) -> pa.Table:
+        """The ladder's runs."""
+        return self.run.kept("runs.parquet", pq.read_table)
+
+    def fit(self, table: pa.Table) -> laws.Law:
+        settings = self.config.law
+        return laws.fit(
+            table, form=settings.form, objective=settings.objective, seed=self.config.seed, bootstrap=settings.bootstrap
+        )
+
+    def plan(self, law: laws.Law, params: int, budget: int) -> laws.Plan:
+        """The law's plan; with weights by domain where the law knows every domain, else its mean stands for all."""
+        weighted = self.config.weights != "uniform" and set(law.domains) == set(self.weights)
+        return laws.plan(
+            law,
+            params=params,
+            budget=budget,
+            domains=list(self.weights) if weighted else len(self.weights),
+            weights=list(self.weights.values()) if weighted else None,
+            limits=Limits(min_pretrain=self.config.plan.min_pretrain_tokens),
+        )
+
+    def group(self, shape: ModelShape) -> int:
+        """Workers of the group that trains a shape's mixture segments; the ladder's shapes train in the pool."""
+        return self.config.resources.base_workers if shape == self.config.model else 0
+
+    @property
+    def split(self) -> Split:
+        """The split that the run settled on, in whole batches."""
+        fraction = self.run.result("search")["final_plan"]["split_fraction"]["value"]
+        return Split.at(fraction, self.budget, self.weights, self.config.training.batch_tokens)
+
+    def requests(self, split: Split, domains: tuple[str, ...] | None, specialist: int) -> list[Request]:
+        """A request for each domain's model, scored on `domains` (None: on its own)."""
+        made = self.recipe(self.config.model)
+        return [
+            Request(
+                self.target(split.leaf(d), made),
+                domains or (d,),
+                group=self.group(self.config.model),
+                specialist=specialist if split.specialize_tokens[d] else 0,
+            )
+            for d in self.weights
+        ]
+
+    def export(self, key: str, name: str, card: dict[str, Any]) -> None:
+        """Write a published model to the run folder as transformers reads it."""
+        from splitray.specialize.export import export
+
+        export(self.store, key, self.corpus.tokenizer_path(), self.run.folder / name, {"run": self.config.name, **card})
+
+
+def domain_weights(config: Config, corpus: Corpus) -> dict[str, float]:
+    """The one weight vector: mixture sampling, uniform D'_k, mean loss and every baseline."""
+    if config.weights == "uniform":
+        return dict.fromkeys(corpus.domains, 1.0 / len(corpus.domains))
+    tokens = {d: corpus.counts(d, "train")["tokens"] for d in corpus.domains}
+    return {d: n / sum(tokens.values()) for d, n in tokens.items()}

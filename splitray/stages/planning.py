@@ -1,0 +1,33 @@
+"""Stages law and plan: the table fitted, and where the law says to split."""
+
+from typing import Any
+
+from splitray.job import Job
+from splitray.numbers import human
+
+
+def law(job: Job) -> dict[str, Any]:
+    """Fit the law on the ladder's table."""
+    law = job.fit(job.table)
+    job.run.keep("law.json", law.save)
+    for warning in law.warnings:
+        job.run.say(f"   warning: {warning}")
+    return {"form": law.form}
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """Where that law would split the budget."""
+    made = job.plan(job.law, job.params(job.config.model), job.budget)
+    job.run.keep("plan.json", made.save)
+    job.run.say(
+        f"   split after {made.split_fraction.value:.0%} of {human(job.budget)} tokens "
+        f"({_between(made.split_fraction, '.0%')}); predicted loss {made.predicted_loss.value:.3f}, "
+        f"unsplit {made.unsplit_loss.value:.3f}"
+    )
+    return made.plain()
+
+
+def _between(estimate: Any, form: str) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"

@@ -1,0 +1,48 @@
+"""Stage report: every number of the run in one summary, and the page that shows them."""
+
+import contextlib
+from typing import Any
+
+from splitray import law as laws
+from splitray.cluster import machine
+from splitray.errors import CorruptError
+from splitray.fingerprint import sealed, unsealed
+from splitray.job import Job
+from splitray.run import STAGES
+from splitray.summary import summarise
+
+
+def report(job: Job) -> dict[str, Any]:
+    """Write the page and its figures."""
+    from splitray.report import write
+
+    made = summary(job)
+    law = job.run.kept("law_final.json", laws.Law.load)
+    plan = job.run.kept("plan_final.json", laws.Plan.load)
+    path = write(made, law, plan, job.corpus, job.run.folder)
+    for name in ("summary.json", path):
+        job.run.note(name)
+    return {"path": path}
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """Every number of the run so far; also written as `summary.json`, when a stage has ended since it was."""
+    name = "summary.json"
+    records = {stage: job.run.done(stage) for stage in STAGES}
+    last = max((r["began"] + r["seconds"] for s, r in records.items() if r and s != "report"), default=0.0)
+    with contextlib.suppress(FileNotFoundError, CorruptError):
+        before = unsealed(job.run.folder.read_json(name), name)
+        if before["as_of"] == last:
+            return before
+    facts = {
+        "as_of": last,
+        "machine": machine(),
+        "precision": job.precision,
+        "budget": job.budget,
+        "law": job.law if records["law"] else None,
+        "table": job.table.to_pylist() if records["ladder"] else None,
+    }
+    stand = {s: r for s, r in records.items() if r is not None}
+    made = summarise(job.config, stand, job.corpus, job.weights, facts)
+    job.run.folder.write_json(name, sealed(made))
+    return made
