@@ -6,6 +6,7 @@ holds no CPU itself.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
@@ -291,7 +292,9 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
 def _group_loop(config: dict[str, Any]) -> None:
     """What every worker of a group runs: the same loop, its rank taken from the process group."""
     import ray.train
+    from ray.train.v2._internal.execution import context as reports
 
+    logging.getLogger(reports.__file__).setLevel(logging.WARNING)  # so Ray names the logger that tells every report
     site: Site = config["site"]
     context = ray.train.get_context()
     rank, name = context.get_world_rank(), f"{config['name']}.{context.get_world_rank()}"
