@@ -3,12 +3,11 @@
 import json
 import os
 import pickle
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disk import remount
 
 from splitray.errors import CorruptError, StorageError, UserError
 from splitray.folder import Folder
@@ -163,20 +162,6 @@ def test_json_that_is_not(tmp_path: Path) -> None:
         folder.write_json("y.json", float("nan"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"this machine mounts nothing: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def test_a_full_disk_is_said_and_survived(small_disk: Path, tmp_path: Path) -> None:
     store = Store(small_disk / "store")
     source = tmp_path / "big"
@@ -193,7 +178,7 @@ def test_a_full_disk_is_said_and_survived(small_disk: Path, tmp_path: Path) -> N
 def test_a_read_only_disk_is_said_and_still_read(small_disk: Path) -> None:
     store = Store(small_disk)
     made = write(store, "k")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    remount(small_disk, "ro")
     found = store.find("k")
     assert found is not None and found.fetch("part/file.bin").read_text() == "weights"
     attempt = store.attempt("other")
