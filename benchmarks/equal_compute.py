@@ -116,7 +116,7 @@ class Proof:
         self.bench.train(list(dict.fromkeys(chain(*cells))))
 
     def multiplier(self) -> None:
-        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to be compared with."""
+        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with."""
         least, fractions = min(self.programme.budgets), self.programme.fractions
         for shape in doubled_shapes(self.bench):
             if not self.bench.missing(list(self.programme.line(shape, least, fractions, self.domains, False))):

@@ -31,19 +31,20 @@ def read(path: Path, most: int) -> list[dict[str, Any]]:
 def nats_per_byte(model: Any, length: int, encoder: Encoder, items: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
     """Negative log-likelihood of each choice given its question, nats per UTF-8 byte: [choices] for each item.
 
-    The question's end is what is kept where both do not fit into `length` tokens.
+    The end is what is kept where both do not fit into `length` tokens; of a choice that is cut itself, its bytes count
+    by the share of its tokens that is left.
     """
     import torch
 
     pairs = [(i, choice) for i, item in enumerate(items) for choice in item["choices"]]
     questions = [tokens[:-1] for tokens in encoder.encode([item["question"] + "\n" for item in items])]
-    answers = [tokens[:-1][:length] for tokens in encoder.encode([choice for _, choice in pairs])]
+    answers = [tokens[:-1] for tokens in encoder.encode([choice for _, choice in pairs])]
     rows = np.full((len(pairs), length + 1), encoder.end, dtype=np.int64)
     counted = np.zeros((len(pairs), length), dtype=bool)
     for row, ((i, _), answer) in enumerate(zip(pairs, answers, strict=True)):
         text = np.concatenate([[encoder.end], questions[i], answer])[-(length + 1) :]
         rows[row, : len(text)] = text
-        counted[row, len(text) - 1 - len(answer) : len(text) - 1] = True
+        counted[row, max(0, len(text) - 1 - len(answer)) : len(text) - 1] = True
     nats = np.empty(len(pairs))
     with torch.inference_mode():
         for start in range(0, len(pairs), _BATCH):
@@ -51,7 +52,8 @@ def nats_per_byte(model: Any, length: int, encoder: Encoder, items: Sequence[Map
             logits = model(input_ids=part[:, :-1], use_cache=False).logits.float()
             each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), part[:, 1:], reduction="none").numpy()
             nats[start : start + _BATCH] = (each * counted[start : start + _BATCH]).sum(axis=1)
-    sizes = np.array([max(1, len(choice.encode())) for _, choice in pairs])
+    whole = np.array([max(1, len(answer)) for answer in answers])
+    sizes = np.array([max(1, len(choice.encode())) for _, choice in pairs]) * counted.sum(axis=1) / whole
     ends = np.cumsum([len(item["choices"]) for item in items])[:-1]
     return np.split(nats / sizes, ends)
 
