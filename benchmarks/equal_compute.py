@@ -127,7 +127,7 @@ class Proof:
         rows = forecast.ladder_rows(self.bench)
         for line in known["bowls"]:
             if known["noise"]["cells"]:
-                made.append(compare(line, rows, known["noise"], len(self.domains), repetitions=200, ladders=20))
+                made.append(compare(line, rows, known["noise"], len(self.domains), repetitions=100, ladders=20))
         self._write("search.json", made)
 
     def routing(self) -> None:

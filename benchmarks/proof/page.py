@@ -1,5 +1,6 @@
 """docs/proof.md, written from the committed JSON alone: every claim, what was measured, the command, the verdict."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from textwrap import fill
@@ -17,6 +18,7 @@ def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str
         _prediction(results["prediction"]),
         _differences(results["prediction"]),
         _intervals(results["prediction"]),
+        _threshold(results["thresholds"]),
         _optimum(results["bowls"]),
         _bowl(results["bowls"]),
         _regret(results["bowls"]),
@@ -120,6 +122,19 @@ def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
     return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("decide")
 
 
+def _threshold(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    claim = "2. D_split grows with N"
+    if len(found) < 2:
+        return claim, "-", OPEN, _COMMAND.format("forecast")
+    told = ", ".join(
+        f"{human(f['value'])} ({human(f['low'])} to {human(f['high'])}) tokens at {human(f['params'])}" for f in found
+    )
+    values = [math.inf if f["value"] is None else f["value"] for f in found]
+    grows = all(later > earlier for earlier, later in pairwise(values))
+    # a fit, not a measurement: it can support the claim, not settle it
+    return claim, f"by the law, not measured: {told}", _verdict(False, grows), _COMMAND.format("forecast")
+
+
 def _optimum(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     claim = "2. The optimal fraction falls with the budget while the optimal D grows"
     sizes = [
@@ -152,10 +167,17 @@ def _multiplier(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
                 continue
             more = more or value is None or value > 1.05
             text = f"{value:.2f}" if value else f"more than {m['measured']['at_least']:.2g}"
-            told.append(f"{text} times at {human(each['params'])} and {human(m['budget'])} tokens")
+            told.append(
+                f"{text} times at {human(each['params'])} and {human(m['budget'])} tokens{_foretold(m['predicted'])}"
+            )
     if not told:
         return claim, "-", OPEN, _COMMAND.format("multiplier")
     return claim, "; ".join(told), _verdict(more, more), _COMMAND.format("multiplier")
+
+
+def _foretold(p: Mapping[str, Any] | None) -> str:
+    """What the law had said: infinite where its value is null."""
+    return "" if p is None else f" (predicted {p['value']:.2f})" if p["value"] else " (predicted without bound)"
 
 
 def _search(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -251,6 +273,5 @@ def _limits(results: Mapping[str, Any]) -> str:
     largest = f"The largest size trained so far has {human(max(trained))} parameters. " if trained else ""
     return largest + (
         "Not built: a learning rate of the specialists' own (and with it the search in two dimensions), three "
-        "clustering seeds, unsplit training at its own best N for the same FLOPs, and the claims beyond the paper. "
-        "D_split against N is the law's word alone."
+        "clustering seeds, unsplit training at its own best N for the same FLOPs, and the claims beyond the paper."
     )

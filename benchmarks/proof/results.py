@@ -38,7 +38,10 @@ def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
         "scores": scores,
         "bowls": lines,
         "decided": decided(bench, folder),
-        "multiplier": [m for shape in doubled_shapes(bench) if (m := multiplied(bench, shape, lines)) is not None],
+        "thresholds": thresholds(folder),
+        "multiplier": [
+            m for shape in doubled_shapes(bench) if (m := multiplied(bench, folder, shape, lines)) is not None
+        ],
     }
 
 
@@ -182,7 +185,15 @@ def doubled_shapes(bench: Bench) -> list[ModelShape]:
     return list(dict.fromkeys(cell.shape for cell in bench.programme.doubled(bench.corpus.domains)))
 
 
-def multiplied(bench: Bench, shape: ModelShape, lines: Sequence[Row]) -> dict[str, Any] | None:
+def thresholds(folder: Path) -> list[dict[str, Any]]:
+    """D_split of every size that was forecast, by the law that forecast its smallest budget."""
+    told = [json.loads(path.read_text()) for path in (folder / "forecasts").glob("*.json")]
+    lines = sorted((t for t in told if "plan" in t), key=lambda t: (t["params"], t["budget"]))
+    first = {t["params"]: t["plan"]["split_threshold"] for t in reversed(lines)}
+    return [{"params": params, **first[params]} for params in sorted(first)]
+
+
+def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Row]) -> dict[str, Any] | None:
     """How many times the budget unsplit training needs to reach the split models' loss, at every budget with a bowl."""
     domains = bench.corpus.domains
     known = bench.programme.ladder_domains(domains)
@@ -199,7 +210,9 @@ def multiplied(bench: Bench, shape: ModelShape, lines: Sequence[Row]) -> dict[st
         goal = _split_loss(bench, shape, line["budget"])
         if goal is not None:
             measured = multiplier(tokens, losses, line["budget"], goal)
-            found.append({"budget": line["budget"], "goal": goal, "measured": measured})
+            path = folder / "forecasts" / f"{forecast.name_of(shape, line['budget'])}.json"
+            predicted = json.loads(path.read_text())["plan"]["compute_multiplier"] if path.exists() else None
+            found.append({"budget": line["budget"], "goal": goal, "measured": measured, "predicted": predicted})
     params = int(stand[0][2][0]["params"])
     epochs = [max(r["epochs"] for r in rows) for _, _, rows in stand]
     return {
