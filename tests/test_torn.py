@@ -28,10 +28,13 @@ from splitray.law.runs import read_runs
 from splitray.run import STAGES, Run
 from splitray.store import Store
 from splitray.training.loop import train
+from splitray.training.model import build
+from splitray.training.settings import ModelShape
 from splitray.training.state import load
-from splitray.training.tree import Leaf, Segment
+from splitray.training.tree import Leaf, Segment, recipe
 
 Damage = Callable[[Path], None]
+NAMED = {"content_hash": "tiny", "vocab": tiny.VOCAB, "end_token": 0}
 
 
 def flip(share: float) -> Damage:
@@ -191,6 +194,18 @@ def test_a_state_of_another_config_under_this_key_is_never_used(copy: Store, tra
     again = load(train(segment, Order(), copy, tiny.training()))
     assert len(drawn) == segment.tokens // segment.recipe.batch_tokens, "something that stood was taken for it"
     assert all(torch.equal(again.weights[n], w) for n, w in right.weights.items())
+
+
+def test_a_model_to_continue_from_that_changed_is_refused(tmp_path: Path) -> None:
+    """Its hash is the root of every key: other weights under that name would be another run's."""
+    made = tiny.make_recipe()
+    segment = build(made.values)
+    segment.save_pretrained(tmp_path)  # type: ignore[operator]
+    continued = recipe(ModelShape(path=str(tmp_path)), tiny.training(), NAMED, tiny.WEIGHTS, 0)
+    build(continued.values)
+    flip(0.9)(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"its files are not those that this run began with"):
+        build(continued.values)
 
 
 # the corpus

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,14 @@ def root_hash(shape: ModelShape) -> str | None:
     if shape.path is None:
         return None
     path = Path(shape.path)
-    return fingerprint([_config_on_disk(path), [sha256_file(f) for f in _weight_files(path)]])
+    files = [(f, f.stat()) for f in _weight_files(path)]
+    return fingerprint([_config_on_disk(path), [_hashed(f, s.st_size, s.st_mtime_ns) for f, s in files]])
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: Path, size: int, modified: int) -> str:
+    """The SHA-256 of a file, read once a process as long as it stays as it is: every segment asks again."""
+    return sha256_file(path)
 
 
 def build(recipe: "dict[str, Any]") -> "torch.nn.Module":
@@ -102,6 +110,11 @@ def build(recipe: "dict[str, Any]") -> "torch.nn.Module":
     shape = ModelShape(**recipe["model"])
     torch.manual_seed(recipe["seed"])
     if shape.path is not None:
+        if recipe.get("root") not in (None, root_hash(shape)):
+            raise UserError(
+                f"model path {shape.path}: its files are not those that this run began with; bring them back, or start "
+                "a run of another name from what lies there now"
+            )
         model = AutoModelForCausalLM.from_pretrained(
             shape.path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )

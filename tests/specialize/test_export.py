@@ -85,7 +85,7 @@ def test_a_model_that_is_gone_or_damaged_is_not_exported(trained: tuple[Store, s
     assert held is not None
     path = held.folder.local_path("weights.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(CorruptError, match=r"weights\.safetensors has SHA-256 .*start the run again to train it"):
+    with pytest.raises(CorruptError, match=r"weights\.safetensors has SHA-256 .* is withdrawn: start the run again"):
         export(store, key, tokenizer, Folder(tmp_path / "rotten"), {})
     assert not (tmp_path / "rotten").exists() and not (tmp_path / "none").exists()
     assert store.find(key) is None, "the next start would meet the same damage"
