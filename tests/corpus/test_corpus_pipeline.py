@@ -230,15 +230,22 @@ def test_equal_documents_are_fewer_than_domains(tmp_path: Path, ray_cluster: Non
         build(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"), quiet)
 
 
-def test_a_damaged_shard_is_refused(corpus: Corpus, source: Path, tmp_path: Path, ray_cluster: None) -> None:
-    again = build(settings(source), 1, Store(tmp_path / "store"), quiet)
+def test_a_damaged_corpus_is_refused_withdrawn_and_built_again(
+    corpus: Corpus, source: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    store = Store(tmp_path / "store")
+    again = build(settings(source), 1, store, quiet)
     shard = again.shards(0, "train")[0]
     path = next((tmp_path / "store").rglob(Path(shard.file).name))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CorruptError, match="SHA-256"):
+    with pytest.raises(CorruptError, match=rf"{shard.file} has SHA-256 .*{again.key} is withdrawn"):
         again.tokens(0, "train")
+    assert store.find(again.key) is None and not path.exists()
+    healed = build(settings(source), 1, store, quiet)
+    assert healed.key == again.key and healed.content_hash == corpus.content_hash
+    assert all((a == b).all() for a, b in zip(healed.tokens(0, "train"), corpus.tokens(0, "train"), strict=True))
 
 
 def test_a_router_needs_no_ray(corpus: Corpus) -> None:
