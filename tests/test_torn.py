@@ -23,8 +23,10 @@ from splitray.corpus.settings import TfidfSettings
 from splitray.errors import CorruptError, UserError
 from splitray.fingerprint import sealed, unsealed
 from splitray.folder import Folder
+from splitray.job import Job
 from splitray.law import Law
 from splitray.law.runs import read_runs
+from splitray.pipeline import go
 from splitray.run import STAGES, Run
 from splitray.store import Store
 from splitray.training.loop import train
@@ -225,7 +227,8 @@ def corpus_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Placement(np.eye(2, 4, dtype=np.float32), np.zeros(2), True, ["ab", "cd"]).save(made / "router/router")
     embedder.save(made / "router/router/embedder")
     pq.write_table(pa.table({"x": [0.0]}), made / "router/projection.parquet")
-    (made / "router/statistics.json").write_text("{}")
+    told = {"domains": {d: {"terms": []} for d in texts}, "dropped": {}, "groups_split_by_row": [], "seconds": {}}
+    (made / "router/statistics.json").write_text(json.dumps(told))
     whole.add_tree(made / "router")
     whole.publish({})
     return root
@@ -360,3 +363,59 @@ def test_a_file_that_rots_while_the_run_goes_on_is_not_read(tmp_path: Path) -> N
     flip(0.5)(tmp_path / "law.json")
     with pytest.raises(CorruptError, match=r"law\.json has SHA-256"):
         run.kept("law.json", Path.read_text)
+
+
+# the job
+
+
+RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
+RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
+
+
+@pytest.fixture(scope="module")
+def planned(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[Path, bytes]:
+    """A run folder up to its plan: law and plan made by the job from a ladder's table of a known law; its summary."""
+    root = tmp_path_factory.mktemp("planned")
+    job = job_of(root, corpus_root)
+    with job.run.stage("corpus", dict) as result:
+        counts = {split: {"tokens": 9, "documents": 9, "bytes": 9} for split in ("train", "validation")}
+        result |= {"key": "corpus-whole", "domains": [{"name": name, **counts} for name in job_domains(corpus_root)]}
+    grid = [(n, d, s, "ab") for n in (1e4, 3e4, 1e5) for d in (1e6, 4e6, 2e7) for s in (0, 1e4, 1e5, 1e6)]
+    params, shared, special, domain = (list(column) for column in zip(*grid, strict=True))
+    table = {"params": params, "pretrain_tokens": shared, "specialize_tokens": special, "domain": domain}
+    table["loss"] = Law.known("release", RELEASE).predict(params, shared, special)
+    with job.run.stage("ladder", dict) as result:
+        job.run.keep("runs.parquet", lambda path: pq.write_table(pa.table(table), path, write_page_checksum=True))
+        result |= {"leaves": len(grid), "segments": 1, "tokens_trained": 1, "saving": 1.0, "seeds": 1}
+        result["tokens_from_scratch"] = 1
+    go(job, "plan")
+    return root, (root / "summary.json").read_bytes()
+
+
+def job_of(root: Path, store: Path, said: list[str] | None = None) -> Job:
+    law = {"form": "release", "bootstrap": 0}
+    made = Config(**PLAIN | {"law": law, "training": PLAIN["training"] | {"precision": "fp32"}})
+    return Job(Run(Folder(root), made, (said if said is not None else []).append), Store(store))
+
+
+def job_domains(store: Path) -> list[str]:
+    return Corpus.open(Store(store), "corpus-whole").domains
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("damage", [flip(0.5), truncate, Path.unlink], ids=["a bit", "cut in half", "lost"])
+@pytest.mark.parametrize("name", ["law.json", "plan.json", "stages/law.json", "stages/plan.json", "summary.json"])
+def test_the_job_makes_anew_what_rots_in_its_folder(
+    planned: tuple[Path, bytes], corpus_root: Path, tmp_path: Path, name: str, damage: Damage
+) -> None:
+    shutil.copytree(planned[0], tmp_path / "run")
+    files = {n: (tmp_path / "run" / n).read_bytes() for n in ("runs.parquet", "law.json", "plan.json")}
+    damage(tmp_path / "run" / name)
+    said: list[str] = []
+    go(job_of(tmp_path / "run", corpus_root, said), "plan")
+    assert {n: (tmp_path / "run" / n).read_bytes() for n in files} == files
+    before, after = json.loads(planned[1]), json.loads((tmp_path / "run/summary.json").read_bytes())
+    same = ("law", "plan", "ladder", "domains", "budget", "params")
+    assert [before[part] for part in same] == [after[part] for part in same]
+    named = name == "summary.json" or (name.startswith("stages/") and damage is Path.unlink)
+    assert named or any(name in line and "is done again" in line for line in said), said
