@@ -95,9 +95,7 @@ class Store:
         """The published artifact of a key, None where there is none or its marker is damaged."""
         name = f"done/{key}.json"
         try:
-            marker = self.root.read_json(name)
-            if not (isinstance(marker, dict) and marker.keys() == {"key", "nonce", "files", "meta"}):  # TRANSITION
-                marker = unsealed(marker, f"{self.root.uri}/{name}")
+            marker = unsealed(self.root.read_json(name), f"{self.root.uri}/{name}")
             if marker["key"] != key:
                 raise CorruptError(f"{self.root.uri}/{name} is the marker of {marker['key']}")
             folder = self.root / f"attempts/{key}/{marker['nonce']}"

@@ -97,10 +97,12 @@ def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:
 
 def _our_own(error: RayError) -> SplitrayError:
     """The splitray error that a failed task carries (its message is for the user, Ray's trace is not), else a
-    `StageError`: a dead worker, a task killed for its memory, a bug."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, SplitrayError) and not isinstance(seen, RayError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return StageError(f"corpus: a task failed: {error}")
+    `StageError` of one line: a dead worker, a task killed for its memory, a bug. Ray's log has the trace."""
+    cause: BaseException | None = error
+    seen: BaseException = error
+    while cause is not None:
+        if isinstance(cause, SplitrayError) and not isinstance(cause, RayError):
+            return cause
+        seen, cause = cause, getattr(cause, "cause", None) or cause.__cause__
+    reason = (str(seen).strip() or "no reason given").splitlines()[0]
+    return StageError(f"corpus: a task failed: {type(seen).__name__}: {reason:.300}; the trace is in Ray's log")
