@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 NAME = "splitray_blocks"
 _BLOCK = 64  # queries at once; 32 and 128 are up to a tenth slower
@@ -47,8 +46,9 @@ def attention(
     return mixed.view(batch, heads, length, width).transpose(1, 2).contiguous(), None
 
 
+# Without a mask function of that name, transformers hands on what it is given: none, or the mask that keeps documents
+# apart. Its own would build one for plain causal attention whenever it is compiled.
 AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def _tiles(query: torch.Tensor) -> Iterator[tuple[slice, slice, int, int]]:
