@@ -263,9 +263,9 @@ def run(machines: Machines, folder: Path, config: Path, kills: list[Kill], chose
 
 
 def plan_kills(counts: Counter[str], lived: dict[str, float], whole: float, chosen: random.Random) -> list[Kill]:
-    """The kills of one run: the two roles that were killed least, twice, and three more roles by chance."""
+    """The kills of one run: the four roles that were killed least, three of them twice, and four more by chance."""
     least = sorted(ROLES, key=lambda r: (counts[r], chosen.random()))
-    picked = [*least[:3], *least[:2], *chosen.sample(ROLES, 3)]
+    picked = [*least[:4], *least[:3], *chosen.sample(ROLES, 4)]
     reach = {r: lived.get(r, 0.0) / 2 for r in TITLES} | dict.fromkeys(("driver", "node", "head"), whole / 2)
     return [Kill(role, chosen.uniform(0.2, max(0.5, reach[role]))) for role in picked]
 

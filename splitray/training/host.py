@@ -26,7 +26,6 @@ from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training import warm
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
-from splitray.training.orphans import releasing
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
@@ -276,8 +275,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         ),
     )
     try:
-        with releasing():
-            trainer.fit()
+        trainer.fit()
     except TrainingFailedError as error:
         said = ray.get(owner_of(site.namespace).complaint.remote(name))
         raise said or WorkerLost(f"worker group {name}: {error}") from error

@@ -1,20 +1,14 @@
 """What worker groups reserved and nobody uses any more."""
 
-import contextlib
-import threading
-from collections.abc import Iterator
-
 import ray
-
-_EVERY = 5.0  # seconds between looks
 
 
 def release_orphans() -> int:
     """Remove the placement groups of this job whose creator, an actor, is dead; how many there were.
 
     Ray keeps such a group until the whole job ends, and Ray Train's own cleaner misses one whose controller died
-    between reserving it and registering it there. Then the next worker group waits for CPUs that nobody uses, forever:
-    seen once in nine kills of a group's supervisor or of the owner above it.
+    between reserving it and registering it there. Then every next host waits for CPUs that nobody uses, forever: seen
+    twice in a dozen kills of a group's supervisor or of the owner above it.
     """
     from ray._raylet import ActorID, PlacementGroupID
     from ray.core.generated import gcs_pb2
@@ -29,25 +23,3 @@ def release_orphans() -> int:
             remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
             found += 1
     return found
-
-
-@contextlib.contextmanager
-def releasing() -> Iterator[None]:
-    """Look for orphans now and every few seconds: those of a process that has just died may be told late."""
-    over = threading.Event()
-
-    def look() -> None:
-        while True:
-            with contextlib.suppress(ray.exceptions.RayError):
-                if count := release_orphans():
-                    print(f"gave back the resources of {count} worker groups that are dead")
-            if over.wait(_EVERY):
-                return
-
-    looker = threading.Thread(target=look, daemon=True, name="release-orphans")
-    looker.start()
-    try:
-        yield
-    finally:
-        over.set()
-        looker.join(timeout=_EVERY)
