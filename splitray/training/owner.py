@@ -22,7 +22,7 @@ from splitray.training.pool import LADDER, Pool
 from splitray.training.tree import MIXTURE, Segment, Target, grow
 
 _RETRIES = 5  # of one host call, over deaths of its process: a death at every try is a bug, not a spot market
-_TIDY = 5.0  # seconds between looks for resources that nobody uses
+_TIDY = 4.0  # seconds between looks for resources that nobody uses
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,10 @@ class Owner:
         self._complaints: dict[str, SplitrayError] = {}
         self._work = Work()
         self._healing = asyncio.Lock()
-        self._janitor: asyncio.Task[None] | None = None
+        self._tidied = 0.0
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
-        if self._janitor is None:
-            self._janitor = asyncio.get_running_loop().create_task(self._release_orphans())
         self._grow(requests)
         results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
         errors = [e for e in results if isinstance(e, BaseException)]
@@ -130,17 +128,21 @@ class Owner:
         self._work.running[host] = {**progress, "at": time.time()}
 
     async def progress(self) -> dict[str, Any]:
-        """The stage's counters; `running` holds what hosts said last of segments still in flight."""
+        """The stage's counters; `running` holds what hosts said last of segments still in flight.
+
+        The driver asks every few seconds for as long as it waits, so this is also when the owner tidies up.
+        """
+        await self._tidy()
         running = {h: r for h, r in self._work.running.items() if r["segment"] in self._inflight}
         return {**vars(self._work), "running": running}
 
-    async def _release_orphans(self) -> None:
-        """Give back what dead worker groups hold, again and again: the death of a process may be told late."""
-        while True:
+    async def _tidy(self) -> None:
+        """Give back what dead worker groups hold. Again and again: the death of a process may be told late."""
+        if time.monotonic() - self._tidied > _TIDY:
+            self._tidied = time.monotonic()
             with contextlib.suppress(RayError):
                 if count := await asyncio.to_thread(release_orphans):
                     print(f"gave back the resources of {count} worker groups that are dead")
-            await asyncio.sleep(_TIDY)
 
     # growing
 
