@@ -1,5 +1,6 @@
 """The bench: the corpus, the recipes, and a door to the owner of the tree that writes results down as they come."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -58,6 +59,9 @@ def ask(
             keep([(waiting.pop(ref), ray.get(ref)[0]) for ref in ended])
             if time.monotonic() > deadline and waiting:
                 trainer.stop()
+                for ref in (together, *waiting):  # each says that it was stopped; unheard, Ray would print them all
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.get(ref, timeout=1)
                 raise OutOfTime(f"{len(waiting)} of {len(requests)} leaves are left")
             if time.monotonic() - said > 60:
                 said = time.monotonic()
