@@ -19,11 +19,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import matplotlib
@@ -59,11 +57,7 @@ class Turns:
     """Loops in processes of their own, warm, each training only when told to."""
 
     def __init__(self, target: Any, arguments: Sequence[tuple[Any, ...]]) -> None:
-        self.lines: list[Connection] = []
-        for each in arguments:
-            here, there = SPAWN.Pipe()
-            SPAWN.Process(target=target, args=(*each, there), daemon=True).start()
-            self.lines.append(here)
+        self.lines = [begin(target, *each) for each in arguments]
         self.first = [line.recv() for line in self.lines]
 
     def run(self, which: Sequence[int], steps: int) -> list[tuple[float, float]]:
@@ -77,12 +71,12 @@ class Turns:
             line.send(0)
 
 
-def told_by(target: Any, *arguments: Any) -> Any:
-    """The one message of a process."""
+def begin(target: Any, *arguments: Any) -> Connection:
+    """Start a process; the line that it talks on, its last argument."""
     here, there = SPAWN.Pipe()
     SPAWN.Process(target=target, args=(*arguments, there), daemon=True).start()
     there.close()
-    return here.recv()
+    return here
 
 
 def peak(threads: int) -> dict[str, float]:
@@ -104,26 +98,26 @@ def peak(threads: int) -> dict[str, float]:
 
 def run_search(options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Every loop's settings, one loop a core at a time; continues a search that was cut off."""
-    path, writing = out / "search.json", Lock()
+    path = out / "search.json"
     found = json.loads(path.read_text()) if path.exists() and not options.anew else {"loops": {}}
     found["threads"] = options.threads
-
-    def one(label: str, name: str) -> None:
-        with writing:
+    left = [(label, name) for label in options.sizes for name in SEARCHED]
+    at_work: dict[Connection, tuple[str, str]] = {}
+    while left or at_work:
+        while left and len(at_work) < max(1, (os.cpu_count() or 1) // options.threads):
+            label, name = left.pop(0)
             tried = found["loops"].setdefault(name, {}).setdefault(label, [])
-        known = {Choice(t["precision"], t["compiled"], t["micro"]): t["tokens_per_processor_second"] for t in tried}
-        here, there = SPAWN.Pipe()
-        SPAWN.Process(target=search, args=(name, label, options.threads, 4, known, there), daemon=True).start()
-        there.close()
-        while (told := here.recv()) is not None:
+            known = {Choice(t["precision"], t["compiled"], t["micro"]): t["tokens_per_processor_second"] for t in tried}
+            at_work[begin(search, name, label, options.threads, 4, known)] = (label, name)
+        for line in wait(list(at_work)):
+            label, name = at_work[line]
+            if (told := line.recv()) is None:
+                del at_work[line]
+                continue
             choice, rate = told
-            with writing:
-                tried.append({**asdict(choice), "tokens_per_processor_second": rate})
-                print(f"{label} {name}, {choice.label()}: {rate:.0f} tokens a processor second", flush=True)
-                write(path, found)
-
-    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // options.threads)) as pool:
-        list(pool.map(lambda task: one(*task), [(label, name) for label in options.sizes for name in SEARCHED]))
+            found["loops"][name][label].append({**asdict(choice), "tokens_per_processor_second": rate})
+            print(f"{label} {name}, {choice.label()}: {rate:.0f} tokens a processor second", flush=True)
+            write(path, found)
     return found
 
 
@@ -160,7 +154,7 @@ def run_loops(options: argparse.Namespace, out: Path) -> dict[str, Any]:
             "steps": steps,
             "peak_flops": peaks,
             "loops": {n: compared(wall, used, at, choices[n], peak_rate) for at, n in enumerate(names)},
-            "profile_of_ours": told_by(serve, "ours", label, choices["ours"], options.threads, True),
+            "profile_of_ours": begin(serve, "ours", label, choices["ours"], options.threads, True).recv(),
         }
         for name, held in rows[label]["loops"].items():
             told = f"{held['ours_over_it']:.3f} ({held['ours_over_it_lowest']:.3f}-{held['ours_over_it_highest']:.3f})"
