@@ -74,9 +74,10 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
         bars = [value - [s["low"] for s in mine], np.array([s["high"] for s in mine]) - value]
         look = {"fmt": "osD^"[place % 4], "ms": 4, "lw": 0.8, "color": f"C{place}"}
         left.errorbar(observed, value, bars, label=f"{human(params)} parameters", **look)
-        fraction = [s["pretrain_tokens"] / s["budget"] for s in mine]
-        right.plot(fraction, [100 * s["error"] for s in mine], look["fmt"], ms=4, color=f"C{place}")
-        right.plot(fraction, [100 * s["chinchilla_error"] for s in mine], "x", ms=4, color=f"C{place}", alpha=0.5)
+        lines = [s for s in mine if s["budget"]]
+        fraction = [s["pretrain_tokens"] / s["budget"] for s in lines]
+        right.plot(fraction, [100 * s["error"] for s in lines], look["fmt"], ms=4, color=f"C{place}")
+        right.plot(fraction, [100 * s["chinchilla_error"] for s in lines], "x", ms=4, color=f"C{place}", alpha=0.5)
     ends = [min(s["loss"] for s in scores), max(s["loss"] for s in scores)]
     left.plot(ends, ends, color="0.6", lw=1, zorder=0)
     left.set(xlabel="observed loss, nats per token", ylabel="predicted before training (80 %)")

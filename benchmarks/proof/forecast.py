@@ -177,6 +177,7 @@ def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
             if found is None:
                 continue
             told = {"budget": forecast.get("budget"), "params": forecast["params"], **row}
+            told["new_size"] = forecast["params"] > forecast["largest_fitted"]["params"]
             if since is None:
                 told["refused"] = "the forecast is not committed, or was changed after its commit"
             elif found["began"] <= since:
@@ -219,6 +220,7 @@ def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "scored": len(counted),
         "refused": len(scores) - len(counted),
+        "new_size": sum(s["new_size"] for s in counted),
         "mean_relative_error": mean("error", counted),
         "mean_relative_error_chinchilla": mean("chinchilla_error", counted),
         "by_kind": {k: {"error": mean("error", v), "of": len(v)} for k, v in kinds.items() if v},

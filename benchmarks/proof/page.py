@@ -9,6 +9,7 @@ from typing import Any
 from splitray.numbers import human
 
 HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold here", "not yet measured"
+_FORECASTS, _SEEDS = 24, 3  # fewer support a claim in part
 _COMMAND = "`python benchmarks/equal_compute.py --part {}`"
 
 
@@ -64,8 +65,16 @@ def _prediction(p: Mapping[str, Any]) -> tuple[str, ...]:
     if not p["scored"]:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     error, flat = p["mean_relative_error"], p["mean_relative_error_chinchilla"]
-    told = f"{error:.2%} mean error over {p['scored']} forecasts made before training; Chinchilla without D' {flat:.2%}"
-    return claim, told, _verdict(error <= 0.015, error < flat / 2), _COMMAND.format("bowl")
+    told = (
+        f"{error:.2%} mean error over {p['scored']} forecasts made before training, {p['new_size']} of them at a size "
+        f"that the law had not seen; Chinchilla without D' {flat:.2%}"
+    )
+    return claim, told, _verdict(error <= 0.015 and _enough(p), error < flat / 2), _COMMAND.format("bowl")
+
+
+def _enough(p: Mapping[str, Any]) -> bool:
+    """Whether the forecasts are as many, and reach as far, as the claim asks."""
+    return p["scored"] >= _FORECASTS and p["new_size"] > 0
 
 
 def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
@@ -74,7 +83,12 @@ def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     d = p["difference_error"]
     told = f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences"
-    return claim, told, _verdict(d["mean_absolute"] <= 0.01, d["mean_absolute"] <= 0.03), _COMMAND.format("bowl")
+    return (
+        claim,
+        told,
+        _verdict(d["mean_absolute"] <= 0.01 and _enough(p), d["mean_absolute"] <= 0.03),
+        _COMMAND.format("bowl"),
+    )
 
 
 def _intervals(p: Mapping[str, Any]) -> tuple[str, ...]:
@@ -83,7 +97,12 @@ def _intervals(p: Mapping[str, Any]) -> tuple[str, ...]:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     h = p["held"]
     told = f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent)"
-    return claim, told, _verdict(h["low"] <= 0.8 <= h["high"], h["value"] >= 0.5), _COMMAND.format("bowl")
+    return (
+        claim,
+        told,
+        _verdict(h["low"] <= 0.8 <= h["high"] and _enough(p), h["value"] >= 0.5),
+        _COMMAND.format("bowl"),
+    )
 
 
 def _bowl(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -234,12 +253,18 @@ def _phonebook(book: Any) -> tuple[str, ...]:
         gaps.append(line[-1]["accuracy"] - line[0]["accuracy"])
         told.append(f"{overlap:.0%}: {line[0]['accuracy']:.0%} split at once, {line[-1]['accuracy']:.0%} unsplit")
     enough = [p["accuracy"] for p in points if p["steps"] > limited]
+    seeds = sorted({p["seeds"] for p in points})
     text = (
-        f"limited budget of {limited} steps, by overlap: {'; '.join(told)} ({min(p['seeds'] for p in points)} to "
-        f"{max(p['seeds'] for p in points)} seeds); sufficient budget: at least {min(enough):.1%} everywhere"
+        f"limited budget of {limited} steps, by overlap: {'; '.join(told)} (seeds: {seeds[0]} to {seeds[-1]}); "
+        f"sufficient budget: at least {min(enough):.1%} everywhere"
     )
     turns = gaps[0] < 0 < gaps[-1]
-    return claim, text, _verdict(turns and gaps == sorted(gaps), turns), "`python benchmarks/phonebook.py`"
+    return (
+        claim,
+        text,
+        _verdict(turns and gaps == sorted(gaps) and seeds[0] >= _SEEDS, turns),
+        "`python benchmarks/phonebook.py`",
+    )
 
 
 def _details(results: Mapping[str, Any]) -> list[str]:

@@ -195,7 +195,12 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     base |= {"learning_rate": programme.config.training.peak(shape.width), "specialize_tokens": 0}
     rows = [base | {"pretrain_tokens": tokens, "began": began} for tokens, began in ((10, 999.0), (20, 1001.0))]
     told = {"value": 2.1, "low": 1.9, "high": 2.2, "chinchilla": 2.5, "domain": "a", "specialize_tokens": 0}
-    record = {"params": 7, "budget": 20, "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)]}
+    record = {
+        "params": 7,
+        "budget": 20,
+        "largest_fitted": {"params": 5},
+        "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)],
+    }
     folder = repository / "forecasts"
     folder.mkdir()
     (folder / "x.json").write_text(json.dumps(record))
@@ -207,5 +212,5 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     assert "before the forecast" in early["refused"] and "error" not in early
     assert late["error"] == pytest.approx(0.05) and late["held"] is True
     found = forecast.summary([early, late])
-    assert (found["scored"], found["refused"]) == (1, 1)
+    assert (found["scored"], found["refused"], found["new_size"]) == (1, 1, 1)
     assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
