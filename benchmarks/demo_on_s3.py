@@ -10,6 +10,7 @@ secret.
 
 import argparse
 import json
+import logging
 import os
 import secrets
 import subprocess
@@ -49,8 +50,9 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="compare with no local run")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/s3")
     options = parser.parse_args()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it prints every request
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
-    server = ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     place = "{}:{}".format(*server.get_host_and_port())
     bucket = fs.S3FileSystem(
