@@ -44,7 +44,10 @@ def connect(say: Callable[[str], None]) -> None:
         except (ConnectionError, RuntimeError) as error:
             raise UserError(f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: cannot join that cluster ({error})") from error
     else:
-        context = ray.init(address="local", dashboard_host="127.0.0.1", **options)
+        try:
+            context = ray.init(address="local", dashboard_host="127.0.0.1", **options)
+        except (RuntimeError, OSError, ray.exceptions.RayError) as error:
+            raise StageError(f"Ray did not start here, often since the machine is too busy: {error}") from error
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     say(
