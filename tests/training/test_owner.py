@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
 import tiny
@@ -208,24 +207,6 @@ def test_a_group_of_two_trains_while_ladder_hosts_are_idle(start: Callable[..., 
     chain = Segment(run.recipe, Target.leaf(run.recipe, batches(10), tiny.DECAY).phases)
     assert found.key == chain.key and run.progress()["failures"] == 0
     assert run.store.root.folders() == ["attempts", "done", "ray_train"] and not (run.store.root / "ray_train").names()
-
-
-def test_a_killed_worker_of_a_group_leads_to_the_same_bits(start: Callable[..., Run]) -> None:
-    run, leaf = start(2), batches(400)
-    waiting = run.owner.leaves.remote([run.request(leaf, group=2)])
-    until(lambda: run.store.keys("part-"))
-    workers = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::RayTrain")]
-    assert len(workers) == 2
-    workers[1].kill()
-    (result,) = ray.get(waiting, timeout=900)
-    assert run.progress()["failures"] == 1
-    calm = start(2)
-    (expected,) = calm.leaves(calm.request(leaf, group=2))
-    one, other = run.store.find(result["key"]), calm.store.find(expected["key"])
-    assert one is not None and other is not None and one.files == other.files, "files carry their SHA-256"
-    pieces = [p for k in run.store.keys("seg-") if (p := run.store.find(k)) is not None]
-    assert any(p.meta["tokens_trained"] < p.meta["end"] - p.meta["start"] for p in pieces), "killed between segments"
-    assert one.meta["resharded"] == []
 
 
 def test_what_a_dead_actor_reserved_is_given_back() -> None:
