@@ -119,15 +119,7 @@ class Machines:
         return [self.cluster.head_node, *self.cluster.worker_nodes]
 
     def of_role(self, role: str) -> list[psutil.Process]:
-        found = []
-        for process in (p for n in self.nodes for p in self.processes(n)):
-            try:
-                title = (process.cmdline() or [""])[0]
-                if title.startswith(TITLES[role]) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return [p for n in self.nodes for p in self.processes(n) if is_titled(p, TITLES[role])]
 
     def lose_node(self, chosen: random.Random) -> None:
         """One worker machine goes at once; the autoscaler starts another."""
@@ -154,6 +146,14 @@ class Machines:
         everything = [p for n in self.nodes for p in self.processes(n)]
         self.cluster.shutdown()
         kill(everything)
+
+
+def is_titled(process: psutil.Process, title: str | tuple[str, ...]) -> bool:
+    """Whether a process is alive and Ray has given it such a title."""
+    try:
+        return (process.cmdline() or [""])[0].startswith(title) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def kill(processes: list[psutil.Process]) -> None:

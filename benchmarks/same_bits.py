@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import ray
-from chaos import CONFIG, ROOT
+from chaos import CONFIG, ROOT, is_titled
 from machine import describe
 
 from splitray.cluster import connect, start_owner
@@ -37,9 +37,8 @@ TITLES = {1: "ray::ladder", 2: "ray::RayTrainWorker"}
 
 def sought(store: Store, settings: TrainingSettings, corpus: Corpus) -> Target:
     """A segment of the mixture that keeps its moments: what a specialist starts from."""
-    named = {"content_hash": corpus.content_hash, "vocab": corpus.vocab_size, "end_token": corpus.end_token}
     weights = dict.fromkeys(corpus.domains, 1 / len(corpus.domains))
-    made = recipe(ModelShape(**CONFIG["model"]), settings, named, weights, 0)
+    made = recipe(ModelShape(**CONFIG["model"]), settings, corpus.identity(), weights, 0)
     tokens = STEPS * settings.batch_tokens
     trunk = Target.trunk(made, Leaf(tokens, tokens, corpus.domains[0]), settings.decay_share)
     assert trunk is not None
@@ -54,7 +53,7 @@ def train(site: Site, target: Target, workers: int, disturb: bool) -> tuple[Publ
         while not site.store.keys("part-"):
             assert not ray.wait([waiting], timeout=0)[0], "the segment ended before its first checkpoint"
             time.sleep(0.01)
-        victims = [p for p in psutil.Process().children(recursive=True) if titled(p, TITLES[workers])]
+        victims = [p for p in psutil.Process().children(recursive=True) if is_titled(p, TITLES[workers])]
         assert len(victims) == workers, victims
         victims[-1].kill()
     ray.get(waiting)
@@ -63,13 +62,6 @@ def train(site: Site, target: Target, workers: int, disturb: bool) -> tuple[Publ
     found = site.store.find(target.key)
     assert found is not None
     return found, failures
-
-
-def titled(process: psutil.Process, title: str) -> bool:
-    try:
-        return (process.cmdline() or [""])[0].startswith(title)
-    except psutil.Error:
-        return False
 
 
 def case(store: Store, corpus: Corpus, stage: int, workers: int, precision: str) -> dict[str, Any]:

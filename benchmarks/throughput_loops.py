@@ -114,9 +114,9 @@ def bare(tick: Callable[[], None], size: str, choice: Choice) -> None:
 
 def kept(tick: Callable[[], None], size: str, choice: Choice) -> None:
     """The bare loop in a process that keeps its memory and at our settings: tells that part of the difference apart."""
-    from splitray.training.engine import _keep_memory
+    from splitray.training.engine import keep_memory
 
-    _keep_memory()
+    keep_memory()
     bare(tick, size, choice)
 
 

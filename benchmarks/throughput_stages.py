@@ -19,12 +19,13 @@ import ray
 import torch
 from throughput_loops import Enough, Waiting
 
+from splitray.cluster import start_owner
 from splitray.corpus import Corpus
 from splitray.store import Store
-from splitray.training.host import OWNER, Site, order_of
+from splitray.training.host import Site, order_of
 from splitray.training.ladder import cost, rungs
 from splitray.training.loop import Hooks, train
-from splitray.training.owner import Owner, Request
+from splitray.training.owner import Request
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, recipe
 
@@ -73,9 +74,8 @@ class Bench:
             checkpoint_seconds=10.0,
         )
         self.site = Site(self.store, held.key, self.training, "throughput")
-        self.corpus = {"content_hash": held.content_hash, "vocab": held.vocab_size, "end_token": held.end_token}
-        options = ray.remote(Owner).options(name=OWNER, namespace="throughput", num_cpus=0, max_concurrency=1000)
-        self.owner = options.remote(self.site, float(WORKERS), VALIDATION)
+        self.corpus = held.identity()
+        self.owner = start_owner(self.site, float(WORKERS), VALIDATION)
 
     def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
         return recipe(shape, self.training, self.corpus, WEIGHTS, seed)

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from splitray.config import Config, load
 from splitray.errors import SplitrayError, UserError
-from splitray.fingerprint import unsealed
 from splitray.folder import Folder, without_query
 from splitray.law import Plan
 from splitray.run import STAGES, Run
@@ -69,10 +68,8 @@ def _standing(run_dir: str, store: str, console: Console) -> tuple[Plan | None, 
     from splitray.corpus import Corpus
     from splitray.store import Store
 
-    record = unsealed(run.read_json("stages/corpus.json"), f"{run.uri}/stages/corpus.json")
-    corpus = Corpus.open(Store(store), record["result"]["key"])
-    told = {"content_hash": corpus.content_hash, "vocab": corpus.vocab_size, "end_token": corpus.end_token}
-    return plan, {**told, "domains": corpus.domains}
+    corpus = Corpus.open(Store(store), run.read_sealed("stages/corpus.json")["result"]["key"])
+    return plan, {**corpus.identity(), "domains": corpus.domains}
 
 
 def places(config: Config, run_dir: str | None) -> tuple[str, str]:
@@ -139,5 +136,5 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _tell_end(run: Run, console: Console) -> None:
     from splitray.report import terminal
 
-    console.print(terminal(unsealed(run.folder.read_json("summary.json"), f"{run.folder.uri}/summary.json")))
+    console.print(terminal(run.folder.read_sealed("summary.json")))
     console.print(f"report: {run.folder.uri}/{run.result('report')['path']}", markup=False)

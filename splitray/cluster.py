@@ -162,8 +162,7 @@ class Trainer:
         try:
             return list(ray.get(ref))
         except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, SplitrayError) else StageError(str(error))) from error
+            raise told_by(error) from error
         except ray.exceptions.RayActorError as error:
             raise StageError(
                 f"the owner of the tree died: {error}; start again, it continues from the store"
@@ -206,6 +205,11 @@ class Trainer:
     def stop(self) -> None:
         """Ask every host to checkpoint; waits a moment for them."""
         ray.get(self.actor.stop.remote(), timeout=25)
+
+
+def told_by(error: ray.exceptions.RayTaskError) -> SplitrayError:
+    """The error of ours that ended a call of the owner, else a `StageError` with Ray's words."""
+    return error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))
 
 
 def _probe(store: Store, name: str) -> bytes | None:

@@ -21,14 +21,14 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sha256_file
+from splitray.fingerprint import sealed, sha256_file, unsealed
 
 T = TypeVar("T")
 # A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
 _LOGIN = re.compile(r"(?<=://)(?:[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
 _OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
 _DRAFT = re.compile(r"\.[0-9a-f]{8}\.draft$")
-_UNFIT = re.compile(r"[\x00-\x1f\x7f]")  # no file name of ours holds them, and file systems differ in what they take
+UNFIT = re.compile(r"[\x00-\x1f\x7f]")  # no file name of ours holds them, and file systems differ in what they take
 _ATTEMPTS = 8  # 13 to 25 s of waiting beside the client's own: stores throttle that long while they make room
 _REFUSED = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)")
 _FINAL = {
@@ -50,7 +50,7 @@ class Folder:
 
     def __init__(self, uri: str | Path) -> None:
         text = str(uri)
-        if not text or _UNFIT.search(text):
+        if not text or UNFIT.search(text):
             raise UserError(f"{text!r} names no folder: give a path or a URI without control characters")
         self._secret = ("", "")
         try:
@@ -103,7 +103,7 @@ class Folder:
 
     def _join(self, name: str) -> str:
         parts = name.split("/")
-        if "\\" in name or _UNFIT.search(name) or any(p in ("", ".", "..") for p in parts):
+        if "\\" in name or UNFIT.search(name) or any(p in ("", ".", "..") for p in parts):
             raise UserError(f"{name!r} is not a name inside {self.uri}: relative, without '..' or empty parts")
         return f"{self._path}/{name}"
 
@@ -148,6 +148,10 @@ class Folder:
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{self.uri}/{name} is not JSON ({error}): torn write or a foreign file") from error
 
+    def read_sealed(self, name: str) -> dict[str, Any]:
+        """A record that `write_sealed` wrote; `CorruptError` where it does not match the checksum inside it."""
+        return unsealed(self.read_json(name), f"{self.uri}/{name}")
+
     # writing
 
     def write(self, name: str, data: bytes) -> None:
@@ -166,6 +170,10 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, _json(value))
+
+    def write_sealed(self, name: str, record: dict[str, Any]) -> None:
+        """Write a record with a checksum of its content inside it."""
+        self.write_json(name, sealed(record))
 
     def create_json(self, name: str, value: Any) -> bool:
         """Write a file that must not be there; False where one is. On object stores, that lack this, the last wins."""

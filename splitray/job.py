@@ -13,7 +13,6 @@ from splitray.cluster import Trainer, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.fingerprint import sealed, unsealed
 from splitray.law.question import Limits
 from splitray.run import Run
 from splitray.split import Split, whole_budget
@@ -49,10 +48,9 @@ class Job:
             return self.config.training.precision
         name = "precision.json"
         if not self.run.folder.exists(name):
-            self.run.folder.write_json(name, sealed(self._measured_precision()))
-        where = f"{self.run.folder.uri}/{name}"
+            self.run.folder.write_sealed(name, self._measured_precision())
         try:
-            return str(unsealed(self.run.folder.read_json(name), where)["precision"])
+            return str(self.run.folder.read_sealed(name)["precision"])
         except CorruptError as error:
             raise CorruptError(f"{error}; delete it, and it is measured again") from error
 
@@ -87,12 +85,7 @@ class Job:
 
     def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
         """What decides the bits of a model of this shape, on this corpus, with the run's seed plus `seed`."""
-        corpus = {
-            "content_hash": self.corpus.content_hash,
-            "vocab": self.corpus.vocab_size,
-            "end_token": self.corpus.end_token,
-        }
-        return recipe(shape, self.site.training, corpus, self.weights, self.config.seed + seed)
+        return recipe(shape, self.site.training, self.corpus.identity(), self.weights, self.config.seed + seed)
 
     def params(self, shape: ModelShape) -> int:
         """N of a shape with the corpus's vocabulary."""

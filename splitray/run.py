@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sealed, sha256_file, unsealed
+from splitray.fingerprint import sealed, sha256_file
 from splitray.folder import Folder
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Run:
         if not self.folder.exists(name):
             return None
         try:
-            record = unsealed(self.folder.read_json(name), f"{self.folder.uri}/{name}")
+            record = self.folder.read_sealed(name)
             for file, sha256 in record["files"].items():
                 if self._good.get(file) != sha256:
                     self._damaged[stage] = record

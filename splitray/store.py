@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.fingerprint import sealed, sha256_file, unsealed
+from splitray.fingerprint import sealed, sha256_file
 from splitray.folder import Folder
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Store:
         """The published artifact of a key, None where there is none or its marker is damaged."""
         name = f"done/{key}.json"
         try:
-            marker = unsealed(self.root.read_json(name), f"{self.root.uri}/{name}")
+            marker = self.root.read_sealed(name)
             if marker["key"] != key:
                 raise CorruptError(f"{self.root.uri}/{name} is the marker of {marker['key']}")
             folder = self.root / f"attempts/{key}/{marker['nonce']}"

@@ -7,14 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
 from proof.programme import Cell, Programme
 from proof.table import Table
-from splitray.cluster import Trainer, connect
+from splitray.cluster import Trainer, connect, told_by
 from splitray.corpus import Corpus, build
-from splitray.errors import SplitrayError, StageError, StorageError
+from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
 from splitray.numbers import human
@@ -70,7 +69,7 @@ def ask(
                 say(f"   {done}/{len(requests)} leaves, {human(trained)}/{human(progress['tokens'])} tokens")
         ray.get(together)
     except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))) from error
+        raise told_by(error) from error
 
 
 class Bench:
@@ -115,9 +114,8 @@ class Bench:
         return training.model_copy(update={"learning_rate": training.learning_rate * cell.rate})
 
     def recipe(self, cell: Cell) -> Recipe:
-        held = self.corpus
-        told = {"content_hash": held.content_hash, "vocab": held.vocab_size, "end_token": held.end_token}
-        return recipe(cell.shape, self.training(cell), told, self.weights, self.programme.config.seed + cell.seed)
+        seed = self.programme.config.seed + cell.seed
+        return recipe(cell.shape, self.training(cell), self.corpus.identity(), self.weights, seed)
 
     def target(self, cell: Cell) -> Target:
         return Target.leaf(self.recipe(cell), cell.leaf, self.programme.config.training.decay_share)
@@ -156,8 +154,7 @@ class Bench:
         held = self._store.find(name)
         if held is None:
             raise StorageError(f"{self._store.root.uri} has no {name}: its table is committed, its documents are not")
-        nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
-        return Scores(nats, tokens, int(held.meta["bytes"]))
+        return Scores.of(held)
 
     def model(self, cell: Cell) -> Any:
         """A trained cell's model, ready to be asked; raises StorageError where the store has lost it."""

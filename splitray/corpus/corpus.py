@@ -61,6 +61,10 @@ class Corpus:
     def domains(self) -> list[str]:
         return list(self.manifest["domains"])
 
+    def identity(self) -> dict[str, Any]:
+        """What a recipe holds of a corpus: `content_hash`, `vocab`, `end_token`."""
+        return {"content_hash": self.content_hash, "vocab": self.vocab_size, "end_token": self.end_token}
+
     @property
     def content_hash(self) -> str:
         return str(self.manifest["content_hash"])

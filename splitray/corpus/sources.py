@@ -6,7 +6,6 @@ A missing path, a foreign column or an unreadable ending is the user's error, to
 import fnmatch
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,12 +21,11 @@ from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
 from splitray.errors import StorageError, UserError
-from splitray.folder import steadily, without_query
+from splitray.folder import UNFIT, steadily, without_query
 
 Kind = Literal["parquet", "jsonl", "text"]
 _ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _MAGIC = "*?["
-_UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 # Bytes of source text a task: below 4 MB the tasks cost more than the work, above 64 MB the memory of one hurts.
 _UNIT_BYTES = (4 << 20, 64 << 20)
 _UNITS = 2048
@@ -117,7 +115,7 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
 def _shown(name: str) -> str:
     """A file's name fit for tables and terminals: what is no UTF-8, and control characters, as escapes."""
     plain = name.encode("utf-8", "backslashreplace").decode()
-    return _UNFIT.sub(lambda found: f"\\x{ord(found.group()):02x}", plain)
+    return UNFIT.sub(lambda found: f"\\x{ord(found.group()):02x}", plain)
 
 
 def _kind(path: str, settings: CorpusSettings) -> Kind | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from splitray.store import Published
+
 LN2 = float(np.log(2.0))
 
 
@@ -20,6 +22,12 @@ class Scores:
     nats: np.ndarray
     tokens: np.ndarray
     text_bytes: int
+
+    @classmethod
+    def of(cls, measured: Published) -> "Scores":
+        """What a host has published of a model's losses on one domain."""
+        nats, tokens = np.load(measured.fetch("documents.npy"), allow_pickle=False)
+        return cls(nats, tokens, int(measured.meta["bytes"]))
 
     @property
     def loss(self) -> float:

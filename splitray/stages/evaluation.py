@@ -32,7 +32,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     shown = {"base (unsplit leaf at D)": {d: _scores(job, reference.key, d) for d in domains}} if reference else {}
     return {
         "matrix": matrix({**shown, **rows}, domains),
-        "routed": routed(rows, _routes(job), domains, job.weights)
+        "routed": routed(rows, _routes(job, rows[domains[0]]), domains, job.weights)
         | {"prefix_characters": job.config.evaluate.prefix_characters},
         "comparison": [_compared(job, name, splits[name], scores) for name in splits],
         "note": "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over "
@@ -45,8 +45,7 @@ def _scores(job: Job, key: str, domain: str) -> Scores:
     held = job.store.find(name)
     assert held is not None, name
     with job.store.condemning(held):
-        nats, tokens = np.load(held.fetch("documents.npy"), allow_pickle=False)
-    return Scores(nats, tokens, int(held.meta["bytes"]))
+        return Scores.of(held)
 
 
 def _unsplit_at_base(job: Job) -> Target | None:
@@ -57,12 +56,11 @@ def _unsplit_at_base(job: Job) -> Target | None:
     return job.target(Leaf(split.pretrain_tokens), job.recipe(job.config.model))
 
 
-def _routes(job: Job) -> dict[str, np.ndarray]:
-    """Where the router sends every scored validation document from its first characters."""
+def _routes(job: Job, scores: dict[str, Scores]) -> dict[str, np.ndarray]:
+    """Where the router sends every validation document that was scored, from its first characters."""
     router, routes = job.corpus.router(), {}
     for domain in job.weights:
-        scored = len(_scores(job, job.run.result("specialists")["specialists"][0]["key"], domain).tokens)
-        texts = job.corpus.documents(domain, "validation")["text"].to_pylist()[:scored]
+        texts = job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
         routes[domain] = router.route([t[: job.config.evaluate.prefix_characters] for t in texts])
     return routes
 

@@ -6,7 +6,6 @@ from typing import Any
 from splitray import law as laws
 from splitray.cluster import machine
 from splitray.errors import CorruptError
-from splitray.fingerprint import sealed, unsealed
 from splitray.job import Job
 from splitray.run import STAGES
 from splitray.summary import summarise
@@ -31,7 +30,7 @@ def summary(job: Job) -> dict[str, Any]:
     records = {stage: job.run.done(stage) for stage in STAGES}
     last = max((r["began"] + r["seconds"] for s, r in records.items() if r and s != "report"), default=0.0)
     with contextlib.suppress(FileNotFoundError, CorruptError):
-        before = unsealed(job.run.folder.read_json(name), name)
+        before = job.run.folder.read_sealed(name)
         if before["as_of"] == last:
             return before
     facts = {
@@ -44,5 +43,5 @@ def summary(job: Job) -> dict[str, Any]:
     }
     stand = {s: r for s, r in records.items() if r is not None}
     made = summarise(job.config, stand, job.corpus, job.weights, facts)
-    job.run.folder.write_json(name, sealed(made))
+    job.run.folder.write_sealed(name, made)
     return made

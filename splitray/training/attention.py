@@ -65,9 +65,7 @@ def _tiles(query: torch.Tensor) -> Iterator[tuple[slice, slice, int, int]]:
 
 def _size(query: torch.Tensor) -> int:
     """Probabilities over all tiles."""
-    count, length, _ = query.shape
-    ends = [min(begin + _BLOCK, length) for begin in range(0, length, _BLOCK)]
-    return int(count * sum((end - begin) * end for begin, end in zip(range(0, length, _BLOCK), ends)))
+    return sum((some.stop - some.start) * (rows.stop - rows.start) * keys for some, rows, keys, _ in _tiles(query))
 
 
 def _kept(flat: torch.Tensor, some: slice, rows: slice, keys: int, offset: int) -> torch.Tensor:

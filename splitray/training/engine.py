@@ -35,7 +35,7 @@ def join_world() -> None:
     on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    _keep_memory()
+    keep_memory()
     if not dist.is_initialized():
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
         backend = "nccl" if torch.cuda.is_available() else "gloo"
@@ -47,7 +47,7 @@ def join_world() -> None:
         deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Have glibc keep the arrays that a step frees for the next step, where it would give back the large ones at once.
 
     The kernel zeroes and maps every page anew otherwise: on two virtual cores that was a third of the time of a step

@@ -42,15 +42,6 @@ class Site:
     namespace: str
     use_gpu: bool = False
 
-    @property
-    def host_cpus(self) -> float:
-        """CPUs that a training process reserves: a little less than its threads.
-
-        A Tune trial waits for its leaves with 0.01 CPU (0 is refused by Tune). Were the hosts to hold every CPU whole,
-        the trial they are to work for would never start.
-        """
-        return self.training.threads * 0.95
-
 
 def owner_of(namespace: str) -> Any:
     """The owner of a run, by the run's Ray namespace: actors carry plain names there, `owner`, `specialist[code_c]`."""
@@ -194,9 +185,6 @@ class Host:
         with _threads(self._site.training.threads):
             return measure(self._site, key, domains, limit)
 
-    def ready(self) -> bool:
-        return True
-
 
 def _train_all(site: Site, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
     for segment in segments:
@@ -255,7 +243,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    resources: dict[str, float] = {"CPU": site.host_cpus}
+    resources: dict[str, float] = {"CPU": site.training.host_cpus}
     if site.use_gpu:
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
@@ -271,7 +259,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=0),  # the owner starts it again, as any other host
-            logging_config=LoggingConfig(log_level="WARNING"),  # at INFO it prints every report of every rank
+            logging_config=LoggingConfig(log_level="WARNING"),  # at INFO its controller tells of every start
         ),
     )
     try:

@@ -264,7 +264,7 @@ class Owner:
     # hosts
 
     def _start(self, name: str, workers: int) -> Any:
-        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.host_cpus}
+        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.training.host_cpus}
         if self._site.use_gpu and workers == 1:
             resources["num_gpus"] = 1
         actor = ray.remote(Host).options(name=name, namespace=self._site.namespace, **resources)

@@ -20,9 +20,10 @@ def resolve(
         return {"precision": "bf16", "why": "GPUs train in bf16"}
     import ray
 
-    cpus = training.threads * 0.95
     speeds = ray.get(
-        ray.remote(measure).options(name="measure[precision]", num_cpus=cpus).remote(shape, training, vocab)
+        ray.remote(measure)
+        .options(name="measure[precision]", num_cpus=training.host_cpus)
+        .remote(shape, training, vocab)
     )
     chosen = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
     say(f"   precision {chosen}: {speeds['fp32']:.0f} tokens/s in fp32, {speeds['bf16']:.0f} in bf16")

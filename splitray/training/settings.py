@@ -109,6 +109,15 @@ class TrainingSettings(Settings):
     def batch_tokens(self) -> int:
         return self.batch_sequences * self.sequence_length
 
+    @property
+    def host_cpus(self) -> float:
+        """CPUs that a training process reserves: a little less than its threads.
+
+        A Tune trial waits for its leaves with 0.01 CPU (0 is refused by Tune). Were the hosts to hold every CPU whole,
+        the trial they are to work for would never start.
+        """
+        return self.threads * 0.95
+
     def stage(self, workers: int) -> int:
         """The ZeRO stage in a world of so many workers."""
         return self.zero_stage if self.zero_stage is not None else int(workers > 1)
