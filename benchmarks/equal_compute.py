@@ -7,15 +7,16 @@
 
 Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (written
 before what they predict is trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction),
-multiplier, search, routing, page. Every run is a leaf of the library's tree; losses are kept in the committed table
-`metrics.csv`, and what stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
+allocation (D'_k by the law), clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search,
+routing, page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
+stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from machine import describe
 from proof import forecast
 from proof.bench import Bench, OutOfTime
 from proof.figures import draw
+from proof.further import allocate, allocated_cells, other_sizes, surface
+from proof.measured import decided_cells, decisive
 from proof.page import page
-from proof.programme import ROOT, full, quick
-from proof.results import assemble, decided_cells, decisive, doubled_shapes
+from proof.programme import ROOT, Cell, full, plain, quick
+from proof.results import assemble, doubled_shapes
 from proof.routing import exam_scores, routed_cells, routed_losses
 from proof.search import compare
 from proof.table import Table
@@ -34,7 +37,21 @@ from proof.table import Table
 from splitray.errors import SplitrayError
 from splitray.training.settings import ModelShape
 
-PARTS = ("corpus", "sweep", "grid", "forecast", "decide", "bowl", "multiplier", "search", "routing", "page")
+PARTS = (
+    "corpus",
+    "sweep",
+    "grid",
+    "forecast",
+    "decide",
+    "bowl",
+    "allocation",
+    "clusterings",
+    "nearness",
+    "multiplier",
+    "search",
+    "routing",
+    "page",
+)
 
 
 def main() -> int:
@@ -115,19 +132,62 @@ class Proof:
         cells = (self.programme.line(s, b, self.programme.fractions, self.domains, w) for s, b, w in lines)
         self.bench.train(list(dict.fromkeys(chain(*cells))))
 
+    def allocation(self) -> None:
+        """D'_k by the law against equal ones at the planned split; commit the allocation before it is trained."""
+        told = allocate(self.bench, self.results)
+        if told is None:
+            return
+        for seed in self.programme.fresh:
+            pair = (allocated_cells(self.bench, told, seed, by_law) for by_law in (True, False))
+            self.bench.train(list(dict.fromkeys(chain(*pair))))
+
+    def clusterings(self) -> None:
+        """Planned and unsplit once more on corpora of other clustering seeds."""
+        strategies = decisive(self.bench, self.results)
+        if strategies is None:
+            return
+        for variant in self.programme.clusterings:
+            other = self.bench.on(variant)
+            wanted = (decided_cells(other, strategies[name], 0) for name in ("planned", "unsplit"))
+            self._elsewhere(other, chain(*wanted))
+
+    def nearness(self) -> None:
+        """A bowl and a multiplier on corpora whose domains lie nearer to one another."""
+        for variant in self.programme.nearness:
+            other = self.bench.on(variant)
+            self._elsewhere(other, self.programme.near(other.corpus.domains))
+
+    def _elsewhere(self, other: Bench, cells: Iterable[Cell]) -> None:
+        """Train cells on another corpus; one bench at a time holds the cluster."""
+        self.bench.close()
+        try:
+            other.train(list(dict.fromkeys(cells)))
+        finally:
+            other.close()
+
     def multiplier(self) -> None:
-        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with."""
+        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with; then
+        at other sizes for the same FLOPs.
+        """
         least, fractions = min(self.programme.budgets), self.programme.fractions
         for shape in doubled_shapes(self.bench):
             if not self.bench.missing(list(self.programme.line(shape, least, fractions, self.domains, False))):
                 self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
+                if shape == self.programme.hidden:
+                    self.bench.train(other_sizes(self.bench))
 
     def search(self) -> None:
+        """Searches on every bowl; on one also over the specialists' learning rate, whose models are trained here."""
         known, made = self._assembled(), []
-        rows = forecast.ladder_rows(self.bench)
+        if not known["noise"]["cells"]:
+            return
+        law, domains = (forecast.ladder_rows(self.bench), known["noise"]), self.domains
+        shape = plain(self.programme.config.ladder.shapes[self.programme.surface])
         for line in known["bowls"]:
-            if known["noise"]["cells"]:
-                made.append(compare(line, rows, known["noise"], len(self.domains), repetitions=100, ladders=20))
+            made.append(compare(line, None, law, len(domains), repetitions=100, ladders=20))
+        for line in sorted((x for x in known["bowls"] if x["shape"] == shape), key=lambda x: x["budget"])[:1]:
+            self.bench.train(list(dict.fromkeys(self.programme.searched(domains))))
+            made.append(compare(line, surface(self.bench), law, len(domains), repetitions=100, ladders=20))
         self._write("search.json", made)
 
     def routing(self) -> None:

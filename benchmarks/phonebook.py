@@ -177,7 +177,7 @@ class Phonebook:
         made = self.recipe(point)
         weights = dict.fromkeys(CLUSTERS, 0.5)
         split = Split.at(point.split_step / point.steps, point.steps * made.batch_tokens, weights, made.batch_tokens)
-        return Target.leaf(made, split.leaf(cluster), TRAINING.decay_share)
+        return Target.leaf(made, split.leaf(cluster), TRAINING.schedule)
 
     def train(self) -> None:
         """Seed by seed and overlap by overlap: an overlap is a corpus of its own."""

@@ -40,7 +40,7 @@ def sought(store: Store, settings: TrainingSettings, corpus: Corpus) -> Target:
     weights = dict.fromkeys(corpus.domains, 1 / len(corpus.domains))
     made = recipe(ModelShape(**CONFIG["model"]), settings, corpus.identity(), weights, 0)
     tokens = STEPS * settings.batch_tokens
-    trunk = Target.trunk(made, Leaf(tokens, tokens, corpus.domains[0]), settings.decay_share)
+    trunk = Target.trunk(made, Leaf(tokens, tokens, corpus.domains[0]), settings.schedule)
     assert trunk is not None
     return trunk
 

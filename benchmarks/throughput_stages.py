@@ -81,7 +81,7 @@ class Bench:
         return recipe(shape, self.training, self.corpus, WEIGHTS, seed)
 
     def target(self, made: Recipe, leaf: Leaf) -> Target:
-        return Target.leaf(made, leaf, self.training.decay_share)
+        return Target.leaf(made, leaf, self.training.schedule)
 
     def ladder(self) -> list[Request]:
         steps = rungs(SHAPES, PRETRAIN, SPECIALIZE, list(WEIGHTS), range(1))

@@ -114,16 +114,16 @@ class _Tree:
             spread(self.names, settings.domains),
             range(settings.seeds),
         )
-        share = self.config.training.decay_share
-        targets = [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, share) for s in steps]
+        schedule = self.config.training.schedule
+        targets = [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, schedule) for s in steps]
         return self._part(f"ladder: {len(steps)} leaves", targets, self._pool)
 
     def _splits(self, shape: ModelShape, budget: int, fractions: Iterable[float]) -> list[Target]:
         made, batch = self.recipe(shape), self.config.training.batch_tokens
         budget = whole_budget(budget, len(self.names), batch)
         splits = [Split.at(f, budget, self.weights, batch) for f in fractions]
-        share = self.config.training.decay_share
-        return [Target.leaf(made, s.leaf(d), share) for s in splits for d in self.names]
+        schedule = self.config.training.schedule
+        return [Target.leaf(made, s.leaf(d), schedule) for s in splits for d in self.names]
 
     def search(self, plan: Plan | None) -> Part:
         settings = self.config.search

@@ -97,7 +97,7 @@ class Job:
         return whole_budget(self.config.budget, len(self.weights), self.config.training.batch_tokens)
 
     def target(self, leaf: Any, recipe: Recipe) -> Target:
-        return Target.leaf(recipe, leaf, self.config.training.decay_share)
+        return Target.leaf(recipe, leaf, self.config.training.schedule)
 
     @property
     def law(self) -> laws.Law:

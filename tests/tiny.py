@@ -18,10 +18,11 @@ from splitray.corpus.tokenizer import Encoder, fit_tokenizer
 from splitray.fingerprint import sha256_file
 from splitray.store import Store
 from splitray.training.data import Order
-from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 from splitray.training.tree import Leaf, Recipe, Target, grow, recipe
 
 VOCAB, DECAY = 64, 0.25
+SCHEDULE = Schedule(DECAY)
 SHAPE = ModelShape(hidden=16, layers=1, heads=2)
 WEIGHTS = {"a": 0.5, "b": 0.5}
 
@@ -55,9 +56,9 @@ def order(length: int = 16, seed: int = 0, weights: Mapping[str, float] = WEIGHT
 
 def segments(recipe: Recipe, *leaves: Leaf, trunks: bool = True) -> list[Any]:
     """What an empty store lacks of some leaves (and, with `trunks`, of their states at the split)."""
-    targets = [Target.leaf(recipe, leaf, DECAY) for leaf in leaves]
+    targets = [Target.leaf(recipe, leaf, SCHEDULE) for leaf in leaves]
     if trunks:
-        made = (Target.trunk(recipe, leaf, DECAY) for leaf in leaves if leaf.domain is not None)
+        made = (Target.trunk(recipe, leaf, SCHEDULE) for leaf in leaves if leaf.domain is not None)
         targets += [t for t in made if t is not None]
     return grow(targets, lambda line: [])
 

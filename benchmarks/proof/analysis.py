@@ -79,6 +79,42 @@ class Bowl:
         return {"value": self.best[0], "low": float(low), "high": float(high)}
 
 
+@dataclass(frozen=True)
+class Surface:
+    """Losses [fractions, rates] of one budget over the split fraction and log2 of the specialists' learning rate.
+
+    Smooth as `Bowl` along the fraction, a parabola along the rate, least squares over their products.
+    """
+
+    fractions: np.ndarray
+    rates: np.ndarray
+    losses: np.ndarray
+
+    def _design(self, fractions: Any, rates: Any) -> np.ndarray:
+        low, high = self.rates.min(), self.rates.max()
+        degree = min(_DEGREE, len(self.fractions) - 2)
+        along = np.polynomial.legendre.legvander(2 * place(fractions) - 1, degree)
+        across = np.polynomial.legendre.legvander(2 * (np.asarray(rates) - low) / (high - low) - 1, 2)
+        return np.asarray((along[..., :, None] * across[..., None, :]).reshape(*along.shape[:-1], -1))
+
+    @cached_property
+    def _coefficients(self) -> np.ndarray:
+        s, x = np.meshgrid(self.fractions, self.rates, indexing="ij")
+        return np.asarray(np.linalg.lstsq(self._design(s.ravel(), x.ravel()), self.losses.ravel(), rcond=None)[0])
+
+    def at(self, fraction: Any, rate: Any) -> np.ndarray:
+        """The smooth loss at fractions and rates, element by element."""
+        return np.asarray(self._design(fraction, rate) @ self._coefficients)
+
+    @property
+    def best(self) -> tuple[float, float, float]:
+        """The fraction, the rate and the loss of the bottom, within what was measured."""
+        s, x = np.meshgrid(_FINE, np.linspace(self.rates.min(), self.rates.max(), 101), indexing="ij")
+        losses = self.at(s, x)
+        low = np.unravel_index(losses.argmin(), losses.shape)
+        return float(s[low]), float(x[low]), float(losses[low])
+
+
 def multiplier(tokens: Sequence[float], losses: Sequence[float], budget: float, goal: float) -> dict[str, Any]:
     """How many times `budget` tokens unsplit training needs to reach the loss `goal`.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from proof.programme import Cell, Programme
+from proof.programme import Cell, Programme, Variant
 from proof.table import Table
 from splitray.cluster import Trainer, connect, told_by
 from splitray.corpus import Corpus, build
@@ -22,10 +22,11 @@ from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
+from splitray.training.model import size
 from splitray.training.owner import Request
-from splitray.training.settings import TrainingSettings
+from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.state import load
-from splitray.training.tree import Recipe, Target, recipe
+from splitray.training.tree import Recipe, Target, flops, recipe
 
 
 class OutOfTime(SplitrayError):
@@ -79,22 +80,44 @@ class Bench:
         runs: folder of the store and the corpus's address; git does not know it.
         table: the committed metrics.
         deadline: time.monotonic() at which training stops with checkpoints.
+        variant: another corpus than the configuration's.
     """
 
     def __init__(
-        self, programme: Programme, runs: Path, table: Table, deadline: float, say: Callable[[str], None]
+        self,
+        programme: Programme,
+        runs: Path,
+        table: Table,
+        deadline: float,
+        say: Callable[[str], None],
+        variant: Variant | None = None,
     ) -> None:
-        self.programme, self.table = programme, table
-        self._store, self._deadline, self._say = Store(runs / "store"), deadline, say
-        self._address = runs / "corpus.txt"
+        self.programme, self.table, self._variant = programme, table, variant
+        self._runs, self._store, self._deadline, self._say = runs, Store(runs / "store"), deadline, say
+        self._address = runs / (f"corpus-{variant.name}.txt" if variant else "corpus.txt")
+
+    def on(self, variant: Variant) -> "Bench":
+        """The same bench on another corpus."""
+        return Bench(self.programme, self._runs, self.table, self._deadline, self._say, variant)
+
+    @property
+    def has_corpus(self) -> bool:
+        return self._address.exists()
+
+    def close(self) -> None:
+        """Give the cluster back what the hosts hold; another bench may train then."""
+        if "trainer" in self.__dict__:
+            ray.kill(self.__dict__.pop("trainer").actor)
 
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus: opened where an earlier start left it, else built on Ray Data."""
-        if self._address.exists():
+        if self.has_corpus:
             return Corpus.open(self._store, self._address.read_text().strip())
         connect(self._say)
-        made = build(self.programme.config.corpus, self.programme.config.seed, self._store, self._say)
+        config, variant = self.programme.config, self._variant or Variant("")
+        settings = config.corpus.model_copy(update={"sources": variant.sources_of(config)})
+        made = build(settings, config.seed + variant.seed, self._store, self._say)
         self._address.write_text(made.key + "\n")
         return made
 
@@ -111,14 +134,15 @@ class Bench:
 
     def training(self, cell: Cell) -> TrainingSettings:
         training = self.programme.config.training
-        return training.model_copy(update={"learning_rate": training.learning_rate * cell.rate})
+        changes = {"learning_rate": training.learning_rate * cell.rate, "specialize_rate": cell.specialize_rate}
+        return training.model_copy(update=changes)
 
     def recipe(self, cell: Cell) -> Recipe:
         seed = self.programme.config.seed + cell.seed
         return recipe(cell.shape, self.training(cell), self.corpus.identity(), self.weights, seed)
 
     def target(self, cell: Cell) -> Target:
-        return Target.leaf(self.recipe(cell), cell.leaf, self.programme.config.training.decay_share)
+        return Target.leaf(self.recipe(cell), cell.leaf, self.training(cell).schedule)
 
     def rows(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """The rows of cells that are trained, in their order."""
@@ -131,6 +155,12 @@ class Bench:
     def cost(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Tokens of cells as one tree, and of training each from scratch; see `splitray.training.ladder.cost`."""
         return cost([self.target(cell) for cell in cells], self.programme.config.training)
+
+    def flops(self, cell: Cell) -> float:
+        """Of training one cell from scratch."""
+        values, training = self.recipe(cell).values, self.programme.config.training
+        counted = size(ModelShape(**values["model"]), values["vocab"], training.tie_embeddings)
+        return flops(counted.params, cell.leaf.tokens, counted.layers, counted.hidden, training.sequence_length)
 
     def train(self, cells: Sequence[Cell]) -> None:
         """Train and score what the table lacks of cells; each result is written down when it comes.
@@ -181,7 +211,7 @@ class Bench:
                     base
                     | {
                         "shape": cell.shape.label,
-                        "learning_rate": made.values["learning_rate"],
+                        "learning_rate": made.values["learning_rate"] * cell.specialize_rate,
                         "tokens": cell.leaf.tokens,
                         "epochs": drawn / self.corpus.counts(domain, "train")["tokens"],
                         "bits_per_byte": scores["nats"] / scores["bytes"] / 0.6931471805599453,

@@ -1,39 +1,19 @@
 """docs/proof.md, written from the committed JSON alone: every claim, what was measured, the command, the verdict."""
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from textwrap import fill
 from typing import Any
 
+from proof import claims
 from splitray.numbers import human
-
-HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold here", "not yet measured"
-_FORECASTS, _SEEDS = 24, 3  # fewer support a claim in part
-_COMMAND = "`python benchmarks/equal_compute.py --part {}`"
 
 
 def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str, Any] | None, book: Any) -> str:
     """The whole page as Markdown."""
-    rows = [
-        _prediction(results["prediction"]),
-        _differences(results["prediction"]),
-        _intervals(results["prediction"]),
-        _threshold(results["thresholds"]),
-        _optimum(results["bowls"]),
-        _bowl(results["bowls"]),
-        _regret(results["bowls"]),
-        _decided(results["decided"]),
-        _multiplier(results["multiplier"]),
-        _phonebook(book),
-        _routing(routing),
-        _exams(routing),
-        _search(search),
-    ]
     table = [
         "| claim | measured here | verdict | command |",
         "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *(f"| {' | '.join(row)} |" for row in claims.rows(results, search, routing, book)),
     ]
     pictures = {
         "Loss against split fraction": ("equal_compute/bowls.png", results["bowls"]),
@@ -54,217 +34,6 @@ def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str
         _limits(results),
     ]
     return "\n\n".join(part if part.startswith("|") else fill(part, 120) for part in parts) + "\n"
-
-
-def _verdict(good: bool, fair: bool) -> str:
-    return HOLDS if good else PART if fair else FAILS
-
-
-def _prediction(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. A law fitted to smaller sizes and budgets predicts the loss (aim: 1.5 %)"
-    if not p["scored"]:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    error, flat = p["mean_relative_error"], p["mean_relative_error_chinchilla"]
-    told = (
-        f"{error:.2%} mean error over {p['scored']} forecasts made before training, {p['new_size']} of them at a size "
-        f"that the law had not seen; Chinchilla without D' {flat:.2%}"
-    )
-    return claim, told, _verdict(error <= 0.015 and _enough(p), error < flat / 2), _COMMAND.format("bowl")
-
-
-def _enough(p: Mapping[str, Any]) -> bool:
-    """Whether the forecasts are as many, and reach as far, as the claim asks."""
-    return p["scored"] >= _FORECASTS and p["new_size"] > 0
-
-
-def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. ... and the difference between split and unsplit (aim: 0.01 nats)"
-    if not p["scored"] or p["difference_error"] is None:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    d = p["difference_error"]
-    told = f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences"
-    return (
-        claim,
-        told,
-        _verdict(d["mean_absolute"] <= 0.01 and _enough(p), d["mean_absolute"] <= 0.03),
-        _COMMAND.format("bowl"),
-    )
-
-
-def _intervals(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. ... and its 80 % intervals hold what is then measured"
-    if not p["scored"]:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    h = p["held"]
-    told = f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent)"
-    return (
-        claim,
-        told,
-        _verdict(h["low"] <= 0.8 <= h["high"] and _enough(p), h["value"] >= 0.5),
-        _COMMAND.format("bowl"),
-    )
-
-
-def _bowl(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "3. Loss against split fraction is a bowl"
-    if not lines:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    inside = [x for x in lines if x["best"]["low"] > 0 and x["best"]["high"] < 1]
-    gains = ", ".join(
-        f"{x['gain']:+.3f} ({human(x['params'])}, {human(x['budget'])} tokens)"
-        for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
-    )
-    told = f"the bottom lies inside (95 %) in {len(inside)} of {len(lines)} lines; gain over unsplit in nats: {gains}"
-    return claim, told, _verdict(len(inside) == len(lines), bool(inside)), _COMMAND.format("bowl")
-
-
-def _regret(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "3. ... whose bottom the law finds (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
-    known = [x for x in lines if "regret" in x]
-    if not known:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    mean = sum(x["regret"]["value"] for x in known) / len(known)
-    highest = max(x["regret"]["high"] for x in known)
-    told = f"mean regret {mean:.4f} nats over {len(known)} lines, highest upper bound {highest:.4f}"
-    return claim, told, _verdict(mean <= 0.005 and highest <= 0.01, mean <= 0.02), _COMMAND.format("bowl")
-
-
-def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "3. The planned split beats unsplit on fresh seeds, all domains"
-    if d is None:
-        return claim, "-", OPEN, _COMMAND.format("decide")
-    gap, best = d["planned less unsplit"], d["planned less best measured"]
-    told = (
-        f"{gap['value']:+.3f} nats ({gap['low']:+.3f} to {gap['high']:+.3f}) to unsplit, {best['value']:+.4f} "
-        f"({best['low']:+.4f} to {best['high']:+.4f}) to the best measured fraction; {gap['seeds']} seeds"
-    )
-    return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("decide")
-
-
-def _threshold(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "2. D_split grows with N"
-    if len(found) < 2:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    told = ", ".join(
-        f"{human(f['value'])} ({human(f['low'])} to {human(f['high'])}) tokens at {human(f['params'])}" for f in found
-    )
-    values = [math.inf if f["value"] is None else f["value"] for f in found]
-    grows = all(later > earlier for earlier, later in pairwise(values))
-    # a fit, not a measurement: it can support the claim, not settle it
-    return claim, f"by the law, not measured: {told}", _verdict(False, grows), _COMMAND.format("forecast")
-
-
-def _optimum(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "2. The optimal fraction falls with the budget while the optimal D grows"
-    sizes = [
-        sorted((x for x in lines if x["params"] == n), key=lambda x: x["budget"]) for n in {x["params"] for x in lines}
-    ]
-    sizes = [line for line in sizes if len(line) > 1]
-    if not sizes:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    told, falls, grows = [], [], []
-    for line in sorted(sizes, key=lambda line: line[0]["params"]):
-        best = [x["best"]["value"] for x in line]
-        tokens = [b * x["budget"] for b, x in zip(best, line, strict=True)]
-        falls += [later < earlier for earlier, later in pairwise(best)]
-        grows += [later > earlier for earlier, later in pairwise(tokens)]
-        path = ", ".join(
-            f"{b:.2f} at {human(x['budget'])} (D {human(t)})" for b, t, x in zip(best, tokens, line, strict=True)
-        )
-        told.append(f"{human(line[0]['params'])}: {path}")
-    every = falls + grows
-    return claim, "; ".join(told), _verdict(all(every), sum(every) > len(every) / 2), _COMMAND.format("bowl")
-
-
-def _multiplier(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "4. Unsplit training needs many times the tokens"
-    told, more = [], False
-    for each in found:
-        for m in each["multipliers"]:
-            value = m["measured"]["value"]
-            if value is None and "at_least" not in m["measured"]:
-                continue
-            more = more or value is None or value > 1.05
-            text = f"{value:.2f}" if value else f"more than {m['measured']['at_least']:.2g}"
-            told.append(
-                f"{text} times at {human(each['params'])} and {human(m['budget'])} tokens{_foretold(m['predicted'])}"
-            )
-    if not told:
-        return claim, "-", OPEN, _COMMAND.format("multiplier")
-    return claim, "; ".join(told), _verdict(more, more), _COMMAND.format("multiplier")
-
-
-def _foretold(p: Mapping[str, Any] | None) -> str:
-    """What the law had said: infinite where its value is null."""
-    return "" if p is None else f" (predicted {p['value']:.2f})" if p["value"] else " (predicted without bound)"
-
-
-def _search(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "The law-guided search needs fewer tokens (aim: 3 times fewer without the ladder)"
-    if not found:
-        return claim, "-", OPEN, _COMMAND.format("search")
-    told = []
-    for f in found:
-        ratios = ", ".join(
-            f"{n} {r['value']:.1f} times ({r['low']:.1f} to {r['high']:.1f})" for n, r in f["ratio"].items()
-        )
-        size = f"h{f['shape']['hidden']}-l{f['shape']['layers']}"
-        told.append(f"{size}, {human(f['budget'])} tokens, {f['law-guided']['mean_trials']:.1f} trials: {ratios}")
-    least = min(r["value"] for f in found for r in f["ratio"].values())
-    return claim, "; ".join(told), _verdict(least >= 3, least > 1), _COMMAND.format("search")
-
-
-def _routing(r: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "6. Specialists with routing beat the unsplit model at equal tokens"
-    if r is None:
-        return claim, "-", OPEN, _COMMAND.format("routing")
-    told = (
-        f"routed {r['routed']['loss']:.3f}, known domain {r['routed']['known_loss']:.3f}, unsplit {r['unsplit']:.3f} "
-        f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents"
-    )
-    return claim, told, _verdict(r["routed"]["loss"] < r["unsplit"], False), _COMMAND.format("routing")
-
-
-def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "6. ... and on choice tasks (nats per byte of the right answer)"
-    if r is None or not r["exams"]:
-        return claim, "-", OPEN, _COMMAND.format("routing")
-    told = "; ".join(
-        f"{name} {e['routed']:.3f} against {e['unsplit']:.3f} ({e['difference']['low']:+.3f} to "
-        f"{e['difference']['high']:+.3f}), accuracy {e['accuracy']['routed']:.0%} against "
-        f"{e['accuracy']['unsplit']:.0%} (chance {e['chance']:.0%})"
-        for name, e in r["exams"].items()
-    )
-    better = [e["difference"]["high"] < 0 for e in r["exams"].values()]
-    return claim, told, _verdict(all(better), any(better)), _COMMAND.format("routing")
-
-
-def _phonebook(book: Any) -> tuple[str, ...]:
-    claim = "5. The split step matters on facts learned by heart, by overlap and budget"
-    if book is None:
-        return claim, "-", OPEN, "`python benchmarks/phonebook.py`"
-    points = book["points"]
-    limited = min(p["steps"] for p in points)
-    told, gaps = [], []
-    for overlap in sorted({p["overlap"] for p in points}):
-        line = sorted(
-            (p for p in points if p["overlap"] == overlap and p["steps"] == limited), key=lambda p: p["split_step"]
-        )
-        gaps.append(line[-1]["accuracy"] - line[0]["accuracy"])
-        told.append(f"{overlap:.0%}: {line[0]['accuracy']:.0%} split at once, {line[-1]['accuracy']:.0%} unsplit")
-    enough = [p["accuracy"] for p in points if p["steps"] > limited]
-    seeds = sorted({p["seeds"] for p in points})
-    text = (
-        f"limited budget of {limited} steps, by overlap: {'; '.join(told)} (seeds: {seeds[0]} to {seeds[-1]}); "
-        f"sufficient budget: at least {min(enough):.1%} everywhere"
-    )
-    turns = gaps[0] < 0 < gaps[-1]
-    return (
-        claim,
-        text,
-        _verdict(turns and gaps == sorted(gaps) and seeds[0] >= _SEEDS, turns),
-        "`python benchmarks/phonebook.py`",
-    )
 
 
 def _details(results: Mapping[str, Any]) -> list[str]:
@@ -298,7 +67,4 @@ def _details(results: Mapping[str, Any]) -> list[str]:
 def _limits(results: Mapping[str, Any]) -> str:
     trained = {x["params"] for x in results["bowls"]} | set(results["grid"].get("params", []))
     largest = f"The largest size trained so far has {human(max(trained))} parameters. " if trained else ""
-    return largest + (
-        "Not built: a learning rate of the specialists' own (and with it the search in two dimensions), three "
-        "clustering seeds, unsplit training at its own best N for the same FLOPs, and the claims beyond the paper."
-    )
+    return largest + "Claims that are not yet measured say so above; the same command goes on with them."

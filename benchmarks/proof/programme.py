@@ -17,13 +17,33 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Cell:
-    """One leaf of one size and seed, and the domains it is scored on. `rate` multiplies the size's learning rate."""
+    """One leaf of one size and seed, and the domains it is scored on.
+
+    `rate` multiplies the size's learning rate, `specialize_rate` that of the specialist's stretch alone.
+    """
 
     shape: ModelShape
     leaf: Leaf
     domains: tuple[str, ...]
     seed: int = 0
     rate: float = 1.0
+    specialize_rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another corpus: a name, what is added to the seed (other samples, centroids and validation documents), and the
+    sources kept, by file name; all where none is named."""
+
+    name: str
+    seed: int = 0
+    sources: tuple[str, ...] = ()
+
+    def sources_of(self, config: Config) -> list[str]:
+        if not self.sources:
+            return list(config.corpus.sources)
+        folders = dict.fromkeys(str(Path(source).parent) for source in config.corpus.sources)
+        return [f"{folder}/{name}.parquet" for folder in folders for name in self.sources]
 
 
 @dataclass(frozen=True)
@@ -36,7 +56,11 @@ class Programme:
             ladder's elsewhere. `bowl_sizes` are the places of the fitted sizes that have bowls too.
         multiples: of the smallest budget, that unsplit training is given.
         swept, swept_budget: places of the sizes, and budget, of the sweep over learning rates, times `rates`.
+        surface: place of a bowl's size whose smallest budget is searched over the specialists' learning rates too, at
+            1 and at `specialize_rates` times the trunk's.
         fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
+        clusterings: corpora of other seeds, on which planned and unsplit are compared.
+        nearness: corpora whose domains lie nearer to one another, for a bowl and a multiplier of the surface's size.
         questions: of each exam, at most.
     """
 
@@ -51,7 +75,11 @@ class Programme:
     swept: tuple[int, ...]
     swept_budget: int
     rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    surface: int = 1
+    specialize_rates: tuple[float, ...] = (0.25, 0.5, 2.0)
     fresh: tuple[int, ...] = (11, 12, 13)
+    clusterings: tuple[Variant, ...] = (Variant("seed-1", 1), Variant("seed-2", 2))
+    nearness: tuple[Variant, ...] = ()
     questions: int = 500
 
     @property
@@ -78,6 +106,17 @@ class Programme:
                 for fraction in (1.0, 0.25):
                     cells = self.line(self.config.ladder.shapes[place], self.swept_budget, [fraction], domains, False)
                     yield from (replace(cell, rate=rate) for cell in cells)
+
+    def searched(self, domains: Sequence[str]) -> Iterator[Cell]:
+        """The models of the surface over split fraction and the specialists' learning rate."""
+        for fraction in self.fractions:
+            for rate in sorted({1.0, *self.specialize_rates}):
+                yield from self.point(domains, fraction, rate)
+
+    def point(self, domains: Sequence[str], fraction: float, rate: float) -> list[Cell]:
+        """The models of one point of the surface."""
+        line = self.line(self.config.ladder.shapes[self.surface], self.budgets[0], [fraction], domains, False)
+        return [replace(cell, specialize_rate=rate) if cell.leaf.domain else cell for cell in line]
 
     def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
         """The ladder, two models at a time, cheap ones first: two hosts are busy, and results come early.
@@ -145,12 +184,21 @@ class Programme:
         lines = [(s, b, s == self.hidden and b == min(self.budgets)) for s in sizes for b in self.budgets]
         return sorted(lines, key=lambda line: line[0].width ** 2 * line[0].depth * line[1])
 
+    def near(self, domains: Sequence[str]) -> Iterator[Cell]:
+        """A bowl and unsplit training on more tokens, at the surface's size and the smallest budget."""
+        shape = self.config.ladder.shapes[self.surface]
+        yield from self.line(shape, self.budgets[0], self.fractions, domains, False)
+        yield from self.longer(shape, domains)
+
+    def longer(self, shape: ModelShape, domains: Sequence[str]) -> Iterator[Cell]:
+        """Unsplit training of a size on multiples of the smallest budget."""
+        for factor in (1, *self.multiples):
+            yield Cell(shape, Leaf(whole_budget(self.budgets[0] * factor, len(domains), self.batch)), tuple(domains))
+
     def doubled(self, domains: Sequence[str]) -> Iterator[Cell]:
         """Unsplit training on multiples of the smallest budget, at the second size and at the hidden one."""
         for shape in (self.config.ladder.shapes[1], self.hidden):
-            for factor in (1, *self.multiples):
-                budget = whole_budget(self.budgets[0] * factor, len(domains), self.batch)
-                yield Cell(shape, Leaf(budget), tuple(domains))
+            yield from self.longer(shape, domains)
 
 
 def _load(name: str) -> Config:
@@ -173,6 +221,10 @@ def full() -> Programme:
         multiples=(2, 4, 8),
         swept=(0, 2),
         swept_budget=524_288,
+        nearness=(
+            Variant("prose", sources=("fiction", "history", "politics", "encyclopedic", "speeches", "movie_reviews")),
+            Variant("law", sources=("law_contracts", "law_statutes", "law_terms")),
+        ),
     )
 
 
@@ -189,7 +241,9 @@ def quick() -> Programme:
         multiples=(2, 4),
         swept=(0,),
         swept_budget=131_072,
+        surface=0,
         fresh=(11,),
+        clusterings=(Variant("seed-1", 1),),
         questions=50,
     )
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from proof import forecast
-from proof.analysis import Bowl, multiplier, paired, replicate_noise
+from proof.analysis import multiplier, paired, replicate_noise
 from proof.bench import Bench
-from proof.programme import Cell, plain
-from splitray.split import Split, whole_budget
+from proof.further import allocated, best_size, clustered, nearness
+from proof.measured import bowl, by_domain, decided_cells, decisive, mean_loss, split_loss
+from proof.programme import plain
 from splitray.training.settings import ModelShape
 
 Row = Mapping[str, Any]
@@ -38,10 +39,14 @@ def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
         "scores": scores,
         "bowls": lines,
         "decided": decided(bench, folder),
+        "clusterings": clustered(bench, folder),
         "thresholds": thresholds(folder),
         "multiplier": [
             m for shape in doubled_shapes(bench) if (m := multiplied(bench, folder, shape, lines)) is not None
         ],
+        "best_size": best_size(bench),
+        "nearness": nearness(bench),
+        "allocation": allocated(bench, folder),
     }
 
 
@@ -73,7 +78,7 @@ def sweep(bench: Bench) -> list[dict[str, Any]]:
         shape = programme.config.ladder.shapes[place]
         for name, fraction in (("unsplit", 1.0), ("split at one quarter", 0.25)):
             cells = list(programme.line(shape, programme.swept_budget, [fraction], domains, False))
-            losses = [_mean(bench, [replace(c, rate=rate) for c in cells], known) for rate in programme.rates]
+            losses = [mean_loss(bench, [replace(c, rate=rate) for c in cells], known) for rate in programme.rates]
             if any(loss is None for loss in losses):
                 continue
             told = {"shape": plain(shape), "strategy": name, "rates": list(programme.rates), "losses": losses}
@@ -88,77 +93,6 @@ def _above_bottom(rates: Sequence[float], losses: np.ndarray) -> float:
     return float(curve(0.0) - curve(np.linspace(x[0], x[-1], 201)).min())
 
 
-def _mean(bench: Bench, cells: Sequence[Cell], domains: Sequence[str]) -> float | None:
-    """The mean loss over domains of the models that serve them, None where one is missing."""
-    by_domain = _by_domain(bench, cells)
-    return float(np.mean([by_domain[d] for d in domains])) if all(d in by_domain for d in domains) else None
-
-
-def _by_domain(bench: Bench, cells: Sequence[Cell]) -> dict[str, float]:
-    found = {}
-    for cell in cells:
-        for row in bench.rows([cell]):
-            if cell.leaf.domain in (None, row["domain"]):
-                found[row["domain"]] = float(row["loss"])
-    return found
-
-
-def bowl(
-    bench: Bench, folder: Path, shape: ModelShape, budget: int, wide: bool, noise: Mapping[str, float]
-) -> dict[str, Any] | None:
-    """One budget line: measured losses, the smooth curve, the law's plan and its regret; None until five stand."""
-    programme, domains = bench.programme, bench.corpus.domains
-    known = tuple(domains) if wide else programme.ladder_domains(domains)
-    points: dict[float, float] = {}
-    rows: list[dict[str, Any]] = []
-    for fraction in programme.fractions:
-        cells = list(programme.line(shape, budget, [fraction], domains, wide))
-        loss = _mean(bench, cells, known)
-        if loss is not None:
-            points[fraction] = loss
-            rows += bench.rows(cells)
-    if len(points) < 5 or 1.0 not in points:
-        return None
-    fractions, losses = np.array(list(points)), np.array(list(points.values()))
-    spread = noise["rest"] if noise["cells"] else 0.002
-    curve = Bowl(fractions, losses, float(spread * losses.mean() / np.sqrt(len(known))))
-    told: dict[str, Any] = {
-        "shape": plain(shape),
-        "params": rows[0]["params"],
-        "budget": whole_budget(budget, len(domains), programme.batch),
-        "domains": len(known),
-        "split_fraction": fractions.tolist(),
-        "loss": losses.tolist(),
-        "smooth": curve.curve(np.linspace(0, 1, 101)).tolist(),
-        "noise": curve.noise,
-        "misfit": curve.misfit,
-        "best": curve.optimum(),
-        "best_loss": curve.best[1],
-        "gain": points[1.0] - curve.best[1],
-        "most_epochs": max(r["epochs"] for r in rows),
-    }
-    path = folder / "forecasts" / f"{forecast.name_of(shape, budget)}.json"
-    if path.exists():
-        planned = json.loads(path.read_text())["plan"]["split_fraction"]
-        told |= {"planned": planned, "regret": curve.regret(planned["value"])}
-    return told
-
-
-def decisive(bench: Bench, folder: Path) -> dict[str, float] | None:
-    """The strategies of the wide bowl that fresh seeds compare: planned, best measured, unsplit, by split fraction."""
-    shape, budget, wide = next(b for b in bench.programme.bowls() if b[2])
-    line = bowl(bench, folder, shape, budget, wide, {"rest": 0.0, "cells": 0})
-    if line is None or "planned" not in line:
-        return None
-    best = line["split_fraction"][int(np.argmin(line["loss"]))]
-    return {"planned": line["planned"]["value"], "best measured": best, "unsplit": 1.0}
-
-
-def decided_cells(bench: Bench, fraction: float, seed: int) -> list[Cell]:
-    shape, budget, wide = next(b for b in bench.programme.bowls() if b[2])
-    return list(bench.programme.line(shape, budget, [fraction], bench.corpus.domains, wide, seed))
-
-
 def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
     """The planned fraction against the best measured one and against unsplit, on fresh paired seeds."""
     strategies, domains = decisive(bench, folder), bench.corpus.domains
@@ -166,7 +100,7 @@ def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
         return None
     tables = {}
     for name, fraction in strategies.items():
-        rows = [_by_domain(bench, decided_cells(bench, fraction, seed)) for seed in bench.programme.fresh]
+        rows = [by_domain(bench, decided_cells(bench, fraction, seed)) for seed in bench.programme.fresh]
         tables[name] = {seed: row for seed, row in zip(bench.programme.fresh, rows) if len(row) == len(domains)}
     seeds = sorted(set.intersection(*(set(table) for table in tables.values())))
     if not seeds:
@@ -198,7 +132,7 @@ def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Ro
     domains = bench.corpus.domains
     known = bench.programme.ladder_domains(domains)
     cells = [c for c in bench.programme.doubled(domains) if c.shape == shape]
-    spent = [(c.leaf.tokens, _mean(bench, [c], known), bench.rows([c])) for c in cells]
+    spent = [(c.leaf.tokens, mean_loss(bench, [c], known), bench.rows([c])) for c in cells]
     stand = [(tokens, loss, rows) for tokens, loss, rows in spent if loss is not None]
     mine = [line for line in lines if line["shape"] == plain(shape)]
     if len(stand) < 2 or not mine:
@@ -207,7 +141,7 @@ def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Ro
     found = []
     for line in mine:
         # a wide bowl's mean is over all domains: the same models' mean over the ladder's is what compares here
-        goal = _split_loss(bench, shape, line["budget"])
+        goal = split_loss(bench, shape, line["budget"])
         if goal is not None:
             measured = multiplier(tokens, losses, line["budget"], goal)
             path = folder / "forecasts" / f"{forecast.name_of(shape, line['budget'])}.json"
@@ -224,22 +158,3 @@ def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Ro
         "epochs": epochs,
         "multipliers": found,
     }
-
-
-def _split_loss(bench: Bench, shape: ModelShape, budget: int) -> float | None:
-    """The lowest of the smooth bowl over the ladder's domains."""
-    programme, domains = bench.programme, bench.corpus.domains
-    known, points = programme.ladder_domains(domains), {}
-    for fraction in programme.fractions:
-        cells = list(programme.line(shape, budget, [fraction], domains, False))
-        loss = _mean(bench, cells, known)
-        if loss is not None:
-            points[fraction] = loss
-    if len(points) < 5:
-        return None
-    return Bowl(np.array(list(points)), np.array(list(points.values())), 0.0).best[1]
-
-
-def split_of(bench: Bench, budget: int, fraction: float) -> Split:
-    weights = bench.weights
-    return Split.at(fraction, whole_budget(budget, len(weights), bench.programme.batch), weights, bench.programme.batch)

@@ -9,8 +9,8 @@ import numpy as np
 
 from proof import exams
 from proof.bench import Bench
+from proof.measured import decided_cells, decisive
 from proof.programme import Cell
-from proof.results import decided_cells, decisive
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, mean, routed
 

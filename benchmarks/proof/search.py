@@ -9,40 +9,57 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from proof.analysis import Bowl, trials_until
+from proof.analysis import Bowl, Surface, trials_until
 from proof.table import SCHEMA
 from splitray import law as laws
 from splitray.search.rounds import propose
 
 TOLERANCE, TRIALS = 0.005, 40
-Objective = Callable[[float], float]
+Objective = Callable[[float, float], float]  # of a split fraction and log2 of the specialists' learning rate
+Span = tuple[float, float] | None  # of that logarithm; None where the fraction alone is searched
 
 
-def random_search(objective: Objective, seed: int) -> list[float]:
-    return [objective(s) for s in np.random.default_rng(seed).random(TRIALS)]
+def random_search(objective: Objective, seed: int, span: Span = None) -> list[float]:
+    rng = np.random.default_rng(seed)
+    return [objective(rng.random(), rng.uniform(*span) if span else 0.0) for _ in range(TRIALS)]
 
 
-def tpe(objective: Objective, seed: int) -> list[float]:
+def tpe(objective: Objective, seed: int, span: Span = None) -> list[float]:
     """Optuna's tree-structured Parzen estimator, three random trials to start with."""
     import optuna
 
+    def trial_loss(trial: Any) -> float:
+        fraction = trial.suggest_float("split_fraction", 0.0, 1.0)
+        return objective(fraction, trial.suggest_float("log2_rate", *span) if span else 0.0)
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(n_startup_trials=3, seed=seed)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(lambda trial: objective(trial.suggest_float("split_fraction", 0.0, 1.0)), n_trials=TRIALS)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(n_startup_trials=3, seed=seed))
+    study.optimize(trial_loss, n_trials=TRIALS)
     return [float(trial.value) for trial in study.trials if trial.value is not None]
 
 
-def law_guided(law: laws.Law, params: float, budget: float, domains: int, objective: Objective) -> list[float]:
-    """The library's proposals, one a round; the law is not fitted again in between."""
+def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objective, span: Span = None) -> list[float]:
+    """The library's proposals for (params, budget, domains), one a round; the law is not fitted again in between.
+
+    The law knows no learning rates. Where they are searched too, the first fraction is tried at the rate of the trunk,
+    at half and at twice that, and where the parabola through these has its bottom; the best of them is kept.
+    """
     tried: list[float] = []
-    losses = []
-    for _ in range(TRIALS):
-        fractions = propose(law, params, budget, domains, tried, 1).fractions
+    losses: list[float] = []
+    rate = 0.0
+    while len(losses) < TRIALS:
+        fractions = propose(law, *size, tried, 1).fractions
         if not fractions:
             break  # every fraction that the draws of the law propose was tried
         tried.append(fractions[0])
-        losses.append(objective(fractions[0]))
+        losses.append(objective(fractions[0], rate))
+        if span and len(tried) == 1:
+            known = {x: objective(fractions[0], x) for x in (-1.0, 1.0)} | {0.0: losses[0]}
+            low, high = known[-1.0] - losses[0], known[1.0] - losses[0]
+            vertex = 0.5 * (low - high) / (low + high) if low + high > 0 else float(np.sign(low - high)) * 2
+            known[vertex] = objective(fractions[0], float(np.clip(vertex, *span)))
+            losses += [known[-1.0], known[1.0], known[vertex]]
+            rate = float(np.clip(min(known, key=lambda x: known[x]), *span))
     return losses
 
 
@@ -60,39 +77,46 @@ def resampled(rows: Sequence[Mapping[str, Any]], fitted: laws.Law, noise: Mappin
 
 def compare(
     line: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    noise: Mapping[str, float],
+    surface: Surface | None,
+    law: tuple[Sequence[Mapping[str, Any]], Mapping[str, float]],
     domains: int,
     repetitions: int,
     ladders: int,
 ) -> dict[str, Any]:
-    """Trials and tokens that every search needs on one bowl of the results, and the ratios to the law-guided one."""
-    bowl = Bowl(np.array(line["split_fraction"]), np.array(line["loss"]), line["noise"])
-    bottom = bowl.best[1]
+    """Trials and tokens that every search needs on one bowl of the results, and the ratios to the law-guided one.
 
-    def objective(fraction: float) -> float:
-        return float(bowl.curve([fraction])[0])
+    Args:
+        surface: searched in place of the line's bowl, in two dimensions.
+        law: rows of the ladder, and the noise that its resamples are given.
+    """
+    rows, noise = law
+    bowl = Bowl(np.array(line["split_fraction"]), np.array(line["loss"]), line["noise"])
+    span = None if surface is None else (float(surface.rates.min()), float(surface.rates.max()))
+    bottom = bowl.best[1] if surface is None else surface.best[2]
+
+    def objective(fraction: float, rate: float) -> float:
+        return float(bowl.curve([fraction])[0] if surface is None else surface.at(fraction, rate))
 
     fitted = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA))
     named = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=fitted.form)
-    guided = [
-        law_guided(resampled(rows, named, noise, seed), line["params"], line["budget"], domains, objective)
-        for seed in range(ladders)
-    ]
+    size = (line["params"], line["budget"], domains)
     histories = {
-        "law-guided": guided,
-        "random": [random_search(objective, seed) for seed in range(repetitions)],
-        "TPE": [tpe(objective, seed) for seed in range(repetitions)],
+        "law-guided": [law_guided(resampled(rows, named, noise, s), size, objective, span) for s in range(ladders)],
+        "random": [random_search(objective, seed, span) for seed in range(repetitions)],
+        "TPE": [tpe(objective, seed, span) for seed in range(repetitions)],
     }
     needed = {name: [trials_until(h, bottom, TOLERANCE) for h in runs] for name, runs in histories.items()}
     result: dict[str, Any] = {
         "shape": line["shape"],
         "budget": line["budget"],
+        "dimensions": 1 if surface is None else 2,
         "tolerance": TOLERANCE,
         "width": float(np.mean(bowl.curve(np.linspace(0, 1, 1001)) <= bottom + TOLERANCE)),
         "ladder_resamples": ladders,
         "repetitions": repetitions,
     }
+    if surface is not None:
+        result["best"] = dict(zip(("split_fraction", "log2_rate", "loss"), surface.best, strict=True))
     for name, counts in needed.items():
         found = np.array([c for c in counts if c is not None], dtype=float)
         mean = float(np.mean([c if c is not None else TRIALS for c in counts]))

@@ -21,6 +21,7 @@ from splitray.search.settings import SearchSettings
 from splitray.split import Split
 from splitray.training.host import owner_of
 from splitray.training.owner import Request
+from splitray.training.settings import Schedule
 from splitray.training.tree import Recipe, Target
 
 _RETRIES = 3  # of a trial whose process died
@@ -34,7 +35,7 @@ class Problem:
     params: int
     budget: int
     weights: Mapping[str, float]
-    decay_share: float
+    schedule: Schedule
     group: int
     namespace: str
 
@@ -44,7 +45,7 @@ class Problem:
     def requests(self, split: Split) -> list[Request]:
         """One leaf a domain, scored on that domain."""
         return [
-            Request(Target.leaf(self.recipe, split.leaf(d), self.decay_share), (d,), group=self.group)
+            Request(Target.leaf(self.recipe, split.leaf(d), self.schedule), (d,), group=self.group)
             for d in self.weights
         ]
 

@@ -13,7 +13,7 @@ def base(job: Job) -> dict[str, Any]:
     split, made = job.split, job.recipe(job.config.model)
     domain = next((d for d, tokens in split.specialize_tokens.items() if tokens), None)
     trunk = (
-        Target.trunk(made, split.leaf(domain), job.config.training.decay_share)
+        Target.trunk(made, split.leaf(domain), job.config.training.schedule)
         if domain is not None
         else job.target(split.leaf(next(iter(job.weights))), made)
     )

@@ -27,7 +27,7 @@ def search(job: Job) -> dict[str, Any]:
         params,
         budget,
         job.weights,
-        job.config.training.decay_share,
+        job.config.training.schedule,
         job.group(shape),
         job.site.namespace,
     )

@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -247,7 +247,7 @@ def _part(segment: Segment) -> str:
 def _meta(segment: Segment) -> dict[str, Any]:
     return {
         "recipe": segment.recipe.values,
-        "phases": [{"source": p.source, "end": p.end, "decay": p.decay} for p in segment.phases],
+        "phases": [asdict(p) for p in segment.phases],
         "start": segment.start,
         "end": segment.end,
         "parent": segment.parent,

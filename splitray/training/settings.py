@@ -1,5 +1,6 @@
 """Settings of the models and of their training."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -64,6 +65,14 @@ class ModelShape(Settings):
         return self.path.rstrip("/").rsplit("/", 1)[-1] if self.path else f"h{self.hidden}-l{self.layers}"
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What shapes the learning rate of a leaf beyond its recipe; see the fields of `TrainingSettings`."""
+
+    decay_share: float
+    specialize_rate: float = 1.0
+
+
 class TrainingSettings(Settings):
     """How every segment is trained. The identity fields are part of every segment's key."""
 
@@ -80,6 +89,9 @@ class TrainingSettings(Settings):
     decay_share: float = Field(0.15, gt=0, lt=1, description="Share of D + D' over which the learning rate decays.")
     final_learning_rate: float = Field(
         0.05, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
+    )
+    specialize_rate: float = Field(
+        1.0, gt=0, le=10, description="Learning rate after the split, over what the schedule gives without one."
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
@@ -117,6 +129,10 @@ class TrainingSettings(Settings):
         the trial they are to work for would never start.
         """
         return self.threads * 0.95
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.decay_share, self.specialize_rate)
 
     def stage(self, workers: int) -> int:
         """The ZeRO stage in a world of so many workers."""

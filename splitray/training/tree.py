@@ -8,13 +8,13 @@ start from shares its prefix.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from splitray.fingerprint import fingerprint
 from splitray.training.model import root_hash
-from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 
 MIXTURE = "mixture"
 RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
@@ -26,15 +26,22 @@ _DATA = ("sequence_length", "batch_sequences", "attention_across_documents")
 class Phase:
     """A stretch of one source under one schedule, ending at `end` tokens since the root.
 
-    `decay` is None on the plateau (warm-up included), else (start, end) of the decay in tokens since the root.
+    `decay` is None on the plateau (warm-up included), else (start, end) of the decay in tokens since the root. `rate`
+    multiplies the recipe's learning rate.
     """
 
     source: str
     end: int
     decay: tuple[int, int] | None = None
+    rate: float = 1.0
 
     def like(self, other: "Phase") -> bool:
-        return self.source == other.source and self.decay == other.decay
+        return self.kind == other.kind
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What a phase is but for its end. A rate of 1 is not named: keys from before there were rates stay."""
+        return (self.source, self.decay) if self.rate == 1 else (self.source, self.decay, self.rate)
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,21 @@ class Leaf:
     def tokens(self) -> int:
         return self.pretrain_tokens + self.specialize_tokens
 
-    def phases(self, decay_share: float, batch_tokens: int) -> tuple[Phase, ...]:
+    def phases(self, schedule: Schedule, batch_tokens: int) -> tuple[Phase, ...]:
         """Warmup-stable-decay over D + D'; the decay takes the last share, on whichever data that falls."""
         assert self.pretrain_tokens % batch_tokens == 0 and self.specialize_tokens % batch_tokens == 0, self
-        start = self.tokens - max(1, round(decay_share * self.tokens / batch_tokens)) * batch_tokens
+        start = self.tokens - max(1, round(schedule.decay_share * self.tokens / batch_tokens)) * batch_tokens
         decay = (start, self.tokens)
-        cuts = [(MIXTURE, 0, self.pretrain_tokens), (self.domain or "", self.pretrain_tokens, self.tokens)]
+        cuts = [
+            (MIXTURE, 0, self.pretrain_tokens, 1.0),
+            (self.domain or "", self.pretrain_tokens, self.tokens, schedule.specialize_rate),
+        ]
         phases = []
-        for source, begin, end in cuts:
+        for source, begin, end, rate in cuts:
             if begin < min(end, start):
-                phases.append(Phase(source, min(end, start)))
+                phases.append(Phase(source, min(end, start), None, rate))
             if max(begin, start) < end:
-                phases.append(Phase(source, end, decay))
+                phases.append(Phase(source, end, decay, rate))
         return tuple(phases)
 
 
@@ -161,7 +171,7 @@ class Segment:
     def learning_rate(self, tokens: int) -> float:
         """Learning rate of the step that starts at `tokens`: a pure function of the lineage."""
         values, phase = self.recipe.values, self.phases[-1]
-        peak, after = float(values["learning_rate"]), tokens + self.recipe.batch_tokens
+        peak, after = float(values["learning_rate"]) * phase.rate, tokens + self.recipe.batch_tokens
         warmed = min(1.0, after / values["warmup_tokens"]) if values["warmup_tokens"] else 1.0
         if phase.decay is None:
             return peak * warmed
@@ -173,7 +183,7 @@ class Segment:
 def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
     """Hash of a lineage but for its last end; snapshots along one phase share it."""
     last = phases[-1]
-    body = [[p.source, p.end, p.decay] for p in phases[:-1]] + [[last.source, last.decay]]
+    body = [[p.source, p.end, *p.kind[1:]] for p in phases[:-1]] + [[*last.kind]]
     return f"seg-{fingerprint([recipe.hash, body])}"
 
 
@@ -201,14 +211,14 @@ class Target:
         return self.phases[-1].end
 
     @classmethod
-    def leaf(cls, recipe: Recipe, leaf: Leaf, decay_share: float) -> "Target":
-        return cls(recipe, leaf.phases(decay_share, recipe.batch_tokens))
+    def leaf(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target":
+        return cls(recipe, leaf.phases(schedule, recipe.batch_tokens))
 
     @classmethod
-    def trunk(cls, recipe: Recipe, leaf: Leaf, decay_share: float) -> "Target | None":
+    def trunk(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target | None":
         """The state of a split leaf at its D, which its domain's stretch starts from; None where D is 0."""
         assert leaf.domain is not None, leaf
-        phases = leaf.phases(decay_share, recipe.batch_tokens)
+        phases = leaf.phases(schedule, recipe.batch_tokens)
         mixture = tuple(p for p in phases if p.source == MIXTURE)
         return cls(recipe, mixture, final=False) if mixture else None
 
@@ -259,7 +269,7 @@ class _Branch:
         for end in sorted(self.wanted - stands):
             nearest = max((e for e in stands if e < end), default=None)
             start, parent = (self.begin, self.parent) if nearest is None else (nearest, f"{name}-{nearest:015d}")
-            phases = (*self.prefix[:-1], Phase(last.source, end, last.decay))
+            phases = (*self.prefix[:-1], replace(last, end=end))
             yield Segment(recipe, phases, start, parent, end in self.final)
             stands.add(end)
 

@@ -13,9 +13,12 @@ sys.path.insert(0, str(BENCHMARKS))
 
 from law_planted import truth  # noqa: E402
 from proof import forecast  # noqa: E402
-from proof.analysis import Bowl, multiplier, paired, replicate_noise, share, trials_until  # noqa: E402
+from proof.analysis import Bowl, Surface, multiplier, paired, place, replicate_noise, share, trials_until  # noqa: E402
 from proof.programme import full, quick  # noqa: E402
+from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
+
+from splitray.search.rounds import propose  # noqa: E402
 
 FRACTIONS = np.array(full().fractions)
 FINE = np.linspace(0.0, 1.0, 1001)
@@ -214,3 +217,20 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     found = forecast.summary([early, late])
     assert (found["scored"], found["refused"], found["new_size"]) == (1, 1, 1)
     assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
+
+
+def test_a_surface_finds_the_bottom_of_a_planted_one() -> None:
+    fractions, rates = np.array([0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1]), np.array([-2.0, -1.0, 0.0, 1.0])
+    s, x = np.meshgrid(fractions, rates, indexing="ij")
+    planted = Surface(fractions, rates, 3 + 0.4 * (place(s) - 0.45) ** 2 + 0.02 * (x + 0.7) ** 2 * (1 - s))
+    fraction, rate, loss = planted.best
+    assert place(fraction) == pytest.approx(0.45, abs=0.03) and rate == pytest.approx(-0.7, abs=0.1)
+    assert loss == pytest.approx(3.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("bottom", [-1.6, -0.4, 0.3, 0.9])
+def test_the_law_guided_search_finds_a_rate_in_four_trials(bottom: float) -> None:
+    law, size = truth("mixture_gap"), (PARAMS, 240e9, DOMAINS)
+    fraction = propose(law, *size, [], 1).fractions[0]
+    losses = law_guided(law, size, lambda s, x: abs(s - fraction) + 0.01 * (x - bottom) ** 2, (-2.0, 1.0))
+    assert min(losses[:4]) == pytest.approx(0, abs=1e-9)

@@ -61,7 +61,7 @@ class Run:
         self.owner = start_owner(self.site, capacity, 500)
 
     def request(self, leaf: Leaf, *domains: str, **where: int) -> Request:
-        return Request(Target.leaf(self.recipe, leaf, tiny.DECAY), domains, **where)
+        return Request(Target.leaf(self.recipe, leaf, tiny.SCHEDULE), domains, **where)
 
     def leaves(self, *requests: Request) -> list[dict[str, Any]]:
         return list(ray.get(self.owner.leaves.remote(requests), timeout=900))
@@ -204,7 +204,7 @@ def test_a_group_of_two_trains_while_ladder_hosts_are_idle(start: Callable[..., 
     assert found is not None
     assert (found.meta["world"], found.meta["zero_stage"], found.meta["resharded"]) == (2, 1, [])
     assert found.meta["host"] == "base.0"
-    chain = Segment(run.recipe, Target.leaf(run.recipe, batches(10), tiny.DECAY).phases)
+    chain = Segment(run.recipe, Target.leaf(run.recipe, batches(10), tiny.SCHEDULE).phases)
     assert found.key == chain.key and run.progress()["failures"] == 0
     assert run.store.root.folders() == ["attempts", "done", "ray_train"] and not (run.store.root / "ray_train").names()
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitray.split import Split
+from splitray.training.settings import Schedule
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, grow
 
 RECIPE = tiny.make_recipe()
@@ -23,7 +24,7 @@ def leaves(zero: bool = True) -> st.SearchStrategy[Leaf]:
 
 
 def target(leaf: Leaf, share: float = tiny.DECAY) -> Target:
-    return Target.leaf(RECIPE, leaf, share)
+    return Target.leaf(RECIPE, leaf, Schedule(share))
 
 
 class Shelf:
@@ -60,7 +61,7 @@ def draws(leaf: Leaf, share: float = tiny.DECAY) -> list[tuple[str, tuple[int, i
 
 @given(leaves(), st.sampled_from([0.05, 0.15, 0.25, 0.6, 0.95]))
 def test_phases_say_what_each_batch_draws(leaf: Leaf, share: float) -> None:
-    phases, told, begin = leaf.phases(share, BATCH), [], 0
+    phases, told, begin = leaf.phases(Schedule(share), BATCH), [], 0
     for phase in phases:
         told += [(phase.source, phase.decay)] * ((phase.end - begin) // BATCH)
         begin = phase.end
@@ -128,7 +129,7 @@ def test_the_ends_of_the_split() -> None:
         (MIXTURE, 20, (15 * BATCH, 20 * BATCH)),
     ]
     assert [p.source for p in target(scratch).phases] == ["a", "a"]
-    assert Target.trunk(RECIPE, scratch, tiny.DECAY) is None
+    assert Target.trunk(RECIPE, scratch, tiny.SCHEDULE) is None
     assert grow([target(scratch)], lambda line: [])[0].parent is None
 
 
@@ -145,7 +146,7 @@ def test_a_production_run_costs_exactly_its_budget(batches: int, skew: tuple[int
     # the decays of unequal leaves differ, so those whose decay begins before the split draw that part apart
     lead = {
         t.phases
-        for t in (Target.trunk(RECIPE, split.leaf(d), tiny.DECAY) for d in DOMAINS if split.leaf(d).domain)
+        for t in (Target.trunk(RECIPE, split.leaf(d), tiny.SCHEDULE) for d in DOMAINS if split.leaf(d).domain)
         if t
     }
     lead |= {target(split.leaf(d)).phases for d in DOMAINS if split.leaf(d).domain is None}
@@ -166,9 +167,9 @@ def test_a_decay_before_the_split_is_shared() -> None:
     assert {s.parent for s in grown if s.source != MIXTURE} == {s.key for s in grown if s.end == 18 * BATCH}
 
 
-def schedule(leaf: Leaf) -> list[float]:
+def schedule(leaf: Leaf, rate: float = 1.0) -> list[float]:
     """Learning rates of a leaf's steps, walked along its phases."""
-    phases, rates, begin = target(leaf).phases, [], 0
+    phases, rates, begin = Target.leaf(RECIPE, leaf, Schedule(tiny.DECAY, rate)).phases, [], 0
     for depth, phase in enumerate(phases, 1):
         segment = Segment(RECIPE, phases[:depth])
         rates += [segment.learning_rate(t) for t in range(begin, phase.end, BATCH)]
@@ -187,6 +188,16 @@ def test_the_learning_rate_warms_up_stays_and_decays_over_both(leaf: Leaf) -> No
         expected.append(peak * min(1, seen / 128) * decayed)
     assert schedule(leaf) == pytest.approx(expected, rel=1e-12)
     assert schedule(leaf)[-1] == pytest.approx(peak * 0.05 * min(1, total / 128))
+
+
+@given(leaves(), st.sampled_from([0.5, 2.0]))
+def test_a_rate_of_the_specialists_changes_their_stretch_alone(leaf: Leaf, rate: float) -> None:
+    before, plain = leaf.pretrain_tokens // BATCH, schedule(leaf)
+    assert schedule(leaf, rate) == pytest.approx(plain[:before] + [rate * r for r in plain[before:]], rel=1e-12)
+    fast = Schedule(tiny.DECAY, rate)
+    assert (Target.leaf(RECIPE, leaf, fast).key != target(leaf).key) == bool(leaf.specialize_tokens)
+    if leaf.domain is not None:
+        assert Target.trunk(RECIPE, leaf, fast) == Target.trunk(RECIPE, leaf, tiny.SCHEDULE), "the trunk is shared"
 
 
 @given(leaves())

@@ -1,0 +1,192 @@
+"""Beside the bowls: other corpora, other sizes, the specialists' own learning rate, D'_k domain by domain."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from proof import forecast
+from proof.analysis import Surface, multiplier, paired
+from proof.bench import Bench
+from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, split_loss
+from proof.programme import Cell
+from splitray.split import whole_budget
+from splitray.training.tree import Leaf
+
+
+def surface(bench: Bench) -> Surface | None:
+    """Losses over split fraction and the specialists' learning rate; None until all stand."""
+    programme, domains = bench.programme, bench.corpus.domains
+    known, rates = programme.ladder_domains(domains), sorted({1.0, *programme.specialize_rates})
+    losses = [
+        [mean_loss(bench, programme.point(domains, fraction, rate), known) for rate in rates]
+        for fraction in programme.fractions
+    ]
+    if any(loss is None for row in losses for loss in row):
+        return None
+    return Surface(np.array(programme.fractions), np.log2(rates), np.array(losses, dtype=float))
+
+
+def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
+    """The planned fraction against unsplit, over all domains, at every clustering seed that is trained."""
+    strategies, seed = decisive(bench, folder), bench.programme.config.seed
+    if strategies is None:
+        return []
+    result = []
+    for name, other in {"seed-0": bench, **{v.name: bench.on(v) for v in bench.programme.clusterings}}.items():
+        if not other.has_corpus:
+            continue
+        domains = other.corpus.domains
+        tables = [by_domain(other, decided_cells(other, strategies[s], seed)) for s in ("planned", "unsplit")]
+        if all(len(table) == len(domains) for table in tables):
+            losses = [np.array([[table[d] for d in domains]]) for table in tables]
+            told = {"corpus": name, "planned": float(losses[0].mean()), "unsplit": float(losses[1].mean())}
+            result.append(told | {"planned less unsplit": paired(*losses)})
+    return result
+
+
+def nearness(bench: Bench) -> list[dict[str, Any]]:
+    """Bowl and multiplier of one size and budget on corpora whose domains lie far and near; nearest last as listed.
+
+    `divergence` is the mean Jensen-Shannon divergence of a domain's tokens from the mixture's, in bits a token.
+    """
+    programme, result = bench.programme, []
+    for name, other in {"all sources": bench, **{v.name: bench.on(v) for v in programme.nearness}}.items():
+        if not other.has_corpus:
+            continue
+        domains, shape = other.corpus.domains, programme.config.ladder.shapes[programme.surface]
+        budget, known = (
+            whole_budget(programme.budgets[0], len(domains), programme.batch),
+            programme.ladder_domains(domains),
+        )
+        bowl = ladder_bowl(other, shape, budget)
+        longer = list(programme.longer(shape, domains))
+        unsplit = [mean_loss(other, [cell], known) for cell in longer]
+        if bowl is None or any(loss is None for loss in unsplit):
+            continue
+        tokens = [cell.leaf.tokens for cell in longer]
+        losses = [loss for loss in unsplit if loss is not None]
+        result.append(
+            {
+                "corpus": name,
+                "divergence": _divergence(other),
+                "split_fraction": bowl.fractions.tolist(),
+                "loss": bowl.losses.tolist(),
+                "best": bowl.best[0],
+                "gain": float(bowl.losses[-1] - bowl.best[1]),
+                "multiplier": multiplier(tokens, losses, budget, bowl.best[1]),
+                "most_epochs": max(r["epochs"] for r in other.rows(longer)),
+            }
+        )
+    return result
+
+
+def _divergence(bench: Bench) -> float:
+    """Of the token frequencies of each domain from their mean, by validation tokens."""
+    corpus = bench.corpus
+    held = [np.concatenate(corpus.tokens(d, "validation")) for d in corpus.domains]
+    counts = [np.bincount(tokens, minlength=corpus.vocab_size) for tokens in held]
+    shares = np.array([c / c.sum() for c in counts])
+    middle = shares.mean(axis=0)
+    logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0) - np.log2(np.maximum(middle, 1e-300))
+    return float((shares * logs).sum(axis=1).mean())
+
+
+def other_sizes(bench: Bench) -> list[Cell]:
+    """Unsplit training at every size, each for the FLOPs of the hidden one at the smallest budget.
+
+    Sizes that would take more tokens than the largest multiple in the programme are left out.
+    """
+    programme, domains = bench.programme, tuple(bench.corpus.domains)
+    least = whole_budget(min(programme.budgets), len(domains), programme.batch)
+    spent = bench.flops(Cell(programme.hidden, Leaf(least), domains))
+    cells = []
+    for shape in programme.shapes:
+        tokens = whole_budget(round(least * spent / bench.flops(Cell(shape, Leaf(least), domains))), 1, programme.batch)
+        if tokens <= max(programme.multiples) * least:
+            cells.append(Cell(shape, Leaf(tokens), domains))
+    return cells
+
+
+def best_size(bench: Bench) -> dict[str, Any] | None:
+    """Unsplit training at its own best N against the hidden size split, at equal FLOPs; None until all stand.
+
+    Means over the ladder's domains. The split models' goal is the bottom of the hidden size's smooth bowl.
+    """
+    cells, known = other_sizes(bench), bench.programme.ladder_domains(bench.corpus.domains)
+    losses = [mean_loss(bench, [cell], known) for cell in cells]
+    goal = split_loss(bench, bench.programme.hidden, min(bench.programme.budgets))
+    if goal is None or any(loss is None for loss in losses):
+        return None
+    rows = [bench.rows([cell])[0] for cell in cells]
+    return {
+        "params": [row["params"] for row in rows],
+        "tokens": [cell.leaf.tokens for cell in cells],
+        "flops": [row["flops"] for row in rows],
+        "loss": losses,
+        "split_params": int(bench.recipe(Cell(bench.programme.hidden, cells[0].leaf, ())).values["params"]),
+        "split_loss": goal,
+    }
+
+
+def allocate(bench: Bench, folder: Path) -> dict[str, Any] | None:
+    """D'_k of the ladder's domains by the law, for the tokens that equal ones take at the planned split.
+
+    Batch by batch to the domain whose predicted loss falls most; every domain gets one batch at least. Written to
+    allocation.json before it is trained, and read from there afterwards.
+    """
+    path, strategies = folder / "allocation.json", decisive(bench, folder)
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    if strategies is None:
+        return None
+    programme, domains = bench.programme, bench.corpus.domains
+    known, cells = programme.ladder_domains(domains), decided_cells(bench, strategies["planned"], 0)
+    before, equal = cells[0].leaf.pretrain_tokens, cells[0].leaf.specialize_tokens
+    law = forecast.fit(forecast.ladder_rows(bench), 0)
+    params, total = bench.recipe(cells[0]).values["params"], len(known) * equal // programme.batch
+    tokens = np.arange(1, total + 1) * programme.batch
+    falls = {d: -np.diff(law.predict(params, before, tokens, d)) for d in known}
+    given = dict.fromkeys(known, 1)
+    for _ in range(total - len(known)):
+        given[max(known, key=lambda d: falls[d][given[d] - 1])] += 1
+    told = {
+        "pretrain_tokens": before,
+        "equal": equal,
+        "specialize_tokens": {d: n * programme.batch for d, n in given.items()},
+        "predicted_gain": float(
+            np.mean(
+                [
+                    law.predict(params, before, equal, d) - law.predict(params, before, tokens[given[d] - 1], d)
+                    for d in known
+                ]
+            )
+        ),
+    }
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    return told
+
+
+def allocated_cells(bench: Bench, told: Mapping[str, Any], seed: int, by_law: bool) -> list[Cell]:
+    shape, before = bench.programme.hidden, told["pretrain_tokens"]
+    tokens = {d: n if by_law else told["equal"] for d, n in told["specialize_tokens"].items()}
+    return [Cell(shape, Leaf(before, n, d), (d,), seed) for d, n in tokens.items()]
+
+
+def allocated(bench: Bench, folder: Path) -> dict[str, Any] | None:
+    """D'_k by the law against equal ones, on fresh paired seeds; None until the first stands."""
+    path = folder / "allocation.json"
+    if not path.exists():
+        return None
+    told = dict(json.loads(path.read_text()))
+    known, losses = list(told["specialize_tokens"]), []
+    for seed in bench.programme.fresh:
+        pair = [by_domain(bench, allocated_cells(bench, told, seed, by_law)) for by_law in (True, False)]
+        if all(len(row) == len(known) for row in pair):
+            losses.append([[row[d] for d in known] for row in pair])
+    if not losses:
+        return None
+    ours, equal = np.array(losses).transpose(1, 0, 2)
+    return told | {"by law less equal": paired(ours, equal)}
