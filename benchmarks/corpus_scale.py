@@ -4,7 +4,8 @@
 
 The documents are those of the data folder, again and again, each copy under an id of its own and with its sentences in
 another order. Memory is the sum of the proportional set sizes (PSS) of this process and all Ray processes below it, so
-that what they share is counted once; its peak is sampled every two seconds. Beside it, in one process: assignment of
+that what they share is counted once; its peak is sampled every two seconds, and their processor seconds with it, which
+other work on the machine disturbs less than the clock. Beside it, in one process: assignment of
 10 million generated vectors, in chunks, against plain faiss, and the inertia of k-means on the stage's sample against
 faiss on all points. Result: benchmarks/results/corpus_scale/scale.json, added to by size.
 """
@@ -68,11 +69,16 @@ def write_documents(data: Path, folder: Path, count: int) -> int:
 
 
 class Watch(threading.Thread):
-    """Peak of the summed PSS of this process and its descendants, bytes."""
+    """Peak of the summed PSS of this process and its descendants, bytes, and the processor seconds they used."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self.over = 0, threading.Event()
+        self._used: dict[int, float] = {}
+
+    @property
+    def processor_seconds(self) -> float:
+        return sum(self._used.values())
 
     def run(self) -> None:
         me = psutil.Process()
@@ -81,6 +87,8 @@ class Watch(threading.Thread):
             for process in [me, *me.children(recursive=True)]:
                 try:
                     total += process.memory_full_info().pss
+                    times = process.cpu_times()
+                    self._used[process.pid] = times.user + times.system
                 except psutil.Error:
                     continue
             self.peak = max(self.peak, total)
@@ -99,11 +107,13 @@ def stage(data: Path, count: int, workers: int) -> dict[str, Any]:
         corpus = build(settings, 1, Store(Path(folder, "store")), lambda text: print(text, flush=True))
         seconds = time.monotonic() - begun
         watch.over.set()
+        watch.join()
         ray.shutdown()
         return {
             "documents": count,
             "text_megabytes": round(size / 1e6, 1),
             "seconds": round(seconds, 1),
+            "processor_seconds": round(watch.processor_seconds, 1),
             "documents_per_second": round(count / seconds, 1),
             "peak_pss_megabytes": watch.peak // 2**20,
             "seconds_by_pass": corpus.statistics["seconds"],
@@ -172,6 +182,7 @@ def main() -> None:
         told["ratios"] = {
             "peak_pss_1M_to_100k": large["peak_pss_megabytes"] / small["peak_pss_megabytes"],
             "seconds_a_document_1M_to_100k": large["seconds"] / small["seconds"] / 10,
+            "processor_seconds_a_document_1M_to_100k": large["processor_seconds"] / small["processor_seconds"] / 10,
         }
         print(json.dumps(told["ratios"], indent=1))
     target.write_text(json.dumps(told, indent=1) + "\n")

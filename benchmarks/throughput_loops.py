@@ -72,12 +72,14 @@ def ours(tick: Callable[[], None], size: str, choice: Choice, sequences: int = S
 
     settings, endless = segment(size, choice, sequences)
     order = Order({n: [tokens()] for n in ("a", "b")}, {"a": 0.5, "b": 0.5}, LENGTH, 0)
-    folder, asked = Path(tempfile.mkdtemp(prefix="splitray-throughput-")), 0
+    folder = Path(tempfile.mkdtemp(prefix="splitray-throughput-"))
+    first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    asked = 0 if first else 1  # the first rank is asked once before the engine starts, then all before every step
 
     def stop() -> bool:
         nonlocal asked
         asked += 1
-        if asked > 1:  # once before the engine starts, then before every step
+        if asked > 1:
             tick()
         return False
 

@@ -1,6 +1,8 @@
 """Two gloo workers under ZeRO 1 and 2 against two independent processes of the same loop, at 5.8M parameters."""
 
+import os
 import tempfile
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ def alone(choice: Choice, line: Connection) -> None:
 def member(rank: int, meet: str, stage: int, choice: Choice, profiled: bool, line: Connection) -> None:
     """One of two workers: the same work a step as alone, and gradients exchanged."""
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)  # DeepSpeed looks for what a launcher would have set
     dist.init_process_group("gloo", store=dist.FileStore(meet, 2), rank=rank, world_size=2)
     try:
         ours(Profiling(line) if profiled else Waiting(line), SIZE, choice, 2 * SEQUENCES, stage)
@@ -39,7 +42,9 @@ def compare(rounds: int, seconds: float, choice: Choice) -> dict[str, Any]:
 
         def pair(stage: int, profiled: bool) -> list[tuple[Any, ...]]:
             meet = str(Path(folder) / f"meet-{stage}-{profiled}")
-            return [(rank, meet, stage, choice, profiled) for rank in (0, 1)]
+            # ZeRO 2 exchanges the gradients of every micro-batch: it takes the batch whole
+            own = replace(choice, micro=SEQUENCES) if stage == 2 else choice
+            return [(rank, meet, stage, own, profiled) for rank in (0, 1)]
 
         apart = Turns(alone, [(choice,), (choice,)])
         groups = {stage: Turns(member, pair(stage, False)) for stage in (1, 2)}

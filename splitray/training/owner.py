@@ -18,7 +18,7 @@ from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.training.host import Host, Site, WorkerLost
 from splitray.training.loop import Interrupted
 from splitray.training.orphans import release_orphans
-from splitray.training.pool import LADDER, Pool
+from splitray.training.pool import ANY, LADDER, Pool
 from splitray.training.tree import MIXTURE, Segment, Target, grow
 
 _RETRIES = 5  # of one host call, over deaths of its process: a death at every try is a bug, not a spot market
@@ -254,9 +254,8 @@ class Owner:
         """Losses of a leaf, measured once however many ask."""
         task = self._measured.get((key, domains))
         if task is None or (task.done() and task.exception() is not None):
-            named = f"{LADDER}.losses"
             call = self._call(
-                LADDER, 1, lambda actor: actor.losses.options(name=named).remote(key, domains, self._limit)
+                ANY, 1, lambda actor: actor.losses.options(name="losses").remote(key, domains, self._limit)
             )
             task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
         return dict(await asyncio.shield(task))

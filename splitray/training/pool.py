@@ -7,7 +7,7 @@ from typing import Any
 
 from splitray.errors import StageError
 
-LADDER = "ladder"
+LADDER, ANY = "ladder", "any"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Lease:
 class Pool:
     """Starts, lends and ends host actors. Lives on one event loop; leases are given first come, first served.
 
-    Kind `ladder` may have many hosts, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named.
+    Kind `ladder` may have many hosts, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
+    asks for `any` gets a warm host of whatever kind, else one of the ladder's: ending a specialist's host to start
+    another for its loss costs 6 s.
 
     Args:
         capacity: CPUs (GPUs where `unit` says so) that hosts may hold together.
@@ -71,10 +73,12 @@ class Pool:
                 self._changed.notify_all()
 
     def _now(self, kind: str, workers: int, cost: float) -> Lease | None:
-        for lease in self._idle:
-            if lease.kind == kind:
-                self._idle.remove(lease)
-                return lease
+        warm = [lease for lease in self._idle if kind in (lease.kind, ANY)]
+        if warm:
+            chosen = min(warm, key=lambda lease: lease.kind != LADDER)
+            self._idle.remove(chosen)
+            return chosen
+        kind = LADDER if kind == ANY else kind
         if kind != LADDER and kind in self._busy:
             return None
         while self._held + cost > self.capacity and self._idle:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitray.errors import StageError
-from splitray.training.pool import LADDER, Lease, Pool
+from splitray.training.pool import ANY, LADDER, Lease, Pool
 
 
 @dataclass
@@ -53,6 +53,27 @@ async def soon(waiting: "asyncio.Task[Lease]") -> bool:
     for _ in range(20):
         await asyncio.sleep(0)
     return waiting.done()
+
+
+def test_any_warm_host_will_do_and_the_ladders_first() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        first = await pool.lend(ANY)
+        assert first.name == "ladder[0]", "none is warm: the ladder starts one"
+        special = await pool.lend("specialist[a]")
+        await pool.give_back(special, True)
+        borrowed = await pool.lend(ANY)
+        assert borrowed.actor == special.actor
+        later = asyncio.create_task(pool.lend("specialist[a]"))
+        assert not await soon(later), "its host is in use"
+        await pool.give_back(first, True)
+        assert not await soon(later), "another's host is no specialist's"
+        await pool.give_back(borrowed, True)
+        assert (await later).actor == special.actor
+        await pool.give_back(await later, True)
+        assert (await pool.lend(ANY)).name == "ladder[0]"
+        assert ledger.started == ["ladder[0]", "specialist[a]"]
+
+    play(2, scene)
 
 
 def test_warm_hosts_are_lent_again() -> None:
