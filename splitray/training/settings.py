@@ -114,7 +114,7 @@ class TrainingSettings(Settings):
     )
     micro_batch: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
-    compile: bool = operational(False, "torch.compile the model: pays on long segments, costs 10-40 s a shape.")
+    compile: bool = operational(False, "torch.compile the model: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape.")
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 
     @property
