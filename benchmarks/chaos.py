@@ -36,6 +36,7 @@ os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 import psutil
 import yaml
+from chaos_job import CONFIG, TITLES, is_titled
 from machine import describe
 from ray.cluster_utils import Cluster
 
@@ -43,46 +44,6 @@ from splitray.fingerprint import sha256_file
 from splitray.summary import every_loss
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG: dict[str, Any] = {
-    "name": "chaos",
-    "budget": 131072,
-    "corpus": {
-        "sources": ["environment"],
-        "environment_megabytes": 4,
-        "domains": 3,
-        "tfidf": {"dimensions": 32},
-        "tokenizer": {"vocabulary": 512},
-    },
-    "model": {"hidden": 32, "layers": 2},
-    "training": {
-        "sequence_length": 64,
-        "batch_sequences": 8,
-        "warmup_tokens": 1024,
-        "precision": "fp32",
-        "checkpoint_seconds": 0.5,
-    },
-    "ladder": {
-        "shapes": [{"hidden": 16, "layers": 1}, {"hidden": 24, "layers": 1}],
-        "pretrain_tokens": [16384, 65536],
-        "specialize_tokens": [4096, 32768],
-        "domains": 2,
-        "max_share": 50,
-    },
-    "law": {"bootstrap": 20},
-    "search": {"at": "target", "trials_per_round": 2, "max_rounds": 1},
-    "evaluate": {"validation_tokens": 8192, "baselines": [1.0]},
-    "resources": {"base_workers": 2, "capacity": 2},  # what the cluster grows back to while a node is missing
-}
-# the title that Ray gives a process of the role; every other role is known to the harness itself
-TITLES = {
-    "data worker": ("ray::Map", "ray::Read", "ray::corpus:"),
-    "ladder actor": ("ray::ladder",),
-    "train worker": ("ray::RayTrainWorker",),
-    "group supervisor": ("ray::base",),
-    "tune trial": ("ray::ImplicitFunc",),
-    "specialist actor": ("ray::specialist[",),
-    "owner": ("ray::Owner", "ray::owner"),
-}
 ROLES = (*TITLES, "driver", "node", "head")
 RESTARTS = 12  # of one run's driver, before the run counts as lost
 
@@ -146,14 +107,6 @@ class Machines:
         everything = [p for n in self.nodes for p in self.processes(n)]
         self.cluster.shutdown()
         kill(everything)
-
-
-def is_titled(process: psutil.Process, title: str | tuple[str, ...]) -> bool:
-    """Whether a process is alive and Ray has given it such a title."""
-    try:
-        return (process.cmdline() or [""])[0].startswith(title) and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def kill(processes: list[psutil.Process]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import ray
-from chaos import CONFIG, ROOT, is_titled
+from chaos_job import CONFIG, is_titled
 from machine import describe
 
 from splitray.cluster import connect, start_owner
@@ -31,6 +31,7 @@ from splitray.training.owner import Request
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import Leaf, Target, recipe
 
+ROOT = Path(__file__).resolve().parent.parent
 STEPS = 400
 TITLES = {1: "ray::ladder", 2: "ray::RayTrainWorker"}
 

@@ -133,7 +133,8 @@ def find_near_duplicates(item: dict[str, Any], scratch: Folder, threshold: float
 def _shingles(scratch: Folder, block: str, rows: np.ndarray) -> list[np.ndarray]:
     column: Any = read_table(scratch, f"shingles/{block}.parquet")["shingles"].combine_chunks()
     values, starts = column.values.to_numpy(), column.offsets.to_numpy()
-    return [values[starts[row] : starts[row + 1]] for row in rows]
+    # copies: a view of one document would keep the shingles of its whole block, and an index holds documents of all
+    return [values[starts[row] : starts[row + 1]].copy() for row in rows]
 
 
 def _strings(column: pa.ChunkedArray) -> list[str]:
