@@ -1,10 +1,11 @@
 """A process killed inside a segment, through Ray, for every ZeRO stage, worker count and precision: the same bits.
 
-    python benchmarks/same_bits.py [--out benchmarks/results/chaos]
+    python benchmarks/same_bits.py [--anew] [--out benchmarks/results/chaos]
 
 Each case trains one segment twice from an empty store through the owner: in peace, and with a SIGKILL on one of its
 training processes (a Ray Train worker, or the ladder's actor where there is one) at the first checkpoint inside the
-segment. The published weights, the moments, the step count and the training loss must be equal.
+segment. The published weights, the moments, the step count and the training loss must be equal. Results are written
+case by case, and a start that was cut off goes on.
 """
 
 import argparse
@@ -84,18 +85,23 @@ def case(store: Store, corpus: Corpus, stage: int, workers: int, precision: str)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/chaos")
+    parser.add_argument("--anew", action="store_true", help="repeat the cases whose results stand")
     options = parser.parse_args()
-    work, cases = Path(tempfile.mkdtemp(prefix="splitray-bits-")), []
+    work, target = Path(tempfile.mkdtemp(prefix="splitray-bits-")), options.out / "same_bits.json"
+    cases = json.loads(target.read_text())["cases"] if target.exists() and not options.anew else []
+    known = {(c["workers"], c["zero_stage"], c["precision"]) for c in cases}
+    options.out.mkdir(parents=True, exist_ok=True)
     connect(print)
     store, config = Store(work / "store"), Config(**CONFIG)
     corpus = build(config.corpus, config.seed, store, lambda text: None)
     print("ZeRO  workers  precision  the same bits")
     for workers, stage, precision in itertools.product((1, 2), range(4), ("fp32", "bf16")):
+        if (workers, stage, precision) in known:
+            continue
         cases.append(case(store, corpus, stage, workers, precision))
         print(f"{stage:4}  {workers:7}  {precision:9}  {'yes' if cases[-1]['same'] else 'NO'}", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    told = {"machine": describe("ray", "torch", "deepspeed"), "steps": STEPS, "cases": cases}
-    (options.out / "same_bits.json").write_text(json.dumps(told, indent=1) + "\n")
+        told = {"machine": describe("ray", "torch", "deepspeed"), "steps": STEPS, "cases": cases}
+        target.write_text(json.dumps(told, indent=1) + "\n")
     ray.shutdown()
     shutil.rmtree(work)
     assert all(c["same"] for c in cases)

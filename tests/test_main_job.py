@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,40 @@ def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
 def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:
     code, out = finish(start(home, "--run-dir", "a/run"))
     assert code == 0 and "nothing to train" in out and "report:" in out
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_rots_between_two_starts_is_named_and_made_anew(home: Path, undisturbed: dict) -> None:
+    """A table, a law, a record, a corpus shard, a specialist and a measured loss: the same numbers in the end."""
+    shutil.copytree(home / "a", home / "rot")
+    run, attempts = home / "rot/run", home / "rot/store/attempts"
+    specialist = undisturbed["specialists"][0]
+    (loss,) = (f for f in attempts.glob(f"loss-{specialist['key']}-*-{specialist['domain']}/*/documents.npy"))
+    rotten = [run / "runs.parquet", run / "law.json", loss, *attempts.glob("corpus-*/*/shards/000-train-0000.npy")]
+    rotten += attempts.glob(f"{specialist['key']}/*/weights.safetensors")
+    assert len(rotten) == 5
+    for path in rotten:
+        flip(path)
+    (run / "stages/specialists.json").write_bytes(b"")
+    said = ""
+    for _ in range(4):
+        code, out = finish(start(home, "--run-dir", "rot/run"))
+        said += out
+        if code == 0:
+            break
+        assert code == 1 and out.strip().splitlines()[-1].endswith("start the run again, and it is made anew"), out
+    assert code == 0, said[-4000:]
+    for name in ("runs.parquet has SHA-256", "law.json has SHA-256", "specialists.json is not JSON"):
+        assert name in said
+    for path in rotten[2:]:
+        assert path.relative_to(home / "rot/store").as_posix() in said.replace("\n", ""), path
+    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
 
 
 def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) -> None:
