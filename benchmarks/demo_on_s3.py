@@ -31,7 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def demo(run_dir: str) -> tuple[float, str]:
     """Seconds that the demo took with this run folder, and its log."""
+    # `auto` measures which precision is faster, and two runs on a busy machine need not agree
     command = [sys.executable, ROOT / "jobs/split.py", "--config", ROOT / "configs/demo.yaml", "--run-dir", run_dir]
+    command += ["--set", "training.precision=bf16"]
     begun = time.monotonic()
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -42,6 +44,15 @@ def demo(run_dir: str) -> tuple[float, str]:
 def objects(bucket: fs.FileSystem, name: str) -> dict[str, bytes]:
     infos = bucket.get_file_info(fs.FileSelector(name, recursive=True))
     return {i.path: bucket.open_input_file(i.path).readall() for i in infos if i.type == fs.FileType.File}
+
+
+def differing(one: Any, other: Any, where: str = "") -> list[str]:
+    """The places at which two nested values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [d for k in sorted({*one, *other}, key=str) for d in differing(one.get(k), other.get(k), f"{where}/{k}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [d for i, pair in enumerate(zip(one, other, strict=True)) for d in differing(*pair, f"{where}/{i}")]
+    return [] if one == other else [f"{where}: {one} and {other}"]
 
 
 def main() -> None:
@@ -79,6 +90,7 @@ def main() -> None:
         "objects": len(held),
         "bytes": sum(map(len, held.values())),
         "losses_equal_the_local_run": every_loss(summary) == every_loss(local) if local else None,
+        "losses_that_differ": differing(every_loss(summary), every_loss(local)) if local else [],
         "places_that_hold_the_secret": [p for p, b in held.items() if secret.encode() in b]
         + [name for name, text in (("log", log), ("log of the second start", log_again)) if secret in text],
         "second_start_trained_nothing": "nothing to train" in log_again,
