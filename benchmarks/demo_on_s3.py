@@ -1,6 +1,6 @@
 """The whole demo with its run folder and store on an object store: the same losses, and no secret left behind.
 
-    python benchmarks/demo_on_s3.py [--local runs/demo/summary.json | --alone] [--out benchmarks/results/s3]
+    python benchmarks/demo_on_s3.py [--config FILE] [--local SUMMARY | --alone] [--out benchmarks/results/s3]
 
 The object store is moto's S3 server on loopback, reached through pyarrow's S3 client as a real one would be, with
 random keys in the URI. `--local` names the summary of a local run of the same demo on this machine; without it that run
@@ -29,11 +29,11 @@ from splitray.summary import every_loss
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def demo(run_dir: str) -> tuple[float, str]:
-    """Seconds that the demo took with this run folder, and its log."""
+def demo(config: Path, run_dir: str) -> tuple[float, str]:
+    """Seconds that the job took with this run folder, and its log."""
+    command = [sys.executable, ROOT / "jobs/split.py", "--config", config, "--run-dir", run_dir]
     # `auto` measures which precision is faster, and two runs on a busy machine need not agree
-    command = [sys.executable, ROOT / "jobs/split.py", "--config", ROOT / "configs/demo.yaml", "--run-dir", run_dir]
-    command += ["--set", "training.precision=bf16"]
+    command += ["--set", "training.precision=fp32"]
     begun = time.monotonic()
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -57,6 +57,7 @@ def differing(one: Any, other: Any, where: str = "") -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/demo.yaml")
     parser.add_argument("--local", type=Path)
     parser.add_argument("--alone", action="store_true", help="compare with no local run")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/s3")
@@ -73,12 +74,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="splitray-local-") as folder:
         local_seconds: float | None = None
         if options.local is None and not options.alone:
-            local_seconds, _ = demo(f"{folder}/run")
+            local_seconds, _ = demo(options.config, f"{folder}/run")
             options.local = Path(folder) / "run/summary.json"
         local = None if options.alone else json.loads(options.local.read_text())
     where = f"s3://{key}:{secret}@runs/team/demo?scheme=http&endpoint_override={place}&region=us-east-1"
-    seconds, log = demo(where)
-    again, log_again = demo(where)
+    seconds, log = demo(options.config, where)
+    again, log_again = demo(options.config, where)
     held = objects(bucket, "runs")
     summary = json.loads(held["runs/team/demo/summary.json"])
     told: dict[str, Any] = {
