@@ -22,11 +22,10 @@ from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
-from splitray.training.model import size
 from splitray.training.owner import Request
-from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.training.settings import TrainingSettings
 from splitray.training.state import load
-from splitray.training.tree import Recipe, Target, flops, recipe
+from splitray.training.tree import Recipe, Target, recipe
 
 
 class OutOfTime(SplitrayError):
@@ -155,12 +154,6 @@ class Bench:
     def cost(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Tokens of cells as one tree, and of training each from scratch; see `splitray.training.ladder.cost`."""
         return cost([self.target(cell) for cell in cells], self.programme.config.training)
-
-    def flops(self, cell: Cell) -> float:
-        """Of training one cell from scratch."""
-        values, training = self.recipe(cell).values, self.programme.config.training
-        counted = size(ModelShape(**values["model"]), values["vocab"], training.tie_embeddings)
-        return flops(counted.params, cell.leaf.tokens, counted.layers, counted.hidden, training.sequence_length)
 
     def train(self, cells: Sequence[Cell]) -> None:
         """Train and score what the table lacks of cells; each result is written down when it comes.

@@ -101,10 +101,12 @@ def other_sizes(bench: Bench) -> list[Cell]:
     """
     programme, domains = bench.programme, tuple(bench.corpus.domains)
     least = whole_budget(min(programme.budgets), len(domains), programme.batch)
-    spent = bench.flops(Cell(programme.hidden, Leaf(least), domains))
+    spent = bench.cost([Cell(programme.hidden, Leaf(least), domains)])["flops"]
     cells = []
     for shape in programme.shapes:
-        tokens = whole_budget(round(least * spent / bench.flops(Cell(shape, Leaf(least), domains))), 1, programme.batch)
+        tokens = whole_budget(
+            round(least * spent / bench.cost([Cell(shape, Leaf(least), domains)])["flops"]), 1, programme.batch
+        )
         if tokens <= max(programme.multiples) * least:
             cells.append(Cell(shape, Leaf(tokens), domains))
     return cells
