@@ -32,16 +32,25 @@ def by_domain(bench: Bench, cells: Sequence[Cell]) -> dict[str, float]:
 
 def ladder_bowl(bench: Bench, shape: ModelShape, budget: int) -> Bowl | None:
     """The bowl over the ladder's domains; None until five points stand."""
-    programme, domains = bench.programme, bench.corpus.domains
-    known, points = programme.ladder_domains(domains), {}
-    for fraction in programme.fractions:
-        cells = list(programme.line(shape, budget, [fraction], domains, False))
-        loss = mean_loss(bench, cells, known)
-        if loss is not None:
-            points[fraction] = loss
+    points, _ = _points(bench, shape, budget, bench.programme.ladder_domains(bench.corpus.domains), False)
     if len(points) < 5:
         return None
     return Bowl(np.array(list(points)), np.array(list(points.values())), 0.0)
+
+
+def _points(
+    bench: Bench, shape: ModelShape, budget: int, known: Sequence[str], wide: bool
+) -> tuple[dict[float, float], list[dict[str, Any]]]:
+    """Mean losses over the domains `known` by split fraction, as far as they stand, and the rows behind them."""
+    points: dict[float, float] = {}
+    rows: list[dict[str, Any]] = []
+    for fraction in bench.programme.fractions:
+        cells = list(bench.programme.line(shape, budget, [fraction], bench.corpus.domains, wide))
+        loss = mean_loss(bench, cells, known)
+        if loss is not None:
+            points[fraction] = loss
+            rows += bench.rows(cells)
+    return points, rows
 
 
 def split_loss(bench: Bench, shape: ModelShape, budget: int) -> float | None:
@@ -56,14 +65,7 @@ def bowl(
     """One budget line: measured losses, the smooth curve, the law's plan and its regret; None until five stand."""
     programme, domains = bench.programme, bench.corpus.domains
     known = tuple(domains) if wide else programme.ladder_domains(domains)
-    points: dict[float, float] = {}
-    rows: list[dict[str, Any]] = []
-    for fraction in programme.fractions:
-        cells = list(programme.line(shape, budget, [fraction], domains, wide))
-        loss = mean_loss(bench, cells, known)
-        if loss is not None:
-            points[fraction] = loss
-            rows += bench.rows(cells)
+    points, rows = _points(bench, shape, budget, known, wide)
     if len(points) < 5 or 1.0 not in points:
         return None
     fractions, losses = np.array(list(points)), np.array(list(points.values()))
