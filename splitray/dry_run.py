@@ -12,6 +12,7 @@ from splitray.law import Plan
 from splitray.numbers import duration, human
 from splitray.split import Split, whole_budget
 from splitray.store import Store
+from splitray.training.head import logits_at_once
 from splitray.training.ladder import rungs, spread
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
@@ -206,7 +207,7 @@ def _memory(counted: Size, config: Config, workers: int) -> float:
 
     ZeRO shares by Rajbhandari et al. 2020: stage 1 shards the moments (and DeepSpeed's own fp32 copy), 2 the
     gradients, 3 the weights. Activations: about 34 h bytes a token and layer in 16 bits (Korthikanti et al. 2022),
-    and the logits in fp32 twice.
+    and logits with their gradient in fp32: all of a micro-batch under ZeRO 3, else the part that is held at a time.
     """
     stage = config.training.stage(workers)
     n, shard = counted.total, 1.0 / workers
@@ -214,5 +215,7 @@ def _memory(counted: Size, config: Config, workers: int) -> float:
     gradients = 4 * n * (shard if stage >= 2 else 1)
     moments = 12 * n * shard if stage >= 1 else 8 * n
     tokens = config.training.micro_batch * config.training.sequence_length
-    vocab = config.corpus.tokenizer.vocabulary
-    return weights + gradients + moments + tokens * (34.0 * counted.hidden * counted.layers + 8.0 * vocab)
+    logits = tokens * config.corpus.tokenizer.vocabulary
+    if stage < 3:
+        logits = min(logits, logits_at_once("cuda" if config.resources.accelerator == "gpu" else "cpu"))
+    return weights + gradients + moments + 34.0 * tokens * counted.hidden * counted.layers + 8.0 * logits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sealed, unsealed
-from splitray.folder import Folder
-from splitray.law import forms
+from splitray.errors import UserError
+from splitray.law import forms, saved
 from splitray.law.dual import Array
 from splitray.law.form import Form
 
@@ -219,38 +216,24 @@ class Law:
                 for c in self.components
             ],
         }
-        path = Path(path)
-        try:
-            Folder(path.parent).write_json(path.name, sealed(_plain(record)))
-        except StorageError as error:
-            raise UserError(f"{path}: the law cannot be written ({error}); give another path") from error
+        saved.write(path, "law", _plain(record))
 
     @classmethod
     def load(cls, path: str | Path) -> Law:
         """Read a law that `save` wrote. Raises UserError naming a file that is missing, damaged or not a law."""
-        try:
-            record = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved law") from error
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON, or cut short ({error}); save the law again") from error
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-            raise UserError(f"{path}: not a law (schema {SCHEMA!r} expected); give a file that Law.save wrote")
-        try:
-            record = unsealed(record, str(path))
-            heldout = record["heldout"]
-            return cls(
-                components=tuple(_component(c, len(record["domains"])) for c in record["components"]),
-                domains=tuple(record["domains"]),
-                objective=record["objective"],
-                noise=record["noise"],
-                warnings=tuple(LawWarning(**w) for w in record["warnings"]),
-                heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
-            )
-        except CorruptError as error:
-            raise UserError(f"{error}; save the law again") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: a damaged law ({type(error).__name__}: {error}); save it again") from error
+        return saved.read(path, "law", SCHEMA, cls._of)
+
+    @classmethod
+    def _of(cls, record: dict[str, Any]) -> Law:
+        heldout = record["heldout"]
+        return cls(
+            components=tuple(_component(c, len(record["domains"])) for c in record["components"]),
+            domains=tuple(record["domains"]),
+            objective=record["objective"],
+            noise=record["noise"],
+            warnings=tuple(LawWarning(**w) for w in record["warnings"]),
+            heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
+        )
 
     def _select(self, domain: str | None) -> list[int]:
         if domain is None:

@@ -1,6 +1,5 @@
 """The plan: how many of D_T tokens belong before the split, what that gains, and how sure the law is of it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from splitray.errors import StorageError, UserError
-from splitray.folder import Folder
-from splitray.law import forms
+from splitray.errors import UserError
+from splitray.law import forms, saved
 from splitray.law.advice import advice
 from splitray.law.estimate import Estimate
 from splitray.law.law import Law, LawWarning
@@ -19,7 +17,7 @@ from splitray.law.question import Limits, Question, positive
 from splitray.law.solve import Array
 from splitray.law.threshold import compute_multiplier, split_threshold
 
-SCHEMA = "splitray-plan-1"
+SCHEMA = "splitray-plan-2"
 # Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an
 # 80 % interval within a tenth of its width.
 _ALLOCATED_DRAWS = 200
@@ -104,33 +102,22 @@ class Plan:
         return {"schema": SCHEMA} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, whole or not at all."""
-        path = Path(path)
-        try:
-            Folder(path.parent).write_json(path.name, self.plain())
-        except StorageError as error:
-            raise UserError(f"{path}: the plan cannot be written ({error}); give another path") from error
+        """Write the plan as JSON, whole or not at all, with its checksum."""
+        saved.write(path, "plan", self.plain())
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
-        """Read a plan that `save` wrote. Raises UserError naming a file that is missing, cut short or not a plan."""
-        try:
-            record = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved plan") from error
-        except ValueError as error:
-            raise UserError(f"{path}: not JSON, or cut short ({error}); save the plan again") from error
-        if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA:
-            raise UserError(f"{path}: not a plan (schema {SCHEMA!r} expected); give a file that Plan.save wrote")
-        try:
-            drawn = record["draws"] > 0
-            known = _parse(record, drawn)
-            known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
-            known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
-            known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
-            return cls(**known)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path}: a damaged plan ({type(error).__name__}: {error}); save it again") from error
+        """Read a plan that `save` wrote. Raises UserError naming a file that is missing, damaged or not a plan."""
+        return saved.read(path, "plan", SCHEMA, cls._of)
+
+    @classmethod
+    def _of(cls, record: dict[str, Any]) -> "Plan":
+        del record["schema"]
+        known = _parse(record, record["draws"] > 0)
+        known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
+        known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
+        known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
+        return cls(**known)
 
 
 def plan(

@@ -44,6 +44,11 @@ class NextToken(torch.nn.Module):
         (self.lm if self.whole else self.lm.model).compile(*args, **kwargs)
 
 
+def logits_at_once(device: str) -> int:
+    """Logits that the fused loss holds at a time on a kind of device, "cpu" or another."""
+    return _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
+
+
 def plain_head(lm: torch.nn.Module) -> bool:
     """Whether logits are `last_hidden_state @ lm_head.weight.T` and nothing else."""
     from transformers import LlamaForCausalLM
@@ -101,8 +106,7 @@ def _ready(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) ->
 
 
 def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
-    held = _CPU_LOGITS if hidden.device.type == "cpu" else _GPU_LOGITS
-    step = max(1, held // len(weight))
+    step = max(1, logits_at_once(hidden.device.type) // len(weight))
     return (slice(begin, min(begin + step, len(hidden))) for begin in range(0, len(hidden), step))
 
 

@@ -413,10 +413,14 @@ def test_plan_round_trips_through_json(tmp_path: Path) -> None:
     named.save(tmp_path / "named.json")
     assert Plan.load(tmp_path / "named.json") == named
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".json"] == []
+    edited = (tmp_path / "named.json").read_text().replace(f'"params": {N}', f'"params": {2 * N}', 1)
+    (tmp_path / "edited.json").write_text(edited)
+    with pytest.raises(UserError, match=r"edited\.json does not match the checksum"):
+        Plan.load(tmp_path / "edited.json")
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", "{}", '{"schema": "splitray-plan-1"}', '{"schema": "splitray-plan-1", "draws": 0}']
+    "damage", ["", "{", "[]", "{}", '{"schema": "splitray-plan-2"}', '{"schema": "splitray-plan-2", "draws": 0}']
 )
 def test_damaged_plan_files_are_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "broken.json"

@@ -82,7 +82,7 @@ def _matrix() -> dict[str, Any]:
 def _plan(fraction: float) -> dict[str, Any]:
     whole, split = loss(1.0), loss(fraction)
     return {
-        "schema": "splitray-plan-1",
+        "schema": "splitray-plan-2",
         "form": LAW.form,
         "constants": {name: estimate(value) for name, value in LAW.constants.items()},
         "heldout_error": {"value": 0.011, "low": 0.006, "high": 0.016},
