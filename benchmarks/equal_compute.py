@@ -5,10 +5,13 @@
     python benchmarks/equal_compute.py --part grid        # one part
     python benchmarks/equal_compute.py --quick            # own tiny settings, from nothing in minutes
 
-Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (written
-before what they predict is trained; commit them), decide and bowl (the forecasts' runs: loss against split fraction),
-allocation (D'_k by the law), clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search,
-routing, page. Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
+Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (of the
+budget lines), decide and bowl (the forecasts' runs: loss against split fraction), allocation (D'_k by the law),
+clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search, routing, page. A forecast is to
+be committed before what it predicts is trained: the command stops there and goes on once it is (--no-commit: goes on
+at once, and does not score it).
+
+Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
 stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
 """
 
@@ -25,16 +28,16 @@ from machine import describe
 from proof import forecast
 from proof.bench import Bench, OutOfTime
 from proof.figures import draw
-from proof.further import allocate, allocated_cells, other_sizes, surface
+from proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
 from proof.measured import decided_cells, decisive
 from proof.page import page
 from proof.programme import ROOT, Cell, full, plain, quick
 from proof.results import assemble, doubled_shapes
 from proof.routing import exam_scores, routed_cells, routed_losses
-from proof.search import compare
+from proof.search import Ladders, compare
 from proof.table import Table
 
-from splitray.errors import SplitrayError
+from splitray.errors import SplitrayError, UserError
 from splitray.training.settings import ModelShape
 
 PARTS = (
@@ -59,6 +62,7 @@ def main() -> int:
     parser.add_argument("--part", choices=PARTS, action="append", help="one part (may be repeated); default all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop cleanly after so many")
     parser.add_argument("--lines", type=int, help="forecast and bowl: the cheapest so many budget lines; default all")
+    parser.add_argument("--no-commit", action="store_true", help="train what is forecast but not committed; not scored")
     parser.add_argument("--quick", action="store_true", help="tiny settings; results stay in runs/equal_compute_quick")
     options = parser.parse_args()
     programme = quick() if options.quick else full()
@@ -71,13 +75,15 @@ def main() -> int:
         print(f"{time.monotonic() - begun:7.0f} s  {text}", flush=True)
 
     bench = Bench(programme, runs, Table.open(results / "metrics.csv"), deadline, say)
-    proof = Proof(bench, results, options.lines, say)
+    proof = Proof(bench, results, options.lines, not (options.quick or options.no_commit), say)
     try:
         for part in options.part or PARTS:
             say(f"== {part}")
             getattr(proof, part)()
     except OutOfTime as error:
         say(f"time is up ({error}); the same command continues")
+    except forecast.Uncommitted as error:
+        say(str(error))
     except SplitrayError as error:
         print(f"equal_compute: {error}", file=sys.stderr)
         return 1
@@ -87,8 +93,8 @@ def main() -> int:
 class Proof:
     """The parts, each a method; each finds what stands and does the rest."""
 
-    def __init__(self, bench: Bench, results: Path, lines: int | None, say: Callable[[str], None]) -> None:
-        self.bench, self.results, self.lines, self.say = bench, results, lines, say
+    def __init__(self, bench: Bench, results: Path, lines: int | None, gated: bool, say: Callable[[str], None]) -> None:
+        self.bench, self.results, self.lines, self.gated, self.say = bench, results, lines, gated, say
         self.programme = bench.programme
 
     @property
@@ -105,13 +111,22 @@ class Proof:
     def grid(self) -> None:
         largest = max(self.programme.config.ladder.pretrain_tokens)
         for stage in self.programme.stages(self.domains):
-            if any(cell.leaf.pretrain_tokens == largest for cell in stage):
-                self.forecast()
+            late = list(dict.fromkeys(cell.shape for cell in stage if cell.leaf.pretrain_tokens == largest))
+            if late and self.bench.missing(stage):
+                self._wait(forecast.write_late(self.bench, self.results / "forecasts", late))
             self.bench.train(stage)
 
     def forecast(self) -> None:
-        for path in forecast.write(self.bench, self.results / "forecasts", self.lines):
-            self.say(f"   {path.relative_to(ROOT)}: commit it before its runs are trained, or they are not scored")
+        self._wait(forecast.write_lines(self.bench, self.results / "forecasts", self.lines))
+
+    def _wait(self, paths: Sequence[Path]) -> None:
+        """Go no further until forecasts are committed, unless the user waived it; they are not scored then."""
+        mine = [p for p in paths if forecast.committed(p) is None] if self.gated else []
+        if absent := [p.stem for p in mine if not p.exists()]:
+            raise UserError(f"{', '.join(absent)}: not forecast; --part forecast first, or --no-commit")
+        if mine:
+            names = " ".join(str(p.relative_to(ROOT)) for p in mine)
+            raise forecast.Uncommitted(f"commit {names}, once and for all, and start again: then it is a forecast")
 
     def decide(self) -> None:
         """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
@@ -129,14 +144,19 @@ class Proof:
             self._bowls(lines[i : i + 2])
 
     def _bowls(self, lines: Sequence[tuple[ModelShape, int, bool]]) -> None:
-        cells = (self.programme.line(s, b, self.programme.fractions, self.domains, w) for s, b, w in lines)
-        self.bench.train(list(dict.fromkeys(chain(*cells))))
+        every = (self.programme.line(s, b, self.programme.fractions, self.domains, w) for s, b, w in lines)
+        cells = list(dict.fromkeys(chain(*every)))
+        if self.bench.missing(cells):
+            self._wait([self.results / "forecasts" / f"{forecast.name_of(s, b)}.json" for s, b, _ in lines])
+        self.bench.train(cells)
 
     def allocation(self) -> None:
         """D'_k by the law against equal ones at the planned split; commit the allocation before it is trained."""
         told = allocate(self.bench, self.results)
         if told is None:
+            self.say("   nothing to allocate: the decisive bowl is not measured, or its plan is not to split")
             return
+        self._wait([self.results / "allocation.json"])
         for seed in self.programme.fresh:
             pair = (allocated_cells(self.bench, told, seed, by_law) for by_law in (True, False))
             self.bench.train(list(dict.fromkeys(chain(*pair))))
@@ -146,6 +166,7 @@ class Proof:
         strategies = decisive(self.bench, self.results)
         if strategies is None:
             return
+        self.bench.train(decided_cells(self.bench, strategies["planned"], 0))
         for variant in self.programme.clusterings:
             other = self.bench.on(variant)
             wanted = (decided_cells(other, strategies[name], 0) for name in ("planned", "unsplit"))
@@ -155,6 +176,7 @@ class Proof:
         """A bowl and a multiplier on corpora whose domains lie nearer to one another."""
         for variant in self.programme.nearness:
             other = self.bench.on(variant)
+            self.bench.close()  # its hosts hold the CPUs that building a corpus wants
             self._elsewhere(other, self.programme.near(other.corpus.domains))
 
     def _elsewhere(self, other: Bench, cells: Iterable[Cell]) -> None:
@@ -167,31 +189,33 @@ class Proof:
 
     def multiplier(self) -> None:
         """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with; then
-        at other sizes for the same FLOPs.
+        both at other sizes for the same FLOPs.
         """
         least, fractions = min(self.programme.budgets), self.programme.fractions
         for shape in doubled_shapes(self.bench):
             if not self.bench.missing(list(self.programme.line(shape, least, fractions, self.domains, False))):
                 self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
-                if shape == self.programme.hidden:
-                    self.bench.train(other_sizes(self.bench))
+        cells = (other_cells(self.bench, size) for size in other_sizes(self.bench, self.results))
+        self.bench.train(list(dict.fromkeys(chain(*chain(*cells)))))
 
     def search(self) -> None:
         """Searches on every bowl; on one also over the specialists' learning rate, whose models are trained here."""
         known, made = self._assembled(), []
         if not known["noise"]["cells"]:
             return
-        law, domains = (forecast.ladder_rows(self.bench), known["noise"]), self.domains
+        domains, tokens = self.domains, known["grid"]["tokens_trained"]
+        ladders = Ladders.of(forecast.ladder_rows(self.bench), known["noise"], tokens)
         shape = plain(self.programme.config.ladder.shapes[self.programme.surface])
         for line in known["bowls"]:
-            made.append(compare(line, None, law, len(domains), repetitions=100, ladders=20))
+            made.append(compare(line, None, ladders, len(domains), repetitions=100))
+            self._write("search.json", made)
         for line in sorted((x for x in known["bowls"] if x["shape"] == shape), key=lambda x: x["budget"])[:1]:
             self.bench.train(list(dict.fromkeys(self.programme.searched(domains))))
-            made.append(compare(line, surface(self.bench), law, len(domains), repetitions=100, ladders=20))
+            made.append(compare(line, surface(self.bench), ladders, len(domains), repetitions=100))
         self._write("search.json", made)
 
     def routing(self) -> None:
-        """Every specialist of the wide bowl's best fraction on every domain, and where the router sends documents."""
+        """Every specialist of the planned fraction on every domain, and where the router sends documents."""
         cells = routed_cells(self.bench, self.results)
         if cells:
             self.bench.train(cells)

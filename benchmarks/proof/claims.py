@@ -23,7 +23,7 @@ def rows(
         _threshold(results["thresholds"]),
         _optimum(results["bowls"]),
         _bowl(results["bowls"]),
-        _regret(results["bowls"]),
+        _regret(results["regret"]),
         _decided(results["decided"]),
         _clusterings(results["clusterings"]),
         _multiplier(results["multiplier"]),
@@ -45,17 +45,19 @@ def _prediction(p: Mapping[str, Any]) -> tuple[str, ...]:
     claim = "1. A law fitted to smaller sizes and budgets predicts the loss (aim: 1.5 %)"
     if not p["scored"]:
         return claim, "-", OPEN, _COMMAND.format("forecast")
-    error, flat = p["mean_relative_error"], p["mean_relative_error_chinchilla"]
+    error, flat, beyond = p["mean_relative_error"], p["mean_relative_error_chinchilla"], p["beyond"]
+    parts = "".join(f", {b['error']:.2%} of {b['of']} at {name}" for name, b in beyond.items())
     told = (
-        f"{error:.2%} mean error over {p['scored']} forecasts made before training, {p['new_size']} of them at a size "
-        f"that the law had not seen; Chinchilla without D' {flat:.2%}"
+        f"{error:.2%} mean error over {p['scored']} forecasts made before training{parts}; a Chinchilla law in D + D' "
+        f"{flat:.2%}"
     )
-    return claim, told, _verdict(error <= 0.015 and _enough(p), error < flat / 2), _COMMAND.format("bowl")
+    good = len(beyond) == 2 and all(b["error"] <= 0.015 for b in beyond.values()) and _enough(p)
+    return claim, told, _verdict(good, error < flat / 2), _COMMAND.format("bowl")
 
 
 def _enough(p: Mapping[str, Any]) -> bool:
     """Whether the forecasts are as many, and reach as far, as the claim asks."""
-    return p["scored"] >= _FORECASTS and p["new_size"] > 0
+    return p["scored"] >= _FORECASTS and "a new size" in p["beyond"]
 
 
 def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
@@ -63,7 +65,10 @@ def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
     if not p["scored"] or p["difference_error"] is None:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     d = p["difference_error"]
-    told = f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences"
+    told = (
+        f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences of means over "
+        f"domains; the noise of single runs alone would make it {d['by_noise_alone']:.3f}"
+    )
     return (
         claim,
         told,
@@ -99,15 +104,14 @@ def _bowl(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return claim, told, _verdict(len(inside) == len(lines), bool(inside)), _COMMAND.format("bowl")
 
 
-def _regret(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _regret(r: Mapping[str, Any] | None) -> tuple[str, ...]:
     claim = "3. ... whose bottom the law finds (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
-    known = [x for x in lines if "regret" in x]
-    if not known:
+    if r is None:
         return claim, "-", OPEN, _COMMAND.format("bowl")
-    mean = sum(x["regret"]["value"] for x in known) / len(known)
-    highest = max(x["regret"]["high"] for x in known)
-    told = f"mean regret {mean:.4f} nats over {len(known)} lines, highest upper bound {highest:.4f}"
-    return claim, told, _verdict(mean <= 0.005 and highest <= 0.01, mean <= 0.02), _COMMAND.format("bowl")
+    told = f"mean regret {r['value']:.4f} nats ({r['low']:.4f} to {r['high']:.4f}) over {r['lines']} lines"
+    told += "" if r["foretold"] else ", whose plans were not committed before their runs"
+    good = r["value"] <= 0.005 and r["high"] <= 0.01 and r["foretold"]
+    return claim, told, _verdict(good, r["value"] <= 0.02), _COMMAND.format("bowl")
 
 
 def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -122,15 +126,17 @@ def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
     return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("decide")
 
 
-def _threshold(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _threshold(t: Mapping[str, Any] | None) -> tuple[str, ...]:
     claim = "2. D_split grows with N"
-    if len(found) < 2:
+    if t is None:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     told = ", ".join(
-        f"{human(f['value'])} ({human(f['low'])} to {human(f['high'])}) tokens at {human(f['params'])}" for f in found
+        f"{human(value)} ({human(low)} to {human(high)}) tokens at {human(params)}"
+        for params, value, (low, high) in zip(t["params"], t["value"], t["interval"], strict=True)
     )
-    values = [math.inf if f["value"] is None else f["value"] for f in found]
+    values = [math.inf if value is None else value for value in t["value"]]
     grows = all(later > earlier for earlier, later in pairwise(values))
+    told += f"; each step of size has it grow in {min(t['grows']):.0%} of the law's draws at least"
     # a fit, not a measurement: it can support the claim, not settle it
     return claim, f"by the law, not measured: {told}", _verdict(False, grows), _COMMAND.format("forecast")
 
@@ -177,26 +183,26 @@ def _clusterings(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def _multiplier(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     claim = "4. Unsplit training needs many times the tokens"
-    told, more = [], False
-    for each in found:
-        for m in each["multipliers"]:
-            value = m["measured"]["value"]
-            if value is None and "at_least" not in m["measured"]:
-                continue
-            more = more or value is None or value > 1.05
-            where = f"{human(each['params'])} and {human(m['budget'])} tokens"
-            told.append(f"{_times(m['measured'])} at {where}{_foretold(m['predicted'])}")
-    if not told:
+    every = [(each, m) for each in found for m in each["multipliers"]]
+    if not every:
         return claim, "-", OPEN, _COMMAND.format("multiplier")
-    return claim, "; ".join(told), _verdict(more, more), _COMMAND.format("multiplier")
+    told = "; ".join(
+        f"{times(m['measured'])} at {human(each['params'])} and {human(m['budget'])} tokens{_foretold(m['predicted'])}"
+        for each, m in every
+    )
+    # "many" is two at least; the lower end of an interval is beyond the runs where all its draws are
+    least = [m["measured"].get("at_least") or m["measured"]["low"] or math.inf for _, m in every]
+    return claim, told, _verdict(min(least) >= 2, max(least) >= 2), _COMMAND.format("multiplier")
 
 
-def _times(measured: Mapping[str, Any]) -> str:
-    """A multiplier in words, censored or not."""
-    if measured["value"] is not None:
-        return f"{measured['value']:.2f} times"
-    least = measured.get("at_least")
-    return f"at most {measured['at_most']:.2g} times" if least is None else f"more than {least:.2g} times"
+def times(measured: Mapping[str, Any]) -> str:
+    """A multiplier in words, censored or not, with its interval."""
+    value, low, high = (measured[n] for n in ("value", "low", "high"))
+    if value is None:
+        least = measured.get("at_least")
+        return f"at most {measured['at_most']:.2g} times" if least is None else f"more than {least:.2g} times"
+    ends = [f"{x:.2f}" if x is not None else "beyond the runs" for x in (low, high)]
+    return f"{value:.2f} times ({' to '.join(ends)})"
 
 
 def _foretold(p: Mapping[str, Any] | None) -> str:
@@ -215,7 +221,11 @@ def _search(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         )
         size = f"h{f['shape']['hidden']}-l{f['shape']['layers']}"
         what = "" if f["dimensions"] == 1 else " with the specialists' learning rate"
-        told.append(f"{size}, {human(f['budget'])} tokens{what}, {f['law-guided']['mean_trials']:.1f} trials: {ratios}")
+        whole = f["TPE"]["mean_tokens"] / f["law-guided"]["mean_tokens_with_ladder"]
+        told.append(
+            f"{size}, {human(f['budget'])} tokens{what}, {f['law-guided']['mean_trials']:.1f} trials: {ratios}; TPE "
+            f"{whole:.2f} times with the ladder's {human(f['ladder_tokens'])} tokens"
+        )
     least = min(r["value"] for f in found for r in f["ratio"].values())
     return claim, "; ".join(told), _verdict(least >= 3, least > 1), _COMMAND.format("search")
 
@@ -224,11 +234,13 @@ def _routing(r: Mapping[str, Any] | None) -> tuple[str, ...]:
     claim = "6. Specialists with routing beat the unsplit model at equal tokens"
     if r is None:
         return claim, "-", OPEN, _COMMAND.format("routing")
+    gap = r["routed less unsplit"]
     told = (
         f"routed {r['routed']['loss']:.3f}, known domain {r['routed']['known_loss']:.3f}, unsplit {r['unsplit']:.3f} "
-        f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents"
+        f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents; difference "
+        f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f} over documents)"
     )
-    return claim, told, _verdict(r["routed"]["loss"] < r["unsplit"], False), _COMMAND.format("routing")
+    return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("routing")
 
 
 def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -245,14 +257,14 @@ def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
     return claim, told, _verdict(all(better), any(better)), _COMMAND.format("routing")
 
 
-def _best_size(b: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "4. ... and split beats unsplit at its own best size for the same FLOPs"
-    if b is None:
+def _best_size(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    claim = "4. ... and at its own best size split beats unsplit at its own for the same FLOPs"
+    if len(found) < 2:
         return claim, "-", OPEN, _COMMAND.format("multiplier")
-    told = ", ".join(f"{human(n)}: {loss:.3f}" for n, loss in zip(b["params"], b["loss"], strict=True))
-    lowest = min(b["loss"])
-    text = f"split at {human(b['split_params'])} parameters {b['split_loss']:.3f}; unsplit by size {told} nats"
-    return claim, text, _verdict(b["split_loss"] < lowest, False), _COMMAND.format("multiplier")
+    told = "; ".join(f"{human(f['params'])}: {f['unsplit']:.3f} and {f['split']:.3f}" for f in found)
+    unsplit, split = (min(f[name] for f in found) for name in ("unsplit", "split"))
+    text = f"best unsplit {unsplit:.3f}, best split {split:.3f} nats; by size, unsplit and split: {told}"
+    return claim, text, _verdict(split < unsplit, False), _COMMAND.format("multiplier")
 
 
 def _nearness(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -261,8 +273,8 @@ def _nearness(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         return claim, "-", OPEN, _COMMAND.format("nearness")
     order = sorted(found, key=lambda f: -f["divergence"])
     told = "; ".join(
-        f"{f['corpus']} ({f['divergence']:.2f} bits from the mixture): best at {f['best']:.0%}, {f['gain']:.3f} nats, "
-        + _times(f["multiplier"])
+        f"{f['corpus']} ({f['divergence']:.2f} bits a byte from the mixture): best at {f['best']:.0%}, "
+        f"{f['gain']:.3f} bits a byte, {times(f['multiplier'])}"
         for f in order
     )
     gains, best = [f["gain"] for f in order], [f["best"] for f in order]
@@ -276,11 +288,12 @@ def _allocation(a: Mapping[str, Any] | None) -> tuple[str, ...]:
         return claim, "-", OPEN, _COMMAND.format("allocation")
     gap = a["by law less equal"]
     shares = ", ".join(f"{d} {human(n)}" for d, n in a["specialize_tokens"].items())
+    ends = f"{gap['low']:+.4f} to {gap['high']:+.4f}; " if gap["seeds"] > 1 else ""
     told = (
-        f"{gap['value']:+.4f} nats ({gap['low']:+.4f} to {gap['high']:+.4f}; {gap['seeds']} seeds, {gap['domains']} "
-        f"domains; foretold {-a['predicted_gain']:+.4f}): {shares} instead of {human(a['equal'])} each"
+        f"{gap['value']:+.4f} nats ({ends}{gap['seeds']} seeds; foretold {-a['predicted_gain']:+.4f}): {shares} "
+        f"instead of {human(a['equal'])} each"
     )
-    return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("allocation")
+    return claim, told, _verdict(gap.get("high", 0.0) < 0, gap["value"] < 0), _COMMAND.format("allocation")
 
 
 def _phonebook(book: Any) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from proof.claims import times
 from splitray.numbers import human
 
 _NO_SOFTWARE = {"Software": None}
@@ -46,16 +47,14 @@ def _bowls(lines: Sequence[Mapping[str, Any]], forecasts: Path) -> Figure | None
             axis.fill_between(s, low, high, color="C0", alpha=0.2, lw=0)
             axis.plot(s, told["curve"]["loss"], color="C0", lw=1.2, label="law, forecast (80 %)")
             axis.axvline(told["plan"]["split_fraction"]["value"], color="C0", ls=":", lw=1.2, label="planned split")
-        axis.plot(np.linspace(0, 1, 101), line["smooth"], color="0.5", lw=1, label="smooth")
-        axis.errorbar(
-            line["split_fraction"], line["loss"], 1.96 * line["noise"], fmt="o", ms=4, color="k", label="measured"
-        )
-        axis.set_title(
-            f"{human(line['params'])} parameters, {human(line['budget'])} tokens ({line['domains']} domains)",
-            fontsize=9,
-        )
+        # the law speaks of the ladder's domains: a wide line's curve through all of them would be another one
+        losses = line.get("ladder_loss", line["loss"])
+        if "ladder_loss" not in line:
+            axis.plot(np.linspace(0, 1, 101), line["smooth"], color="0.5", lw=1, label="smooth")
+        axis.errorbar(line["split_fraction"], losses, 1.96 * line["noise"], fmt="o", ms=4, color="k", label="measured")
+        axis.set_title(f"{human(line['params'])} parameters, {human(line['budget'])} tokens", fontsize=9)
         axis.set(xlabel="split fraction $s$", ylabel="mean loss, nats per token")
-        lowest, highest = min(line["loss"]), max(line["loss"])
+        lowest, highest = min(losses), max(losses)
         axis.set_ylim(lowest - 0.25 * (highest - lowest), highest + 0.15 * (highest - lowest))
     handles, labels = next(a for a in axes.ravel() if a.get_visible()).get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -83,7 +82,9 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
     left.set(xlabel="observed loss, nats per token", ylabel="predicted before training (80 %)")
     left.legend(frameon=False, fontsize=9)
     right.axhline(0, color="0.6", lw=1)
-    right.set(xlabel="split fraction $s$", ylabel="error of the prediction, %", title="crosses: Chinchilla without D'")
+    right.set(
+        xlabel="split fraction $s$", ylabel="error of the prediction, %", title="crosses: a Chinchilla law in $D + D'$"
+    )
     return figure
 
 
@@ -97,9 +98,7 @@ def _multiplier(found: Sequence[Mapping[str, Any]]) -> Figure | None:
         for place, target in enumerate(each["multipliers"]):
             colour = f"C{place}"
             axis.plot([target["budget"]], [target["goal"]], "*", ms=11, color=colour)
-            value = target["measured"]["value"]
-            told = f"{value:.2f} times" if value else f"more than {target['measured'].get('at_least', 0):.2g} times"
-            label = f"split at {human(target['budget'])} tokens: {told}"
+            label = f"split at {human(target['budget'])} tokens: {times(target['measured'])}"
             axis.axhline(target["goal"], color=colour, ls="--", lw=1, label=label)
         axis.set(xlabel="tokens", ylabel="mean loss, nats per token", title=f"{human(each['params'])} parameters")
         axis.legend(frameon=False, fontsize=8)

@@ -7,7 +7,7 @@ leaf's own last segment.
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from proof.analysis import replicate_noise, share
+from proof.analysis import over_domains, replicate_noise, share
 from proof.bench import Bench
 from proof.programme import ROOT, Cell, plain
 from proof.table import SCHEMA
 from splitray import law as laws
+from splitray.errors import SplitrayError, UserError
 from splitray.law.question import Question
 from splitray.law.sweep import loss_curve
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
+from splitray.training.tree import Leaf
 
 LEVEL = 0.8
 _CURVE = np.linspace(0.0, 1.0, 101)
@@ -39,6 +41,11 @@ def ladder_rows(bench: Bench) -> list[dict[str, Any]]:
     domains = bench.corpus.domains
     known = set(bench.programme.ladder_domains(domains))
     return [row for row in bench.rows(list(bench.programme.grid(domains))) if row["domain"] in known]
+
+
+def noise_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`replicate_noise` of single domains, and as `mean` what is a run's own of the mean over domains."""
+    return replicate_noise(rows) | {"mean": replicate_noise(over_domains(rows))["rest"]}
 
 
 def fit(rows: Sequence[dict[str, Any]], bootstrap: int, form: str = "auto") -> laws.Law:
@@ -118,30 +125,35 @@ class Oracle:
         }
 
 
-def write(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
-    """Forecast what is to come: the ladder's largest D at each size, then the `first` budget lines; the new files.
+class Uncommitted(SplitrayError):
+    """Forecasts are to be committed before what they predict is trained; the same command goes on then."""
 
-    Lines wait for the better law, until the largest D of the first two sizes is begun, unless `first` asks for them.
-    """
-    programme, domains = bench.programme, bench.corpus.domains
-    late = {f"late-{shape.label}": programme.late(shape, domains) for shape in programme.config.ladder.shapes}
-    begun = all(bench.rows(cells) for cells in list(late.values())[:2])
-    rows, written = ladder_rows(bench), list[Path]()
-    lines = {name_of(*line[:2]): line for line in programme.bowls()[:first]} if begun or first else {}
-    open_lines = {name: line for name, line in lines.items() if not _complete(bench, *line)}
-    wanted = [
-        n for n in (*late, *open_lines) if not (folder / f"{n}.json").exists() and not bench.rows(late.get(n, []))
-    ]
-    if not wanted:
-        return []
-    oracle = Oracle.of(rows, programme.config.law.bootstrap)
-    folder.mkdir(parents=True, exist_ok=True)
-    oracle.law.save(folder.parent / "law.json")
-    for name in wanted:
-        told = oracle.told(bench, late[name]) if name in late else oracle.line(bench, *open_lines[name])
-        (folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
-        written.append(folder / f"{name}.json")
-    return written
+
+def write_late(bench: Bench, folder: Path, shapes: Sequence[ModelShape]) -> list[Path]:
+    """Forecast the ladder's largest D at these sizes from all that stands of the rest; their files, old and new."""
+    cells = {f"late-{shape.label}": bench.programme.late(shape, bench.corpus.domains) for shape in shapes}
+    return _write(bench, folder, {n: lambda o, c=c: o.told(bench, c) for n, c in cells.items() if bench.missing(c)})
+
+
+def write_lines(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
+    """Forecast the cheapest `first` budget lines, or all once the whole ladder stands; their files, old and new."""
+    missing = bench.missing(bench.programme.grid(bench.corpus.domains))
+    if first is None and missing:
+        raise UserError(f"{len(missing)} leaves of the ladder are not trained: --part grid first, or --lines N")
+    lines = [line for line in bench.programme.bowls()[:first] if not _complete(bench, *line)]
+    return _write(bench, folder, {name_of(*line[:2]): lambda o, x=line: o.line(bench, *x) for line in lines})
+
+
+def _write(bench: Bench, folder: Path, wanted: Mapping[str, Callable[[Oracle], dict[str, Any]]]) -> list[Path]:
+    paths = {folder / f"{name}.json": told for name, told in wanted.items()}
+    fresh = [path for path in paths if not path.exists()]
+    if fresh:
+        oracle = Oracle.of(ladder_rows(bench), bench.programme.config.law.bootstrap)
+        folder.mkdir(parents=True, exist_ok=True)
+        oracle.law.save(folder.parent / "law.json")
+        for path in fresh:
+            path.write_text(json.dumps(paths[path](oracle), indent=1) + "\n")
+    return list(paths)
 
 
 def _complete(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
@@ -163,17 +175,13 @@ def committed(path: Path) -> float | None:
 def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     """Every forecast beside what was measured at seed 0; those that do not count say why, and carry no error."""
     results = []
-    rates = {shape.label: bench.programme.config.training.peak(shape.width) for shape in bench.programme.shapes}
-    measured = {
-        (r["params"], r["pretrain_tokens"], r["specialize_tokens"], r["domain"]): r
-        for r in bench.table.sorted()
-        if r["seed"] == bench.programme.config.seed and np.isclose(r["learning_rate"], rates.get(r["shape"], 0.0))
-    }
     for path in sorted(folder.glob("*.json")):
         forecast, since = json.loads(path.read_text()), committed(path)
+        shape = ModelShape(**forecast["shape"])
         for row in forecast["rows"]:
-            key = (forecast["params"], row["pretrain_tokens"], row["specialize_tokens"], row["domain"])
-            found = measured.get(key)
+            own = row["domain"] if row["specialize_tokens"] else None
+            leaf = Leaf(row["pretrain_tokens"], row["specialize_tokens"], own)
+            found = next(iter(bench.rows([Cell(shape, leaf, (row["domain"],))])), None)
             if found is None:
                 continue
             told = {"budget": forecast.get("budget"), "params": forecast["params"], **row}
@@ -198,46 +206,76 @@ def judge(row: dict[str, Any], loss: float) -> dict[str, Any]:
     }
 
 
-def summary(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean relative errors over what counts, by domain too; hit rate; the error of loss differences to unsplit."""
+def summary(scores: Sequence[dict[str, Any]], noise: float = 0.0) -> dict[str, Any]:
+    """Mean relative errors over what counts, by domain too; hit rate; the error of loss differences to unsplit.
+
+    `beyond` are the sizes that the law had not seen and the largest budget, each on its own. Differences are of means
+    over domains; `noise`, the relative deviation of such a mean, says how large their error is by that alone.
+    """
     counted = [s for s in scores if "error" in s]
     if not counted:
         return {"scored": 0, "refused": len(scores)}
-    domains = sorted({s["domain"] for s in counted})
-
-    def mean(name: str, rows: Sequence[dict[str, Any]]) -> float:
-        return float(np.mean([abs(r[name]) for r in rows]))
-
-    kinds = {"more tokens": [s for s in counted if s["budget"] is None], "lines": [s for s in counted if s["budget"]]}
-    gaps = []
-    for s in counted:
-        if s["budget"] is None:
-            continue
-        line = [o for o in counted if all(o[n] == s[n] for n in ("params", "budget", "domain"))]
-        unsplit = [o for o in line if o["specialize_tokens"] == 0]
-        if unsplit and s["specialize_tokens"]:
-            gaps.append((s["value"] - unsplit[0]["value"]) - (s["loss"] - unsplit[0]["loss"]))
+    largest = max((s["budget"] for s in counted if s["budget"]), default=None)
+    kinds = {
+        "more tokens": [s for s in counted if s["budget"] is None],
+        "lines": [s for s in counted if s["budget"]],
+    }
+    beyond = {
+        "a new size": [s for s in counted if s["new_size"]],
+        "the largest budget": [s for s in counted if s["budget"] and s["budget"] == largest],
+    }
+    gaps, level = _differences(kinds["lines"])
     return {
         "scored": len(counted),
         "refused": len(scores) - len(counted),
-        "new_size": sum(s["new_size"] for s in counted),
-        "mean_relative_error": mean("error", counted),
-        "mean_relative_error_chinchilla": mean("chinchilla_error", counted),
-        "by_kind": {k: {"error": mean("error", v), "of": len(v)} for k, v in kinds.items() if v},
-        "by_domain": {d: mean("error", [s for s in counted if s["domain"] == d]) for d in domains},
-        "by_size": {
-            str(n): mean("error", [s for s in counted if s["params"] == n])
-            for n in sorted({s["params"] for s in counted})
-        },
+        "mean_relative_error": _mean("error", counted),
+        "mean_relative_error_chinchilla": _mean("chinchilla_error", counted),
+        "by_kind": _errors(kinds),
+        "beyond": _errors(beyond),
+        "by_domain": _errors({d: [s for s in counted if s["domain"] == d] for d in {s["domain"] for s in counted}}),
+        "by_size": _errors({str(n): [s for s in counted if s["params"] == n] for n in {s["params"] for s in counted}}),
         "held": share(sum(s["held"] for s in counted), len(counted)),
         "difference_error": {
             "mean_absolute": float(np.mean(np.abs(gaps))),
             "bias": float(np.mean(gaps)),
             "of": len(gaps),
+            # the mean of |x| for a normal x whose deviation is sqrt(2) noise
+            "by_noise_alone": 2 / np.sqrt(np.pi) * noise * level,
         }
         if gaps
         else None,
     }
+
+
+def _mean(name: str, rows: Sequence[dict[str, Any]]) -> float:
+    return float(np.mean([abs(r[name]) for r in rows]))
+
+
+def _errors(groups: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"error": _mean("error", group), "chinchilla": _mean("chinchilla_error", group), "of": len(group)}
+        for name, group in sorted(groups.items())
+        if group
+    }
+
+
+def _differences(rows: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
+    """Predicted less measured difference to unsplit of each point of a line, means over domains; and the mean loss."""
+    lines: dict[tuple[int, int], dict[int, list[dict[str, Any]]]] = {}
+    for s in rows:
+        lines.setdefault((s["params"], s["budget"]), {}).setdefault(s["specialize_tokens"], []).append(s)
+    gaps = []
+    for points in lines.values():
+        unsplit = {s["domain"]: s for s in points.pop(0, [])}
+        for point in points.values():
+            if {s["domain"] for s in point} == set(unsplit):
+                errors = [_missed(s) - _missed(unsplit[s["domain"]]) for s in point]
+                gaps.append(float(np.mean(errors)))
+    return gaps, float(np.mean([s["loss"] for s in rows])) if rows else 0.0
+
+
+def _missed(row: Mapping[str, Any]) -> float:
+    return float(row["value"] - row["loss"])
 
 
 def _git(*arguments: str) -> str:

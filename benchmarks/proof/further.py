@@ -1,6 +1,7 @@
 """Beside the bowls: other corpora, other sizes, the specialists' own learning rate, D'_k domain by domain."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from proof import forecast
-from proof.analysis import Surface, multiplier, paired
+from proof.analysis import Surface, noisy_multiplier, paired
 from proof.bench import Bench
-from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, split_loss
+from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss
 from proof.programme import Cell
+from splitray import law as laws
 from splitray.split import whole_budget
+from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
 
@@ -31,7 +34,7 @@ def surface(bench: Bench) -> Surface | None:
 
 def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     """The planned fraction against unsplit, over all domains, at every clustering seed that is trained."""
-    strategies, seed = decisive(bench, folder), bench.programme.config.seed
+    strategies = decisive(bench, folder)
     if strategies is None:
         return []
     result = []
@@ -39,7 +42,7 @@ def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
         if not other.has_corpus:
             continue
         domains = other.corpus.domains
-        tables = [by_domain(other, decided_cells(other, strategies[s], seed)) for s in ("planned", "unsplit")]
+        tables = [by_domain(other, decided_cells(other, strategies[s], 0)) for s in ("planned", "unsplit")]
         if all(len(table) == len(domains) for table in tables):
             losses = [np.array([[table[d] for d in domains]]) for table in tables]
             told = {"corpus": name, "planned": float(losses[0].mean()), "unsplit": float(losses[1].mean())}
@@ -47,10 +50,11 @@ def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     return result
 
 
-def nearness(bench: Bench) -> list[dict[str, Any]]:
-    """Bowl and multiplier of one size and budget on corpora whose domains lie far and near; nearest last as listed.
+def nearness(bench: Bench, noise: float) -> list[dict[str, Any]]:
+    """Bowl and multiplier of one size and budget on corpora whose domains lie far and near.
 
-    `divergence` is the mean Jensen-Shannon divergence of a domain's tokens from the mixture's, in bits a token.
+    Every corpus has a tokenizer of its own: losses are in bits a byte, and so is `divergence`, the mean
+    Jensen-Shannon divergence of a domain's tokens from the mixture's. noise: relative deviation of a mean loss.
     """
     programme, result = bench.programme, []
     for name, other in {"all sources": bench, **{v.name: bench.on(v) for v in programme.nearness}}.items():
@@ -61,9 +65,9 @@ def nearness(bench: Bench) -> list[dict[str, Any]]:
             whole_budget(programme.budgets[0], len(domains), programme.batch),
             programme.ladder_domains(domains),
         )
-        bowl = ladder_bowl(other, shape, budget)
-        longer = list(programme.longer(shape, domains))
-        unsplit = [mean_loss(other, [cell], known) for cell in longer]
+        bowl = ladder_bowl(other, shape, budget, "bits_per_byte")
+        longer = list(programme.longer(shape, domains, programme.multiples))
+        unsplit = [mean_loss(other, [cell], known, "bits_per_byte") for cell in longer]
         if bowl is None or any(loss is None for loss in unsplit):
             continue
         tokens = [cell.leaf.tokens for cell in longer]
@@ -76,7 +80,7 @@ def nearness(bench: Bench) -> list[dict[str, Any]]:
                 "loss": bowl.losses.tolist(),
                 "best": bowl.best[0],
                 "gain": float(bowl.losses[-1] - bowl.best[1]),
-                "multiplier": multiplier(tokens, losses, budget, bowl.best[1]),
+                "multiplier": noisy_multiplier(tokens, losses, budget, bowl.best[1], noise * bowl.best[1]),
                 "most_epochs": max(r["epochs"] for r in other.rows(longer)),
             }
         )
@@ -84,53 +88,63 @@ def nearness(bench: Bench) -> list[dict[str, Any]]:
 
 
 def _divergence(bench: Bench) -> float:
-    """Of the token frequencies of each domain from their mean, by validation tokens."""
-    corpus = bench.corpus
+    """Of the token frequencies of each domain from their mean, by validation tokens, in bits a byte of text."""
+    corpus, cost = bench.corpus, Counter[str]()
+    for domain in bench.corpus.domains:
+        cost.update(bench.corpus.counts(domain, "validation"))
     held = [np.concatenate(corpus.tokens(d, "validation")) for d in corpus.domains]
     counts = [np.bincount(tokens, minlength=corpus.vocab_size) for tokens in held]
     shares = np.array([c / c.sum() for c in counts])
     middle = shares.mean(axis=0)
     logs = np.log2(shares, out=np.zeros_like(shares), where=shares > 0) - np.log2(np.maximum(middle, 1e-300))
-    return float((shares * logs).sum(axis=1).mean())
+    return float((shares * logs).sum(axis=1).mean()) * cost["tokens"] / cost["bytes"]
 
 
-def other_sizes(bench: Bench) -> list[Cell]:
-    """Unsplit training at every size, each for the FLOPs of the hidden one at the smallest budget.
+def other_sizes(bench: Bench, folder: Path) -> list[tuple[ModelShape, int, float]]:
+    """Sizes with the tokens that cost the FLOPs of the hidden one at the decisive budget, and the law's split there.
 
-    Sizes that would take more tokens than the largest multiple in the programme are left out.
+    Sizes that would take more tokens than unsplit training is given anywhere are left out.
     """
     programme, domains = bench.programme, tuple(bench.corpus.domains)
-    least = whole_budget(min(programme.budgets), len(domains), programme.batch)
-    spent = bench.cost([Cell(programme.hidden, Leaf(least), domains)])["flops"]
-    cells = []
+    path = folder / "law.json"
+    if not path.exists():
+        return []
+    law, found = laws.Law.load(path), []
+    most = max(*programme.multiples, *programme.further, 0) * programme.budgets[0]
+
+    def flops(shape: ModelShape) -> float:
+        return bench.cost([Cell(shape, Leaf(programme.decisive), domains)])["flops"]
+
     for shape in programme.shapes:
-        tokens = whole_budget(
-            round(least * spent / bench.cost([Cell(shape, Leaf(least), domains)])["flops"]), 1, programme.batch
-        )
-        if tokens <= max(programme.multiples) * least:
-            cells.append(Cell(shape, Leaf(tokens), domains))
-    return cells
+        share = flops(programme.hidden) / flops(shape)
+        tokens = whole_budget(round(programme.decisive * share), len(domains), programme.batch)
+        if tokens <= most:
+            params = bench.recipe(Cell(shape, Leaf(tokens), domains)).values["params"]
+            plan = laws.plan(law, params=params, budget=tokens, domains=len(domains))
+            found.append((shape, tokens, plan.split_fraction.value))
+    return found
 
 
-def best_size(bench: Bench) -> dict[str, Any] | None:
-    """Unsplit training at its own best N against the hidden size split, at equal FLOPs; None until all stand.
+def other_cells(bench: Bench, size: tuple[ModelShape, int, float]) -> tuple[list[Cell], list[Cell]]:
+    """One of `other_sizes`: unsplit, and split over the ladder's domains."""
+    shape, tokens, fraction = size
+    unsplit, split = (
+        list(bench.programme.line(shape, tokens, [s], bench.corpus.domains, False)) for s in (1.0, fraction)
+    )
+    return unsplit, split
 
-    Means over the ladder's domains. The split models' goal is the bottom of the hidden size's smooth bowl.
-    """
-    cells, known = other_sizes(bench), bench.programme.ladder_domains(bench.corpus.domains)
-    losses = [mean_loss(bench, [cell], known) for cell in cells]
-    goal = split_loss(bench, bench.programme.hidden, min(bench.programme.budgets))
-    if goal is None or any(loss is None for loss in losses):
-        return None
-    rows = [bench.rows([cell])[0] for cell in cells]
-    return {
-        "params": [row["params"] for row in rows],
-        "tokens": [cell.leaf.tokens for cell in cells],
-        "flops": [row["flops"] for row in rows],
-        "loss": losses,
-        "split_params": int(bench.recipe(Cell(bench.programme.hidden, cells[0].leaf, ())).values["params"]),
-        "split_loss": goal,
-    }
+
+def best_size(bench: Bench, folder: Path) -> list[dict[str, Any]]:
+    """Unsplit and split training of every size for the same FLOPs; means over the ladder's domains."""
+    known, found = bench.programme.ladder_domains(bench.corpus.domains), []
+    for size in other_sizes(bench, folder):
+        unsplit, split = other_cells(bench, size)
+        losses = [mean_loss(bench, cells, known) for cells in (unsplit, split)]
+        if None not in losses:
+            row = bench.rows(unsplit)[0]
+            told = {"params": row["params"], "tokens": size[1], "flops": row["flops"], "split_fraction": size[2]}
+            found.append(told | dict(zip(("unsplit", "split"), losses, strict=True)))
+    return found
 
 
 def allocate(bench: Bench, folder: Path) -> dict[str, Any] | None:
@@ -145,6 +159,8 @@ def allocate(bench: Bench, folder: Path) -> dict[str, Any] | None:
     if strategies is None:
         return None
     programme, domains = bench.programme, bench.corpus.domains
+    if strategies["planned"] == 1.0 or not decided_cells(bench, strategies["planned"], 0)[0].leaf.specialize_tokens:
+        return None  # the plan is not to split
     known, cells = programme.ladder_domains(domains), decided_cells(bench, strategies["planned"], 0)
     before, equal = cells[0].leaf.pretrain_tokens, cells[0].leaf.specialize_tokens
     law = forecast.fit(forecast.ladder_rows(bench), 0)
@@ -178,17 +194,22 @@ def allocated_cells(bench: Bench, told: Mapping[str, Any], seed: int, by_law: bo
 
 
 def allocated(bench: Bench, folder: Path) -> dict[str, Any] | None:
-    """D'_k by the law against equal ones, on fresh paired seeds; None until the first stands."""
+    """D'_k by the law against equal ones, on fresh paired seeds; None until the first stands.
+
+    Tokens are moved between domains, so that their differences are no sample of anything: the interval is over seeds.
+    """
     path = folder / "allocation.json"
     if not path.exists():
         return None
     told = dict(json.loads(path.read_text()))
-    known, losses = list(told["specialize_tokens"]), []
+    known, table = list(told["specialize_tokens"]), []
     for seed in bench.programme.fresh:
         pair = [by_domain(bench, allocated_cells(bench, told, seed, by_law)) for by_law in (True, False)]
         if all(len(row) == len(known) for row in pair):
-            losses.append([[row[d] for d in known] for row in pair])
-    if not losses:
+            table.append([[row[d] for d in known] for row in pair])
+    if not table:
         return None
-    ours, equal = np.array(losses).transpose(1, 0, 2)
-    return told | {"by law less equal": paired(ours, equal)}
+    ours, equal = np.array(table).transpose(1, 0, 2)
+    means = [losses.mean(axis=1, keepdims=True) for losses in (ours, equal)]
+    gap = paired(*means) if len(table) > 1 else {"value": float(np.mean(means[0] - means[1])), "seeds": 1}
+    return told | {"by law less equal": gap, "by_domain": (ours - equal).mean(axis=0).tolist()}

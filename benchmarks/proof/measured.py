@@ -8,45 +8,45 @@ from typing import Any
 import numpy as np
 
 from proof import forecast
-from proof.analysis import Bowl
+from proof.analysis import Bowl, mean_regret
 from proof.bench import Bench
 from proof.programme import Cell, plain
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
 
 
-def mean_loss(bench: Bench, cells: Sequence[Cell], domains: Sequence[str]) -> float | None:
+def mean_loss(bench: Bench, cells: Sequence[Cell], domains: Sequence[str], column: str = "loss") -> float | None:
     """The mean loss over domains of the models that serve them, None where one is missing."""
-    losses = by_domain(bench, cells)
+    losses = by_domain(bench, cells, column)
     return float(np.mean([losses[d] for d in domains])) if all(d in losses for d in domains) else None
 
 
-def by_domain(bench: Bench, cells: Sequence[Cell]) -> dict[str, float]:
+def by_domain(bench: Bench, cells: Sequence[Cell], column: str = "loss") -> dict[str, float]:
     found = {}
     for cell in cells:
         for row in bench.rows([cell]):
             if cell.leaf.domain in (None, row["domain"]):
-                found[row["domain"]] = float(row["loss"])
+                found[row["domain"]] = float(row[column])
     return found
 
 
-def ladder_bowl(bench: Bench, shape: ModelShape, budget: int) -> Bowl | None:
+def ladder_bowl(bench: Bench, shape: ModelShape, budget: int, column: str = "loss") -> Bowl | None:
     """The bowl over the ladder's domains; None until five points stand."""
-    points, _ = _points(bench, shape, budget, bench.programme.ladder_domains(bench.corpus.domains), False)
+    points, _ = _points(bench, shape, budget, bench.programme.ladder_domains(bench.corpus.domains), False, column)
     if len(points) < 5:
         return None
     return Bowl(np.array(list(points)), np.array(list(points.values())), 0.0)
 
 
 def _points(
-    bench: Bench, shape: ModelShape, budget: int, known: Sequence[str], wide: bool
+    bench: Bench, shape: ModelShape, budget: int, known: Sequence[str], wide: bool, column: str = "loss"
 ) -> tuple[dict[float, float], list[dict[str, Any]]]:
     """Mean losses over the domains `known` by split fraction, as far as they stand, and the rows behind them."""
     points: dict[float, float] = {}
     rows: list[dict[str, Any]] = []
     for fraction in bench.programme.fractions:
         cells = list(bench.programme.line(shape, budget, [fraction], bench.corpus.domains, wide))
-        loss = mean_loss(bench, cells, known)
+        loss = mean_loss(bench, cells, known, column)
         if loss is not None:
             points[fraction] = loss
             rows += bench.rows(cells)
@@ -60,17 +60,19 @@ def split_loss(bench: Bench, shape: ModelShape, budget: int) -> float | None:
 
 
 def bowl(
-    bench: Bench, folder: Path, shape: ModelShape, budget: int, wide: bool, noise: Mapping[str, float]
+    bench: Bench, folder: Path, shape: ModelShape, budget: int, wide: bool, noise: float = 0.0
 ) -> dict[str, Any] | None:
-    """One budget line: measured losses, the smooth curve, the law's plan and its regret; None until five stand."""
+    """One budget line: measured losses, the smooth curve, the law's plan and its regret; None until five stand.
+
+    noise: relative deviation of a mean loss over domains. `foretold` says whether the plan counts as a forecast.
+    """
     programme, domains = bench.programme, bench.corpus.domains
     known = tuple(domains) if wide else programme.ladder_domains(domains)
     points, rows = _points(bench, shape, budget, known, wide)
     if len(points) < 5 or 1.0 not in points:
         return None
     fractions, losses = np.array(list(points)), np.array(list(points.values()))
-    spread = noise["rest"] if noise["cells"] else 0.002
-    curve = Bowl(fractions, losses, float(spread * losses.mean() / np.sqrt(len(known))))
+    curve = Bowl(fractions, losses, float(noise * losses.mean()))
     told: dict[str, Any] = {
         "shape": plain(shape),
         "params": rows[0]["params"],
@@ -86,17 +88,33 @@ def bowl(
         "gain": points[1.0] - curve.best[1],
         "most_epochs": max(r["epochs"] for r in rows),
     }
+    if wide:  # the law's curve is over the ladder's domains
+        narrow, _ = _points(bench, shape, budget, programme.ladder_domains(domains), False)
+        told["ladder_loss"] = list(narrow.values())
     path = folder / "forecasts" / f"{forecast.name_of(shape, budget)}.json"
     if path.exists():
-        planned = json.loads(path.read_text())["plan"]["split_fraction"]
+        planned, since = json.loads(path.read_text())["plan"]["split_fraction"], forecast.committed(path)
+        split = [r["began"] for r in rows if r["specialize_tokens"]]
         told |= {"planned": planned, "regret": curve.regret(planned["value"])}
+        told["foretold"] = since is not None and min(split) > since
     return told
+
+
+def regrets(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The mean regret of the lines whose plan was committed before they were trained; of all where none was."""
+    known = [x for x in lines if "regret" in x]
+    counted = [x for x in known if x["foretold"]] or known
+    if not counted:
+        return None
+    bowls = [Bowl(np.array(x["split_fraction"]), np.array(x["loss"]), x["noise"]) for x in counted]
+    stops = [(bowl, x["planned"]["value"]) for bowl, x in zip(bowls, counted, strict=True)]
+    return mean_regret(stops) | {"lines": len(counted), "foretold": all(x["foretold"] for x in counted)}
 
 
 def decisive(bench: Bench, folder: Path) -> dict[str, float] | None:
     """The strategies of the wide bowl that fresh seeds compare: planned, best measured, unsplit, by split fraction."""
     shape, budget, wide = next(b for b in bench.programme.bowls() if b[2])
-    line = bowl(bench, folder, shape, budget, wide, {"rest": 0.0, "cells": 0})
+    line = bowl(bench, folder, shape, budget, wide)
     if line is None or "planned" not in line:
         return None
     best = line["split_fraction"][int(np.argmin(line["loss"]))]

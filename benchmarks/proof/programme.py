@@ -52,9 +52,10 @@ class Programme:
 
     Attributes:
         replicated: D, in tokens, that further trunk seeds repeat, at the first `replicated_sizes` sizes.
-        budgets, fractions: of the bowls. The hidden size has all; at the smallest budget every domain is trained, the
+        budgets, fractions: of the bowls. The hidden size has all; at the decisive budget every domain is trained, the
             ladder's elsewhere. `bowl_sizes` are the places of the fitted sizes that have bowls too.
-        multiples: of the smallest budget, that unsplit training is given.
+        decisive: budget of the comparisons on fresh seeds, other clusterings, exams and other sizes.
+        multiples: of the smallest budget, that unsplit training is given; the surface's size is given `further` too.
         swept, swept_budget: places of the sizes, and budget, of the sweep over learning rates, times `rates`.
         surface: place of a bowl's size whose smallest budget is searched over the specialists' learning rates too, at
             1 and at `specialize_rates` times the trunk's.
@@ -71,10 +72,12 @@ class Programme:
     budgets: tuple[int, ...]
     fractions: tuple[float, ...]
     bowl_sizes: tuple[int, ...]
+    decisive: int
     multiples: tuple[int, ...]
+    further: tuple[int, ...]
     swept: tuple[int, ...]
     swept_budget: int
-    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rates: tuple[float, ...] = (0.5, 2**-0.5, 1.0, 2**0.5, 2.0)
     surface: int = 1
     specialize_rates: tuple[float, ...] = (0.25, 0.5, 2.0)
     fresh: tuple[int, ...] = (11, 12, 13)
@@ -104,7 +107,7 @@ class Programme:
         for place in self.swept:
             for rate in self.rates:
                 for fraction in (1.0, 0.25):
-                    cells = self.line(self.config.ladder.shapes[place], self.swept_budget, [fraction], domains, False)
+                    cells = self.line(self.shapes[place], self.swept_budget, [fraction], domains, False)
                     yield from (replace(cell, rate=rate) for cell in cells)
 
     def searched(self, domains: Sequence[str]) -> Iterator[Cell]:
@@ -179,26 +182,26 @@ class Programme:
                 yield from (Cell(shape, split.leaf(d), (d,), seed) for d in chosen)
 
     def bowls(self) -> list[tuple[ModelShape, int, bool]]:
-        """(size, budget, wide), cheapest first; wide is the hidden size at the smallest budget."""
+        """(size, budget, wide), cheapest first; wide is the hidden size at the decisive budget."""
         sizes = [*(self.config.ladder.shapes[place] for place in self.bowl_sizes), self.hidden, *self.larger]
-        lines = [(s, b, s == self.hidden and b == min(self.budgets)) for s in sizes for b in self.budgets]
+        lines = [(s, b, s == self.hidden and b == self.decisive) for s in sizes for b in self.budgets]
         return sorted(lines, key=lambda line: line[0].width ** 2 * line[0].depth * line[1])
 
     def near(self, domains: Sequence[str]) -> Iterator[Cell]:
         """A bowl and unsplit training on more tokens, at the surface's size and the smallest budget."""
         shape = self.config.ladder.shapes[self.surface]
         yield from self.line(shape, self.budgets[0], self.fractions, domains, False)
-        yield from self.longer(shape, domains)
+        yield from self.longer(shape, domains, self.multiples)
 
-    def longer(self, shape: ModelShape, domains: Sequence[str]) -> Iterator[Cell]:
-        """Unsplit training of a size on multiples of the smallest budget."""
-        for factor in (1, *self.multiples):
+    def longer(self, shape: ModelShape, domains: Sequence[str], multiples: Sequence[int]) -> Iterator[Cell]:
+        """Unsplit training of a size on the smallest budget and on multiples of it."""
+        for factor in (1, *multiples):
             yield Cell(shape, Leaf(whole_budget(self.budgets[0] * factor, len(domains), self.batch)), tuple(domains))
 
     def doubled(self, domains: Sequence[str]) -> Iterator[Cell]:
-        """Unsplit training on multiples of the smallest budget, at the second size and at the hidden one."""
-        for shape in (self.config.ladder.shapes[1], self.hidden):
-            yield from self.longer(shape, domains)
+        """Unsplit training on multiples of the smallest budget, at the surface's size and at the hidden one."""
+        yield from self.longer(self.config.ladder.shapes[self.surface], domains, (*self.multiples, *self.further))
+        yield from self.longer(self.hidden, domains, self.multiples)
 
 
 def _load(name: str) -> Config:
@@ -218,8 +221,10 @@ def full() -> Programme:
         budgets=(1_048_576, 2_097_152, 4_194_304),
         fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1.0),
         bowl_sizes=(1, 3),
+        decisive=2_097_152,
         multiples=(2, 4, 8),
-        swept=(0, 2),
+        further=(16,),
+        swept=(0, 2, 4, 5),
         swept_budget=524_288,
         nearness=(
             Variant("prose", sources=("fiction", "history", "politics", "encyclopedic", "speeches", "movie_reviews")),
@@ -238,7 +243,9 @@ def quick() -> Programme:
         budgets=(262_144, 524_288),
         fractions=(0.0, 0.25, 0.5, 0.75, 1.0),
         bowl_sizes=(),
+        decisive=524_288,
         multiples=(2, 4),
+        further=(),
         swept=(0,),
         swept_budget=131_072,
         surface=0,

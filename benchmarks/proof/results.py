@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from proof import forecast
-from proof.analysis import multiplier, paired, replicate_noise
+from proof.analysis import noisy_multiplier, paired
 from proof.bench import Bench
 from proof.further import allocated, best_size, clustered, nearness
-from proof.measured import bowl, by_domain, decided_cells, decisive, mean_loss, split_loss
-from proof.programme import plain
+from proof.measured import bowl, by_domain, decided_cells, decisive, mean_loss, regrets, split_loss
+from proof.programme import Cell, plain
+from splitray.law import Law
+from splitray.law.question import Question
+from splitray.law.threshold import split_threshold
 from splitray.training.settings import ModelShape
+from splitray.training.tree import Leaf
 
 Row = Mapping[str, Any]
 
@@ -22,9 +26,10 @@ Row = Mapping[str, Any]
 def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
     """Everything that the table and the forecasts in `folder` can answer; what is not trained yet is None."""
     domains = bench.corpus.domains
-    noise = replicate_noise(forecast.ladder_rows(bench))
+    noise = forecast.noise_of(forecast.ladder_rows(bench))
+    mean = noise["mean"] if noise["cells"] else 0.002
     scores = forecast.score(bench, folder / "forecasts")
-    lines = [line for b in bench.programme.bowls() if (line := bowl(bench, folder, *b, noise)) is not None]
+    lines = [line for b in bench.programme.bowls() if (line := bowl(bench, folder, *b, mean)) is not None]
     return {
         "corpus": {
             "domains": domains,
@@ -35,17 +40,18 @@ def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
         "grid": grid(bench),
         "sweep": sweep(bench),
         "noise": noise,
-        "prediction": forecast.summary(scores),
+        "prediction": forecast.summary(scores, mean),
         "scores": scores,
         "bowls": lines,
+        "regret": regrets(lines),
         "decided": decided(bench, folder),
         "clusterings": clustered(bench, folder),
-        "thresholds": thresholds(folder),
+        "thresholds": thresholds(bench, folder),
         "multiplier": [
-            m for shape in doubled_shapes(bench) if (m := multiplied(bench, folder, shape, lines)) is not None
+            m for shape in doubled_shapes(bench) if (m := multiplied(bench, folder, shape, lines, mean)) is not None
         ],
-        "best_size": best_size(bench),
-        "nearness": nearness(bench),
+        "best_size": best_size(bench, folder),
+        "nearness": nearness(bench, mean),
         "allocation": allocated(bench, folder),
     }
 
@@ -75,7 +81,7 @@ def sweep(bench: Bench) -> list[dict[str, Any]]:
     programme, domains = bench.programme, bench.corpus.domains
     known, result = programme.ladder_domains(domains), []
     for place in programme.swept:
-        shape = programme.config.ladder.shapes[place]
+        shape = programme.shapes[place]
         for name, fraction in (("unsplit", 1.0), ("split at one quarter", 0.25)):
             cells = list(programme.line(shape, programme.swept_budget, [fraction], domains, False))
             losses = [mean_loss(bench, [replace(c, rate=rate) for c in cells], known) for rate in programme.rates]
@@ -119,15 +125,29 @@ def doubled_shapes(bench: Bench) -> list[ModelShape]:
     return list(dict.fromkeys(cell.shape for cell in bench.programme.doubled(bench.corpus.domains)))
 
 
-def thresholds(folder: Path) -> list[dict[str, Any]]:
-    """D_split of every size that was forecast, by the law that forecast its smallest budget."""
-    told = [json.loads(path.read_text()) for path in (folder / "forecasts").glob("*.json")]
-    lines = sorted((t for t in told if "plan" in t), key=lambda t: (t["params"], t["budget"]))
-    first = {t["params"]: t["plan"]["split_threshold"] for t in reversed(lines)}
-    return [{"params": params, **first[params]} for params in sorted(first)]
+def thresholds(bench: Bench, folder: Path) -> dict[str, Any] | None:
+    """D_split of every size by the last law fitted, and how many of its draws have it grow with every step of size."""
+    path, programme, domains = folder / "law.json", bench.programme, bench.corpus.domains
+    if not path.exists():
+        return None
+    law, leaf = Law.load(path), Leaf(programme.batch)
+    sizes = [int(bench.recipe(Cell(shape, leaf, tuple(domains))).values["params"]) for shape in programme.shapes]
+    # [sizes, 1 + draws]; the question's budget plays no part
+    tokens = np.array([split_threshold(Question(n, 1e6, len(domains)).surface(law), n) for n in sizes])
+    ends = np.quantile(tokens[:, 1:], [0.1, 0.9], axis=1, method="nearest").T
+    plain_ends = [[float(x) if np.isfinite(x) else None for x in row] for row in (*tokens[:, :1], *ends)]
+    return {
+        "params": sizes,
+        "value": [row[0] for row in plain_ends[: len(sizes)]],
+        "interval": plain_ends[len(sizes) :],
+        "level": 0.8,
+        "grows": [float(x) for x in (np.diff(tokens[:, 1:], axis=0) > 0).mean(axis=1)],
+    }
 
 
-def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Row]) -> dict[str, Any] | None:
+def multiplied(
+    bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Row], noise: float
+) -> dict[str, Any] | None:
     """How many times the budget unsplit training needs to reach the split models' loss, at every budget with a bowl."""
     domains = bench.corpus.domains
     known = bench.programme.ladder_domains(domains)
@@ -143,9 +163,10 @@ def multiplied(bench: Bench, folder: Path, shape: ModelShape, lines: Sequence[Ro
         # a wide bowl's mean is over all domains: the same models' mean over the ladder's is what compares here
         goal = split_loss(bench, shape, line["budget"])
         if goal is not None:
-            measured = multiplier(tokens, losses, line["budget"], goal)
+            measured = noisy_multiplier(tokens, losses, line["budget"], goal, noise * goal)
             path = folder / "forecasts" / f"{forecast.name_of(shape, line['budget'])}.json"
-            predicted = json.loads(path.read_text())["plan"]["compute_multiplier"] if path.exists() else None
+            counts = path.exists() and forecast.committed(path) is not None
+            predicted = json.loads(path.read_text())["plan"]["compute_multiplier"] if counts else None
             found.append({"budget": line["budget"], "goal": goal, "measured": measured, "predicted": predicted})
     params = int(stand[0][2][0]["params"])
     epochs = [max(r["epochs"] for r in rows) for _, _, rows in stand]

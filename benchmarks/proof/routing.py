@@ -12,17 +12,19 @@ from proof.bench import Bench
 from proof.measured import decided_cells, decisive
 from proof.programme import Cell
 from splitray.corpus.tokenizer import Encoder
-from splitray.evaluate.compare import Scores, mean, routed
+from splitray.evaluate.compare import Scores, chosen, difference, mean, routed
 
 
 def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
-    """The unsplit model and the specialists of the best measured fraction, each scored on every domain."""
+    """The unsplit model and the specialists of the planned fraction, each scored on every domain; none where the plan
+    is not to split. Of a fresh seed: the bowl's own runs made the choice.
+    """
     strategies = decisive(bench, folder)
     if strategies is None:
         return []
-    domains = tuple(bench.corpus.domains)
-    pair = (strategies["best measured"], 1.0)
-    return [replace(c, domains=domains) for s in pair for c in decided_cells(bench, s, bench.programme.config.seed)]
+    domains, seed = tuple(bench.corpus.domains), bench.programme.fresh[0]
+    split, unsplit = (decided_cells(bench, strategies[name], seed) for name in ("planned", "unsplit"))
+    return [replace(cell, domains=domains) for cell in (*split, *unsplit)] if len(split) > 1 else []
 
 
 def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
         routes[domain] = router.route([text[:characters] for text in texts])
     return {
         "routed": routed(specialists, routes, domains, bench.weights) | {"prefix_characters": characters},
+        "routed less unsplit": difference(chosen(specialists, routes, domains), unsplit, bench.weights),
         "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights),
     }
 

@@ -4,6 +4,7 @@ The objective is the smooth bowl through real leaves, interpolated over s in [0,
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,33 +76,50 @@ def resampled(rows: Sequence[Mapping[str, Any]], fitted: laws.Law, noise: Mappin
     return laws.fit(pa.Table.from_pylist(fresh, SCHEMA), form=fitted.form, bootstrap=60, seed=seed)
 
 
+@dataclass(frozen=True)
+class Ladders:
+    """Laws of ladders that might have been, by the form that the measured one chooses, and what one ladder costs."""
+
+    laws: tuple[laws.Law, ...]
+    tokens: int
+
+    @classmethod
+    def of(
+        cls, rows: Sequence[Mapping[str, Any]], noise: Mapping[str, float], tokens: int, resamples: int = 20
+    ) -> "Ladders":
+        table = pa.Table.from_pylist(list(rows), SCHEMA)
+        named = laws.fit(table, form=laws.fit(table).form)
+        return cls(tuple(resampled(rows, named, noise, seed) for seed in range(resamples)), tokens)
+
+
+def _width(searched: Bowl | Surface, bottom: float) -> float:
+    """The part of what is searched that lies within the tolerance."""
+    s = np.linspace(0, 1, 1001)
+    if isinstance(searched, Bowl):
+        return float(np.mean(searched.curve(s) <= bottom + TOLERANCE))
+    grid = np.meshgrid(s, np.linspace(searched.rates.min(), searched.rates.max(), 101), indexing="ij")
+    return float(np.mean(searched.at(*grid) <= bottom + TOLERANCE))
+
+
 def compare(
-    line: Mapping[str, Any],
-    surface: Surface | None,
-    law: tuple[Sequence[Mapping[str, Any]], Mapping[str, float]],
-    domains: int,
-    repetitions: int,
-    ladders: int,
+    line: Mapping[str, Any], surface: Surface | None, ladders: "Ladders", domains: int, repetitions: int
 ) -> dict[str, Any]:
     """Trials and tokens that every search needs on one bowl of the results, and the ratios to the law-guided one.
 
     Args:
         surface: searched in place of the line's bowl, in two dimensions.
-        law: rows of the ladder, and the noise that its resamples are given.
+        ladders: whose laws guide a search each.
     """
-    rows, noise = law
     bowl = Bowl(np.array(line["split_fraction"]), np.array(line["loss"]), line["noise"])
     span = None if surface is None else (float(surface.rates.min()), float(surface.rates.max()))
     bottom = bowl.best[1] if surface is None else surface.best[2]
 
     def objective(fraction: float, rate: float) -> float:
-        return float(bowl.curve([fraction])[0] if surface is None else surface.at(fraction, rate))
+        return float(bowl.curve([fraction])[0] if surface is None else surface.at(fraction, rate).item())
 
-    fitted = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA))
-    named = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=fitted.form)
     size = (line["params"], line["budget"], domains)
     histories = {
-        "law-guided": [law_guided(resampled(rows, named, noise, s), size, objective, span) for s in range(ladders)],
+        "law-guided": [law_guided(law, size, objective, span) for law in ladders.laws],
         "random": [random_search(objective, seed, span) for seed in range(repetitions)],
         "TPE": [tpe(objective, seed, span) for seed in range(repetitions)],
     }
@@ -111,8 +129,9 @@ def compare(
         "budget": line["budget"],
         "dimensions": 1 if surface is None else 2,
         "tolerance": TOLERANCE,
-        "width": float(np.mean(bowl.curve(np.linspace(0, 1, 1001)) <= bottom + TOLERANCE)),
-        "ladder_resamples": ladders,
+        "width": _width(bowl if surface is None else surface, bottom),
+        "ladder_resamples": len(ladders.laws),
+        "ladder_tokens": ladders.tokens,
         "repetitions": repetitions,
     }
     if surface is not None:
@@ -121,6 +140,7 @@ def compare(
         found = np.array([c for c in counts if c is not None], dtype=float)
         mean = float(np.mean([c if c is not None else TRIALS for c in counts]))
         result[name] = {"mean_trials": mean, "mean_tokens": mean * line["budget"], "never": len(counts) - found.size}
+        result[name]["mean_tokens_with_ladder"] = mean * line["budget"] + (name == "law-guided") * ladders.tokens
     result["ratio"] = {name: _ratio(needed[name], needed["law-guided"]) for name in ("random", "TPE")}
     return result
 

@@ -71,6 +71,18 @@ def matrix(scores: Mapping[str, Mapping[str, Scores]], domains: Sequence[str]) -
     }
 
 
+def chosen(
+    scores: Mapping[str, Mapping[str, Scores]], routes: Mapping[str, np.ndarray], domains: Sequence[str]
+) -> dict[str, Scores]:
+    """Each domain's documents, every one by the specialist that a router chose for it; arguments as of `routed`."""
+    found = {}
+    for home in domains:
+        table = np.stack([scores[specialist][home].nats for specialist in domains])
+        own = scores[home][home]
+        found[home] = Scores(table[routes[home], np.arange(table.shape[1])], own.tokens, own.text_bytes)
+    return found
+
+
 def routed(
     scores: Mapping[str, Mapping[str, Scores]],
     routes: Mapping[str, np.ndarray],
@@ -83,19 +95,11 @@ def routed(
         scores: specialist (by its domain's name) x domain.
         routes: for every domain, the chosen domain's index for each of its documents, int [documents].
     """
-    loss, bits, agree, documents = {}, {}, 0, 0
-    for home in domains:
-        table = np.stack([scores[chosen][home].nats for chosen in domains])
-        picked = table[routes[home], np.arange(table.shape[1])]
-        own = scores[home][home]
-        loss[home] = float(picked.sum() / own.tokens.sum())
-        bits[home] = float(picked.sum() / LN2 / own.text_bytes)
-        agree += int((routes[home] == list(domains).index(home)).sum())
-        documents += len(routes[home])
-    known = {d: scores[d][d].loss for d in domains}
+    picked = chosen(scores, routes, domains)
+    agree = sum(int((routes[home] == place).sum()) for place, home in enumerate(domains))
     return {
-        "loss": mean(loss, weights),
-        "bits_per_byte": mean(bits, weights),
-        "known_loss": mean(known, weights),
-        "agreement": agree / documents,
+        "loss": mean({d: picked[d].loss for d in domains}, weights),
+        "bits_per_byte": mean({d: picked[d].bits_per_byte for d in domains}, weights),
+        "known_loss": mean({d: scores[d][d].loss for d in domains}, weights),
+        "agreement": agree / sum(len(routes[d]) for d in domains),
     }

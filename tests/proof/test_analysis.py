@@ -13,8 +13,20 @@ sys.path.insert(0, str(BENCHMARKS))
 
 from law_planted import truth  # noqa: E402
 from proof import forecast  # noqa: E402
-from proof.analysis import Bowl, Surface, multiplier, paired, place, replicate_noise, share, trials_until  # noqa: E402
-from proof.programme import full, quick  # noqa: E402
+from proof.analysis import (  # noqa: E402
+    Bowl,
+    Surface,
+    mean_regret,
+    multiplier,
+    noisy_multiplier,
+    over_domains,
+    paired,
+    place,
+    replicate_noise,
+    share,
+    trials_until,
+)
+from proof.programme import Cell, full, plain, quick  # noqa: E402
 from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
 
@@ -52,6 +64,18 @@ def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
     assert held / 200 >= 0.88
 
 
+def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None:
+    exact, noise = line("mixture_gap", 240e9, FINE), 0.004
+    best, stops = FINE[exact.argmin()], []
+    for seed in range(12):
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(7)
+        stops.append((Bowl(FRACTIONS, noisy, noise), float(best)))
+    together = mean_regret(stops)
+    alone = [bowl.regret(s) for bowl, s in stops]
+    assert together["value"] == pytest.approx(np.mean([r["value"] for r in alone]))
+    assert together["high"] < 0.7 * max(r["high"] for r in alone)
+
+
 def test_misfit_measures_the_noise() -> None:
     exact, rng = line("shared_specific", 240e9, FRACTIONS), np.random.default_rng(0)
     squares = [Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(7), 0.01).misfit ** 2 for _ in range(400)]
@@ -70,6 +94,43 @@ def test_multiplier_of_a_power_law() -> None:
     assert multiplier(spent, loss(spent), 1e6, float(loss(spent)[0]))["value"] == pytest.approx(1.0)
 
 
+def test_the_interval_of_a_multiplier_is_that_of_its_noise() -> None:
+    spent = 1e6 * np.array([1.0, 2.0, 4.0, 8.0])
+    loss, goal = 2.0 + 5.0 * spent**-0.3, 2.0 + 5.0 * (3.3e6) ** -0.3
+    found = noisy_multiplier(spent, loss, 1e6, goal, 0.002)
+    # the slope in log tokens turns noise of the goal and of the runs beside it into noise of the logarithm
+    slope = 0.3 * 5.0 * (3.3e6) ** -0.3
+    for end, sign in (("low", -1), ("high", 1)):
+        assert np.log(found[end] / 3.3) * sign == pytest.approx(1.96 * 0.002 * np.sqrt(1.6) / slope, rel=0.35)
+    assert noisy_multiplier(spent, loss, 1e6, 2.0, 0.002)["low"] is None  # every draw beyond the runs
+
+
+@pytest.mark.parametrize(("seeds", "domains", "shared"), [(3, 1, 1.0), (3, 8, 1.0), (3, 8, 0.0), (1, 8, 0.0)])
+def test_paired_intervals_hold_the_truth(seeds: int, domains: int, shared: float) -> None:
+    held = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        gap = shared * rng.standard_normal((seeds, 1)) + rng.standard_normal((1, domains)) * (domains > 1)
+        found = paired(gap + 0.1 * rng.standard_normal((seeds, domains)), np.zeros((seeds, domains)), draws=400)
+        held += found["low"] <= 0 <= found["high"]
+    assert held / 200 >= 0.92
+
+
+def test_noise_common_to_the_domains_stays_in_their_mean() -> None:
+    rng, rows = np.random.default_rng(3), []
+    for params in range(20):
+        for cell in range(30):
+            for seed in range(3):
+                common = 0.003 * rng.standard_normal()
+                base = {"params": params, "pretrain_tokens": cell, "specialize_tokens": 0, "seed": seed}
+                losses = np.exp(1 + common + 0.001 * rng.standard_normal(3))
+                rows += [base | {"domain": name, "loss": x} for name, x in zip("abc", losses, strict=True)]
+    rows += [rows[0] | {"pretrain_tokens": 99}]  # of one domain only: no mean
+    means = over_domains(rows)
+    assert len(means) == 20 * 30 * 3
+    assert replicate_noise(means)["rest"] == pytest.approx(np.hypot(0.003, 0.001 / np.sqrt(3)), rel=0.05)
+
+
 def test_paired_differences_forget_what_seeds_and_domains_share() -> None:
     rng = np.random.default_rng(1)
     common = 3 + 0.5 * rng.standard_normal((1, 8)) + 0.1 * rng.standard_normal((3, 1))
@@ -77,7 +138,7 @@ def test_paired_differences_forget_what_seeds_and_domains_share() -> None:
     found = paired(ours, common + 0.002 * rng.standard_normal((3, 8)))
     assert found["value"] == pytest.approx(-0.05, abs=0.003)
     assert found["low"] < found["value"] < found["high"]
-    assert found["high"] - found["low"] < 0.01  # the levels differ by 0.5
+    assert found["high"] - found["low"] < 0.02  # the levels differ by 0.5
     assert (found["seeds"], found["domains"], len(found["by_domain"])) == (3, 8, 8)
 
 
@@ -181,25 +242,33 @@ def test_a_forecast_counts_from_its_only_commit(repository: Path) -> None:
 
 
 class _Held:
-    """As much of a bench as scoring asks for: the table and the programme."""
+    """As much of a bench as scoring asks for: the rows of a cell."""
 
     def __init__(self, rows: list[dict[str, object]]) -> None:
-        self.programme, self._rows = full(), rows
-        self.table = self
+        self._rows = rows
 
-    def sorted(self) -> list[dict[str, object]]:
-        return self._rows
+    def rows(self, cells: list[Cell]) -> list[dict[str, object]]:
+        def of(row: dict[str, object], cell: Cell) -> bool:
+            leaf = (cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
+            asked = (cell.shape.label, *leaf, cell.domains[0], cell.seed, cell.specialize_rate)
+            names = ("shape", "pretrain_tokens", "specialize_tokens", "domain", "seed", "rate")
+            return asked == tuple(row[n] for n in names)
+
+        return [row for cell in cells for row in self._rows if of(row, cell)]
 
 
 def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> None:
     programme = full()
     shape = programme.hidden
-    base = {"params": 7, "shape": shape.label, "seed": 0, "domain": "a", "loss": 2.0}
-    base |= {"learning_rate": programme.config.training.peak(shape.width), "specialize_tokens": 0}
+    base = {"shape": shape.label, "seed": 0, "domain": "a", "loss": 2.0, "specialize_tokens": 0, "rate": 1.0}
     rows = [base | {"pretrain_tokens": tokens, "began": began} for tokens, began in ((10, 999.0), (20, 1001.0))]
+    rows += [
+        base | {"pretrain_tokens": 20, "began": 1001.0, "loss": 9.0} | other for other in ({"seed": 1}, {"rate": 2.0})
+    ]
     told = {"value": 2.1, "low": 1.9, "high": 2.2, "chinchilla": 2.5, "domain": "a", "specialize_tokens": 0}
     record = {
         "params": 7,
+        "shape": plain(shape),
         "budget": 20,
         "largest_fitted": {"params": 5},
         "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)],
@@ -215,8 +284,20 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     assert "before the forecast" in early["refused"] and "error" not in early
     assert late["error"] == pytest.approx(0.05) and late["held"] is True
     found = forecast.summary([early, late])
-    assert (found["scored"], found["refused"], found["new_size"]) == (1, 1, 1)
+    assert (found["scored"], found["refused"], found["beyond"]["a new size"]["of"]) == (1, 1, 1)
     assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
+
+
+def test_differences_are_those_of_means_over_domains() -> None:
+    rows = []
+    for special, errors in ((0, (0.02, -0.02)), (5, (0.05, -0.03)), (9, (0.01,))):  # the last lacks a domain
+        base = {"params": 7, "budget": 20, "new_size": False, "specialize_tokens": special, "chinchilla_error": 0.1}
+        for domain, error in zip("ab", errors):
+            rows.append(base | {"domain": domain, "loss": 2.0, "value": 2.0 + error, "error": error / 2, "held": True})
+    found = forecast.summary(rows, noise=0.01)["difference_error"]
+    assert found["of"] == 1 and found["bias"] == pytest.approx(0.01)
+    draws = np.random.default_rng(0).standard_normal((2, 100_000)) * 0.02
+    assert found["by_noise_alone"] == pytest.approx(np.abs(draws[0] - draws[1]).mean(), rel=0.01)
 
 
 def test_a_surface_finds_the_bottom_of_a_planted_one() -> None:
