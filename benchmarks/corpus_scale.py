@@ -69,12 +69,20 @@ def write_documents(data: Path, folder: Path, count: int) -> int:
 
 
 class Watch(threading.Thread):
-    """Peak of the summed PSS of this process and its descendants, bytes, and the processor seconds they used."""
+    """Peaks by pass of the summed PSS of this process and all below it, bytes, and the processor seconds they used."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak, self.over = 0, threading.Event()
+        self.peaks, self.over = dict[str, int](), threading.Event()
         self._used: dict[int, float] = {}
+        self._since = 0
+
+    def said(self, text: str) -> None:
+        """The build reports at the end of a pass, or within it: what was seen since its last line is that pass's."""
+        print(text, flush=True)
+        name = text.removeprefix("corpus: ").split(":")[0]
+        self.peaks[name] = max(self.peaks.get(name, 0), self._since)
+        self._since = 0
 
     @property
     def processor_seconds(self) -> float:
@@ -91,7 +99,7 @@ class Watch(threading.Thread):
                     self._used[process.pid] = times.user + times.system
                 except psutil.Error:
                     continue
-            self.peak = max(self.peak, total)
+            self._since = max(self._since, total)
 
 
 def stage(data: Path, count: int, workers: int) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def stage(data: Path, count: int, workers: int) -> dict[str, Any]:
         settings = CorpusSettings(sources=[str(source)], domains=DOMAINS, group_column="source")
         watch, begun = Watch(), time.monotonic()
         watch.start()
-        corpus = build(settings, 1, Store(Path(folder, "store")), lambda text: print(text, flush=True))
+        corpus = build(settings, 1, Store(Path(folder, "store")), watch.said)
         seconds = time.monotonic() - begun
         watch.over.set()
         watch.join()
@@ -115,7 +123,8 @@ def stage(data: Path, count: int, workers: int) -> dict[str, Any]:
             "seconds": round(seconds, 1),
             "processor_seconds": round(watch.processor_seconds, 1),
             "documents_per_second": round(count / seconds, 1),
-            "peak_pss_megabytes": watch.peak // 2**20,
+            "peak_pss_megabytes": max(watch.peaks.values()) // 2**20,
+            "peak_pss_megabytes_by_pass": {name: peak // 2**20 for name, peak in watch.peaks.items()},
             "seconds_by_pass": corpus.statistics["seconds"],
             "dropped": corpus.statistics["dropped"],
             "workers": workers,

@@ -92,15 +92,22 @@ def read_table(folder: Folder, name: str, columns: list[str] | None = None) -> p
 def write_shard(scratch: Folder, plan: ShardPlan, dtype: np.dtype, target: Path) -> dict[str, Any]:
     """Gather one shard from the partitions and write its tokens (.npy) and documents (.parquet) below `target`.
 
-    Returns its counts. Ties of the id hash are broken by the hash of the text, so the order is total.
+    Returns its counts. Ties of the id hash are broken by the hash of the text, so the order is total. The text of
+    training documents is not read, and the tokens are copied once: with both, and with all parts held at a time, a
+    task took 1.2 GiB for a domain of 22M tokens.
     """
-    tables = [read_table(scratch, partition_name(part, plan.domain, plan.side)) for part in plan.parts]
+    names = [name for name in PARTITION.names if name != "text" or plan.side == VALIDATION]
     inside = []
-    for table in tables:
+    for part in plan.parts:
+        table = read_table(scratch, partition_name(part, plan.domain, plan.side), names)
         order = table["order"].to_numpy()
         inside.append(table.filter(pa.array((order >= plan.low) & (order <= plan.high))))
-    table = pa.concat_tables(inside).sort_by([("order", "ascending"), ("content", "ascending")]).combine_chunks()
-    arrays = [np.frombuffer(cell.as_buffer(), dtype=dtype) for cell in table["tokens"]]
+    table = pa.concat_tables(inside)
+    del inside
+    rows = pc.sort_indices(table, sort_keys=[("order", "ascending"), ("content", "ascending")])
+    tokens = table["tokens"]
+    arrays = [np.frombuffer(tokens[row].as_buffer(), dtype=dtype) for row in rows.to_pylist()]
+    table = table.drop_columns("tokens").take(rows)
     lengths = np.array([len(a) for a in arrays], dtype=np.int64)
     stream = np.concatenate(arrays)
     columns = {
