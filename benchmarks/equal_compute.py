@@ -204,14 +204,14 @@ class Proof:
         if not known["noise"]["cells"]:
             return
         domains, tokens = self.domains, known["grid"]["tokens_trained"]
-        ladders = Ladders.of(forecast.ladder_rows(self.bench), known["noise"], tokens)
+        ladders = Ladders.of(forecast.ladder_rows(self.bench), known["noise"], tokens, self.programme.resamples)
         shape = plain(self.programme.config.ladder.shapes[self.programme.surface])
         for line in known["bowls"]:
-            made.append(compare(line, None, ladders, len(domains), repetitions=100))
+            made.append(compare(line, None, ladders, len(domains), self.programme.searches))
             self._write("search.json", made)
         for line in sorted((x for x in known["bowls"] if x["shape"] == shape), key=lambda x: x["budget"])[:1]:
             self.bench.train(list(dict.fromkeys(self.programme.searched(domains))))
-            made.append(compare(line, surface(self.bench), ladders, len(domains), repetitions=100))
+            made.append(compare(line, surface(self.bench), ladders, len(domains), self.programme.searches))
         self._write("search.json", made)
 
     def routing(self) -> None:

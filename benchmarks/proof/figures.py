@@ -70,7 +70,8 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
     for place, params in enumerate(sorted({s["params"] for s in scores})):
         mine = [s for s in scores if s["params"] == params]
         observed, value = np.array([s["loss"] for s in mine]), np.array([s["value"] for s in mine])
-        bars = [value - [s["low"] for s in mine], np.array([s["high"] for s in mine]) - value]
+        # a law's draws need not hold the law itself: its interval may lie beside the value
+        bars = np.maximum([value - [s["low"] for s in mine], np.array([s["high"] for s in mine]) - value], 0)
         look = {"fmt": "osD^"[place % 4], "ms": 4, "lw": 0.8, "color": f"C{place}"}
         left.errorbar(observed, value, bars, label=f"{human(params)} parameters", **look)
         lines = [s for s in mine if s["budget"]]

@@ -63,6 +63,7 @@ class Programme:
         clusterings: corpora of other seeds, on which planned and unsplit are compared.
         nearness: corpora whose domains lie nearer to one another, for a bowl and a multiplier of the surface's size.
         questions: of each exam, at most.
+        searches, resamples: repetitions of every search, and ladders drawn anew for the law-guided one.
     """
 
     config: Config
@@ -84,6 +85,8 @@ class Programme:
     clusterings: tuple[Variant, ...] = (Variant("seed-1", 1), Variant("seed-2", 2))
     nearness: tuple[Variant, ...] = ()
     questions: int = 500
+    searches: int = 100
+    resamples: int = 20
 
     @property
     def batch(self) -> int:
@@ -252,6 +255,8 @@ def quick() -> Programme:
         fresh=(11,),
         clusterings=(Variant("seed-1", 1),),
         questions=50,
+        searches=30,
+        resamples=5,
     )
 
 

@@ -85,7 +85,7 @@ class Ladders:
 
     @classmethod
     def of(
-        cls, rows: Sequence[Mapping[str, Any]], noise: Mapping[str, float], tokens: int, resamples: int = 20
+        cls, rows: Sequence[Mapping[str, Any]], noise: Mapping[str, float], tokens: int, resamples: int
     ) -> "Ladders":
         table = pa.Table.from_pylist(list(rows), SCHEMA)
         named = laws.fit(table, form=laws.fit(table).form)
