@@ -29,7 +29,7 @@ from proof import forecast
 from proof.bench import Bench, OutOfTime
 from proof.figures import draw
 from proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
-from proof.measured import decided_cells, decisive
+from proof.measured import decided_cells, decisive, own_rates, rated_cells
 from proof.page import page
 from proof.programme import ROOT, Cell, full, plain, quick
 from proof.results import assemble, doubled_shapes
@@ -106,7 +106,8 @@ class Proof:
         self.say(f"   {len(counts)} domains of {min(counts):,} to {max(counts):,} training tokens")
 
     def sweep(self) -> None:
-        self.bench.train(list(self.programme.sweep(self.domains)))
+        for sweep in self.programme.sweeps()[:-1]:  # the decisive line is forecast before anything of it is trained
+            self.bench.train(list(self.programme.sweep(sweep, self.domains)))
 
     def grid(self) -> None:
         largest = max(self.programme.config.ladder.pretrain_tokens)
@@ -129,7 +130,9 @@ class Proof:
             raise forecast.Uncommitted(f"commit {names}, once and for all, and start again: then it is a forecast")
 
     def decide(self) -> None:
-        """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
+        """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds; planned and
+        unsplit once more, each at its own learning rate.
+        """
         self._bowls([line for line in self.programme.bowls() if line[2]])
         strategies = decisive(self.bench, self.results)
         if strategies is None:
@@ -137,6 +140,11 @@ class Proof:
         for seed in self.programme.fresh:
             cells = (decided_cells(self.bench, fraction, seed) for fraction in strategies.values())
             self.bench.train(list(dict.fromkeys(chain(*cells))))
+        self.bench.train(list(self.programme.sweep(self.programme.sweeps()[-1], self.domains)))
+        rates = own_rates(self.bench)
+        assert rates is not None
+        for seed in self.programme.fresh:
+            self.bench.train(list(chain(*rated_cells(self.bench, strategies["planned"], seed, rates))))
 
     def bowl(self) -> None:
         lines = self.programme.bowls()[: self.lines]

@@ -123,7 +123,16 @@ def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
         f"{gap['value']:+.3f} nats ({gap['low']:+.3f} to {gap['high']:+.3f}) to unsplit, {best['value']:+.4f} "
         f"({best['low']:+.4f} to {best['high']:+.4f}) to the best measured fraction; {gap['seeds']} seeds"
     )
-    return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("decide")
+    own = d["own_rates"]
+    if own:
+        each = own["planned less unsplit"]
+        told += (
+            f"; each at its own learning rate ({own['rates']['split']:.2g} and {own['rates']['unsplit']:.2g} times the "
+            f"shared one) {each['value']:+.3f} ({each['low']:+.3f} to {each['high']:+.3f})"
+        )
+    gaps = [gap, own["planned less unsplit"]] if own else [gap]
+    good = len(gaps) == 2 and all(g["high"] < 0 for g in gaps)
+    return claim, told, _verdict(good, all(g["value"] < 0 for g in gaps)), _COMMAND.format("decide")
 
 
 def _threshold(t: Mapping[str, Any] | None) -> tuple[str, ...]:

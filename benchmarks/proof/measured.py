@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,42 @@ def regrets(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     bowls = [Bowl(np.array(x["split_fraction"]), np.array(x["loss"]), x["noise"]) for x in counted]
     stops = [(bowl, x["planned"]["value"]) for bowl, x in zip(bowls, counted, strict=True)]
     return mean_regret(stops) | {"lines": len(counted), "foretold": all(x["foretold"] for x in counted)}
+
+
+def swept(bench: Bench, shape: ModelShape, budget: int, fraction: float) -> dict[str, Any] | None:
+    """Losses of one strategy by learning rate, None until all stand.
+
+    Through them goes a parabola in log rate: `best` is the rate tried that is nearest its bottom, `sharing_costs` what
+    rate 1 has above the bottom, in nats.
+    """
+    programme, domains = bench.programme, bench.corpus.domains
+    known, cells = programme.ladder_domains(domains), list(programme.line(shape, budget, [fraction], domains, False))
+    losses = [mean_loss(bench, [replace(c, rate=rate) for c in cells], known) for rate in programme.rates]
+    if any(loss is None for loss in losses):
+        return None
+    x = np.log2(programme.rates)
+    curve, fine = np.polynomial.Polynomial.fit(x, np.array(losses, dtype=float), 2), np.linspace(x[0], x[-1], 401)
+    bottom = fine[curve(fine).argmin()]
+    return {
+        "rates": list(programme.rates),
+        "losses": losses,
+        "best": programme.rates[int(np.abs(x - bottom).argmin())],
+        "sharing_costs": float(curve(0.0) - curve(bottom)),
+    }
+
+
+def own_rates(bench: Bench) -> dict[str, float] | None:
+    """The best learning rates of split and unsplit training on the decisive line, as multiples of the shared one."""
+    line = bench.programme.sweeps()[-1]
+    found = {name: swept(bench, *line, fraction) for name, fraction in (("split", 0.25), ("unsplit", 1.0))}
+    rates = {name: told["best"] for name, told in found.items() if told}
+    return rates if len(rates) == len(found) else None
+
+
+def rated_cells(bench: Bench, planned: float, seed: int, rates: Mapping[str, float]) -> tuple[list[Cell], list[Cell]]:
+    """The planned fraction and unsplit of the decisive line, each at its own rate."""
+    split = [replace(c, rate=rates["split"]) for c in decided_cells(bench, planned, seed)]
+    return split, [replace(c, rate=rates["unsplit"]) for c in decided_cells(bench, 1.0, seed)]
 
 
 def decisive(bench: Bench, folder: Path) -> dict[str, float] | None:

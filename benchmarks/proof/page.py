@@ -59,8 +59,15 @@ def _details(results: Mapping[str, Any]) -> list[str]:
             f"shared by the runs of a seed, {noise['rest']:.2%} is a run's own."
         )
     if results["sweep"]:
-        costs = ", ".join(f"h{s['shape']['hidden']} {s['strategy']} {s['sharing_costs']:.4f}" for s in results["sweep"])
-        parts.append(f"One rule for the learning rate; sharing it costs, in nats at the sweep's budget: {costs}.")
+        costs = ", ".join(
+            f"{s['sharing_costs']:.3f} (hidden {s['shape']['hidden']}, {human(s['budget'])} tokens, {s['strategy']}: "
+            f"{s['best']:.2g} times it)"
+            for s in results["sweep"]
+        )
+        parts.append(
+            "One rule for the learning rate. What it costs against each strategy's own best, in nats, by a parabola "
+            f"through one seed's losses: {costs}."
+        )
     return parts
 
 

@@ -56,7 +56,7 @@ class Programme:
             ladder's elsewhere. `bowl_sizes` are the places of the fitted sizes that have bowls too.
         decisive: budget of the comparisons on fresh seeds, other clusterings, exams and other sizes.
         multiples: of the smallest budget, that unsplit training is given; the surface's size is given `further` too.
-        swept, swept_budget: places of the sizes, and budget, of the sweep over learning rates, times `rates`.
+        swept, swept_budget: places of the sizes, and budget, of the first sweeps over learning rates, times `rates`.
         surface: place of a bowl's size whose smallest budget is searched over the specialists' learning rates too, at
             1 and at `specialize_rates` times the trunk's.
         fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
@@ -105,13 +105,16 @@ class Programme:
     def ladder_domains(self, domains: Sequence[str]) -> tuple[str, ...]:
         return tuple(spread(domains, self.config.ladder.domains))
 
-    def sweep(self, domains: Sequence[str]) -> Iterator[Cell]:
+    def sweeps(self) -> list[tuple[ModelShape, int]]:
+        """(size, budget) of the sweeps over learning rates; the last is the decisive line."""
+        return [*((self.shapes[place], self.swept_budget) for place in self.swept), (self.hidden, self.decisive)]
+
+    def sweep(self, sweep: tuple[ModelShape, int], domains: Sequence[str]) -> Iterator[Cell]:
         """Unsplit and split at one quarter, at every rate."""
-        for place in self.swept:
-            for rate in self.rates:
-                for fraction in (1.0, 0.25):
-                    cells = self.line(self.shapes[place], self.swept_budget, [fraction], domains, False)
-                    yield from (replace(cell, rate=rate) for cell in cells)
+        for rate in self.rates:
+            for fraction in (1.0, 0.25):
+                cells = self.line(*sweep, [fraction], domains, False)
+                yield from (replace(cell, rate=rate) for cell in cells)
 
     def searched(self, domains: Sequence[str]) -> Iterator[Cell]:
         """The models of the surface over split fraction and the specialists' learning rate."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,18 @@ from proof import forecast
 from proof.analysis import noisy_multiplier, paired
 from proof.bench import Bench
 from proof.further import allocated, best_size, clustered, nearness
-from proof.measured import bowl, by_domain, decided_cells, decisive, mean_loss, regrets, split_loss
+from proof.measured import (
+    bowl,
+    by_domain,
+    decided_cells,
+    decisive,
+    mean_loss,
+    own_rates,
+    rated_cells,
+    regrets,
+    split_loss,
+    swept,
+)
 from proof.programme import Cell, plain
 from splitray.law import Law
 from splitray.law.question import Question
@@ -78,25 +88,14 @@ def grid(bench: Bench) -> dict[str, Any]:
 
 def sweep(bench: Bench) -> list[dict[str, Any]]:
     """Losses by learning rate, and what sharing one rate costs against the bottom of a parabola in its logarithm."""
-    programme, domains = bench.programme, bench.corpus.domains
-    known, result = programme.ladder_domains(domains), []
-    for place in programme.swept:
-        shape = programme.shapes[place]
-        for name, fraction in (("unsplit", 1.0), ("split at one quarter", 0.25)):
-            cells = list(programme.line(shape, programme.swept_budget, [fraction], domains, False))
-            losses = [mean_loss(bench, [replace(c, rate=rate) for c in cells], known) for rate in programme.rates]
-            if any(loss is None for loss in losses):
-                continue
-            told = {"shape": plain(shape), "strategy": name, "rates": list(programme.rates), "losses": losses}
-            result.append(told | {"sharing_costs": _above_bottom(programme.rates, np.array(losses, dtype=float))})
+    programme, result = bench.programme, []
+    for shape, budget in programme.sweeps():
+        for name, fraction in (("unsplit", 1.0), ("split", 0.25)):
+            found = swept(bench, shape, budget, fraction)
+            if found is not None:
+                told = {"shape": plain(shape), "budget": budget, "strategy": name, "split_fraction": fraction}
+                result.append(told | found)
     return result
-
-
-def _above_bottom(rates: Sequence[float], losses: np.ndarray) -> float:
-    """The loss at rate 1 above the lowest of a parabola through the losses in log rate, within the rates tried."""
-    x = np.log(rates)
-    curve = np.polynomial.Polynomial.fit(x, losses, 2)
-    return float(curve(0.0) - curve(np.linspace(x[0], x[-1], 201)).min())
 
 
 def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
@@ -113,12 +112,28 @@ def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
         return None
     losses = {name: np.array([[table[s][d] for d in domains] for s in seeds]) for name, table in tables.items()}
     return {
+        "own_rates": _own_rates(bench, strategies["planned"]),
         "split_fraction": strategies,
         "seeds": seeds,
         "loss": {name: float(array.mean()) for name, array in losses.items()},
         "planned less unsplit": paired(losses["planned"], losses["unsplit"]),
         "planned less best measured": paired(losses["planned"], losses["best measured"]),
     }
+
+
+def _own_rates(bench: Bench, planned: float) -> dict[str, Any] | None:
+    """Planned against unsplit, each at the learning rate that its sweep liked best; None until a seed stands."""
+    rates, domains, table = own_rates(bench), bench.corpus.domains, []
+    if rates is None:
+        return None
+    for seed in bench.programme.fresh:
+        pair = [by_domain(bench, cells) for cells in rated_cells(bench, planned, seed, rates)]
+        if all(len(losses) == len(domains) for losses in pair):
+            table.append([[losses[d] for d in domains] for losses in pair])
+    if not table:
+        return None
+    split, unsplit = np.array(table).transpose(1, 0, 2)
+    return {"rates": rates, "planned less unsplit": paired(split, unsplit)}
 
 
 def doubled_shapes(bench: Bench) -> list[ModelShape]:

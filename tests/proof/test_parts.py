@@ -70,6 +70,8 @@ class PlantedBench(Bench):
             for domain in cell.domains:
                 value = loss(made.values["params"], cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
                 value += 0.01 * abs(np.log2(cell.specialize_rate)) * (cell.leaf.domain is not None)
+                best = 1 if cell.leaf.domain else -1  # log2 of the rate that it likes
+                value += 0.05 * (np.log2(cell.rate) - best) ** 2 - 0.05
                 value *= float(np.exp(NOISE * draw.standard_normal()))
                 told = row(made, cell.leaf, domain, value, key, self.programme.config.training)
                 told |= {"shape": cell.shape.label, "learning_rate": 1.0, "tokens": cell.leaf.tokens, "epochs": 0.1}
@@ -146,6 +148,8 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     exact = np.array([loss(wide["params"], wide["budget"] * s, wide["budget"] * (1 - s) / K) for s in grid])
     assert wide["best_loss"] == pytest.approx(exact.min(), abs=0.005)
     assert results["decided"]["planned less unsplit"]["high"] < 0
+    own = results["decided"]["own_rates"]
+    assert own["rates"] == {"split": 2.0, "unsplit": 0.5} and own["planned less unsplit"]["high"] < 0
     assert len(results["clusterings"]) == 2 and len(results["nearness"]) == 2
     found = results["multiplier"][0]
     for line in found["multipliers"]:
