@@ -61,7 +61,7 @@ def _enough(p: Mapping[str, Any]) -> bool:
 
 
 def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. ... and the difference between split and unsplit (aim: 0.01 nats)"
+    claim = "1. It predicts the difference between split and unsplit (aim: 0.01 nats)"
     if not p["scored"] or p["difference_error"] is None:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     d = p["difference_error"]
@@ -78,7 +78,7 @@ def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _intervals(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. ... and its 80 % intervals hold what is then measured"
+    claim = "1. The forecasts' 80 % intervals hold what is then measured"
     if not p["scored"]:
         return claim, "-", OPEN, _COMMAND.format("forecast")
     h = p["held"]
@@ -105,7 +105,7 @@ def _bowl(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _regret(r: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "3. ... whose bottom the law finds (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
+    claim = "3. The law finds the bowl's bottom (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
     if r is None:
         return claim, "-", OPEN, _COMMAND.format("bowl")
     told = f"mean regret {r['value']:.4f} nats ({r['low']:.4f} to {r['high']:.4f}) over {r['lines']} lines"
@@ -173,7 +173,7 @@ def _optimum(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _clusterings(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "3. ... and on other clusterings of the corpus"
+    claim = "3. It does on other clusterings of the corpus too"
     if len(found) < 2:
         return claim, "-", OPEN, _COMMAND.format("clusterings")
     gaps = [f["planned less unsplit"] for f in found]
@@ -253,7 +253,7 @@ def _routing(r: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "6. ... and on choice tasks (nats per byte of the right answer)"
+    claim = "6. They do on choice tasks too (nats per byte of the right answer)"
     if r is None or not r["exams"]:
         return claim, "-", OPEN, _COMMAND.format("routing")
     told = "; ".join(
@@ -267,7 +267,7 @@ def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _best_size(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "4. ... and at its own best size split beats unsplit at its own for the same FLOPs"
+    claim = "4. At its own best size split beats unsplit at its own for the same FLOPs"
     if len(found) < 2:
         return claim, "-", OPEN, _COMMAND.format("multiplier")
     told = "; ".join(f"{human(f['params'])}: {f['unsplit']:.3f} and {f['split']:.3f}" for f in found)

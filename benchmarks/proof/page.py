@@ -10,10 +10,11 @@ from splitray.numbers import human
 
 def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str, Any] | None, book: Any) -> str:
     """The whole page as Markdown."""
+    rows = claims.rows(results, search, routing, book)
     table = [
-        "| claim | measured here | verdict | command |",
-        "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in claims.rows(results, search, routing, book)),
+        "| claim | verdict | command |",
+        "|---|---|---|",
+        *(f"| {claim} | {verdict} | {command} |" for claim, _, verdict, command in rows),
     ]
     pictures = {
         "Loss against split fraction": ("equal_compute/bowls.png", results["bowls"]),
@@ -28,6 +29,8 @@ def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str
         "benchmarks/equal_compute.py` trains what is missing and continues where it stopped.",
         "\n".join(table),
         *(f"![{title}](../benchmarks/results/{path})" for title, (path, there) in pictures.items() if there),
+        "## What was measured",
+        *(f"**{claim}**: {measured}." for claim, measured, verdict, _ in rows if verdict != claims.OPEN),
         "## What was trained",
         *_details(results),
         "## Not yet measured",
