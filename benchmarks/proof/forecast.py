@@ -1,8 +1,7 @@
 """Forecasts: written from the law before what they predict is trained, committed, and only then scored.
 
-A forecast file holds one budget line of one size, or the ladder's largest D at one size. Its rows count when git
-knows exactly one version of the file, the working copy is that version, and the commit is older than the start of the
-leaf's own last segment.
+A forecast file holds one budget line of one size, or the ladder's largest D at one size. Its rows count when the file
+was not changed after the commit that added it, and that commit is older than the start of the leaf's own last segment.
 """
 
 import json
@@ -165,11 +164,14 @@ def _complete(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
 
 
 def committed(path: Path) -> float | None:
-    """When the only version of a file was committed, seconds since 1970; None where git knows none or several."""
-    times = _git("log", "--format=%ct", "--", str(path)).split()
-    if len(times) != 1 or _git("status", "--porcelain", "--", str(path)):
+    """When a file was committed, seconds since 1970; None where it was not, or was changed since.
+
+    A forecast that was removed and made anew, for a proof that begins anew, counts from its second commit.
+    """
+    last = _git("log", "-n1", "--no-renames", "--name-status", "--format=%ct", "--", str(path)).split()
+    if last[1:2] != ["A"] or _git("status", "--porcelain", "--", str(path)):
         return None
-    return float(times[0])
+    return float(last[0])
 
 
 def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:

@@ -239,6 +239,13 @@ def test_a_forecast_counts_from_its_only_commit(repository: Path) -> None:
     assert forecast.committed(path) is None  # changed since
     _commit(repository, 2000)
     assert forecast.committed(path) is None  # changed, and committed again
+    path.unlink()
+    _commit(repository, 3000)
+    assert forecast.committed(path) is None
+    path.write_text("{}")
+    _git(repository, "add", "f.json")
+    _commit(repository, 4000)
+    assert forecast.committed(path) == 4000.0  # a forecast anew
 
 
 class _Held:
