@@ -65,8 +65,9 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Predicted against observed losses, and the errors by split fraction."""
     if not scores:
         return None
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    on_lines = any(s["budget"] for s in scores)  # the ladder's largest D, forecast first, has no split fraction
+    figure = Figure(figsize=(9 if on_lines else 4.6, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2) if on_lines else (figure.subplots(), None)
     for place, params in enumerate(sorted({s["params"] for s in scores})):
         mine = [s for s in scores if s["params"] == params]
         observed, value = np.array([s["loss"] for s in mine]), np.array([s["value"] for s in mine])
@@ -74,6 +75,8 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
         bars = np.maximum([value - [s["low"] for s in mine], np.array([s["high"] for s in mine]) - value], 0)
         look = {"fmt": "osD^"[place % 4], "ms": 4, "lw": 0.8, "color": f"C{place}"}
         left.errorbar(observed, value, bars, label=f"{human(params)} parameters", **look)
+        if right is None:
+            continue
         lines = [s for s in mine if s["budget"]]
         fraction = [s["pretrain_tokens"] / s["budget"] for s in lines]
         right.plot(fraction, [100 * s["error"] for s in lines], look["fmt"], ms=4, color=f"C{place}")
@@ -82,10 +85,13 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
     left.plot(ends, ends, color="0.6", lw=1, zorder=0)
     left.set(xlabel="observed loss, nats per token", ylabel="predicted before training (80 %)")
     left.legend(frameon=False, fontsize=9)
-    right.axhline(0, color="0.6", lw=1)
-    right.set(
-        xlabel="split fraction $s$", ylabel="error of the prediction, %", title="crosses: a Chinchilla law in $D + D'$"
-    )
+    if right is not None:
+        right.axhline(0, color="0.6", lw=1)
+        right.set(
+            xlabel="split fraction $s$",
+            ylabel="error of the prediction, %",
+            title="crosses: a Chinchilla law in $D + D'$",
+        )
     return figure
 
 
