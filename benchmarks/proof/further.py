@@ -159,10 +159,10 @@ def allocate(bench: Bench, folder: Path) -> dict[str, Any] | None:
     if strategies is None:
         return None
     programme, domains = bench.programme, bench.corpus.domains
-    if strategies["planned"] == 1.0 or not decided_cells(bench, strategies["planned"], 0)[0].leaf.specialize_tokens:
-        return None  # the plan is not to split
     known, cells = programme.ladder_domains(domains), decided_cells(bench, strategies["planned"], 0)
     before, equal = cells[0].leaf.pretrain_tokens, cells[0].leaf.specialize_tokens
+    if not equal:
+        return None  # the plan is not to split
     law = forecast.fit(forecast.ladder_rows(bench), 0)
     params, total = bench.recipe(cells[0]).values["params"], len(known) * equal // programme.batch
     tokens = np.arange(1, total + 1) * programme.batch

@@ -11,7 +11,7 @@ import numpy as np
 from proof import forecast
 from proof.analysis import Bowl, mean_regret
 from proof.bench import Bench
-from proof.programme import Cell, plain
+from proof.programme import SWEPT, Cell, plain
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
 
@@ -137,7 +137,7 @@ def swept(bench: Bench, shape: ModelShape, budget: int, fraction: float) -> dict
 def own_rates(bench: Bench) -> dict[str, float] | None:
     """The best learning rates of split and unsplit training on the decisive line, as multiples of the shared one."""
     line = bench.programme.sweeps()[-1]
-    found = {name: swept(bench, *line, fraction) for name, fraction in (("split", 0.25), ("unsplit", 1.0))}
+    found = {name: swept(bench, *line, fraction) for name, fraction in SWEPT.items()}
     rates = {name: told["best"] for name, told in found.items() if told}
     return rates if len(rates) == len(found) else None
 

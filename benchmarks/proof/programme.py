@@ -13,6 +13,7 @@ from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
 ROOT = Path(__file__).resolve().parents[2]
+SWEPT = {"unsplit": 1.0, "split": 0.25}  # the split fractions whose learning rates are swept
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Programme:
     def sweep(self, sweep: tuple[ModelShape, int], domains: Sequence[str]) -> Iterator[Cell]:
         """Unsplit and split at one quarter, at every rate."""
         for rate in self.rates:
-            for fraction in (1.0, 0.25):
+            for fraction in SWEPT.values():
                 cells = self.line(*sweep, [fraction], domains, False)
                 yield from (replace(cell, rate=rate) for cell in cells)
 

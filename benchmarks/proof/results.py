@@ -23,7 +23,7 @@ from proof.measured import (
     split_loss,
     swept,
 )
-from proof.programme import Cell, plain
+from proof.programme import SWEPT, Cell, plain
 from splitray.law import Law
 from splitray.law.question import Question
 from splitray.law.threshold import split_threshold
@@ -90,7 +90,7 @@ def sweep(bench: Bench) -> list[dict[str, Any]]:
     """Losses by learning rate, and what sharing one rate costs against the bottom of a parabola in its logarithm."""
     programme, result = bench.programme, []
     for shape, budget in programme.sweeps():
-        for name, fraction in (("unsplit", 1.0), ("split", 0.25)):
+        for name, fraction in SWEPT.items():
             found = swept(bench, shape, budget, fraction)
             if found is not None:
                 told = {"shape": plain(shape), "budget": budget, "strategy": name, "split_fraction": fraction}
