@@ -196,15 +196,17 @@ class Proof:
             other.close()
 
     def multiplier(self) -> None:
-        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with; then
+        """Unsplit training on more tokens, at the sizes that have a split at the smallest budget to compare with, and
         both at other sizes for the same FLOPs.
         """
-        least, fractions = min(self.programme.budgets), self.programme.fractions
+        programme, domains, cells = self.programme, self.domains, list[Cell]()
         for shape in doubled_shapes(self.bench):
-            if not self.bench.missing(list(self.programme.line(shape, least, fractions, self.domains, False))):
-                self.bench.train([cell for cell in self.programme.doubled(self.domains) if cell.shape == shape])
-        cells = (other_cells(self.bench, size) for size in other_sizes(self.bench, self.results))
-        self.bench.train(list(dict.fromkeys(chain(*chain(*cells)))))
+            line = programme.line(shape, min(programme.budgets), programme.fractions, domains, False)
+            if not self.bench.missing(list(line)):
+                cells += [cell for cell in programme.doubled(domains) if cell.shape == shape]
+        for size in other_sizes(self.bench, self.results):
+            cells += chain(*other_cells(self.bench, size))
+        self.bench.train(list(dict.fromkeys(cells)))  # at once: each is one long trunk, on one host
 
     def search(self) -> None:
         """Searches on every bowl; on one also over the specialists' learning rate, whose models are trained here."""

@@ -79,7 +79,7 @@ class Programme:
     further: tuple[int, ...]
     swept: tuple[int, ...]
     swept_budget: int
-    rates: tuple[float, ...] = (0.5, 2**-0.5, 1.0, 2**0.5, 2.0)
+    rates: tuple[float, ...] = (0.5, 1.0, 2.0)
     surface: int = 1
     specialize_rates: tuple[float, ...] = (0.25, 0.5, 2.0)
     fresh: tuple[int, ...] = (11, 12, 13)
@@ -227,7 +227,7 @@ def full() -> Programme:
         replicated_sizes=2,
         budgets=(1_048_576, 2_097_152, 4_194_304),
         fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1.0),
-        bowl_sizes=(1, 3),
+        bowl_sizes=(1,),
         decisive=2_097_152,
         multiples=(2, 4, 8),
         further=(16,),

@@ -21,9 +21,19 @@ class Lease:
     actor: Any
 
 
+@dataclass(frozen=True, eq=False)
+class _Ticket:
+    """A place in the queue."""
+
+    kind: str
+
+
 @dataclass
 class Pool:
-    """Starts, lends and ends host actors. Lives on one event loop; leases are given first come, first served.
+    """Starts, lends and ends host actors. Lives on one event loop.
+
+    First come, first served, but `any` goes before the others: it scores a leaf, in seconds, and a loss should not
+    wait for minutes of training.
 
     Kind `ladder` may have many hosts, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
     asks for `any` gets a warm host of whatever kind, else one of the ladder's: ending a specialist's host to start
@@ -44,7 +54,7 @@ class Pool:
     _held: float = 0.0
     _idle: list[Lease] = field(default_factory=list)
     _busy: set[str] = field(default_factory=set)
-    _queue: list[object] = field(default_factory=list)
+    _queue: list["_Ticket"] = field(default_factory=list)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _closed: bool = False
 
@@ -56,8 +66,9 @@ class Pool:
                 f"{kind} needs {workers} x {self.per_worker:g} = {cost:g} {self.unit}, the cluster has "
                 f"{self.capacity:g}: lower its workers or training.threads, or start a larger cluster"
             )
-        ticket = object()
-        self._queue.append(ticket)
+        ticket = _Ticket(kind)
+        ahead = sum(t.kind == ANY for t in self._queue) if kind == ANY else len(self._queue)
+        self._queue.insert(ahead, ticket)
         async with self._changed:
             try:
                 while True:

@@ -122,6 +122,23 @@ def test_first_come_first_served() -> None:
     play(2, scene)
 
 
+def test_scoring_goes_before_training_that_waits() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        busy = await pool.lend(LADDER)
+        training = asyncio.create_task(pool.lend(LADDER))
+        assert not await soon(training)
+        scoring = [asyncio.create_task(pool.lend(ANY)) for _ in range(2)]
+        assert not any([await soon(task) for task in scoring])
+        for task in scoring:
+            await pool.give_back(busy, alive=True)
+            assert await soon(task) and not await soon(training)
+            busy = await task
+        await pool.give_back(busy, alive=True)
+        assert await soon(training)
+
+    assert play(1, scene).started == ["ladder[0]"]
+
+
 def test_a_specialist_is_one_actor() -> None:
     async def scene(ledger: Ledger, pool: Pool) -> None:
         first = await pool.lend("specialist[a]")
