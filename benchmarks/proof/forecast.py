@@ -174,6 +174,12 @@ def committed(path: Path) -> float | None:
     return float(last[0])
 
 
+def of_line(folder: Path, shape: ModelShape, budget: int) -> tuple[dict[str, Any], float | None] | None:
+    """The forecast of a budget line and when it was committed, see `committed`; None where there is no forecast."""
+    path = folder / f"{name_of(shape, budget)}.json"
+    return (json.loads(path.read_text()), committed(path)) if path.exists() else None
+
+
 def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     """Every forecast beside what was measured at seed 0; those that do not count say why, and carry no error."""
     results = []

@@ -1,6 +1,5 @@
 """Losses of strategies and the bowls through them, read from the table of what is trained."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,9 +91,9 @@ def bowl(
     if wide:  # the law's curve is over the ladder's domains
         narrow, _ = _points(bench, shape, budget, programme.ladder_domains(domains), False)
         told["ladder_loss"] = list(narrow.values())
-    path = folder / "forecasts" / f"{forecast.name_of(shape, budget)}.json"
-    if path.exists():
-        planned, since = json.loads(path.read_text())["plan"]["split_fraction"], forecast.committed(path)
+    held = forecast.of_line(folder / "forecasts", shape, budget)
+    if held is not None:
+        planned, since = held[0]["plan"]["split_fraction"], held[1]
         split = [r["began"] for r in rows if r["specialize_tokens"]]
         told |= {"planned": planned, "regret": curve.regret(planned["value"])}
         told["foretold"] = since is not None and min(split) > since

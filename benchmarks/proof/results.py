@@ -1,6 +1,5 @@
 """From the table of losses and the forecasts to one JSON of results, claim by claim. Trains nothing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,9 +178,8 @@ def multiplied(
         goal = split_loss(bench, shape, line["budget"])
         if goal is not None:
             measured = noisy_multiplier(tokens, losses, line["budget"], goal, noise * goal)
-            path = folder / "forecasts" / f"{forecast.name_of(shape, line['budget'])}.json"
-            counts = path.exists() and forecast.committed(path) is not None
-            predicted = json.loads(path.read_text())["plan"]["compute_multiplier"] if counts else None
+            held = forecast.of_line(folder / "forecasts", shape, line["budget"])
+            predicted = held[0]["plan"]["compute_multiplier"] if held and held[1] is not None else None
             found.append({"budget": line["budget"], "goal": goal, "measured": measured, "predicted": predicted})
     params = int(stand[0][2][0]["params"])
     epochs = [max(r["epochs"] for r in rows) for _, _, rows in stand]
