@@ -123,6 +123,28 @@ class MixtureGap(Form):
 
 
 @register
+class OssifyingGap(Form):
+    """The mixture's gap, which takes the more D' to close the longer the base was trained; sigma = 0: `mixture_gap`.
+
+    Hernandez et al. 2021 call it ossification. On the proof's 444 rows (docs/law.md) sigma is 0.02 to 0.05: D' of a few
+    per cent of D close half of the gap.
+    """
+
+    name = "ossifying_gap"
+    source = "ours"
+    formula = "E + A N^-alpha + G (1 + D'/(tau N^r + sigma D))^-gamma + B N^c (D + rho D')^-beta"
+    linear = MixtureGap.linear
+    constants = (
+        *MixtureGap.constants,
+        coefficient("sigma", "D' that every token of D adds to it", "", (0.001, 1.0), prior=(0.03, 2.5)),
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        gap = k.G * (1.0 + S / (k.tau * N**k.r + k.sigma * D)) ** -k.gamma
+        return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
+
+
+@register
 class EffectiveTokens(Form):
     """Pretraining is worth a stock of domain tokens."""
 
