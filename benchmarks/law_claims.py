@@ -51,6 +51,13 @@ CONDITIONS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
         "threshold_grows": ("c + r > 0 and rho < K", lambda k: (k.c + k.r > 0) & (k.rho < DOMAINS)),
         "optimum": ("gamma < beta and rho < 1", lambda k: (k.gamma < k.beta) & (k.rho < 1)),
     },
+    "ossifying_gap": {
+        "threshold_grows": (
+            "c >= 0 and r >= 0 and rho < K",
+            lambda k: (k.c >= 0) & (k.r >= 0) & (k.rho < DOMAINS),
+        ),
+        "optimum": ("K sigma < 1 and rho < 1", lambda k: (DOMAINS * k.sigma < 1) & (k.rho < 1)),
+    },
     "effective_tokens": {
         "threshold_grows": ("q > 0 and p < 1", lambda k: (k.q > 0) & (k.p < 1)),
         "optimum": ("never", lambda k: np.zeros(k.q.shape)),
