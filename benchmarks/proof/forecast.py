@@ -193,6 +193,10 @@ def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
             if found is None:
                 continue
             told = {"budget": forecast.get("budget"), "params": forecast["params"], **row}
+            told |= {
+                "shape": forecast["shape"],
+                "form": max(forecast["law"]["mixture"], key=forecast["law"]["mixture"].get),
+            }
             told["new_size"] = forecast["params"] > forecast["largest_fitted"]["params"]
             if since is None:
                 told["refused"] = "the forecast is not committed, or was changed after its commit"
@@ -242,6 +246,7 @@ def summary(scores: Sequence[dict[str, Any]], noise: float = 0.0) -> dict[str, A
         "beyond": _errors(beyond),
         "by_domain": _errors({d: [s for s in counted if s["domain"] == d] for d in {s["domain"] for s in counted}}),
         "by_size": _errors({str(n): [s for s in counted if s["params"] == n] for n in {s["params"] for s in counted}}),
+        "by_form": _errors({n: [s for s in kinds["lines"] if s["form"] == n] for n in {s["form"] for s in counted}}),
         "held": share(sum(s["held"] for s in counted), len(counted)),
         "difference_error": {
             "mean_absolute": float(np.mean(np.abs(gaps))),

@@ -277,6 +277,7 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
         "params": 7,
         "shape": plain(shape),
         "budget": 20,
+        "law": {"mixture": {"release": 0.4, "mixture_gap": 0.6}},
         "largest_fitted": {"params": 5},
         "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)],
     }
@@ -293,12 +294,20 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     found = forecast.summary([early, late])
     assert (found["scored"], found["refused"], found["beyond"]["a new size"]["of"]) == (1, 1, 1)
     assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
+    assert list(found["by_form"]) == ["mixture_gap"]
 
 
 def test_differences_are_those_of_means_over_domains() -> None:
     rows = []
     for special, errors in ((0, (0.02, -0.02)), (5, (0.05, -0.03)), (9, (0.01,))):  # the last lacks a domain
-        base = {"params": 7, "budget": 20, "new_size": False, "specialize_tokens": special, "chinchilla_error": 0.1}
+        base = {
+            "params": 7,
+            "budget": 20,
+            "new_size": False,
+            "form": "release",
+            "specialize_tokens": special,
+            "chinchilla_error": 0.1,
+        }
         for domain, error in zip("ab", errors):
             rows.append(base | {"domain": domain, "loss": 2.0, "value": 2.0 + error, "error": error / 2, "held": True})
     found = forecast.summary(rows, noise=0.01)["difference_error"]
