@@ -7,9 +7,9 @@
 
 Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (of the
 budget lines), decide and bowl (the forecasts' runs: loss against split fraction), allocation (D'_k by the law),
-clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search, routing, page. A forecast is to
-be committed before what it predicts is trained: the command stops there and goes on once it is (--no-commit: goes on
-at once, and does not score it).
+clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search, routing, rates (planned and
+unsplit, each at its own), page. A forecast is to be committed before what it predicts is trained: the command stops
+there and goes on once it is (--no-commit: goes on at once, and does not score it).
 
 Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
 stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
@@ -53,6 +53,7 @@ PARTS = (
     "multiplier",
     "search",
     "routing",
+    "rates",
     "page",
 )
 
@@ -130,9 +131,7 @@ class Proof:
             raise forecast.Uncommitted(f"commit {names}, once and for all, and start again: then it is a forecast")
 
     def decide(self) -> None:
-        """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds; planned and
-        unsplit once more, each at its own learning rate.
-        """
+        """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
         self._bowls([line for line in self.programme.bowls() if line[2]])
         strategies = decisive(self.bench, self.results)
         if strategies is None:
@@ -140,6 +139,12 @@ class Proof:
         for seed in self.programme.fresh:
             cells = (decided_cells(self.bench, fraction, seed) for fraction in strategies.values())
             self.bench.train(list(dict.fromkeys(chain(*cells))))
+
+    def rates(self) -> None:
+        """Planned and unsplit on the decisive line once more, each at the learning rate that is best for it there."""
+        strategies = decisive(self.bench, self.results)
+        if strategies is None:
+            return
         self.bench.train(list(self.programme.sweep(self.programme.sweeps()[-1], self.domains)))
         rates = own_rates(self.bench)
         assert rates is not None

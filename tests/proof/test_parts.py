@@ -137,7 +137,7 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     for part in ("sweep", "grid", "forecast"):
         getattr(made, part)()
     committed |= {path.name for path in (tmp_path / "runs/forecasts").glob("*.json")}
-    for part in ("decide", "bowl", "allocation", "clusterings", "nearness", "multiplier", "search", "page"):
+    for part in ("decide", "bowl", "allocation", "clusterings", "nearness", "multiplier", "search", "rates", "page"):
         getattr(made, part)()
     results = json.loads((tmp_path / "runs/results.json").read_text())
     assert results["prediction"]["scored"] >= 24 and results["prediction"]["mean_relative_error"] < 0.01
