@@ -101,7 +101,7 @@ def _divergence(bench: Bench) -> float:
 
 
 def other_sizes(bench: Bench, folder: Path) -> list[tuple[ModelShape, int, float]]:
-    """Sizes with the tokens that cost the FLOPs of the hidden one at the decisive budget, and the law's split there.
+    """Sizes with the tokens that cost as many FLOPs as the hidden one's at `same_flops`, and the law's split there.
 
     Sizes that would take more tokens than unsplit training is given anywhere are left out.
     """
@@ -113,11 +113,11 @@ def other_sizes(bench: Bench, folder: Path) -> list[tuple[ModelShape, int, float
     most = max(*programme.multiples, *programme.further, 0) * programme.budgets[0]
 
     def flops(shape: ModelShape) -> float:
-        return bench.cost([Cell(shape, Leaf(programme.decisive), domains)])["flops"]
+        return bench.cost([Cell(shape, Leaf(programme.same_flops), domains)])["flops"]
 
     for shape in programme.shapes:
         share = flops(programme.hidden) / flops(shape)
-        tokens = whole_budget(round(programme.decisive * share), len(domains), programme.batch)
+        tokens = whole_budget(round(programme.same_flops * share), len(domains), programme.batch)
         if tokens <= most:
             params = bench.recipe(Cell(shape, Leaf(tokens), domains)).values["params"]
             plan = laws.plan(law, params=params, budget=tokens, domains=len(domains))

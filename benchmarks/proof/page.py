@@ -85,7 +85,8 @@ def _details(results: Mapping[str, Any]) -> list[str]:
     if noise["cells"]:
         parts.append(
             f"Noise, from {noise['cells']} cells trained on three trunk seeds: {noise['seed']:.2%} of the loss is "
-            f"shared by the runs of a seed, {noise['rest']:.2%} is a run's own."
+            f"shared by the runs of a seed, {noise['rest']:.2%} is a run's own; of a mean over domains, from "
+            f"{human(noise['mean_from'])} tokens on, {noise['mean']:.2%} is a run's own."
         )
     if results["sweep"]:
         costs = ", ".join(

@@ -55,7 +55,8 @@ class Programme:
         replicated: D, in tokens, that further trunk seeds repeat, at the first `replicated_sizes` sizes.
         budgets, fractions: of the bowls. The hidden size has all; at the decisive budget every domain is trained, the
             ladder's elsewhere. `bowl_sizes` are the places of the fitted sizes that have bowls too.
-        decisive: budget of the comparisons on fresh seeds, other clusterings, exams and other sizes.
+        decisive: budget of the comparisons on fresh seeds, other clusterings and exams.
+        same_flops: budget of the hidden size whose FLOPs other sizes are given.
         multiples: of the smallest budget, that unsplit training is given; the surface's size is given `further` too.
         swept, swept_budget: places of the sizes, and budget, of the first sweeps over learning rates, times `rates`.
         surface: place of a bowl's size whose smallest budget is searched over the specialists' learning rates too, at
@@ -75,6 +76,7 @@ class Programme:
     fractions: tuple[float, ...]
     bowl_sizes: tuple[int, ...]
     decisive: int
+    same_flops: int
     multiples: tuple[int, ...]
     further: tuple[int, ...]
     swept: tuple[int, ...]
@@ -231,6 +233,7 @@ def full() -> Programme:
         fractions=(0.0, 0.125, 0.25, 0.5, 0.75, 0.90625, 1.0),
         bowl_sizes=(1,),
         decisive=4_194_304,  # at hidden 96 and half of it a split gains 0.02 nats, as much as three seeds can tell
+        same_flops=2_097_152,
         multiples=(2, 4, 8),
         further=(16,),
         swept=(0, 2, 4, 5),
@@ -253,6 +256,7 @@ def quick() -> Programme:
         fractions=(0.0, 0.25, 0.5, 0.75, 1.0),
         bowl_sizes=(),
         decisive=524_288,
+        same_flops=524_288,
         multiples=(2, 4),
         further=(),
         swept=(0,),

@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
     """Everything that the table and the forecasts in `folder` can answer; what is not trained yet is None."""
     domains = bench.corpus.domains
-    noise = forecast.noise_of(forecast.ladder_rows(bench))
+    noise = forecast.noise_of(forecast.ladder_rows(bench), min(bench.programme.budgets) // 4)
     mean = noise["mean"] if noise["cells"] else 0.002
     scores = forecast.score(bench, folder / "forecasts")
     lines = [line for b in bench.programme.bowls() if (line := bowl(bench, folder, *b, mean)) is not None]
