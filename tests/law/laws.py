@@ -15,6 +15,8 @@ CONSTANTS: dict[str, dict[str, float]] = {
     | {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4},
     "mixture_gap": {"E": 1.6, "A": 400.0, "alpha": 0.34, "B": 700.0, "beta": 0.33, "c": 0.0, "rho": 0.5}
     | {"G": 0.25, "tau": 2e7, "r": 0.1, "gamma": 0.25},
+    "ossifying_gap": {"E": 1.6, "A": 400.0, "alpha": 0.34, "B": 700.0, "beta": 0.33, "c": 0.0, "rho": 0.5}
+    | {"G": 0.25, "tau": 2e7, "r": 0.1, "gamma": 0.6, "sigma": 0.02},
     "effective_tokens": {"E": 1.6, "A": 800.0, "alpha": 0.39, "B": 5400.0, "beta": 0.4}
     | {"kappa": 5.3, "p": 0.68, "q": 0.2},
     "shared_specific": {"E": 1.6, "A": 350.0, "alpha": 0.35, "B": 96.0, "beta": 0.26, "rho": 2.0}

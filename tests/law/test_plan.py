@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, with_draws
-from scipy.optimize import LinearConstraint, minimize
+from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
@@ -104,6 +104,11 @@ def test_split_threshold_closed_forms(params: float) -> None:
     )
     by_hand["multiplicative"] = ((K - product.rho) * product.beta * product.tau / product.gamma) ** (
         1 / (1 - product.h)
+    )
+    k = SimpleNamespace(**CONSTANTS["ossifying_gap"])
+    worth = (K - k.rho) * k.beta * k.B * params**k.c
+    by_hand["ossifying_gap"] = brentq(
+        lambda D: k.gamma * k.G * D ** (1 + k.beta) - worth * (k.tau * params**k.r + k.sigma * D), 1e6, 1e15
     )
     for form, expected in by_hand.items():
         law = Law.known(form, CONSTANTS[form])
