@@ -20,7 +20,7 @@ def rows(
         _prediction(results["prediction"]),
         _differences(results["prediction"]),
         _intervals(results["prediction"]),
-        _threshold(results["thresholds"]),
+        _threshold(results["thresholds"], results["bowls"]),
         _optimum(results["bowls"]),
         _bowl(results["bowls"]),
         _regret(results["regret"]),
@@ -135,7 +135,7 @@ def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
     return claim, told, _verdict(good, all(g["value"] < 0 for g in gaps)), _COMMAND.format("decide")
 
 
-def _threshold(t: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _threshold(t: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     claim = "2. D_split grows with N"
     if t is None:
         return claim, "-", OPEN, _COMMAND.format("forecast")
@@ -145,9 +145,18 @@ def _threshold(t: Mapping[str, Any] | None) -> tuple[str, ...]:
     )
     values = [math.inf if value is None else value for value in t["value"]]
     grows = all(later > earlier for earlier, later in pairwise(values))
-    told += f"; each step of size has it grow in {min(t['grows']):.0%} of the law's draws at least"
-    # a fit, not a measurement: it can support the claim, not settle it
-    return claim, f"by the law, not measured: {told}", _verdict(False, grows), _COMMAND.format("forecast")
+    told = f"by the law {told}; each step of size has it grow in {min(t['grows']):.0%} of the law's draws at least"
+    firsts = []
+    for n in sorted({x["params"] for x in lines}):
+        mine = sorted((x["budget"], x["gain"] > 2 * x["noise"]) for x in lines if x["params"] == n)
+        pays, not_yet = [b for b, good in mine if good], [b for b, good in mine if not good]
+        firsts.append(min(pays, default=math.inf))
+        told += f"; measured at {human(n)}: " + (
+            f"a split gains more than twice the noise from {human(firsts[-1])} tokens on" if pays else "none gains"
+        )
+        told += f", not at {human(max(not_yet))}" if not_yet else ""
+    measured = len(firsts) > 1 and firsts == sorted(firsts) and firsts[-1] > firsts[0]
+    return claim, told, _verdict(grows and measured, grows), _COMMAND.format("bowl")
 
 
 def _optimum(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
