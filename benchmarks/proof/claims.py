@@ -2,28 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
+from proof import claims_law
+from proof.verdict import COMMAND, OPEN, Claim, verdict
 from splitray.numbers import human
 
-HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold here", "not yet measured"
-_FORECASTS, _SEEDS = 24, 3  # fewer support a claim in part
-_COMMAND = "`python benchmarks/equal_compute.py --part {}`"
+_SEEDS = 3  # fewer support a claim in part
 
 
 def rows(
     results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str, Any] | None, book: Any
-) -> list[tuple[str, ...]]:
-    """Every claim's (claim, measured, verdict, command)."""
+) -> list[Claim]:
+    """Every claim, in the order of the page."""
     return [
-        _prediction(results["prediction"]),
-        _differences(results["prediction"]),
-        _intervals(results["prediction"]),
-        _threshold(results["thresholds"], results["bowls"]),
-        _optimum(results["bowls"]),
-        _bowl(results["bowls"]),
-        _regret(results["regret"]),
+        *claims_law.rows(results),
         _decided(results["decided"]),
         _clusterings(results["clusterings"]),
         _multiplier(results["multiplier"]),
@@ -37,87 +30,10 @@ def rows(
     ]
 
 
-def _verdict(good: bool, fair: bool) -> str:
-    return HOLDS if good else PART if fair else FAILS
-
-
-def _prediction(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. A law fitted to smaller sizes and budgets predicts the loss (aim: 1.5 %)"
-    if not p["scored"]:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    error, flat, beyond = p["mean_relative_error"], p["mean_relative_error_chinchilla"], p["beyond"]
-    parts = "".join(f", {b['error']:.2%} of {b['of']} at {name}" for name, b in beyond.items())
-    told = (
-        f"{error:.2%} mean error over {p['scored']} forecasts made before training{parts}; a Chinchilla law in D + D' "
-        f"{flat:.2%}"
-    )
-    good = len(beyond) == 2 and all(b["error"] <= 0.015 for b in beyond.values()) and _enough(p)
-    return claim, told, _verdict(good, error < flat / 2), _COMMAND.format("bowl")
-
-
-def _enough(p: Mapping[str, Any]) -> bool:
-    """Whether the forecasts are as many, and reach as far, as the claim asks."""
-    return p["scored"] >= _FORECASTS and "a new size" in p["beyond"]
-
-
-def _differences(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. It predicts the difference between split and unsplit (aim: 0.01 nats)"
-    if not p["scored"] or p["difference_error"] is None:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    d = p["difference_error"]
-    told = (
-        f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences of means over "
-        f"domains; the noise of single runs alone would make it {d['by_noise_alone']:.3f}"
-    )
-    return (
-        claim,
-        told,
-        _verdict(d["mean_absolute"] <= 0.01 and _enough(p), d["mean_absolute"] <= 0.03),
-        _COMMAND.format("bowl"),
-    )
-
-
-def _intervals(p: Mapping[str, Any]) -> tuple[str, ...]:
-    claim = "1. The forecasts' 80 % intervals hold what is then measured"
-    if not p["scored"]:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    h = p["held"]
-    told = f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent)"
-    return (
-        claim,
-        told,
-        _verdict(h["low"] <= 0.8 <= h["high"] and _enough(p), h["value"] >= 0.5),
-        _COMMAND.format("bowl"),
-    )
-
-
-def _bowl(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "3. Loss against split fraction is a bowl"
-    if not lines:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    inside = [x for x in lines if x["best"]["low"] > 0 and x["best"]["high"] < 1]
-    gains = ", ".join(
-        f"{x['gain']:+.3f} ({human(x['params'])}, {human(x['budget'])} tokens)"
-        for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
-    )
-    told = f"the bottom lies inside (95 %) in {len(inside)} of {len(lines)} lines; gain over unsplit in nats: {gains}"
-    return claim, told, _verdict(len(inside) == len(lines), bool(inside)), _COMMAND.format("bowl")
-
-
-def _regret(r: Mapping[str, Any] | None) -> tuple[str, ...]:
-    claim = "3. The law finds the bowl's bottom (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
-    if r is None:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    told = f"mean regret {r['value']:.4f} nats ({r['low']:.4f} to {r['high']:.4f}) over {r['lines']} lines"
-    told += "" if r["foretold"] else ", whose plans were not committed before their runs"
-    good = r["value"] <= 0.005 and r["high"] <= 0.01 and r["foretold"]
-    return claim, told, _verdict(good, r["value"] <= 0.02), _COMMAND.format("bowl")
-
-
-def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _decided(d: Mapping[str, Any] | None) -> Claim:
     claim = "3. The planned split beats unsplit on fresh seeds, all domains"
     if d is None:
-        return claim, "-", OPEN, _COMMAND.format("decide")
+        return claim, "-", OPEN, COMMAND.format("decide")
     gap, best = d["planned less unsplit"], d["planned less best measured"]
     told = (
         f"{gap['value']:+.3f} nats ({gap['low']:+.3f} to {gap['high']:+.3f}) to unsplit, {best['value']:+.4f} "
@@ -132,59 +48,13 @@ def _decided(d: Mapping[str, Any] | None) -> tuple[str, ...]:
         )
     gaps = [gap, own["planned less unsplit"]] if own else [gap]
     good = len(gaps) == 2 and all(g["high"] < 0 for g in gaps)
-    return claim, told, _verdict(good, all(g["value"] < 0 for g in gaps)), _COMMAND.format("decide")
+    return claim, told, verdict(good, all(g["value"] < 0 for g in gaps)), COMMAND.format("decide")
 
 
-def _threshold(t: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "2. D_split grows with N"
-    if t is None:
-        return claim, "-", OPEN, _COMMAND.format("forecast")
-    told = ", ".join(
-        f"{human(value)} ({human(low)} to {human(high)}) tokens at {human(params)}"
-        for params, value, (low, high) in zip(t["params"], t["value"], t["interval"], strict=True)
-    )
-    values = [math.inf if value is None else value for value in t["value"]]
-    grows = all(later > earlier for earlier, later in pairwise(values))
-    told = f"by the law {told}; each step of size has it grow in {min(t['grows']):.0%} of the law's draws at least"
-    firsts = []
-    for n in sorted({x["params"] for x in lines}):
-        mine = sorted((x["budget"], x["gain"] > 2 * x["noise"]) for x in lines if x["params"] == n)
-        pays, not_yet = [b for b, good in mine if good], [b for b, good in mine if not good]
-        firsts.append(min(pays, default=math.inf))
-        told += f"; measured at {human(n)}: " + (
-            f"a split gains more than twice the noise from {human(firsts[-1])} tokens on" if pays else "none gains"
-        )
-        told += f", not at {human(max(not_yet))}" if not_yet else ""
-    measured = len(firsts) > 1 and firsts == sorted(firsts) and firsts[-1] > firsts[0]
-    return claim, told, _verdict(grows and measured, grows), _COMMAND.format("bowl")
-
-
-def _optimum(lines: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    claim = "2. The optimal fraction falls with the budget while the optimal D grows"
-    sizes = [
-        sorted((x for x in lines if x["params"] == n), key=lambda x: x["budget"]) for n in {x["params"] for x in lines}
-    ]
-    sizes = [line for line in sizes if len(line) > 1]
-    if not sizes:
-        return claim, "-", OPEN, _COMMAND.format("bowl")
-    told, falls, grows = [], [], []
-    for line in sorted(sizes, key=lambda line: line[0]["params"]):
-        best = [x["best"]["value"] for x in line]
-        tokens = [b * x["budget"] for b, x in zip(best, line, strict=True)]
-        falls += [later < earlier for earlier, later in pairwise(best)]
-        grows += [later > earlier for earlier, later in pairwise(tokens)]
-        path = ", ".join(
-            f"{b:.2f} at {human(x['budget'])} (D {human(t)})" for b, t, x in zip(best, tokens, line, strict=True)
-        )
-        told.append(f"{human(line[0]['params'])}: {path}")
-    every = falls + grows
-    return claim, "; ".join(told), _verdict(all(every), sum(every) > len(every) / 2), _COMMAND.format("bowl")
-
-
-def _clusterings(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _clusterings(found: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "3. It does on other clusterings of the corpus too"
     if len(found) < 2:
-        return claim, "-", OPEN, _COMMAND.format("clusterings")
+        return claim, "-", OPEN, COMMAND.format("clusterings")
     gaps = [f["planned less unsplit"] for f in found]
     told = "; ".join(
         f"{f['corpus']}: {g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
@@ -194,23 +64,23 @@ def _clusterings(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (
         claim,
         f"{told} nats",
-        _verdict(all(better) and len(found) >= _SEEDS, any(better)),
-        _COMMAND.format("clusterings"),
+        verdict(all(better) and len(found) >= _SEEDS, any(better)),
+        COMMAND.format("clusterings"),
     )
 
 
-def _multiplier(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _multiplier(found: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "4. Unsplit training needs many times the tokens"
     every = [(each, m) for each in found for m in each["multipliers"]]
     if not every:
-        return claim, "-", OPEN, _COMMAND.format("multiplier")
+        return claim, "-", OPEN, COMMAND.format("multiplier")
     told = "; ".join(
         f"{times(m['measured'])} at {human(each['params'])} and {human(m['budget'])} tokens{_foretold(m['predicted'])}"
         for each, m in every
     )
     # "many" is two at least; the lower end of an interval is beyond the runs where all its draws are
     least = [m["measured"].get("at_least") or m["measured"]["low"] or math.inf for _, m in every]
-    return claim, told, _verdict(min(least) >= 2, max(least) >= 2), _COMMAND.format("multiplier")
+    return claim, told, verdict(min(least) >= 2, max(least) >= 2), COMMAND.format("multiplier")
 
 
 def times(measured: Mapping[str, Any]) -> str:
@@ -228,10 +98,10 @@ def _foretold(p: Mapping[str, Any] | None) -> str:
     return "" if p is None else f" (predicted {p['value']:.2f})" if p["value"] else " (predicted without bound)"
 
 
-def _search(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _search(found: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "The law-guided search needs fewer tokens (aim: 3 times fewer without the ladder)"
     if not found:
-        return claim, "-", OPEN, _COMMAND.format("search")
+        return claim, "-", OPEN, COMMAND.format("search")
     told = []
     for f in found:
         ratios = ", ".join(
@@ -245,26 +115,26 @@ def _search(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
             f"{whole:.2f} times with the ladder's {human(f['ladder_tokens'])} tokens"
         )
     least = min(r["value"] for f in found for r in f["ratio"].values())
-    return claim, "; ".join(told), _verdict(least >= 3, least > 1), _COMMAND.format("search")
+    return claim, "; ".join(told), verdict(least >= 3, least > 1), COMMAND.format("search")
 
 
-def _routing(r: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _routing(r: Mapping[str, Any] | None) -> Claim:
     claim = "6. Specialists with routing beat the unsplit model at equal tokens"
     if r is None:
-        return claim, "-", OPEN, _COMMAND.format("routing")
+        return claim, "-", OPEN, COMMAND.format("routing")
     gap = r["routed less unsplit"]
     told = (
         f"routed {r['routed']['loss']:.3f}, known domain {r['routed']['known_loss']:.3f}, unsplit {r['unsplit']:.3f} "
         f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents; difference "
         f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f} over documents)"
     )
-    return claim, told, _verdict(gap["high"] < 0, gap["value"] < 0), _COMMAND.format("routing")
+    return claim, told, verdict(gap["high"] < 0, gap["value"] < 0), COMMAND.format("routing")
 
 
-def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _exams(r: Mapping[str, Any] | None) -> Claim:
     claim = "6. They do on choice tasks too (nats per byte of the right answer)"
     if r is None or not r["exams"]:
-        return claim, "-", OPEN, _COMMAND.format("routing")
+        return claim, "-", OPEN, COMMAND.format("routing")
     told = "; ".join(
         f"{name} {e['routed']:.3f} against {e['unsplit']:.3f} ({e['difference']['low']:+.3f} to "
         f"{e['difference']['high']:+.3f}), accuracy {e['accuracy']['routed']:.0%} against "
@@ -272,23 +142,23 @@ def _exams(r: Mapping[str, Any] | None) -> tuple[str, ...]:
         for name, e in r["exams"].items()
     )
     better = [e["difference"]["high"] < 0 for e in r["exams"].values()]
-    return claim, told, _verdict(all(better), any(better)), _COMMAND.format("routing")
+    return claim, told, verdict(all(better), any(better)), COMMAND.format("routing")
 
 
-def _best_size(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _best_size(found: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "4. At its own best size split beats unsplit at its own for the same FLOPs"
     if len(found) < 2:
-        return claim, "-", OPEN, _COMMAND.format("multiplier")
+        return claim, "-", OPEN, COMMAND.format("multiplier")
     told = "; ".join(f"{human(f['params'])}: {f['unsplit']:.3f} and {f['split']:.3f}" for f in found)
     unsplit, split = (min(f[name] for f in found) for name in ("unsplit", "split"))
     text = f"best unsplit {unsplit:.3f}, best split {split:.3f} nats; by size, unsplit and split: {told}"
-    return claim, text, _verdict(split < unsplit, False), _COMMAND.format("multiplier")
+    return claim, text, verdict(split < unsplit, False), COMMAND.format("multiplier")
 
 
-def _nearness(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _nearness(found: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "Beyond the paper: the nearer the domains, the later the split and the smaller its gain"
     if len(found) < 2:
-        return claim, "-", OPEN, _COMMAND.format("nearness")
+        return claim, "-", OPEN, COMMAND.format("nearness")
     order = sorted(found, key=lambda f: -f["divergence"])
     told = "; ".join(
         f"{f['corpus']} ({f['divergence']:.2f} bits a byte from the mixture): best at {f['best']:.0%}, "
@@ -297,13 +167,13 @@ def _nearness(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     )
     gains, best = [f["gain"] for f in order], [f["best"] for f in order]
     falls, later = gains == sorted(gains, reverse=True), best == sorted(best)
-    return claim, told, _verdict(falls and later, falls or later), _COMMAND.format("nearness")
+    return claim, told, verdict(falls and later, falls or later), COMMAND.format("nearness")
 
 
-def _allocation(a: Mapping[str, Any] | None) -> tuple[str, ...]:
+def _allocation(a: Mapping[str, Any] | None) -> Claim:
     claim = "Beyond the paper: D'_k by the law beats equal D'_k at equal tokens"
     if a is None:
-        return claim, "-", OPEN, _COMMAND.format("allocation")
+        return claim, "-", OPEN, COMMAND.format("allocation")
     gap = a["by law less equal"]
     shares = ", ".join(f"{d} {human(n)}" for d, n in a["specialize_tokens"].items())
     ends = f"{gap['low']:+.4f} to {gap['high']:+.4f}; " if gap["seeds"] > 1 else ""
@@ -311,10 +181,10 @@ def _allocation(a: Mapping[str, Any] | None) -> tuple[str, ...]:
         f"{gap['value']:+.4f} nats ({ends}{gap['seeds']} seeds; foretold {-a['predicted_gain']:+.4f}): {shares} "
         f"instead of {human(a['equal'])} each"
     )
-    return claim, told, _verdict(gap.get("high", 0.0) < 0, gap["value"] < 0), _COMMAND.format("allocation")
+    return claim, told, verdict(gap.get("high", 0.0) < 0, gap["value"] < 0), COMMAND.format("allocation")
 
 
-def _phonebook(book: Any) -> tuple[str, ...]:
+def _phonebook(book: Any) -> Claim:
     claim = "5. The split step matters on facts learned by heart, by overlap and budget"
     if book is None:
         return claim, "-", OPEN, "`python benchmarks/phonebook.py`"
@@ -337,6 +207,6 @@ def _phonebook(book: Any) -> tuple[str, ...]:
     return (
         claim,
         text,
-        _verdict(turns and gaps == sorted(gaps) and seeds[0] >= _SEEDS, turns),
+        verdict(turns and gaps == sorted(gaps) and seeds[0] >= _SEEDS, turns),
         "`python benchmarks/phonebook.py`",
     )

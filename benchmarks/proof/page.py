@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any
 
 from proof import claims
+from proof.verdict import OPEN
 from splitray.numbers import human
 
 
@@ -30,7 +31,7 @@ def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str
         "\n".join(table),
         *(f"![{title}](../benchmarks/results/{path})" for title, (path, there) in pictures.items() if there),
         "## What was measured",
-        *(f"**{claim}**: {measured}." for claim, measured, verdict, _ in rows if verdict != claims.OPEN),
+        *(f"**{claim}**: {measured}." for claim, measured, verdict, _ in rows if verdict != OPEN),
         "## What was learned on the way",
         *_findings(results),
         "## What was trained",
