@@ -232,10 +232,12 @@ class Proof:
     def routing(self) -> None:
         """Every specialist of the planned fraction on every domain, and where the router sends documents."""
         cells = routed_cells(self.bench, self.results)
-        if cells:
-            self.bench.train(cells)
-            told = exam_scores(self.bench, cells, ROOT / "../shared/data/exams", self.programme.questions)
-            self._write("routing.json", routed_losses(self.bench, cells) | {"exams": told})
+        models, held = [self.bench.target(cell).key for cell in cells], self._read(self.results / "routing.json")
+        if not cells or (held or {}).get("models") == models:
+            return
+        self.bench.train(cells)
+        exams = exam_scores(self.bench, cells, ROOT / "../shared/data/exams", self.programme.questions)
+        self._write("routing.json", {"models": models, **routed_losses(self.bench, cells), "exams": exams})
 
     def page(self) -> None:
         known = self._assembled()

@@ -122,13 +122,15 @@ def _routing(r: Mapping[str, Any] | None) -> Claim:
     claim = "6. Specialists with routing beat the unsplit model at equal tokens"
     if r is None:
         return claim, "-", OPEN, COMMAND.format("routing")
-    gap = r["routed less unsplit"]
-    told = (
-        f"routed {r['routed']['loss']:.3f}, known domain {r['routed']['known_loss']:.3f}, unsplit {r['unsplit']:.3f} "
-        f"nats; the router agrees on {r['routed']['agreement']:.1%} of the documents; difference "
-        f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f} over documents)"
+    told = "; ".join(
+        f"by {human(p['prefix_characters'])} characters {p['loss']:.3f}, {p['agreement']:.1%} as the whole document, "
+        f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f} over documents) to unsplit"
+        for p in r["by_prefix"]
+        for gap in [p["routed less unsplit"]]
     )
-    return claim, told, verdict(gap["high"] < 0, gap["value"] < 0), COMMAND.format("routing")
+    told = f"unsplit {r['unsplit']:.3f}, known domain {r['by_prefix'][0]['known_loss']:.3f}, routed {told}"
+    better = [p["routed less unsplit"]["high"] < 0 for p in r["by_prefix"]]
+    return claim, told, verdict(all(better), any(better)), COMMAND.format("routing")
 
 
 def _exams(r: Mapping[str, Any] | None) -> Claim:

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from proof import exams
 from proof.bench import Bench
 from proof.measured import decided_cells, decisive
 from proof.programme import Cell
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, chosen, difference, mean, routed
+
+_LONGER = (1, 5, 25)  # times the configured prefix
 
 
 def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
@@ -28,20 +28,22 @@ def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
 
 
 def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
-    """Loss of the specialists that a router picks from a document's first characters, beside known assignment."""
-    domains, characters = bench.corpus.domains, bench.programme.config.evaluate.prefix_characters
+    """Loss of the specialists that a router picks from a document's first characters, beside known assignment.
+
+    `by_prefix` begins with the configured prefix; longer ones follow.
+    """
+    domains, least = bench.corpus.domains, bench.programme.config.evaluate.prefix_characters
     scores = {(cell.leaf.domain, d): bench.scores(cell, d) for cell in cells for d in domains}
     specialists = {home: {d: scores[home, d] for d in domains} for home in domains}
     unsplit: dict[str, Scores] = {d: scores[None, d] for d in domains}
-    router, routes = bench.corpus.router(), dict[str, np.ndarray]()
-    for domain in domains:
-        texts = bench.corpus.documents(domain, "validation")["text"].to_pylist()[: len(unsplit[domain].tokens)]
-        routes[domain] = router.route([text[:characters] for text in texts])
-    return {
-        "routed": routed(specialists, routes, domains, bench.weights) | {"prefix_characters": characters},
-        "routed less unsplit": difference(chosen(specialists, routes, domains), unsplit, bench.weights),
-        "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights),
-    }
+    router, told = bench.corpus.router(), list[dict[str, Any]]()
+    texts = {d: bench.corpus.documents(d, "validation")["text"].to_pylist()[: len(unsplit[d].tokens)] for d in domains}
+    for characters in (least * factor for factor in _LONGER):
+        routes = {d: router.route([text[:characters] for text in texts[d]]) for d in domains}
+        gap = difference(chosen(specialists, routes, domains), unsplit, bench.weights)
+        losses = routed(specialists, routes, domains, bench.weights)
+        told.append({"prefix_characters": characters, **losses, "routed less unsplit": gap})
+    return {"by_prefix": told, "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights)}
 
 
 def exam_scores(bench: Bench, cells: Sequence[Cell], folder: Path, most: int) -> dict[str, Any]:
