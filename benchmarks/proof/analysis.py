@@ -9,16 +9,13 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
+from splitray.search.correction import place
+
 # In arcsin(sqrt(s)) both ends of the line are resolved. On 25 planted bowls (law_planted.py, five budgets) a quintic
 # through seven exact points has its bottom where at most 0.0001 nats are lost, and tells the regret of any s up to 0.8
 # to 0.002 nats; through six points a quartic does it to 0.005.
 _DEGREE = 5
 _FINE = np.linspace(0.0, 1.0, 1001)
-
-
-def place(fractions: Any) -> np.ndarray:
-    """arcsin(sqrt(s)) as a part of its range: 0 at s = 0, 1 at s = 1."""
-    return np.arcsin(np.sqrt(np.asarray(fractions, dtype=float))) * (2 / np.pi)
 
 
 @dataclass(frozen=True)

@@ -40,27 +40,30 @@ def tpe(objective: Objective, seed: int, span: Span = None) -> list[float]:
 
 
 def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objective, span: Span = None) -> list[float]:
-    """The library's proposals for (params, budget, domains), one a round; the law is not fitted again in between.
+    """The library's proposals for (params, budget, domains), one a round; the law is corrected by the trials, not
+    fitted again.
 
     The law knows no learning rates. Where they are searched too, the first fraction is tried at the rate of the trunk,
     at half and at twice that, and where the parabola through these has its bottom; the best of them is kept.
     """
-    tried: list[float] = []
+    trials: dict[float, float] = {}
     losses: list[float] = []
     rate = 0.0
     while len(losses) < TRIALS:
-        fractions = propose(law, *size, tried, 1).fractions
+        fractions = propose(law, *size, trials, 1).fractions
         if not fractions:
             break  # every fraction that the draws of the law propose was tried
-        tried.append(fractions[0])
-        losses.append(objective(fractions[0], rate))
-        if span and len(tried) == 1:
-            known = {x: objective(fractions[0], x) for x in (-1.0, 1.0)} | {0.0: losses[0]}
+        fraction = fractions[0]
+        losses.append(objective(fraction, rate))
+        trials[fraction] = losses[-1]
+        if span and len(trials) == 1:
+            known = {x: objective(fraction, x) for x in (-1.0, 1.0)} | {0.0: losses[0]}
             low, high = known[-1.0] - losses[0], known[1.0] - losses[0]
             vertex = 0.5 * (low - high) / (low + high) if low + high > 0 else float(np.sign(low - high)) * 2
-            known[vertex] = objective(fractions[0], float(np.clip(vertex, *span)))
+            known[vertex] = objective(fraction, float(np.clip(vertex, *span)))
             losses += [known[-1.0], known[1.0], known[vertex]]
-            rate = float(np.clip(min(known, key=lambda x: known[x]), *span))
+            best = min(known, key=lambda x: known[x])
+            rate, trials[fraction] = float(np.clip(best, *span)), known[best]
     return losses
 
 

@@ -79,7 +79,7 @@ class LawSearcher(Searcher):
 
     def _next(self) -> None:
         """Start the next round, or say why there is none."""
-        tried = [t["split_fraction"] for t in self.trials]
+        tried = {t["split_fraction"]: t["loss"] for t in self.trials}
         proposal = propose(
             self.law,
             self._problem.params,

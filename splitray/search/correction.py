@@ -1,0 +1,58 @@
+"""What trials on a budget line say about the law's curve there: its error as a Gaussian process, the law its mean."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+# On the nine budget lines of the proof (docs/proof.md) the law's error along the line is smooth in `place`: it changes
+# sign over about a third of the range, and a trial lies a quarter of the law's residual beside it.
+_LENGTH = 0.3  # of the error's correlation, in units of `place`
+_NUGGET = 0.25  # standard deviation of a trial's own noise over that of the law's error
+_LEVEL = 10.0  # standard deviation of an error that is the same along the whole line: all but free
+_SEED = 0
+
+
+def place(fractions: np.ndarray) -> np.ndarray:
+    """arcsin(sqrt(s)) as a part of its range, 0 at s = 0 and 1 at s = 1: both ends of the line are resolved."""
+    return np.arcsin(np.sqrt(np.asarray(fractions, dtype=float))) * (2 / np.pi)
+
+
+def corrected(
+    curves: np.ndarray, fractions: np.ndarray, trials: Mapping[float, float], error: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The law's curves with the error that trials have left possible: the first with its mean, the others with a draw.
+
+    By Matheron's rule: a draw of the process, moved by what it lacks at the trials (Wilson et al. 2020).
+
+    Args:
+        curves: losses [1 + draws, points] at `fractions` [points], nats per token.
+        trials: measured mean loss by split fraction.
+        error: standard deviation of the law's error along the line, nats per token.
+    Returns:
+        (the corrected curve [points], corrected draws [draws, points]).
+    """
+    tried = np.array(sorted(trials), dtype=float)
+    measured = np.array([trials[s] for s in tried], dtype=float)
+    here, there = place(fractions), place(tried)
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        smooth = np.exp(-0.5 * ((x[:, None] - y[None]) / _LENGTH) ** 2)
+        return np.asarray(error**2 * (smooth + _LEVEL**2))
+
+    random = np.random.default_rng(_SEED)
+    every = np.concatenate([here, there])
+    # the level is left out of the draws: it moves no optimum
+    smooth = kernel(every, every) - (error * _LEVEL) ** 2
+    values, vectors = np.linalg.eigh(smooth)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    count = len(curves) - 1
+    drawn = random.standard_normal((count, len(every))) @ root.T
+    noise = _NUGGET * error
+    own = noise * random.standard_normal((count, len(tried)))
+    lines = np.concatenate([np.zeros((1, len(every))), drawn])
+    known = np.stack([np.interp(tried, fractions, curve) for curve in curves])
+    lacks = measured - known - lines[:, len(here) :]
+    lacks[1:] -= own
+    weights = np.linalg.solve(kernel(there, there) + noise**2 * np.eye(len(tried)), kernel(there, here))
+    moved = curves + lines[:, : len(here)] + lacks @ weights
+    return moved[0], moved[1:]
