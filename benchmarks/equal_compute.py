@@ -34,7 +34,7 @@ from proof.page import page
 from proof.programme import ROOT, Cell, full, plain, quick
 from proof.results import assemble, doubled_shapes
 from proof.routing import exam_scores, routed_cells, routed_losses
-from proof.search import Ladders, compare
+from proof.search import Ladders, compare, overall
 from proof.table import Table
 
 from splitray.errors import SplitrayError, UserError
@@ -223,11 +223,11 @@ class Proof:
         shape = plain(self.programme.config.ladder.shapes[self.programme.surface])
         for line in known["bowls"]:
             made.append(compare(line, None, ladders, len(domains), self.programme.searches))
-            self._write("search.json", made)
         for line in sorted((x for x in known["bowls"] if x["shape"] == shape), key=lambda x: x["budget"])[:1]:
             self.bench.train(list(dict.fromkeys(self.programme.searched(domains))))
             made.append(compare(line, surface(self.bench), ladders, len(domains), self.programme.searches))
-        self._write("search.json", made)
+        if made:
+            self._write("search.json", {"overall": overall(made), "lines": made})
 
     def routing(self) -> None:
         """Every specialist of the planned fraction on every domain, and where the router sends documents."""
@@ -246,7 +246,7 @@ class Proof:
         told = [self._read(self.results / name) for name in ("search.json", "routing.json")]
         book = self._read(ROOT / "benchmarks/results/phonebook/phonebook.json")
         target = self.results / "proof.md" if self.results.is_relative_to(ROOT / "runs") else ROOT / "docs/proof.md"
-        target.write_text(page(known, told[0] or [], told[1], book))
+        target.write_text(page(known, *told, book))
         self.say(f"   {target.relative_to(ROOT)}")
 
     def _assembled(self) -> dict[str, Any]:

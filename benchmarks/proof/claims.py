@@ -12,7 +12,7 @@ _SEEDS = 3  # fewer support a claim in part
 
 
 def rows(
-    results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str, Any] | None, book: Any
+    results: Mapping[str, Any], search: Mapping[str, Any] | None, routing: Mapping[str, Any] | None, book: Any
 ) -> list[Claim]:
     """Every claim, in the order of the page."""
     return [
@@ -98,24 +98,29 @@ def _foretold(p: Mapping[str, Any] | None) -> str:
     return "" if p is None else f" (predicted {p['value']:.2f})" if p["value"] else " (predicted without bound)"
 
 
-def _search(found: Sequence[Mapping[str, Any]]) -> Claim:
+def _search(found: Mapping[str, Any] | None) -> Claim:
     claim = "The law-guided search needs fewer tokens (aim: 3 times fewer without the ladder)"
-    if not found:
+    if found is None:
         return claim, "-", OPEN, COMMAND.format("search")
-    told = []
-    for f in found:
-        ratios = ", ".join(
-            f"{n} {r['value']:.1f} times ({r['low']:.1f} to {r['high']:.1f})" for n, r in f["ratio"].items()
-        )
-        size = f"h{f['shape']['hidden']}-l{f['shape']['layers']}"
-        what = "" if f["dimensions"] == 1 else " with the specialists' learning rate"
-        whole = f["TPE"]["mean_tokens"] / f["law-guided"]["mean_tokens_with_ladder"]
-        told.append(
-            f"{size}, {human(f['budget'])} tokens{what}, {f['law-guided']['mean_trials']:.1f} trials: {ratios}; TPE "
-            f"{whole:.2f} times with the ladder's {human(f['ladder_tokens'])} tokens"
-        )
-    least = min(r["value"] for f in found for r in f["ratio"].values())
-    return claim, "; ".join(told), verdict(least >= 3, least > 1), COMMAND.format("search")
+    every = found["overall"]
+    ratios = ", ".join(
+        f"{n} {r['value']:.1f} times as many ({r['low']:.1f} to {r['high']:.1f} over lines)"
+        for n, r in every["ratio"].items()
+    )
+    each = "; ".join(
+        f"h{f['shape']['hidden']}, {human(f['budget'])} tokens{', with their learning rate' * (f['dimensions'] > 1)}: "
+        f"{f['law-guided']['mean_trials']:.1f}, {f['random']['mean_trials']:.1f} and {f['TPE']['mean_trials']:.1f}"
+        for f in found["lines"]
+    )
+    one = found["lines"][0]
+    cheaper = sum(f["law-guided"]["mean_tokens_with_ladder"] < f["TPE"]["mean_tokens"] for f in found["lines"])
+    told = (
+        f"over {every['lines']} lines {every['mean_trials']['law-guided']:.1f} trials until within "
+        f"{one['tolerance']:g} nats of the bottom, {ratios}. With the ladder's {human(one['ladder_tokens'])} tokens it "
+        f"takes fewer than TPE on {cheaper} of the lines. Trials of law-guided, random and TPE: {each}"
+    )
+    least = min(r["value"] for r in every["ratio"].values())
+    return claim, told, verdict(least >= 3, least > 1), COMMAND.format("search")
 
 
 def _routing(r: Mapping[str, Any] | None) -> Claim:

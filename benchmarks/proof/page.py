@@ -1,6 +1,6 @@
 """docs/proof.md, written from the committed JSON alone: every claim, what was measured, the command, the verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
 
@@ -9,7 +9,9 @@ from proof.verdict import OPEN
 from splitray.numbers import human
 
 
-def page(results: Mapping[str, Any], search: Sequence[Any], routing: Mapping[str, Any] | None, book: Any) -> str:
+def page(
+    results: Mapping[str, Any], search: Mapping[str, Any] | None, routing: Mapping[str, Any] | None, book: Any
+) -> str:
     """The whole page as Markdown."""
     rows = claims.rows(results, search, routing, book)
     table = [

@@ -16,6 +16,7 @@ from splitray import law as laws
 from splitray.search.rounds import propose
 
 TOLERANCE, TRIALS = 0.005, 40
+SEARCHES = ("law-guided", "random", "TPE")
 Objective = Callable[[float, float], float]  # of a split fraction and log2 of the specialists' learning rate
 Span = tuple[float, float] | None  # of that logarithm; None where the fraction alone is searched
 
@@ -144,7 +145,7 @@ def compare(
         mean = float(np.mean([c if c is not None else TRIALS for c in counts]))
         result[name] = {"mean_trials": mean, "mean_tokens": mean * line["budget"], "never": len(counts) - found.size}
         result[name]["mean_tokens_with_ladder"] = mean * line["budget"] + (name == "law-guided") * ladders.tokens
-    result["ratio"] = {name: _ratio(needed[name], needed["law-guided"]) for name in ("random", "TPE")}
+    result["ratio"] = {name: _ratio(needed[name], needed[SEARCHES[0]]) for name in SEARCHES[1:]}
     return result
 
 
@@ -156,3 +157,20 @@ def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int
     under = ours[rng.integers(len(ours), size=(draws, len(ours)))].mean(axis=1)
     low, high = np.quantile(top / under, [0.025, 0.975])
     return {"value": float(theirs.mean() / ours.mean()), "low": float(low), "high": float(high)}
+
+
+def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, Any]:
+    """Mean trials of every search over the lines searched in one dimension, and the ratios of these means to the
+    law-guided one's, with 95 % intervals over lines.
+    """
+    rows = [line for line in lines if line["dimensions"] == 1]
+    table = np.array([[line[name]["mean_trials"] for name in SEARCHES] for line in rows])
+    means, picks = table.mean(axis=0), np.random.default_rng(0).integers(len(rows), size=(draws, len(rows)))
+    drawn = table[picks].mean(axis=1)
+    result: dict[str, Any] = {"lines": len(rows), "mean_trials": dict(zip(SEARCHES, means.tolist(), strict=True))}
+    result["ratio"] = {}
+    for place, name in enumerate(SEARCHES[1:], 1):
+        low, high = np.quantile(drawn[:, place] / drawn[:, 0], [0.025, 0.975])
+        told = {"value": float(means[place] / means[0]), "low": float(low), "high": float(high)}
+        result["ratio"][name] = told | {"best": float((table[:, place] / table[:, 0]).max())}
+    return result

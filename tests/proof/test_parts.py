@@ -163,6 +163,8 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     assert max(b["flops"] for b in best) < 1.05 * min(b["flops"] for b in best)
     assert results["allocation"]["by law less equal"]["seeds"] == 1
     search = json.loads((tmp_path / "runs/search.json").read_text())
-    assert {s["dimensions"] for s in search} == {1, 2}
+    assert {s["dimensions"] for s in search["lines"]} == {1, 2}
+    means = [s["TPE"]["mean_trials"] for s in search["lines"] if s["dimensions"] == 1]
+    assert search["overall"]["mean_trials"]["TPE"] == pytest.approx(np.mean(means))
     text = (tmp_path / "runs/proof.md").read_text()
     assert "nan" not in text and "not yet measured" in text  # routing is not planted
