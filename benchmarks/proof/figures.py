@@ -99,7 +99,7 @@ def _multiplier(found: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Unsplit loss against tokens, and the split models' loss at their budget."""
     if not found:
         return None
-    figure = Figure(figsize=(4.6 * len(found), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(found), 4.2), layout="constrained")
     for axis, each in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
         axis.semilogx(each["tokens"], each["loss"], "o-", color="k", label="unsplit")
         for place, target in enumerate(each["multipliers"]):
@@ -108,5 +108,7 @@ def _multiplier(found: Sequence[Mapping[str, Any]]) -> Figure | None:
             label = f"split at {human(target['budget'])} tokens: {times(target['measured'])}"
             axis.axhline(target["goal"], color=colour, ls="--", lw=1, label=label)
         axis.set(xlabel="tokens", ylabel="mean loss, nats per token", title=f"{human(each['params'])} parameters")
-        axis.legend(frameon=False, fontsize=8)
+        axis.set_xticks(each["tokens"], [human(n) for n in each["tokens"]], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
