@@ -90,7 +90,10 @@ def bowl(
     }
     if wide:  # the law's curve is over the ladder's domains
         narrow, _ = _points(bench, shape, budget, programme.ladder_domains(domains), False)
-        told["ladder_loss"] = list(narrow.values())
+        told["ladder_loss"] = [narrow[fraction] for fraction in points]
+        told["ladder_smooth"] = (
+            replace(curve, losses=np.array(told["ladder_loss"])).curve(np.linspace(0, 1, 101)).tolist()
+        )
     held = forecast.of_line(folder / "forecasts", shape, budget)
     if held is not None:
         planned, since = held[0]["plan"]["split_fraction"], held[1]
