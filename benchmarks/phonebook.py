@@ -179,6 +179,11 @@ class Phonebook:
         split = Split.at(point.split_step / point.steps, point.steps * made.batch_tokens, weights, made.batch_tokens)
         return Target.leaf(made, split.leaf(cluster), TRAINING.schedule)
 
+    def standing(self) -> list[dict[str, Any]]:
+        """The rows of the plan's points; the table may hold those of an earlier plan."""
+        keys = [(self.target(point, cluster).key, cluster) for point in self.plan.points() for cluster in CLUSTERS]
+        return [self.rows[key] for key in dict.fromkeys(keys) if key in self.rows]
+
     def train(self) -> None:
         """Seed by seed and overlap by overlap: an overlap is a corpus of its own."""
         for (seed, overlap), points in groupby(self.plan.points(), key=lambda p: (p.seed, p.overlap)):
@@ -292,7 +297,7 @@ def main() -> int:
     except SplitrayError as error:
         print(f"phonebook: {error}", file=sys.stderr)
         return 1
-    points = summary(list(book.rows.values()))
+    points = summary(book.standing())
     if points:
         settings = {"facts": FACTS, "model": {"hidden": MODEL.hidden, "layers": MODEL.layers}}
         settings |= {"training": TRAINING.identity(), "tokens_a_step": TRAINING.batch_tokens}

@@ -205,9 +205,9 @@ def _phonebook(book: Any) -> Claim:
         gaps.append(line[-1]["accuracy"] - line[0]["accuracy"])
         told.append(f"{overlap:.0%}: {line[0]['accuracy']:.0%} split at once, {line[-1]['accuracy']:.0%} unsplit")
     enough = [p["accuracy"] for p in points if p["steps"] > limited]
-    seeds = sorted({p["seeds"] for p in points})
+    seeds = sorted({min(p["seeds"] for p in points), max(p["seeds"] for p in points)})
     text = (
-        f"limited budget of {limited} steps, by overlap: {'; '.join(told)} (seeds: {seeds[0]} to {seeds[-1]}); "
+        f"limited budget of {limited} steps, by overlap: {'; '.join(told)} (seeds: {' to '.join(map(str, seeds))}); "
         f"sufficient budget: at least {min(enough):.1%} everywhere"
     )
     turns = gaps[0] < 0 < gaps[-1]
