@@ -34,6 +34,19 @@ import matplotlib.pyplot as plt
 DOMAINS, PARAMS, BUDGET = 16, 1.3e9, 240e9
 TARGET = (2.7e9, 500e9, 100e9)
 # Coefficients are given by their value at N = 1e9, D = 1e10 (tokens relative to 1e10), exponents as they are.
+_GAP = {
+    "E": 1.7,
+    "A": 0.35,
+    "alpha": 0.34,
+    "B": 0.35,
+    "beta": 0.33,
+    "c": 0.05,
+    "rho": 1.5,
+    "G": 0.25,
+    "tau": 0.01,
+    "r": 0.1,
+    "gamma": 0.25,
+}
 TRUTHS: dict[str, dict[str, float]] = {
     "release": {
         "E": 1.7,
@@ -48,33 +61,8 @@ TRUTHS: dict[str, dict[str, float]] = {
         "q": 0.1,
         "gamma": 0.5,
     },
-    "mixture_gap": {
-        "E": 1.7,
-        "A": 0.35,
-        "alpha": 0.34,
-        "B": 0.35,
-        "beta": 0.33,
-        "c": 0.05,
-        "rho": 1.5,
-        "G": 0.25,
-        "tau": 0.01,
-        "r": 0.1,
-        "gamma": 0.25,
-    },
-    "ossifying_gap": {
-        "E": 1.7,
-        "A": 0.35,
-        "alpha": 0.34,
-        "B": 0.35,
-        "beta": 0.33,
-        "c": 0.05,
-        "rho": 1.5,
-        "G": 0.25,
-        "tau": 0.01,
-        "r": 0.1,
-        "gamma": 0.6,
-        "sigma": 0.04,
-    },
+    "mixture_gap": _GAP,
+    "ossifying_gap": _GAP | {"gamma": 0.6, "sigma": 0.04},
     "effective_tokens": {"E": 1.7, "A": 0.35, "alpha": 0.34, "B": 0.35, "beta": 0.3, "kappa": 0.4, "p": 0.5, "q": 0.1},
     "shared_specific": {
         "E": 1.6,

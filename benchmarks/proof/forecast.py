@@ -182,14 +182,18 @@ def committed(path: Path) -> float | None:
 def of_line(folder: Path, shape: ModelShape, budget: int) -> tuple[dict[str, Any], float | None] | None:
     """The forecast of a budget line and when it was committed, see `committed`; None where there is no forecast."""
     path = folder / f"{name_of(shape, budget)}.json"
-    return (json.loads(path.read_text()), committed(path)) if path.exists() else None
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], float | None]:
+    return json.loads(path.read_text()), committed(path)
 
 
 def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     """Every forecast beside what was measured at seed 0; those that do not count say why, and carry no error."""
     results = []
     for path in sorted(folder.glob("*.json")):
-        forecast, since = json.loads(path.read_text()), committed(path)
+        forecast, since = _read(path)
         shape = ModelShape(**forecast["shape"])
         for row in forecast["rows"]:
             own = row["domain"] if row["specialize_tokens"] else None

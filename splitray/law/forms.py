@@ -7,10 +7,10 @@ none. Their centres are the middle of what such exponents were measured at, not 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from splitray.errors import UserError
-from splitray.law.form import Form, coefficient, exponent
+from splitray.law.form import Constant, Form, coefficient, exponent
 
 REGISTRY: dict[str, Form] = {}
 
@@ -101,7 +101,7 @@ class MixtureGap(Form):
     source = "ours"
     formula = "E + A N^-alpha + G (1 + D'/(tau N^r))^-gamma + B N^c (D + rho D')^-beta"
     linear = ("E", "A", "B", "G")
-    constants = (
+    constants: ClassVar[tuple[Constant, ...]] = (
         FLOOR,
         SIZE,
         ALPHA_2,
@@ -117,13 +117,17 @@ class MixtureGap(Form):
         GAMMA,
     )
 
+    def scale(self, k: Any, N: Any, D: Any) -> Any:
+        """D' that begins to close the gap, in tokens."""
+        return k.tau * N**k.r
+
     def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        gap = k.G * (1.0 + S / (k.tau * N**k.r)) ** -k.gamma
+        gap = k.G * (1.0 + S / self.scale(k, N, D)) ** -k.gamma
         return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
 
 
 @register
-class OssifyingGap(Form):
+class OssifyingGap(MixtureGap):
     """The mixture's gap, which takes the more D' to close the longer the base was trained; sigma = 0: `mixture_gap`.
 
     Hernandez et al. 2021 call it ossification. On the proof's 444 rows (docs/law.md) sigma is 0.02 to 0.05: D' of a few
@@ -133,15 +137,13 @@ class OssifyingGap(Form):
     name = "ossifying_gap"
     source = "ours"
     formula = "E + A N^-alpha + G (1 + D'/(tau N^r + sigma D))^-gamma + B N^c (D + rho D')^-beta"
-    linear = MixtureGap.linear
     constants = (
         *MixtureGap.constants,
         coefficient("sigma", "D' that every token of D adds to it", "", (0.001, 1.0), prior=(0.03, 2.5)),
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        gap = k.G * (1.0 + S / (k.tau * N**k.r + k.sigma * D)) ** -k.gamma
-        return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
+    def scale(self, k: Any, N: Any, D: Any) -> Any:
+        return super().scale(k, N, D) + k.sigma * D
 
 
 @register
