@@ -31,7 +31,7 @@ from proof.figures import draw
 from proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
 from proof.measured import decided_cells, decisive, own_rates, rated_cells
 from proof.page import page
-from proof.programme import ROOT, Cell, full, plain, quick
+from proof.programme import ROOT, Cell, Variant, full, plain, quick
 from proof.results import assemble, doubled_shapes
 from proof.routing import exam_scores, routed_cells, routed_losses
 from proof.search import Ladders, compare, overall
@@ -181,22 +181,22 @@ class Proof:
             return
         self.bench.train(decided_cells(self.bench, strategies["planned"], 0))
         for variant in self.programme.clusterings:
-            other = self.bench.on(variant)
-            wanted = (decided_cells(other, strategies[name], 0) for name in ("planned", "unsplit"))
-            self._elsewhere(other, chain(*wanted))
+            self._elsewhere(
+                variant,
+                lambda other: chain(*(decided_cells(other, strategies[name], 0) for name in ("planned", "unsplit"))),
+            )
 
     def nearness(self) -> None:
         """A bowl and a multiplier on corpora whose domains lie nearer to one another."""
         for variant in self.programme.nearness:
-            other = self.bench.on(variant)
-            self.bench.close()  # its hosts hold the CPUs that building a corpus wants
-            self._elsewhere(other, self.programme.near(other.corpus.domains))
+            self._elsewhere(variant, lambda other: self.programme.near(other.corpus.domains))
 
-    def _elsewhere(self, other: Bench, cells: Iterable[Cell]) -> None:
+    def _elsewhere(self, variant: Variant, cells: Callable[[Bench], Iterable[Cell]]) -> None:
         """Train cells on another corpus; one bench at a time holds the cluster."""
-        self.bench.close()
+        self.bench.close()  # its hosts hold the CPUs that building the corpus waits for
+        other = self.bench.on(variant)
         try:
-            other.train(list(dict.fromkeys(cells)))
+            other.train(list(dict.fromkeys(cells(other))))
         finally:
             other.close()
 

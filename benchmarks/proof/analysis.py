@@ -11,9 +11,9 @@ from scipy.stats import t as student
 
 from splitray.search.correction import place
 
-# In arcsin(sqrt(s)) both ends of the line are resolved. On 25 planted bowls (law_planted.py, five budgets) a quintic
-# through seven exact points has its bottom where at most 0.0001 nats are lost, and tells the regret of any s up to 0.8
-# to 0.002 nats; through six points a quartic does it to 0.005.
+# In arcsin(sqrt(s)) both ends of the line are resolved. On 20 planted bowls (law_planted.py, five budgets) a quintic
+# through the programme's eight exact points has its bottom where at most 0.0005 nats are lost, and tells the regret of
+# any s up to 0.8 to 0.005. With noise of 0.01 nats it loses 0.0024 on average; a sextic, closer without noise, 0.0049.
 _DEGREE = 5
 _FINE = np.linspace(0.0, 1.0, 1001)
 
