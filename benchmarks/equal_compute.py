@@ -34,7 +34,7 @@ from proof.page import page
 from proof.programme import ROOT, Cell, Variant, full, plain, quick
 from proof.results import assemble, doubled_shapes
 from proof.routing import exam_scores, routed_cells, routed_losses
-from proof.search import Ladders, compare, overall
+from proof.search import Ladders, compare, overall, stale
 from proof.table import Table
 
 from splitray.errors import SplitrayError, UserError
@@ -97,6 +97,7 @@ class Proof:
     def __init__(self, bench: Bench, results: Path, lines: int | None, gated: bool, say: Callable[[str], None]) -> None:
         self.bench, self.results, self.lines, self.gated, self.say = bench, results, lines, gated, say
         self.programme = bench.programme
+        self.committed = not results.is_relative_to(ROOT / "runs")
 
     @property
     def domains(self) -> list[str]:
@@ -132,7 +133,10 @@ class Proof:
 
     def decide(self) -> None:
         """The wide bowl, then the planned, the best measured and the unsplit strategy on fresh seeds."""
-        self._bowls([line for line in self.programme.bowls() if line[2]])
+        if self.programme.wide not in self.programme.bowls()[: self.lines]:
+            self.say("   nothing to decide: the wide line is not among the first that --lines names")
+            return
+        self._bowls([self.programme.wide])
         strategies = decisive(self.bench, self.results)
         if strategies is None:
             return
@@ -240,13 +244,21 @@ class Proof:
         self._write("routing.json", {"models": models, **routed_losses(self.bench, cells), "exams": exams})
 
     def page(self) -> None:
+        """Figures and the page, from JSON alone."""
         known = self._assembled()
         self._write("results.json", known | {"machine": describe("ray", "torch", "deepspeed", "numpy", "scipy")})
         self.say(f"   figures: {', '.join(draw(known, self.results)) or 'none yet'}")
-        told = [self._read(self.results / name) for name in ("search.json", "routing.json")]
-        book = self._read(ROOT / "benchmarks/results/phonebook/phonebook.json")
-        target = self.results / "proof.md" if self.results.is_relative_to(ROOT / "runs") else ROOT / "docs/proof.md"
-        target.write_text(page(known, *told, book))
+        search, routing = (self._read(self.results / name) for name in ("search.json", "routing.json"))
+        if search is not None and stale(search["lines"], known["bowls"]):
+            self.say("   search.json is of other bowls: --part search")
+            search = None
+        # a quick proof stays with its own results
+        target = ROOT / "docs/proof.md" if self.committed else self.results / "proof.md"
+        book = self._read(ROOT / "benchmarks/results/phonebook/phonebook.json") if self.committed else None
+        known["command"] = "python benchmarks/equal_compute.py" + ("" if self.committed else " --quick")
+        there = "../benchmarks/results/"
+        folders = {"proof": f"{there}equal_compute/" if self.committed else "", "phonebook": f"{there}phonebook/"}
+        target.write_text(page(known, search, routing, book, folders))
         self.say(f"   {target.relative_to(ROOT)}")
 
     def _assembled(self) -> dict[str, Any]:

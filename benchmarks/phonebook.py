@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.csv
 from machine import describe
 from proof.bench import OutOfTime, ask
+from proof.book import CLUSTERS, draw, ends, summary
 from proof.programme import ROOT
 
 from splitray.config import Config
@@ -45,7 +46,6 @@ END, COLON, VOCAB = 0, 1, 2 + DIGITS + LETTERS
 NAME, NUMBER = 3, 4
 LENGTH = NAME + NUMBER + 2  # with the colon and the end token
 FACTS, PASSES, SEQUENCE = 140, 32, 14 * LENGTH
-CLUSTERS = ("first", "second")
 _COLUMNS = {"overlap": pa.float64(), "steps": pa.int64(), "split_step": pa.int64(), "seed": pa.int64()}
 SCHEMA = pa.schema(_COLUMNS | {"cluster": pa.string(), "accuracy": pa.float64(), "run": pa.string()})
 
@@ -241,47 +241,6 @@ class Phonebook:
             pyarrow.csv.write_csv(pa.Table.from_pylist(rows, SCHEMA), self.results / "accuracy.csv")
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean accuracy over clusters and seeds at each point, and the standard error over seeds (None for one)."""
-    points: dict[tuple[float, int, int], dict[int, list[float]]] = {}
-    for row in rows:
-        seeds = points.setdefault((row["overlap"], row["steps"], row["split_step"]), {})
-        seeds.setdefault(row["seed"], []).append(row["accuracy"])
-    result = []
-    for (overlap, steps, split_step), seeds in sorted(points.items()):
-        means = np.array([np.mean(values) for values in seeds.values() if len(values) == len(CLUSTERS)])
-        if not means.size:
-            continue
-        error = float(means.std(ddof=1) / np.sqrt(means.size)) if means.size > 1 else None
-        told: dict[str, Any] = {"overlap": overlap, "steps": steps, "split_step": split_step, "seeds": means.size}
-        result.append(told | {"accuracy": float(means.mean()), "standard_error": error})
-    return result
-
-
-def draw(points: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy against split step, one line for each overlap, one panel for each budget."""
-    from matplotlib.figure import Figure
-
-    budgets = sorted({p["steps"] for p in points}, reverse=True)
-    figure = Figure(figsize=(5 * len(budgets), 4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(budgets), sharey=True))
-    overlaps = sorted({p["overlap"] for p in points})
-    for axis, steps in zip(axes, budgets, strict=True):
-        alone = [p["accuracy"] for p in points if p["steps"] == steps and p["split_step"] == 0]
-        kind = "sufficient" if min(alone, default=0) > 0.995 else "limited"
-        for place, overlap in enumerate(overlaps):
-            line = [p for p in points if p["steps"] == steps and p["overlap"] == overlap]
-            look = {"color": f"C{place}", "marker": "osD^v"[place], "linestyle": ("-", "--", "-.", ":")[place % 4]}
-            errors = [p["standard_error"] or 0 for p in line]
-            x, y = [p["split_step"] for p in line], [100 * p["accuracy"] for p in line]
-            axis.errorbar(x, y, [100 * e for e in errors], label=f"{overlap:.0%}", capsize=2, **look)
-        axis.set(title=f"{kind} budget: {steps} steps", xlabel="split step (right end: unsplit)", ylim=(0, 103))
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("facts known, mean of two clusters, %")
-    axes[0].legend(title="overlap", frameon=False, loc="lower left")  # a sufficient budget leaves it room
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop cleanly after so many")
@@ -301,7 +260,12 @@ def main() -> int:
     if points:
         settings = {"facts": FACTS, "model": {"hidden": MODEL.hidden, "layers": MODEL.layers}}
         settings |= {"training": TRAINING.identity(), "tokens_a_step": TRAINING.batch_tokens}
-        record = {"settings": settings, "points": points, "machine": describe("ray", "torch", "deepspeed")}
+        record = {
+            "settings": settings,
+            "points": points,
+            **ends(book.standing(), points),
+            "machine": describe("ray", "torch", "deepspeed"),
+        }
         (results / "phonebook.json").write_text(json.dumps(record, indent=1) + "\n")
         draw(points, results / "phonebook.png")
     for p in points:

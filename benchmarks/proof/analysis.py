@@ -56,6 +56,11 @@ class Bowl:
         free = len(self.losses) - design.shape[1]
         return float(np.sqrt(np.sum((self.curve(self.fractions) - self.losses) ** 2) / max(free, 1)))
 
+    def _noisy(self, draws: int, seed: int, truth: np.ndarray | None = None) -> np.ndarray:
+        """Losses [draws, measured] that might have been measured, of `truth`; default the measured ones."""
+        random = np.random.default_rng(seed).standard_normal((draws, len(self.losses)))
+        return (self.losses if truth is None else truth) + self.noise * random
+
     def regret(self, fraction: float, draws: int = 4000, seed: int = 0) -> dict[str, float]:
         """What stopping at `fraction` loses against the curve's bottom, nats per token; 95 % bounds under the noise.
 
@@ -66,16 +71,32 @@ class Bowl:
 
     def _lost(self, fraction: float, draws: int, seed: int) -> np.ndarray:
         """Regret [1 + draws] of the curve itself, then under draws of the noise."""
-        noisy = self.losses + self.noise * np.random.default_rng(seed).standard_normal((draws, len(self.losses)))
-        every = self.curve(_FINE, np.concatenate([self.losses[None], noisy]))
+        every = self.curve(_FINE, np.concatenate([self.losses[None], self._noisy(draws, seed)]))
         return np.asarray(every[:, round(fraction * (len(_FINE) - 1))] - every.min(axis=1))
 
-    def optimum(self, draws: int = 4000, seed: int = 0) -> dict[str, float]:
+    def optima(self, draws: int = 4000, seed: int = 0) -> np.ndarray:
+        """The bottom's fraction under draws of the noise, [draws]."""
+        return np.asarray(_FINE[self.curve(_FINE, self._noisy(draws, seed)).argmin(axis=1)])
+
+    def optimum(self) -> dict[str, float]:
         """The bottom's fraction and its 95 % interval under the noise."""
-        noisy = self.losses + self.noise * np.random.default_rng(seed).standard_normal((draws, len(self.losses)))
-        best = _FINE[self.curve(_FINE, noisy).argmin(axis=1)]
-        low, high = np.quantile(best, [0.025, 0.975])
+        low, high = np.quantile(self.optima(), [0.025, 0.975])
         return {"value": self.best[0], "low": float(low), "high": float(high)}
+
+    @property
+    def gain(self) -> float:
+        """The loss of unsplit training, the last point, less the curve's bottom; nats per token."""
+        return float(self.losses[-1]) - self.best[1]
+
+    def gains(self, truth: np.ndarray | None = None, draws: int = 4000, seed: int = 0) -> np.ndarray:
+        """`gain` under draws of the noise about `truth`, [draws]."""
+        noisy = self._noisy(draws, seed, truth)
+        return np.asarray(noisy[:, -1] - self.curve(_FINE, noisy).min(axis=1))
+
+    def gain_by_chance(self) -> float:
+        """The gain that one measurement in forty shows where no split gains: the bottom of a noisy curve is too low."""
+        level = np.maximum(self.curve(self.fractions), self.losses[-1])
+        return float(np.quantile(self.gains(level), 0.975))
 
 
 def _bounded(lost: np.ndarray) -> dict[str, float]:
@@ -163,10 +184,14 @@ def multiplier(
 def paired(ours: np.ndarray, other: np.ndarray, draws: int = 4000, seed: int = 0) -> dict[str, Any]:
     """Mean of ours - other, losses [seeds, domains], with a 95 % interval: seeds and domains are both resampled.
 
-    With one seed the interval is over domains alone, with one domain over seeds. `by_domain` are means over seeds.
+    With one seed the interval is over domains alone, with one domain Student's over seeds. `by_domain` are means over
+    seeds; `these_domains` is Student's interval of the mean over just these domains, where there are several of both.
     """
     gap = ours - other
     seeds, domains = gap.shape
+    told = {"value": float(gap.mean()), "seeds": seeds, "domains": domains, "by_domain": gap.mean(axis=0).tolist()}
+    if domains == 1:
+        return told | _over_seeds(gap)
     rng = np.random.default_rng(seed)
     rows, columns = rng.integers(seeds, size=(draws, seeds, 1)), rng.integers(domains, size=(draws, 1, domains))
     spread = gap[rows, columns].mean(axis=(1, 2)) - gap.mean()
@@ -175,14 +200,15 @@ def paired(ours: np.ndarray, other: np.ndarray, draws: int = 4000, seed: int = 0
     fewest = min(n for n in (seeds, domains) if n > 1)
     wider = np.sqrt(fewest / (fewest - 1)) * student.ppf(0.975, fewest - 1) / student.ppf(0.975, np.inf)
     low, high = np.quantile(spread * wider, [0.025, 0.975]) + gap.mean()
-    return {
-        "value": float(gap.mean()),
-        "low": float(low),
-        "high": float(high),
-        "seeds": seeds,
-        "domains": domains,
-        "by_domain": gap.mean(axis=0).tolist(),
-    }
+    told |= {"low": float(low), "high": float(high)}
+    return told | ({"these_domains": _over_seeds(gap)} if seeds > 1 else {})
+
+
+def _over_seeds(gap: np.ndarray) -> dict[str, float]:
+    """Student's 95 % interval of the mean of [seeds, domains] over seeds."""
+    means = gap.mean(axis=1)
+    half = student.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
+    return {"low": float(means.mean() - half), "high": float(means.mean() + half)}
 
 
 def replicate_noise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -120,6 +120,12 @@ class Bench:
         self._address.write_text(made.key + "\n")
         return made
 
+    @property
+    def sources(self) -> int:
+        """How many files the corpus is made of."""
+        patterns = (Path(source) for source in (self._variant or Variant("")).sources_of(self.programme.config))
+        return sum(len(list(pattern.parent.glob(pattern.name))) for pattern in patterns)
+
     @cached_property
     def weights(self) -> dict[str, float]:
         return dict.fromkeys(self.corpus.domains, 1 / len(self.corpus.domains))

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from proof.verdict import COMMAND, OPEN, Claim, verdict
+from proof.verdict import Claim, ends, open_claim, verdict
 from splitray.numbers import human
 
 _FORECASTS = 24  # fewer support a claim in part
+_SURE = 0.95
 
 
 def rows(results: Mapping[str, Any]) -> list[Claim]:
@@ -17,24 +18,26 @@ def rows(results: Mapping[str, Any]) -> list[Claim]:
         _differences(results["prediction"]),
         _intervals(results["prediction"]),
         _threshold(results["thresholds"], results["bowls"]),
-        _optimum(results["bowls"]),
+        _optimum(results["steps"]),
         _bowl(results["bowls"]),
-        _regret(results["regret"]),
+        _regret(results["regret"], results["bowls"]),
     ]
 
 
 def _prediction(p: Mapping[str, Any]) -> Claim:
-    claim = "1. A law fitted to smaller sizes and budgets predicts the loss (aim: 1.5 %)"
+    claim = "1. A law fitted to small sizes and budgets foretells the loss (aim: 1.5 %)"
     if not p["scored"]:
-        return claim, "-", OPEN, COMMAND.format("forecast")
+        return open_claim(claim, "forecast")
     error, flat, beyond = p["mean_relative_error"], p["mean_relative_error_chinchilla"], p["beyond"]
     parts = "".join(f", {b['error']:.2%} of {b['of']} at {name}" for name, b in beyond.items())
-    told = (
-        f"{error:.2%} mean error over {p['scored']} forecasts made before training{parts}; a Chinchilla law in D + D' "
-        f"{flat:.2%}"
+    details = (
+        f"{p['scored']} losses, domain by domain, were written down and committed before their runs began; "
+        f"{p['refused']} more do not count, since their runs began before. They are {error:.2%} off on average{parts}; "
+        f"a Chinchilla law of D + D' is {flat:.2%} off. In part: less than half of that."
     )
     good = len(beyond) == 2 and all(b["error"] <= 0.015 for b in beyond.values()) and _enough(p)
-    return claim, told, verdict(good, error < flat / 2), COMMAND.format("bowl")
+    figure = f"{error:.2%} (Chinchilla {flat:.2%})"
+    return Claim(claim, verdict(good, error < flat / 2), figure, "bowl", details)
 
 
 def _enough(p: Mapping[str, Any]) -> bool:
@@ -43,100 +46,120 @@ def _enough(p: Mapping[str, Any]) -> bool:
 
 
 def _differences(p: Mapping[str, Any]) -> Claim:
-    claim = "1. It predicts the difference between split and unsplit (aim: 0.01 nats)"
+    claim = "1. It foretells the difference between split and unsplit (aim: 0.01 nats)"
     if not p["scored"] or p["difference_error"] is None:
-        return claim, "-", OPEN, COMMAND.format("forecast")
+        return open_claim(claim, "forecast")
     d = p["difference_error"]
-    told = (
-        f"{d['mean_absolute']:.3f} nats mean error, bias {d['bias']:+.3f}, over {d['of']} differences of means over "
-        f"domains; the noise of single runs alone would make it {d['by_noise_alone']:.3f}"
+    by = ", ".join(f"{error:.3f} at s = {s}" for s, error in d["by_fraction"].items())
+    details = (
+        f"Means over domains along the budget lines: {d['mean_absolute']:.3f} nats of error, bias {d['bias']:+.3f}, "
+        f"over {d['of']} differences: {by}. Most of it lies where nobody would split, at s = 0, far beyond the "
+        f"ladder's D'. Single runs differ by {d['by_noise_alone']:.3f} through their noise alone, so the aim asks for "
+        "more than one seed a point can show. In part: within 0.03."
     )
-    return (
-        claim,
-        told,
-        verdict(d["mean_absolute"] <= 0.01 and _enough(p), d["mean_absolute"] <= 0.03),
-        COMMAND.format("bowl"),
-    )
+    good = d["mean_absolute"] <= 0.01 and _enough(p)
+    return Claim(claim, verdict(good, d["mean_absolute"] <= 0.03), f"{d['mean_absolute']:.3f} nats", "bowl", details)
 
 
 def _intervals(p: Mapping[str, Any]) -> Claim:
     claim = "1. The forecasts' 80 % intervals hold what is then measured"
     if not p["scored"]:
-        return claim, "-", OPEN, COMMAND.format("forecast")
+        return open_claim(claim, "forecast")
     h = p["held"]
-    told = f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent)"
-    return (
-        claim,
-        told,
-        verdict(h["low"] <= 0.8 <= h["high"] and _enough(p), h["value"] >= 0.5),
-        COMMAND.format("bowl"),
+    details = (
+        f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent): the "
+        "law's draws know the noise of its runs, not what its form lacks at sizes beyond them."
     )
+    good = h["low"] <= 0.8 <= h["high"] and _enough(p)
+    return Claim(claim, verdict(good), f"{h['value']:.0%} of them do", "bowl", details)
 
 
 def _threshold(t: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> Claim:
-    claim = "2. D_split grows with N"
+    claim = "2. D_split, the tokens below which no split pays, grows with N"
     if t is None:
-        return claim, "-", OPEN, COMMAND.format("forecast")
-    told = ", ".join(
-        f"{human(value)} ({human(low)} to {human(high)}) tokens at {human(params)}"
-        for params, value, (low, high) in zip(t["params"], t["value"], t["interval"], strict=True)
-    )
+        return open_claim(claim, "forecast")
+    table, firsts = [["parameters", "by the law (80 %)", "a split gains, measured", "no gain shown"]], []
+    for params, value, (low, high) in zip(t["params"], t["value"], t["interval"], strict=True):
+        mine = sorted((x["budget"], x["gain"] > x["gain_by_chance"]) for x in lines if x["params"] == params)
+        pays, not_yet = [b for b, good in mine if good], [b for b, good in mine if not good]
+        if mine:
+            firsts.append(min(pays, default=math.inf))
+        every = [", ".join(human(b) for b in budgets) or "-" for budgets in (pays, not_yet)]
+        table.append([human(params), f"{_count(value)} ({_count(low)} to {_count(high)})", *every])
     values = [math.inf if value is None else value for value in t["value"]]
     grows = all(later > earlier for earlier, later in pairwise(values))
-    told = f"by the law {told}; each step of size has it grow in {min(t['grows']):.0%} of the law's draws at least"
-    firsts = []
-    for n in sorted({x["params"] for x in lines}):
-        mine = sorted((x["budget"], x["gain"] > 2 * x["noise"]) for x in lines if x["params"] == n)
-        pays, not_yet = [b for b, good in mine if good], [b for b, good in mine if not good]
-        firsts.append(min(pays, default=math.inf))
-        told += f"; measured at {human(n)}: " + (
-            f"a split gains more than twice the noise from {human(firsts[-1])} tokens on" if pays else "none gains"
-        )
-        told += f", not at {human(max(not_yet))}" if not_yet else ""
+    details = (
+        f"By the law each step of size has it grow in {min(t['grows']):.0%} of the draws at least. Measured at the "
+        "budgets of the bowls: a gain over unsplit training counts where noise alone shows as much less than once in "
+        "forty times."
+    )
     measured = len(firsts) > 1 and firsts == sorted(firsts) and firsts[-1] > firsts[0]
-    return claim, told, verdict(grows and measured, grows), COMMAND.format("bowl")
+    figure = ", ".join(
+        f"{_count(v)} at {human(n)}" for n, v in list(zip(t["params"], t["value"], strict=True))[:: len(values) - 1]
+    )
+    return Claim(claim, verdict(grows and measured, grows), f"by the law {figure}", "bowl", details, table)
 
 
-def _optimum(lines: Sequence[Mapping[str, Any]]) -> Claim:
+def _count(value: float | None) -> str:
+    return "none" if value is None else human(value)
+
+
+def _optimum(sizes: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "2. The optimal fraction falls with the budget while the optimal D grows"
-    sizes = [
-        sorted((x for x in lines if x["params"] == n), key=lambda x: x["budget"]) for n in {x["params"] for x in lines}
-    ]
-    sizes = [line for line in sizes if len(line) > 1]
-    if not sizes:
-        return claim, "-", OPEN, COMMAND.format("bowl")
-    told, falls, grows = [], [], []
-    for line in sorted(sizes, key=lambda line: line[0]["params"]):
-        best = [x["best"]["value"] for x in line]
-        tokens = [b * x["budget"] for b, x in zip(best, line, strict=True)]
-        falls += [later < earlier for earlier, later in pairwise(best)]
-        grows += [later > earlier for earlier, later in pairwise(tokens)]
+    if not any(size["falls"] for size in sizes):
+        return open_claim(claim, "bowl")
+    table = [["parameters", "optimal fraction and D by budget", "fraction falls", "D grows"]]
+    for size in sizes:
         path = ", ".join(
-            f"{b:.2f} at {human(x['budget'])} (D {human(t)})" for b, t, x in zip(best, tokens, line, strict=True)
+            f"{b:.2f} at {human(x)} (D {human(b * x)})" for b, x in zip(size["best"], size["budgets"], strict=True)
         )
-        told.append(f"{human(line[0]['params'])}: {path}")
-    every = falls + grows
-    return claim, "; ".join(told), verdict(all(every), sum(every) > len(every) / 2), COMMAND.format("bowl")
+        shares = [", ".join(f"{p:.0%}" for p in size[name]) or "-" for name in ("falls", "grows")]
+        table.append([human(size["params"]), path, *shares])
+    every = [p for size in sizes for p in (*size["falls"], *size["grows"])]
+    sure = sum(p >= _SURE for p in every)
+    details = (
+        "Bottoms of the smooth curves over the ladder's domains, and how often the noise of single runs leaves each "
+        "step from a budget to the next in its direction."
+    )
+    good = sure == len(every)
+    figure = f"{sure} of {len(every)} steps sure (95 %)"
+    return Claim(claim, verdict(good, sure > len(every) / 2), figure, "bowl", details, table)
 
 
 def _bowl(lines: Sequence[Mapping[str, Any]]) -> Claim:
     claim = "3. Loss against split fraction is a bowl"
     if not lines:
-        return claim, "-", OPEN, COMMAND.format("bowl")
+        return open_claim(claim, "bowl")
     inside = [x for x in lines if x["best"]["low"] > 0 and x["best"]["high"] < 1]
-    gains = ", ".join(
-        f"{x['gain']:+.3f} ({human(x['params'])}, {human(x['budget'])} tokens)"
+    table = [["parameters", "tokens", "best fraction (95 %)", "gain over unsplit, nats", "by chance"]]
+    table += [
+        [
+            human(x["params"]),
+            human(x["budget"]),
+            ends(x["best"], 2, sign=False),
+            f"{x['gain']:+.3f}",
+            f"up to {x['gain_by_chance']:.3f}",
+        ]
         for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
-    )
-    told = f"the bottom lies inside (95 %) in {len(inside)} of {len(lines)} lines; gain over unsplit in nats: {gains}"
-    return claim, told, verdict(len(inside) == len(lines), bool(inside)), COMMAND.format("bowl")
+    ]
+    details = "Below D_split there is no bowl to find: its lowest point is unsplit training."
+    figure = f"bottom inside in {len(inside)} of {len(lines)} lines"
+    return Claim(claim, verdict(len(inside) == len(lines), bool(inside)), figure, "bowl", details, table)
 
 
-def _regret(r: Mapping[str, Any] | None) -> Claim:
-    claim = "3. The law finds the bowl's bottom (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
+def _regret(r: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> Claim:
+    claim = "3. The plan is near the bowl's bottom (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
     if r is None:
-        return claim, "-", OPEN, COMMAND.format("bowl")
-    told = f"mean regret {r['value']:.4f} nats ({r['low']:.4f} to {r['high']:.4f}) over {r['lines']} lines"
-    told += "" if r["foretold"] else ", whose plans were not committed before their runs"
+        return open_claim(claim, "bowl")
+    each = "; ".join(
+        f"{x['regret']['value']:.4f} ({human(x['params'])}, {human(x['budget'])})"
+        for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
+        if "regret" in x
+    )
+    told = (
+        f"Regret is the smooth curve's loss at the planned fraction above its bottom, over {r['lines']} lines: {each}"
+    )
+    told += "" if r["foretold"] else ", of plans that were not committed before their runs"
+    told += f". Noise alone would show {r['noisy_mean'] - r['value']:.4f} more. In part: within 0.02."
     good = r["value"] <= 0.005 and r["high"] <= 0.01 and r["foretold"]
-    return claim, told, verdict(good, r["value"] <= 0.02), COMMAND.format("bowl")
+    return Claim(claim, verdict(good, r["value"] <= 0.02), ends(r, 4, sign=False) + " nats", "bowl", told)

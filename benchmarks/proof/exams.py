@@ -65,7 +65,6 @@ def compare(
     router: Router,
     encoder: Encoder,
     length: int,
-    draws: int = 2000,
 ) -> dict[str, Any]:
     """Routed specialists against the unsplit model on one set, paired by question, with 95 % intervals over them.
 
@@ -85,7 +84,7 @@ def compare(
     hits = np.array(
         [[r.argmin() == i["answer"], p.argmin() == i["answer"]] for r, p, i in zip(routed, plain, items, strict=True)]
     )
-    picks = np.random.default_rng(0).integers(len(items), size=(draws, len(items)))
+    picks = np.random.default_rng(0).integers(len(items), size=(2000, len(items)))
     low, high = np.quantile((right[:, 0] - right[:, 1])[picks].mean(axis=1), [0.025, 0.975])
     return {
         "questions": len(items),

@@ -48,9 +48,9 @@ def _bowls(lines: Sequence[Mapping[str, Any]], forecasts: Path) -> Figure | None
             axis.plot(s, told["curve"]["loss"], color="C0", lw=1.2, label="law, forecast (80 %)")
             axis.axvline(told["plan"]["split_fraction"]["value"], color="C0", ls=":", lw=1.2, label="planned split")
         # the law speaks of the ladder's domains: a wide line's curve through all of them would be another one
-        losses = line.get("ladder_loss", line["loss"])
+        losses, noise = (line.get(f"ladder_{name}", line[name]) for name in ("loss", "noise"))
         axis.plot(np.linspace(0, 1, 101), line.get("ladder_smooth", line["smooth"]), color="0.5", lw=1, label="smooth")
-        axis.errorbar(line["split_fraction"], losses, 1.96 * line["noise"], fmt="o", ms=4, color="k", label="measured")
+        axis.errorbar(line["split_fraction"], losses, 1.96 * noise, fmt="o", ms=4, color="k", label="measured")
         axis.set_title(f"{human(line['params'])} parameters, {human(line['budget'])} tokens", fontsize=9)
         axis.set(xlabel="split fraction $s$", ylabel="mean loss, nats per token")
         lowest, highest = min(losses), max(losses)

@@ -9,13 +9,14 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from proof.analysis import over_domains, replicate_noise, share
+from proof.analysis import over_domains, replicate_noise
 from proof.bench import Bench
 from proof.programme import ROOT, Cell, plain
 from proof.table import SCHEMA
@@ -25,7 +26,6 @@ from splitray.law.question import Question
 from splitray.law.sweep import loss_curve
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
-from splitray.training.tree import Leaf
 
 LEVEL = 0.8
 _CURVE = np.linspace(0.0, 1.0, 101)
@@ -165,7 +165,7 @@ def _complete(bench: Bench, shape: ModelShape, budget: int, wide: bool) -> bool:
     return not bench.missing(list(line))
 
 
-# scoring
+# commits
 
 
 def committed(path: Path) -> float | None:
@@ -173,6 +173,7 @@ def committed(path: Path) -> float | None:
 
     A forecast that was removed and made anew, for a proof that begins anew, counts from its second commit.
     """
+    whole_history()
     last = _git("log", "-n1", "--no-renames", "--name-status", "--format=%ct", "--", str(path)).split()
     if last[1:2] != ["A"] or _git("status", "--porcelain", "--", str(path)):
         return None
@@ -182,124 +183,25 @@ def committed(path: Path) -> float | None:
 def of_line(folder: Path, shape: ModelShape, budget: int) -> tuple[dict[str, Any], float | None] | None:
     """The forecast of a budget line and when it was committed, see `committed`; None where there is no forecast."""
     path = folder / f"{name_of(shape, budget)}.json"
-    return _read(path) if path.exists() else None
+    return read(path) if path.exists() else None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], float | None]:
+def read(path: Path) -> tuple[dict[str, Any], float | None]:
+    """A forecast and when it was committed."""
     return json.loads(path.read_text()), committed(path)
 
 
-def score(bench: Bench, folder: Path) -> list[dict[str, Any]]:
-    """Every forecast beside what was measured at seed 0; those that do not count say why, and carry no error."""
-    results = []
-    for path in sorted(folder.glob("*.json")):
-        forecast, since = _read(path)
-        shape = ModelShape(**forecast["shape"])
-        for row in forecast["rows"]:
-            own = row["domain"] if row["specialize_tokens"] else None
-            leaf = Leaf(row["pretrain_tokens"], row["specialize_tokens"], own)
-            found = next(iter(bench.rows([Cell(shape, leaf, (row["domain"],))])), None)
-            if found is None:
-                continue
-            told = {"budget": forecast.get("budget"), "params": forecast["params"], **row}
-            told |= {
-                "shape": forecast["shape"],
-                "form": max(forecast["law"]["mixture"], key=forecast["law"]["mixture"].get),
-            }
-            told["new_size"] = forecast["params"] > forecast["largest_fitted"]["params"]
-            if since is None:
-                told["refused"] = "the forecast is not committed, or was changed after its commit"
-            elif found["began"] <= since:
-                told["refused"] = "the leaf began before the forecast was committed"
-            else:
-                told |= judge(row, found["loss"])
-            results.append(told)
-    return results
-
-
-def judge(row: dict[str, Any], loss: float) -> dict[str, Any]:
-    """Errors of one forecast against the measured loss, relative, and whether the interval holds it."""
-    return {
-        "loss": loss,
-        "error": row["value"] / loss - 1,
-        "chinchilla_error": row["chinchilla"] / loss - 1,
-        "held": bool(row["low"] <= loss <= row["high"]),
-    }
-
-
-def summary(scores: Sequence[dict[str, Any]], noise: float = 0.0) -> dict[str, Any]:
-    """Mean relative errors over what counts, by domain too; hit rate; the error of loss differences to unsplit.
-
-    `beyond` are the sizes that the law had not seen and the largest budget, each on its own. Differences are of means
-    over domains; `noise`, the relative deviation of such a mean, says how large their error is by that alone.
-    """
-    counted = [s for s in scores if "error" in s]
-    if not counted:
-        return {"scored": 0, "refused": len(scores)}
-    largest = max((s["budget"] for s in counted if s["budget"]), default=None)
-    kinds = {
-        "more tokens": [s for s in counted if s["budget"] is None],
-        "lines": [s for s in counted if s["budget"]],
-    }
-    beyond = {
-        "a new size": [s for s in counted if s["new_size"]],
-        "the largest budget": [s for s in counted if s["budget"] and s["budget"] == largest],
-    }
-    gaps, level = _differences(kinds["lines"])
-    return {
-        "scored": len(counted),
-        "refused": len(scores) - len(counted),
-        "mean_relative_error": _mean("error", counted),
-        "mean_relative_error_chinchilla": _mean("chinchilla_error", counted),
-        "by_kind": _errors(kinds),
-        "beyond": _errors(beyond),
-        "by_domain": _errors({d: [s for s in counted if s["domain"] == d] for d in {s["domain"] for s in counted}}),
-        "by_size": _errors({str(n): [s for s in counted if s["params"] == n] for n in {s["params"] for s in counted}}),
-        "by_form": _errors({n: [s for s in kinds["lines"] if s["form"] == n] for n in {s["form"] for s in counted}}),
-        "held": share(sum(s["held"] for s in counted), len(counted)),
-        "difference_error": {
-            "mean_absolute": float(np.mean(np.abs(gaps))),
-            "bias": float(np.mean(gaps)),
-            "of": len(gaps),
-            # the mean of |x| for a normal x whose deviation is sqrt(2) noise
-            "by_noise_alone": 2 / np.sqrt(np.pi) * noise * level,
-        }
-        if gaps
-        else None,
-    }
-
-
-def _mean(name: str, rows: Sequence[dict[str, Any]]) -> float:
-    return float(np.mean([abs(r[name]) for r in rows]))
-
-
-def _errors(groups: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, dict[str, float]]:
-    return {
-        name: {"error": _mean("error", group), "chinchilla": _mean("chinchilla_error", group), "of": len(group)}
-        for name, group in sorted(groups.items())
-        if group
-    }
-
-
-def _differences(rows: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
-    """Predicted less measured difference to unsplit of each point of a line, means over domains; and the mean loss."""
-    lines: dict[tuple[int, int], dict[int, list[dict[str, Any]]]] = {}
-    for s in rows:
-        lines.setdefault((s["params"], s["budget"]), {}).setdefault(s["specialize_tokens"], []).append(s)
-    gaps = []
-    for points in lines.values():
-        unsplit = {s["domain"]: s for s in points.pop(0, [])}
-        for point in points.values():
-            if {s["domain"] for s in point} == set(unsplit):
-                errors = [_missed(s) - _missed(unsplit[s["domain"]]) for s in point]
-                gaps.append(float(np.mean(errors)))
-    return gaps, float(np.mean([s["loss"] for s in rows])) if rows else 0.0
-
-
-def _missed(row: Mapping[str, Any]) -> float:
-    return float(row["value"] - row["loss"])
+@cache
+def whole_history() -> None:
+    """A shallow clone tells every file to be as old as its last commit: no forecast would count."""
+    if _git("rev-parse", "--is-shallow-repository") == "true":
+        raise UserError("this clone is shallow, and forecasts count by their commits: git fetch --unshallow")
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = (getattr(error, "stderr", "") or str(error)).strip()
+        raise UserError(f"forecasts count by their commits, and git cannot be asked for them: {why}") from None
     return done.stdout.strip()

@@ -2,17 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from proof import forecast
-from proof.analysis import Surface, noisy_multiplier, paired
+from proof.analysis import Bowl, Surface, noisy_multiplier, paired
 from proof.bench import Bench
-from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss
-from proof.programme import Cell
+from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
+from proof.programme import Cell, Variant
 from splitray import law as laws
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
@@ -32,15 +32,16 @@ def surface(bench: Bench) -> Surface | None:
     return Surface(np.array(programme.fractions), np.log2(rates), np.array(losses, dtype=float))
 
 
-def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
-    """The planned fraction against unsplit, over all domains, at every clustering seed that is trained."""
+def clustered(bench: Bench, folder: Path, before: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The planned fraction against unsplit, over all domains, at every clustering seed that is trained.
+
+    before: results of an earlier start; their corpora are built anew where they are gone.
+    """
     strategies = decisive(bench, folder)
     if strategies is None:
         return []
     result = []
-    for name, other in {"seed-0": bench, **{v.name: bench.on(v) for v in bench.programme.clusterings}}.items():
-        if not other.has_corpus:
-            continue
+    for name, other in _corpora(bench, "seed-0", bench.programme.clusterings, before).items():
         domains = other.corpus.domains
         tables = [by_domain(other, decided_cells(other, strategies[s], 0)) for s in ("planned", "unsplit")]
         if all(len(table) == len(domains) for table in tables):
@@ -50,22 +51,30 @@ def clustered(bench: Bench, folder: Path) -> list[dict[str, Any]]:
     return result
 
 
-def nearness(bench: Bench, noise: float) -> list[dict[str, Any]]:
+def _corpora(
+    bench: Bench, own: str, variants: Sequence[Variant], before: Sequence[Mapping[str, Any]]
+) -> dict[str, Bench]:
+    """A bench for the own corpus and for every variant that was built here, or is in the results."""
+    known = {told["corpus"] for told in before}
+    others = {variant.name: bench.on(variant) for variant in variants}
+    return {own: bench} | {name: b for name, b in others.items() if b.has_corpus or name in known}
+
+
+def nearness(bench: Bench, noise: float, before: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Bowl and multiplier of one size and budget on corpora whose domains lie far and near.
 
     Every corpus has a tokenizer of its own: losses are in bits a byte, and so is `divergence`, the mean
     Jensen-Shannon divergence of a domain's tokens from the mixture's. noise: relative deviation of a mean loss.
+    before: as in `clustered`.
     """
     programme, result = bench.programme, []
-    for name, other in {"all sources": bench, **{v.name: bench.on(v) for v in programme.nearness}}.items():
-        if not other.has_corpus:
-            continue
+    for name, other in _corpora(bench, "all sources", programme.nearness, before).items():
         domains, shape = other.corpus.domains, programme.config.ladder.shapes[programme.surface]
         budget, known = (
             whole_budget(programme.budgets[0], len(domains), programme.batch),
             programme.ladder_domains(domains),
         )
-        bowl = ladder_bowl(other, shape, budget, "bits_per_byte")
+        bowl = ladder_bowl(other, shape, budget, noise, "bits_per_byte")
         longer = list(programme.longer(shape, domains, programme.multiples))
         unsplit = [mean_loss(other, [cell], known, "bits_per_byte") for cell in longer]
         if bowl is None or any(loss is None for loss in unsplit):
@@ -78,13 +87,33 @@ def nearness(bench: Bench, noise: float) -> list[dict[str, Any]]:
                 "divergence": _divergence(other),
                 "split_fraction": bowl.fractions.tolist(),
                 "loss": bowl.losses.tolist(),
-                "best": bowl.best[0],
-                "gain": float(bowl.losses[-1] - bowl.best[1]),
+                "noise": bowl.noise,
+                "best": bowl.optimum(),
+                "gain": _interval(bowl.gain, bowl.gains()),
                 "multiplier": noisy_multiplier(tokens, losses, budget, bowl.best[1], noise * bowl.best[1]),
                 "most_epochs": max(r["epochs"] for r in other.rows(longer)),
             }
         )
     return result
+
+
+def _interval(value: float, draws: np.ndarray) -> dict[str, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def by_nearness(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """How likely, under the noise, gains fall and splits come later from the farthest domains to the nearest: step by
+    step (`all`), and between these two (`ends`).
+    """
+    order = sorted(found, key=lambda f: -f["divergence"])
+    bowls = [Bowl(np.array(f["split_fraction"]), np.array(f["loss"]), f["noise"]) for f in order]
+    gains = np.array([bowl.gains(seed=seed) for seed, bowl in enumerate(bowls)])
+    optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])
+    return {
+        name: {"all": float((np.diff(x, axis=0) > 0).all(axis=0).mean()), "ends": float((x[-1] > x[0]).mean())}
+        for name, x in (("gain_falls", -gains), ("split_later", optima))
+    }
 
 
 def _divergence(bench: Bench) -> float:
@@ -202,14 +231,18 @@ def allocated(bench: Bench, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     told = dict(json.loads(path.read_text()))
-    known, table = list(told["specialize_tokens"]), []
-    for seed in bench.programme.fresh:
-        pair = [by_domain(bench, allocated_cells(bench, told, seed, by_law)) for by_law in (True, False)]
-        if all(len(row) == len(known) for row in pair):
-            table.append([[row[d] for d in known] for row in pair])
-    if not table:
+    known = list(told["specialize_tokens"])
+    pair = on_fresh_seeds(
+        bench, lambda seed: [allocated_cells(bench, told, seed, by_law) for by_law in (True, False)], known
+    )
+    if pair is None:
         return None
-    ours, equal = np.array(table).transpose(1, 0, 2)
-    means = [losses.mean(axis=1, keepdims=True) for losses in (ours, equal)]
-    gap = paired(*means) if len(table) > 1 else {"value": float(np.mean(means[0] - means[1])), "seeds": 1}
-    return told | {"by law less equal": gap, "by_domain": (ours - equal).mean(axis=0).tolist()}
+    means = [losses.mean(axis=1, keepdims=True) for losses in pair]
+    gap = paired(*means) if len(means[0]) > 1 else {"value": float(np.mean(means[0] - means[1])), "seeds": 1}
+    since = forecast.committed(path)
+    cells = [
+        c for s in bench.programme.fresh for by_law in (True, False) for c in allocated_cells(bench, told, s, by_law)
+    ]
+    foretold = since is not None and min(r["began"] for r in bench.rows(cells)) > since
+    each = dict(zip(known, (pair[0] - pair[1]).mean(axis=0).tolist(), strict=True))
+    return told | {"by law less equal": gap, "by_domain": each, "foretold": foretold}

@@ -1,7 +1,7 @@
 """Losses of strategies and the bowls through them, read from the table of what is trained."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from proof import forecast
 from proof.analysis import Bowl, mean_regret
 from proof.bench import Bench
-from proof.programme import SWEPT, Cell, plain
+from proof.programme import SWEPT, Cell, Line, plain
 from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
 
@@ -30,12 +30,28 @@ def by_domain(bench: Bench, cells: Sequence[Cell], column: str = "loss") -> dict
     return found
 
 
-def ladder_bowl(bench: Bench, shape: ModelShape, budget: int, column: str = "loss") -> Bowl | None:
-    """The bowl over the ladder's domains; None until five points stand."""
+def on_fresh_seeds(
+    bench: Bench, strategies: Callable[[int], Sequence[Sequence[Cell]]], domains: Sequence[str]
+) -> list[np.ndarray] | None:
+    """Losses [seeds, domains] of each strategy, on the fresh seeds where all of them stand; None where none does.
+
+    strategies: a seed's cells, strategy by strategy.
+    """
+    table = []
+    for seed in bench.programme.fresh:
+        found = [by_domain(bench, cells) for cells in strategies(seed)]
+        if all(set(losses) >= set(domains) for losses in found):
+            table.append([[losses[d] for d in domains] for losses in found])
+    return list(np.array(table).swapaxes(0, 1)) if table else None
+
+
+def ladder_bowl(bench: Bench, shape: ModelShape, budget: int, noise: float = 0.0, column: str = "loss") -> Bowl | None:
+    """The bowl over the ladder's domains, `noise` relative to its mean; None until five points stand."""
     points, _ = _points(bench, shape, budget, bench.programme.ladder_domains(bench.corpus.domains), False, column)
     if len(points) < 5:
         return None
-    return Bowl(np.array(list(points)), np.array(list(points.values())), 0.0)
+    losses = np.array(list(points.values()))
+    return Bowl(np.array(list(points)), losses, float(noise * losses.mean()))
 
 
 def _points(
@@ -59,20 +75,28 @@ def split_loss(bench: Bench, shape: ModelShape, budget: int) -> float | None:
     return None if found is None else found.best[1]
 
 
-def bowl(
-    bench: Bench, folder: Path, shape: ModelShape, budget: int, wide: bool, noise: float = 0.0
-) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Noise:
+    """Relative deviations of a mean loss over the ladder's domains and over all, without what a seed's runs share."""
+
+    ladder: float = 0.0
+    every: float = 0.0
+
+
+def bowl(bench: Bench, folder: Path, line: Line, noise: Noise = Noise()) -> dict[str, Any] | None:
     """One budget line: measured losses, the smooth curve, the law's plan and its regret; None until five stand.
 
-    noise: relative deviation of a mean loss over domains. `foretold` says whether the plan counts as a forecast.
+    `foretold` says whether the plan counts as a forecast: no leaf of a base began before its commit. Leaves of D = 0
+    may belong to the ladder.
     """
+    shape, budget, wide = line
     programme, domains = bench.programme, bench.corpus.domains
     known = tuple(domains) if wide else programme.ladder_domains(domains)
     points, rows = _points(bench, shape, budget, known, wide)
     if len(points) < 5 or 1.0 not in points:
         return None
     fractions, losses = np.array(list(points)), np.array(list(points.values()))
-    curve = Bowl(fractions, losses, float(noise * losses.mean()))
+    curve = Bowl(fractions, losses, float((noise.every if wide else noise.ladder) * losses.mean()))
     told: dict[str, Any] = {
         "shape": plain(shape),
         "params": rows[0]["params"],
@@ -85,22 +109,46 @@ def bowl(
         "misfit": curve.misfit,
         "best": curve.optimum(),
         "best_loss": curve.best[1],
-        "gain": points[1.0] - curve.best[1],
+        "gain": curve.gain,
+        "gain_by_chance": curve.gain_by_chance(),
         "most_epochs": max(r["epochs"] for r in rows),
     }
     if wide:  # the law's curve is over the ladder's domains
         narrow, _ = _points(bench, shape, budget, programme.ladder_domains(domains), False)
-        told["ladder_loss"] = [narrow[fraction] for fraction in points]
-        told["ladder_smooth"] = (
-            replace(curve, losses=np.array(told["ladder_loss"])).curve(np.linspace(0, 1, 101)).tolist()
-        )
+        means = np.array([narrow[fraction] for fraction in points])
+        inner = Bowl(fractions, means, float(noise.ladder * means.mean()))
+        told |= {"ladder_loss": means.tolist(), "ladder_noise": inner.noise}
+        told["ladder_smooth"] = inner.curve(np.linspace(0, 1, 101)).tolist()
     held = forecast.of_line(folder / "forecasts", shape, budget)
     if held is not None:
         planned, since = held[0]["plan"]["split_fraction"], held[1]
-        split = [r["began"] for r in rows if r["specialize_tokens"]]
+        split = [r["began"] for r in rows if r["specialize_tokens"] and r["pretrain_tokens"]]
         told |= {"planned": planned, "regret": curve.regret(planned["value"])}
         told["foretold"] = since is not None and min(split) > since
     return told
+
+
+def over_ladder(line: Mapping[str, Any]) -> Bowl:
+    """The bowl of a line of the results over the ladder's domains: what lines are compared by."""
+    losses, noise = (line.get(f"ladder_{name}", line[name]) for name in ("loss", "noise"))
+    return Bowl(np.array(line["split_fraction"]), np.array(losses), noise)
+
+
+def steps(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """From one budget to the next of a size: how likely, under the noise, the optimal fraction falls and D grows."""
+    found = []
+    for params in sorted({x["params"] for x in lines}):
+        mine = sorted((x for x in lines if x["params"] == params), key=lambda x: x["budget"])
+        budgets, bowls = [x["budget"] for x in mine], [over_ladder(x) for x in mine]
+        optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])  # [budgets, draws]
+        tokens = optima * np.array(budgets)[:, None]
+        told = {"params": params, "budgets": budgets, "best": [bowl.best[0] for bowl in bowls]}
+        told |= {
+            "falls": [float(x) for x in (np.diff(optima, axis=0) < 0).mean(axis=1)],
+            "grows": [float(x) for x in (np.diff(tokens, axis=0) > 0).mean(axis=1)],
+        }
+        found.append(told)
+    return found
 
 
 def regrets(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -152,8 +200,7 @@ def rated_cells(bench: Bench, planned: float, seed: int, rates: Mapping[str, flo
 
 def decisive(bench: Bench, folder: Path) -> dict[str, float] | None:
     """The strategies of the wide bowl that fresh seeds compare: planned, best measured, unsplit, by split fraction."""
-    shape, budget, wide = next(b for b in bench.programme.bowls() if b[2])
-    line = bowl(bench, folder, shape, budget, wide)
+    line = bowl(bench, folder, bench.programme.wide)
     if line is None or "planned" not in line:
         return None
     best = line["split_fraction"][int(np.argmin(line["loss"]))]
@@ -161,5 +208,5 @@ def decisive(bench: Bench, folder: Path) -> dict[str, float] | None:
 
 
 def decided_cells(bench: Bench, fraction: float, seed: int) -> list[Cell]:
-    shape, budget, wide = next(b for b in bench.programme.bowls() if b[2])
+    shape, budget, wide = bench.programme.wide
     return list(bench.programme.line(shape, budget, [fraction], bench.corpus.domains, wide, seed))

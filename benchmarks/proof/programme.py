@@ -13,7 +13,8 @@ from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEPT = {"unsplit": 1.0, "split": 0.25}  # the split fractions whose learning rates are swept
+SWEPT = {"unsplit": 1.0, "split": 0.5}  # the split fractions whose learning rates are swept
+Line = tuple[ModelShape, int, bool]  # size, budget, wide: every domain's specialist is trained
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Programme:
         return [*((self.shapes[place], self.swept_budget) for place in self.swept), (self.hidden, self.decisive)]
 
     def sweep(self, sweep: tuple[ModelShape, int], domains: Sequence[str]) -> Iterator[Cell]:
-        """Unsplit and split at one quarter, at every rate."""
+        """Unsplit and split at one half, at every rate."""
         for rate in self.rates:
             for fraction in SWEPT.values():
                 cells = self.line(*sweep, [fraction], domains, False)
@@ -190,11 +191,16 @@ class Programme:
             else:
                 yield from (Cell(shape, split.leaf(d), (d,), seed) for d in chosen)
 
-    def bowls(self) -> list[tuple[ModelShape, int, bool]]:
+    def bowls(self) -> list[Line]:
         """(size, budget, wide), cheapest first; wide is the hidden size at the decisive budget."""
         sizes = [*(self.config.ladder.shapes[place] for place in self.bowl_sizes), self.hidden, *self.larger]
         lines = [(s, b, s == self.hidden and b == self.decisive) for s in sizes for b in self.budgets]
         return sorted(lines, key=lambda line: line[0].width ** 2 * line[0].depth * line[1])
+
+    @property
+    def wide(self) -> Line:
+        """The line of the decisive comparisons."""
+        return next(line for line in self.bowls() if line[2])
 
     def near(self, domains: Sequence[str]) -> Iterator[Cell]:
         """A bowl and unsplit training on more tokens, at the surface's size and the smallest budget."""

@@ -1,25 +1,28 @@
 """From the table of losses and the forecasts to one JSON of results, claim by claim. Trains nothing."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proof import forecast
-from proof.analysis import noisy_multiplier, paired
+from proof import forecast, scoring
+from proof.analysis import noisy_multiplier, over_domains, paired, replicate_noise
 from proof.bench import Bench
-from proof.further import allocated, best_size, clustered, nearness
+from proof.further import allocated, best_size, by_nearness, clustered, nearness
 from proof.measured import (
+    Noise,
     bowl,
-    by_domain,
     decided_cells,
     decisive,
     mean_loss,
+    on_fresh_seeds,
     own_rates,
     rated_cells,
     regrets,
     split_loss,
+    steps,
     swept,
 )
 from proof.programme import SWEPT, Cell, plain
@@ -34,33 +37,42 @@ Row = Mapping[str, Any]
 
 def assemble(bench: Bench, folder: Path) -> dict[str, Any]:
     """Everything that the table and the forecasts in `folder` can answer; what is not trained yet is None."""
-    domains = bench.corpus.domains
-    noise = forecast.noise_of(forecast.ladder_rows(bench), min(bench.programme.budgets) // 4)
+    programme, domains = bench.programme, bench.corpus.domains
+    noise = forecast.noise_of(forecast.ladder_rows(bench), min(programme.budgets) // 4)
     mean = noise["mean"] if noise["cells"] else 0.002
-    scores = forecast.score(bench, folder / "forecasts")
-    lines = [line for b in bench.programme.bowls() if (line := bowl(bench, folder, *b, mean)) is not None]
+    noise["every_domain"] = every_noise(bench, folder) or mean
+    scores = scoring.score(bench, folder / "forecasts")
+    level = Noise(mean, noise["every_domain"])
+    lines = [line for b in programme.bowls() if (line := bowl(bench, folder, b, level)) is not None]
+    before = json.loads((folder / "results.json").read_text()) if (folder / "results.json").exists() else {}
+    near = nearness(bench, mean, before.get("nearness", ()))
     return {
         "corpus": {
             "domains": domains,
             "ladder_domains": list(bench.programme.ladder_domains(domains)),
             "training_tokens": [bench.corpus.counts(d, "train")["tokens"] for d in domains],
             "content_hash": bench.corpus.content_hash,
+            "sources": bench.sources,
         },
         "grid": grid(bench),
         "sweep": sweep(bench),
         "noise": noise,
-        "prediction": forecast.summary(scores, mean),
+        "prediction": scoring.summary(scores, mean),
         "scores": scores,
+        "withdrawn": scoring.withdrawn(bench, folder),
+        "depth": scoring.depth(bench, scores, folder / "law.json"),
         "bowls": lines,
+        "steps": steps(lines),
         "regret": regrets(lines),
         "decided": decided(bench, folder),
-        "clusterings": clustered(bench, folder),
+        "clusterings": clustered(bench, folder, before.get("clusterings", ())),
         "thresholds": thresholds(bench, folder),
         "multiplier": [
             m for shape in doubled_shapes(bench) if (m := multiplied(bench, folder, shape, lines, mean)) is not None
         ],
         "best_size": best_size(bench, folder),
-        "nearness": nearness(bench, mean),
+        "nearness": near,
+        "nearness_order": by_nearness(near) if len(near) > 1 else None,
         "allocation": allocated(bench, folder),
     }
 
@@ -82,6 +94,7 @@ def grid(bench: Bench) -> dict[str, Any]:
         "tokens_from_scratch": int(spent["from_scratch"]),
         "saving": spent["from_scratch"] / spent["tokens"],
         "most_epochs": max(r["epochs"] for r in rows),
+        "seeds": len({r["seed"] for r in rows}),
     }
 
 
@@ -97,23 +110,34 @@ def sweep(bench: Bench) -> list[dict[str, Any]]:
     return result
 
 
+def every_noise(bench: Bench, folder: Path) -> float | None:
+    """Relative deviation of a mean over all domains, a run's own: of the strategies that have fresh seeds."""
+    strategies = decisive(bench, folder) or {}
+    cells = [
+        cell
+        for fraction in strategies.values()
+        for seed in bench.programme.fresh
+        for cell in decided_cells(bench, fraction, seed)
+    ]
+    found = replicate_noise(over_domains(bench.rows(list(dict.fromkeys(cells)))))
+    return found["rest"] if found["cells"] else None
+
+
 def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
     """The planned fraction against the best measured one and against unsplit, on fresh paired seeds."""
     strategies, domains = decisive(bench, folder), bench.corpus.domains
     if strategies is None:
         return None
-    tables = {}
-    for name, fraction in strategies.items():
-        rows = [by_domain(bench, decided_cells(bench, fraction, seed)) for seed in bench.programme.fresh]
-        tables[name] = {seed: row for seed, row in zip(bench.programme.fresh, rows) if len(row) == len(domains)}
-    seeds = sorted(set.intersection(*(set(table) for table in tables.values())))
-    if not seeds:
+    every = on_fresh_seeds(
+        bench, lambda seed: [decided_cells(bench, fraction, seed) for fraction in strategies.values()], domains
+    )
+    if every is None:
         return None
-    losses = {name: np.array([[table[s][d] for d in domains] for s in seeds]) for name, table in tables.items()}
+    losses = dict(zip(strategies, every, strict=True))
     return {
         "own_rates": _own_rates(bench, strategies["planned"]),
         "split_fraction": strategies,
-        "seeds": seeds,
+        "seeds": len(every[0]),
         "loss": {name: float(array.mean()) for name, array in losses.items()},
         "planned less unsplit": paired(losses["planned"], losses["unsplit"]),
         "planned less best measured": paired(losses["planned"], losses["best measured"]),
@@ -122,17 +146,11 @@ def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:
 
 def _own_rates(bench: Bench, planned: float) -> dict[str, Any] | None:
     """Planned against unsplit, each at the learning rate that its sweep liked best; None until a seed stands."""
-    rates, domains, table = own_rates(bench), bench.corpus.domains, []
+    rates = own_rates(bench)
     if rates is None:
         return None
-    for seed in bench.programme.fresh:
-        pair = [by_domain(bench, cells) for cells in rated_cells(bench, planned, seed, rates)]
-        if all(len(losses) == len(domains) for losses in pair):
-            table.append([[losses[d] for d in domains] for losses in pair])
-    if not table:
-        return None
-    split, unsplit = np.array(table).transpose(1, 0, 2)
-    return {"rates": rates, "planned less unsplit": paired(split, unsplit)}
+    pair = on_fresh_seeds(bench, lambda seed: rated_cells(bench, planned, seed, rates), bench.corpus.domains)
+    return None if pair is None else {"rates": rates, "planned less unsplit": paired(*pair)}
 
 
 def doubled_shapes(bench: Bench) -> list[ModelShape]:
@@ -179,7 +197,7 @@ def multiplied(
         if goal is not None:
             measured = noisy_multiplier(tokens, losses, line["budget"], goal, noise * goal)
             held = forecast.of_line(folder / "forecasts", shape, line["budget"])
-            predicted = held[0]["plan"]["compute_multiplier"] if held and held[1] is not None else None
+            predicted = held[0]["plan"]["compute_multiplier"] if held and line["foretold"] else None
             found.append({"budget": line["budget"], "goal": goal, "measured": measured, "predicted": predicted})
     params = int(stand[0][2][0]["params"])
     epochs = [max(r["epochs"] for r in rows) for _, _, rows in stand]

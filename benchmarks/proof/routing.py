@@ -12,7 +12,7 @@ from proof.programme import Cell
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, chosen, difference, mean, routed
 
-_LONGER = (1, 5, 25)  # times the configured prefix
+_LONGER = (1, 5)  # times the configured prefix; 25 times it is more than any validation document has
 
 
 def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
@@ -30,7 +30,8 @@ def routed_cells(bench: Bench, folder: Path) -> list[Cell]:
 def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
     """Loss of the specialists that a router picks from a document's first characters, beside known assignment.
 
-    `by_prefix` begins with the configured prefix; longer ones follow.
+    `by_prefix` begins with the configured prefix; a longer one follows. The loss is of whole documents, the prefix
+    too, which is the part `share` of their characters.
     """
     domains, least = bench.corpus.domains, bench.programme.config.evaluate.prefix_characters
     scores = {(cell.leaf.domain, d): bench.scores(cell, d) for cell in cells for d in domains}
@@ -42,7 +43,9 @@ def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
         routes = {d: router.route([text[:characters] for text in texts[d]]) for d in domains}
         gap = difference(chosen(specialists, routes, domains), unsplit, bench.weights)
         losses = routed(specialists, routes, domains, bench.weights)
-        told.append({"prefix_characters": characters, **losses, "routed less unsplit": gap})
+        seen = sum(min(len(text), characters) for each in texts.values() for text in each)
+        share = seen / sum(len(text) for each in texts.values() for text in each)
+        told.append({"prefix_characters": characters, "share": share, **losses, "routed less unsplit": gap})
     return {"by_prefix": told, "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights)}
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from law_planted import truth  # noqa: E402
-from proof import forecast  # noqa: E402
+from proof import forecast, scoring  # noqa: E402
 from proof.analysis import (  # noqa: E402
     Bowl,
     Surface,
@@ -26,10 +27,12 @@ from proof.analysis import (  # noqa: E402
     share,
     trials_until,
 )
+from proof.measured import steps  # noqa: E402
 from proof.programme import Cell, full, plain, quick  # noqa: E402
 from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
 
+from splitray.errors import UserError  # noqa: E402
 from splitray.search.rounds import propose  # noqa: E402
 
 FRACTIONS = np.array(full().fractions)
@@ -58,7 +61,9 @@ def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
     exact, noise, held = line("mixture_gap", 240e9, FINE), 0.004, 0
     true = exact[350] - exact.min()
     for seed in range(200):
-        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(len(FRACTIONS))
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(
+            len(FRACTIONS)
+        )
         found = Bowl(FRACTIONS, noisy, noise).regret(0.35, draws=400, seed=seed)
         held += found["low"] <= true <= found["high"]
     assert held / 200 >= 0.88
@@ -68,7 +73,9 @@ def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None
     exact, noise = line("mixture_gap", 240e9, FINE), 0.004
     best, stops = FINE[exact.argmin()], []
     for seed in range(12):
-        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(len(FRACTIONS))
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(
+            len(FRACTIONS)
+        )
         stops.append((Bowl(FRACTIONS, noisy, noise), float(best)))
     together = mean_regret(stops)
     alone = [bowl.regret(s) for bowl, s in stops]
@@ -76,9 +83,37 @@ def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None
     assert together["high"] < 0.7 * max(r["high"] for r in alone)
 
 
+def test_a_gain_that_noise_alone_shows_is_told_as_chance() -> None:
+    """Where unsplit is best, as many gains lie above the mark as it says; where a split pays, nearly all do."""
+    noise, flat = 0.01, 3 + 0.5 * (1 - place(FRACTIONS)) ** 2
+    deep = line("mixture_gap", 240e9, FRACTIONS)
+    assert deep[-1] - deep.min() > 5 * noise
+    shown = {"flat": 0, "deep": 0}
+    for seed in range(150):
+        random = noise * np.random.default_rng(seed).standard_normal(len(FRACTIONS))
+        for name, exact in (("flat", flat), ("deep", deep)):
+            bowl = Bowl(FRACTIONS, exact + random, noise)
+            shown[name] += bowl.gain > bowl.gain_by_chance()
+    assert shown["flat"] <= 0.08 * 150 and shown["deep"] > 0.9 * 150, shown
+
+
+def test_steps_are_as_sure_as_noise_leaves_them() -> None:
+    def told(budget: float, bottom: float, noise: float) -> dict[str, object]:
+        losses = (3 + 0.5 * (place(FRACTIONS) - place(np.array(bottom))) ** 2).tolist()
+        return {"params": 1, "budget": budget, "split_fraction": FRACTIONS.tolist(), "loss": losses, "noise": noise}
+
+    (clear,) = steps([told(budget, bottom, 0.002) for budget, bottom in ((1e6, 0.8), (2e6, 0.6), (4e6, 0.4))])
+    assert min(clear["falls"]) > 0.95 and min(clear["grows"]) > 0.95
+    assert clear["best"] == pytest.approx([0.8, 0.6, 0.4], abs=0.002)
+    (drowned,) = steps([told(budget, bottom, 0.1) for budget, bottom in ((1e6, 0.6), (2e6, 0.58))])
+    assert 0.2 < drowned["falls"][0] < 0.8
+
+
 def test_misfit_measures_the_noise() -> None:
     exact, rng = line("shared_specific", 240e9, FRACTIONS), np.random.default_rng(0)
-    squares = [Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(len(FRACTIONS)), 0.01).misfit ** 2 for _ in range(400)]
+    squares = [
+        Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(len(FRACTIONS)), 0.01).misfit ** 2 for _ in range(400)
+    ]
     assert np.sqrt(np.mean(squares)) == pytest.approx(0.01, rel=0.15)
 
 
@@ -114,6 +149,17 @@ def test_paired_intervals_hold_the_truth(seeds: int, domains: int, shared: float
         found = paired(gap + 0.1 * rng.standard_normal((seeds, domains)), np.zeros((seeds, domains)), draws=400)
         held += found["low"] <= 0 <= found["high"]
     assert held / 200 >= 0.92
+
+
+def test_over_these_domains_only_seeds_are_resampled() -> None:
+    """Domains that differ widely do not widen it; Student's interval over seeds is the oracle."""
+    rng = np.random.default_rng(5)
+    gap = np.linspace(-1, 1, 8) + 0.1 * rng.standard_normal((3, 1)) + 0.01 * rng.standard_normal((3, 8))
+    found = paired(gap, np.zeros((3, 8)))
+    oracle = ttest_1samp(gap.mean(axis=1), 0).confidence_interval()
+    assert found["these_domains"] == {"low": pytest.approx(oracle.low), "high": pytest.approx(oracle.high)}
+    assert found["high"] - found["low"] > 1.5 * (oracle.high - oracle.low)
+    assert "these_domains" not in paired(gap[:, :1], np.zeros((3, 1)))
 
 
 def test_noise_common_to_the_domains_stays_in_their_mean() -> None:
@@ -248,6 +294,20 @@ def test_a_forecast_counts_from_its_only_commit(repository: Path) -> None:
     assert forecast.committed(path) == 4000.0  # a forecast anew
 
 
+def test_where_git_tells_no_history_it_says_so(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("clone")
+    subprocess.run(["git", "clone", "-q", "--depth=1", f"file://{repository}", str(elsewhere / "x")], check=True)
+    forecast.whole_history.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "ROOT", elsewhere / "x")
+        with pytest.raises(UserError, match="git fetch --unshallow"):
+            forecast.committed(elsewhere / "x/f.json")
+        (elsewhere / "empty").mkdir()
+        patch.setattr(forecast, "ROOT", elsewhere / "empty")
+        with pytest.raises(UserError, match="not a git repository"):
+            forecast.committed(elsewhere / "empty/f.json")
+
+
 class _Held:
     """As much of a bench as scoring asks for: the rows of a cell."""
 
@@ -284,14 +344,14 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
     folder = repository / "forecasts"
     folder.mkdir()
     (folder / "x.json").write_text(json.dumps(record))
-    refused = forecast.score(_Held(rows), folder)  # type: ignore[arg-type]
+    refused = scoring.score(_Held(rows), folder)  # type: ignore[arg-type]
     assert [("error" in s, "not committed" in s["refused"]) for s in refused] == [(False, True), (False, True)]
     _git(repository, "add", "forecasts/x.json")
     _commit(repository, 1000)
-    early, late = forecast.score(_Held(rows), folder)  # type: ignore[arg-type]
+    early, late = scoring.score(_Held(rows), folder)  # type: ignore[arg-type]
     assert "before the forecast" in early["refused"] and "error" not in early
     assert late["error"] == pytest.approx(0.05) and late["held"] is True
-    found = forecast.summary([early, late])
+    found = scoring.summary([early, late])
     assert (found["scored"], found["refused"], found["beyond"]["a new size"]["of"]) == (1, 1, 1)
     assert found["mean_relative_error_chinchilla"] == pytest.approx(0.25)
     assert list(found["by_form"]) == ["mixture_gap"]
@@ -305,13 +365,15 @@ def test_differences_are_those_of_means_over_domains() -> None:
             "budget": 20,
             "new_size": False,
             "form": "release",
+            "pretrain_tokens": 20 - 2 * special,
             "specialize_tokens": special,
             "chinchilla_error": 0.1,
         }
         for domain, error in zip("ab", errors):
             rows.append(base | {"domain": domain, "loss": 2.0, "value": 2.0 + error, "error": error / 2, "held": True})
-    found = forecast.summary(rows, noise=0.01)["difference_error"]
+    found = scoring.summary(rows, noise=0.01)["difference_error"]
     assert found["of"] == 1 and found["bias"] == pytest.approx(0.01)
+    assert found["by_fraction"] == {"0.5": pytest.approx(0.01)} and list(found["by_line"]) == ["7, 20"]
     draws = np.random.default_rng(0).standard_normal((2, 100_000)) * 0.02
     assert found["by_noise_alone"] == pytest.approx(np.abs(draws[0] - draws[1]).mean(), rel=0.01)
 

@@ -19,6 +19,7 @@ import equal_compute  # noqa: E402
 from proof import forecast  # noqa: E402
 from proof.bench import Bench  # noqa: E402
 from proof.programme import Cell, Programme, Variant, quick  # noqa: E402
+from proof.search import stale  # noqa: E402
 from proof.table import Table  # noqa: E402
 
 from splitray.errors import UserError  # noqa: E402
@@ -102,6 +103,10 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
+def search_is_stale(search: dict[str, Any], results: dict[str, Any]) -> bool:
+    return stale(search["lines"], results["bowls"])
+
+
 def test_nothing_forecast_is_trained_before_its_commit(
     tmp_path: Path, committed: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,5 +171,12 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     assert {s["dimensions"] for s in search["lines"]} == {1, 2}
     means = [s["TPE"]["mean_trials"] for s in search["lines"] if s["dimensions"] == 1]
     assert search["overall"]["mean_trials"]["TPE"] == pytest.approx(np.mean(means))
+    assert not search_is_stale(search, results)
+    assert search_is_stale(search, results | {"bowls": results["bowls"][:1]})
     text = (tmp_path / "runs/proof.md").read_text()
-    assert "nan" not in text and "not yet measured" in text  # routing is not planted
+    assert (
+        "nan" not in text
+        and "equal_compute.py --quick`" in text
+        and "](bowls.png)" in text
+        and "not yet measured" in text
+    )  # routing is not planted

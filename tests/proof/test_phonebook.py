@@ -90,6 +90,21 @@ def test_summary_needs_both_clusters() -> None:
     assert (point["accuracy"], point["seeds"], point["standard_error"]) == (0.75, 1, None)
 
 
+def test_the_ends_are_paired_by_seed() -> None:
+    known = {(0, 0): 0.6, (0, 4): 0.1, (0, 10): 0.2, (1, 0): 0.8, (1, 4): 0.1, (1, 10): 0.3}  # seed and split step
+    rows = [
+        {"overlap": 0.0, "steps": 10, "split_step": step, "cluster": cluster, "seed": seed, "accuracy": value + side}
+        for (seed, step), value in known.items()
+        for cluster, side in zip(book.CLUSTERS, (0.05, -0.05), strict=True)
+    ]
+    rows += [rows[0] | {"seed": 2}]  # half a point
+    told = book.ends(rows, book.summary(rows))
+    (line,) = told["ends"]
+    assert (told["limited_steps"], told["sufficient_least"]) == (10, None)
+    assert line["gap"]["seeds"] == 2 and line["gap"]["value"] == pytest.approx(0.45)
+    assert line["at_once"] == pytest.approx(0.7) and line["worst"] == {"split_step": 4, "accuracy": pytest.approx(0.1)}
+
+
 SKY = "which of these is a colour of the sky on a clear day in summer?"
 LONG = "a very long answer that goes on and on and on"
 ITEMS = [
