@@ -2,6 +2,8 @@
 
 Errors are means of |predicted / observed - 1| in %; fits see nothing of the rows they are scored on.
 
+- ladder: the proof's own (benchmarks/results/equal_compute/metrics.csv, docs/proof.md), four sizes, three domains, a
+  law per domain, hidden as the pilot's.
 - pilot: 80 rows, three sizes, two domains, a law per domain and a law with shared exponents. In-sample; largest D'
   hidden (2M tokens); largest D hidden (8M); largest N hidden (0.85M).
 - chinchilla: fitted below 3e20 FLOPs (177 points), scored above (63); "seen" was fitted on all 240.
@@ -12,6 +14,7 @@ Errors are means of |predicted / observed - 1| in %; fits see nothing of the row
 """
 
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +22,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from law_common import RESULTS, machine, table
 from law_replication import chinchilla
+from proof.programme import full
 
 from splitray.law import Law, fit
 from splitray.law.choose import held_out, hidden
 from splitray.law.forms import REGISTRY
 from splitray.law.regression import Objective, fit_form
-from splitray.law.runs import read_runs
+from splitray.law.runs import Runs, read_runs
 
 POINT = ("params", "pretrain_tokens", "specialize_tokens")
 # Mean errors of the project's own first look at the pilot table (DESIGN.md), by domain from low to high.
@@ -41,12 +45,36 @@ def percent(law: Law, rows: pa.Table, domain: str | None = None) -> dict[str, fl
     return {"rows": len(rows), "mean": float(np.abs(error).mean()), "bias": float(error.mean())}
 
 
+def ladder() -> pa.Table:
+    """The rows of the ladder of the proof: its sizes, token counts, domains, corpus and shared learning rate."""
+    plan = full().config.ladder
+    shapes, special = [shape.label for shape in plan.shapes], (0, *plan.specialize_tokens)
+    rows = [
+        row
+        for row in pyarrow.csv.read_csv(RESULTS.parent / "equal_compute/metrics.csv").to_pylist()
+        if row["shape"] in shapes
+        and row["pretrain_tokens"] in plan.pretrain_tokens
+        and row["specialize_tokens"] in special
+    ]
+    usual = {
+        (s, Counter((r["learning_rate"], r["corpus"]) for r in rows if r["shape"] == s).most_common(1)[0][0])
+        for s in shapes
+    }
+    rows = [r for r in rows if (r["shape"], (r["learning_rate"], r["corpus"])) in usual]
+    known = {r["domain"] for r in rows if r["specialize_tokens"]}
+    return pa.Table.from_pylist([r for r in rows if r["domain"] in known])
+
+
 def pilot() -> dict:
-    runs = read_runs(table("pilot_two_stage.csv"))
+    return by_form(read_runs(table("pilot_two_stage.csv")), (False, True))
+
+
+def by_form(runs: Runs, shares: tuple[bool, ...]) -> dict:
+    """Mean errors in % of every form, by what is hidden and by domain."""
     masks = hidden(runs)
     result = {}
     for name, form in REGISTRY.items():
-        for share in (False, True):
+        for share in shares:
             fitted = fit_form(form, runs, Objective(), seed=0, share=share)
             errors = {"in_sample": fitted.residuals()}
             errors |= dict(zip(masks, held_out(fitted, np.stack(list(masks.values())), seed=0)))
@@ -108,6 +136,7 @@ def protein() -> dict:
 def main() -> None:
     record = {
         "machine": machine(),
+        "ladder": by_form(read_runs(ladder()), (False,)),
         "pilot": pilot(),
         "pilot_first_look": FIRST_LOOK,
         "chinchilla": compute(),
@@ -116,8 +145,9 @@ def main() -> None:
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "extrapolation.json").write_text(json.dumps(record, indent=1) + "\n")
-    for name, parts in record["pilot"].items():
-        print(f"pilot {name:36s}", {k: "/".join(f"{e:.2f}" for e in v.values()) for k, v in parts.items()})
+    for source in ("ladder", "pilot"):
+        for name, parts in record[source].items():
+            print(source, f"{name:36s}", {k: "/".join(f"{e:.2f}" for e in v.values()) for k, v in parts.items()})
     for objective, parts in record["chinchilla"].items():
         print(f"chinchilla {objective:16s} unseen {parts['unseen']['mean']:.2f} %, seen {parts['seen']['mean']:.2f} %")
     for domain, parts in record["loss_to_loss"].items():
