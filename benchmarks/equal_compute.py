@@ -152,8 +152,8 @@ class Proof:
         self.bench.train(list(self.programme.sweep(self.programme.sweeps()[-1], self.domains)))
         rates = own_rates(self.bench)
         assert rates is not None
-        for seed in self.programme.fresh:
-            self.bench.train(list(chain(*rated_cells(self.bench, strategies["planned"], seed, rates))))
+        every = (rated_cells(self.bench, strategies["planned"], seed, rates) for seed in self.programme.fresh)
+        self.bench.train(list(chain(*chain(*every))))  # at once: unsplit training is one long trunk, on one host
 
     def bowl(self) -> None:
         lines = self.programme.bowls()[: self.lines]
