@@ -35,25 +35,23 @@ def corrected(
     measured = np.array([trials[s] for s in tried], dtype=float)
     here, there = place(fractions), place(tried)
 
-    def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        smooth = np.exp(-0.5 * ((x[:, None] - y[None]) / _LENGTH) ** 2)
-        return np.asarray(error**2 * (smooth + _LEVEL**2))
+    def smooth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(error**2 * np.exp(-0.5 * ((x[:, None] - y[None]) / _LENGTH) ** 2))
 
     random = np.random.default_rng(_SEED)
     every = np.concatenate([here, there])
-    # the level is left out of the draws: it moves no optimum
-    smooth = kernel(every, every) - (error * _LEVEL) ** 2
-    values, vectors = np.linalg.eigh(smooth)
     # the symmetric root: a replay elsewhere must draw the same, and the sign of an eigenvector is LAPACK's choice
+    values, vectors = np.linalg.eigh(smooth(every, every))
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     count = len(curves) - 1
-    drawn = random.standard_normal((count, len(every))) @ root.T
+    drawn = random.standard_normal((count, len(every))) @ root  # without the level: it moves no optimum
     noise = _NUGGET * error
     own = noise * random.standard_normal((count, len(tried)))
     lines = np.concatenate([np.zeros((1, len(every))), drawn])
     known = np.stack([np.interp(tried, fractions, curve) for curve in curves])
     lacks = measured - known - lines[:, len(here) :]
     lacks[1:] -= own
-    weights = np.linalg.solve(kernel(there, there) + noise**2 * np.eye(len(tried)), kernel(there, here))
-    moved = curves + lines[:, : len(here)] + lacks @ weights
+    level = (_LEVEL * error) ** 2
+    trusted = smooth(there, there) + level + noise**2 * np.eye(len(tried))
+    moved = curves + lines[:, : len(here)] + lacks @ np.linalg.solve(trusted, smooth(there, here) + level)
     return moved[0], moved[1:]

@@ -41,7 +41,7 @@ def propose(
 
     Args:
         trials: measured mean loss by split fraction; nothing nearer than `gap` to one of them is proposed, so fewer
-            than `count` fractions may come back.
+            than `count` fractions may come back. Nearer than that to 1, unsplit itself is proposed.
     """
     curves = curve(law, params, budget, domains, _GRID)[None]
     if law.draws:
@@ -59,6 +59,8 @@ def propose(
     chosen: list[float] = []
     levels = [0.5, 0.1, 0.9, 0.25, 0.75, 0.02, 0.98]
     for fraction in [best, *np.quantile(optima, levels)]:
+        if fraction > 1 - gap:
+            fraction = 1.0  # so near to unsplit it is tried as what it would be given up for, once and exactly
         if all(abs(fraction - other) >= gap for other in [*trials, *chosen]):
             chosen.append(float(fraction))
     low, high = np.quantile(optima, [0.1, 0.9])

@@ -78,6 +78,17 @@ def test_nothing_is_tried_twice() -> None:
     assert ask(law, tried) == ask(law, list(reversed(tried))), "the order of trials must not matter"
 
 
+def test_next_to_unsplit_it_is_unsplit_that_is_tried() -> None:
+    """Of a budget line whose optimum is 1 or a little less in every draw, 1 itself is tried, and nothing between."""
+    law, near = unsure(0.003), 0
+    for budget in np.linspace(50e9, 56e9, 13):
+        found = propose(law, PARAMS, budget, DOMAINS, {}, 5)
+        near += 0.98 < found.optimum < 1
+        assert not any(0.98 < s < 1 for s in found.fractions), found
+        assert found.optimum <= 0.98 or found.fractions[0] == 1.0
+    assert near, "no budget has its optimum next to unsplit"
+
+
 def test_the_expected_gain_falls_with_certainty() -> None:
     """What the truth would save over the law's own optimum: nothing to be gained once the draws agree."""
     gains = [ask(unsure(spread)).expected_gain for spread in (0.06, 0.03, 0.01, 0.001)]
