@@ -73,7 +73,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted (or given) law L(N, D, D') for one or more domains; made by `splitray.law.fit` or `Law.known`."""
+    """A fitted (or given) law L(N, D, D') for one or more domains; made by `splitray.law.fit` or `Law.known`.
+
+    largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
+        given law, and for one saved before this was kept. runs: their table, which is not saved.
+    """
 
     components: tuple[Component, ...]
     domains: tuple[str, ...] = ("",)
@@ -81,6 +85,7 @@ class Law:
     warnings: tuple[LawWarning, ...] = ()
     heldout: HeldOut | None = None
     noise: float | None = None
+    largest: dict[str, float] | None = None
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -209,6 +214,7 @@ class Law:
             "domains": list(self.domains),
             "objective": self.objective,
             "noise": self.noise,
+            "largest": self.largest,
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
             "components": [
@@ -231,6 +237,7 @@ class Law:
             domains=tuple(record["domains"]),
             objective=record["objective"],
             noise=record["noise"],
+            largest=record.get("largest"),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
         )

@@ -57,6 +57,11 @@ class Runs:
         return replace(self, **arrays)
 
     @property
+    def largest(self) -> dict[str, float]:
+        """The largest N, D and D' among the rows, by name."""
+        return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+
+    @property
     def replicated(self) -> bool:
         """Whether some point was trained on more than one trunk."""
         pairs = np.unique(np.stack([self.cell, self.trunk]), axis=1)

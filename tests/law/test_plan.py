@@ -12,6 +12,7 @@ from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, with_dr
 from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
+from splitray.fingerprint import sealed
 from splitray.law import Law, Plan, fit, plan
 from splitray.law.estimate import Estimate
 from splitray.law.law import Component
@@ -175,6 +176,32 @@ def test_targets_far_outside_the_runs_are_called_so() -> None:
     near, far = (plan(law, params=n, budget=1e11, domains=K) for n in (1e9, 1e11))
     assert "far_target" not in [warning.code for warning in near.warnings]
     assert "params" in next(str(warning) for warning in far.warnings if warning.code == "far_target")
+
+
+def test_a_law_that_was_saved_warns_as_it_did_before(tmp_path: Path) -> None:
+    """The main job plans with the law that it finds in its folder: without the runs, but with how far they reach."""
+    form, path = "effective_tokens", tmp_path / "law.json"
+    places = ladder()
+    law = fit(simulate(Law.known(form, CONSTANTS[form]), places), form=form)
+    unsplit = fit(simulate(Law.known(form, CONSTANTS[form]), ladder(ratios=(0.0,))), form=form)
+    for fresh, params, said in ((law, 1e11, "far_target"), (unsplit, 1e9, "no_specialization")):
+        fresh.save(path)
+        again = Law.load(path)
+        assert again.runs is None
+        ours, theirs = (plan(one, params=params, budget=1e11, domains=K).warnings for one in (again, fresh))
+        assert ours == theirs and said in [warning.code for warning in ours]
+    reach = [max(column) for column in zip(*places, strict=True)]
+    assert law.largest == dict(zip(("params", "pretrain_tokens", "specialize_tokens"), reach, strict=True))
+
+
+def test_a_law_from_before_its_reach_was_kept_plans_without_that_warning(tmp_path: Path) -> None:
+    form, path = "effective_tokens", tmp_path / "law.json"
+    fit(simulate(Law.known(form, CONSTANTS[form]), ladder()), form=form).save(path)
+    record = json.loads(path.read_text())
+    del record["largest"], record["sha256"]
+    path.write_text(json.dumps(sealed(record)))
+    codes = [warning.code for warning in plan(Law.load(path), params=1e11, budget=1e11, domains=K).warnings]
+    assert "no_interval" in codes and "far_target" not in codes
 
 
 # per-domain plans
