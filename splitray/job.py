@@ -14,7 +14,8 @@ from splitray.cluster import Trainer, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.law.question import Limits
+from splitray.law.planner import answer
+from splitray.law.question import Limits, Question
 from splitray.numbers import human
 from splitray.run import Run
 from splitray.split import Split, whole_budget
@@ -121,21 +122,11 @@ class Job:
 
     def plan(self, law: laws.Law, params: int, budget: int) -> laws.Plan:
         """The law's plan; with weights by domain where the law knows every domain, else its mean stands for all."""
-        weighted = self.config.weights != "uniform" and set(law.domains) == set(self.weights)
         tokens, settings = training_tokens(self.corpus), self.config.plan
-        made = laws.plan(
-            law,
-            params=params,
-            budget=budget,
-            domains=list(self.weights) if weighted else len(self.weights),
-            weights=list(self.weights.values()) if weighted else None,
-            limits=Limits(
-                min_pretrain=settings.min_pretrain_tokens,
-                available=tokens if weighted else _each(tokens, self.weights),
-                epochs=settings.epochs,
-            ),
-        )
-        return replace(made, warnings=(*made.warnings, *repeats(budget, tokens, self.weights)))
+        limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
+        made = answer(law, Question.weighing(law, params, budget, self.weights, limits))
+        told = (unweighted(law, self.weights), repeats(budget, tokens, self.weights))
+        return replace(made, warnings=(*made.warnings, *(warning for warning in told if warning)))
 
     def group(self, shape: ModelShape) -> int:
         """Workers of the group that trains a shape's mixture segments; the ladder's shapes train in the pool."""
@@ -180,27 +171,30 @@ def training_tokens(corpus: Corpus) -> dict[str, int]:
     return {d: corpus.counts(d, "train")["tokens"] for d in corpus.domains}
 
 
-def _each(tokens: Mapping[str, int], weights: Mapping[str, float]) -> float:
-    """Tokens that stand for every domain's where a plan gives each the mean D': with equal weights the least of them.
+def unweighted(law: laws.Law, weights: Mapping[str, float]) -> laws.LawWarning | None:
+    """A warning where domains weigh differently and the law lacks some of them, so that it plans with equal weights."""
+    if len(set(weights.values())) == 1 or set(weights) <= set(law.domains):
+        return None
+    return laws.LawWarning(
+        "weights_left_out",
+        "the plan leaves the domains' weights out",
+        f"the ladder covers {len(law.domains)} of {len(weights)} domains, so the mean of these, at the mean D', stands "
+        "for every domain, while training and comparisons weigh them by their size",
+        f"set ladder.domains to {len(weights)}, or weights to uniform",
+    )
 
-    D'_k = w_k sum D' runs out first where tokens_k / w_k is least.
-    """
-    return min(n / weights[d] for d, n in tokens.items()) / len(tokens)
 
-
-def repeats(budget: int, tokens: Mapping[str, int], weights: Mapping[str, float]) -> list[laws.LawWarning]:
+def repeats(budget: int, tokens: Mapping[str, int], weights: Mapping[str, float]) -> laws.LawWarning | None:
     """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn."""
     passes = {d: weights[d] * budget / n for d, n in tokens.items()}
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
     if not often:
-        return []
+        return None
     named = ", ".join(f"{d} {passes[d]:.3g} times" for d in often[:_NAMED])
     more = f" and {len(often) - _NAMED} more domains" if len(often) > _NAMED else ""
-    return [
-        laws.LawWarning(
-            "repeated_text",
-            "training text is read more than once",
-            f"wherever it is split, a budget of {human(budget)} tokens reads {named}{more}",
-            "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
-        )
-    ]
+    return laws.LawWarning(
+        "repeated_text",
+        "training text is read more than once",
+        f"wherever it is split, a budget of {human(budget)} tokens reads {named}{more}",
+        "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
+    )

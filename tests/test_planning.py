@@ -80,3 +80,14 @@ def test_the_stage_says_what_the_law_did_not() -> None:
     plan = planning.plan(made)
     assert plan["warnings"][0]["code"] == "few_sizes"
     assert any("read more than once" in line for line in said) and not any("few sizes" in line for line in said)
+
+
+def test_weights_that_the_ladder_cannot_tell_apart_are_said_to_be_left_out() -> None:
+    weighted = job(PLENTY, weights="tokens").plan(LAW, PARAMS, BUDGET)
+    said = next(str(w) for w in weighted.warnings if w.code == "weights_left_out")
+    assert "2 of 3 domains" in said and "ladder.domains to 3" in said
+    two = {"a": BUDGET, "b": 3 * BUDGET}
+    for tokens, weights in ((PLENTY, "uniform"), (two, "tokens"), ({"a": BUDGET, "b": BUDGET}, "tokens")):
+        assert "weights_left_out" not in codes(job(tokens, weights=weights).plan(LAW, PARAMS, BUDGET))
+    parts = job(two, weights="tokens").plan(LAW, PARAMS, BUDGET).per_domain
+    assert [(p.domain, p.weight) for p in parts] == [("a", 0.25), ("b", 0.75)]

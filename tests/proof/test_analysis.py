@@ -30,6 +30,7 @@ from proof.programme import Cell, full, plain, quick  # noqa: E402
 from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
 
+from splitray.law.question import Question  # noqa: E402
 from splitray.search.rounds import propose  # noqa: E402
 
 FRACTIONS = np.array(full().fractions)
@@ -58,7 +59,9 @@ def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
     exact, noise, held = line("mixture_gap", 240e9, FINE), 0.004, 0
     true = exact[350] - exact.min()
     for seed in range(200):
-        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(len(FRACTIONS))
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(
+            len(FRACTIONS)
+        )
         found = Bowl(FRACTIONS, noisy, noise).regret(0.35, draws=400, seed=seed)
         held += found["low"] <= true <= found["high"]
     assert held / 200 >= 0.88
@@ -68,7 +71,9 @@ def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None
     exact, noise = line("mixture_gap", 240e9, FINE), 0.004
     best, stops = FINE[exact.argmin()], []
     for seed in range(12):
-        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(len(FRACTIONS))
+        noisy = line("mixture_gap", 240e9, FRACTIONS) + noise * np.random.default_rng(seed).standard_normal(
+            len(FRACTIONS)
+        )
         stops.append((Bowl(FRACTIONS, noisy, noise), float(best)))
     together = mean_regret(stops)
     alone = [bowl.regret(s) for bowl, s in stops]
@@ -78,7 +83,9 @@ def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None
 
 def test_misfit_measures_the_noise() -> None:
     exact, rng = line("shared_specific", 240e9, FRACTIONS), np.random.default_rng(0)
-    squares = [Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(len(FRACTIONS)), 0.01).misfit ** 2 for _ in range(400)]
+    squares = [
+        Bowl(FRACTIONS, exact + 0.01 * rng.standard_normal(len(FRACTIONS)), 0.01).misfit ** 2 for _ in range(400)
+    ]
     assert np.sqrt(np.mean(squares)) == pytest.approx(0.01, rel=0.15)
 
 
@@ -328,6 +335,6 @@ def test_a_surface_finds_the_bottom_of_a_planted_one() -> None:
 @pytest.mark.parametrize("bottom", [-1.6, -0.4, 0.3, 0.9])
 def test_the_law_guided_search_finds_a_rate_in_four_trials(bottom: float) -> None:
     law, size = truth("mixture_gap"), (PARAMS, 240e9, DOMAINS)
-    fraction = propose(law, *size, {}, 1).fractions[0]
+    fraction = propose(law, Question(*size), {}, 1).fractions[0]
     losses = law_guided(law, size, lambda s, x: abs(s - fraction) + 0.01 * (x - bottom) ** 2, (-2.0, 1.0))
     assert min(losses[:4]) == pytest.approx(0, abs=1e-9)
