@@ -165,46 +165,6 @@ class Law:
         draws = self._draws(lambda form, v, part: form.value(v, *(p[part] for p in points)), points[0].size, domain)
         return draws.reshape(-1, *shape)
 
-    def gradient(
-        self,
-        params: ArrayLike,
-        pretrain_tokens: ArrayLike,
-        specialize_tokens: ArrayLike = 0.0,
-        domain: str | None = None,
-    ) -> tuple[Array, Array]:
-        """(dL/dD, dL/dD') in nats per token, exact and finite at D' = 0."""
-        shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        both = self._mean(lambda form, v: np.stack(form.gradient(v, *points), axis=1), domain)
-        return both[0].reshape(shape), both[1].reshape(shape)
-
-    def gradient_draws(
-        self,
-        params: ArrayLike,
-        pretrain_tokens: ArrayLike,
-        specialize_tokens: ArrayLike = 0.0,
-        domain: str | None = None,
-    ) -> tuple[Array, Array]:
-        """`gradient` of every bootstrap draw, each [draws, *shape]."""
-        shape, points = _points(params, pretrain_tokens, specialize_tokens)
-
-        def by(axis: int) -> Array:
-            def of(form: Form, v: Array, part: slice) -> Array:
-                return form.gradient(v, *(p[part] for p in points))[axis]
-
-            return self._draws(of, points[0].size, domain).reshape(-1, *shape)
-
-        return by(0), by(1)
-
-    def floor(self, params: ArrayLike, domain: str | None = None) -> Array:
-        """The unsplit model's floor: the limit of L(N, D, 0) as D grows without bound."""
-        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
-        return self._mean(lambda form, v: form.floor(v, sizes), domain).reshape(shape)
-
-    def floor_draws(self, params: ArrayLike, domain: str | None = None) -> Array:
-        """`floor` of every bootstrap draw [draws, *shape]."""
-        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
-        return self._draws(lambda form, v, part: form.floor(v, sizes[part]), sizes.size, domain).reshape(-1, *shape)
-
     def save(self, path: str | Path) -> None:
         """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
         record = {
