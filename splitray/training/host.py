@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training import warm
+from splitray.training.attempts import WorkerLost
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
@@ -231,10 +232,6 @@ def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[st
 @lru_cache(maxsize=64)
 def _validation(store: Store, corpus: str, domain: str, limit: int) -> Validation:
     return Validation.of(_corpus(store, corpus), domain, limit)
-
-
-class WorkerLost(StageError):
-    """A process of a worker group ended without a word: preempted, out of memory, killed."""
 
 
 def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:

@@ -1,0 +1,80 @@
+"""What the failure of a host's call means: a preemption, a lost process, or the call's own error; when to give up."""
+
+from dataclasses import dataclass
+
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from splitray.errors import SplitrayError, StageError
+from splitray.training.loop import Interrupted
+
+
+class WorkerLost(StageError):
+    """A process of a worker group ended without a word: preempted, killed."""
+
+
+LIMIT = 5  # deaths in a row, none further than the one before: that is a bug; with progress it is a spot market
+_LOST = (WorkerLost, RayActorError)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How one call ended. `cause` is the error that the host raised, or what Ray says of its process."""
+
+    error: RayError
+
+    @property
+    def cause(self) -> BaseException:
+        return self.error.cause if isinstance(self.error, RayTaskError) else self.error
+
+    @property
+    def lost(self) -> bool:
+        """Whether a process died, the host's or one that it works with."""
+        return isinstance(self.cause, _LOST)
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether the host checkpointed and ended since it was asked to: its node drains, SIGTERM, or the run stops."""
+        return isinstance(self.cause, Interrupted)
+
+    @property
+    def preempted(self) -> bool:
+        """Whether the host ended for its node's sake, with or without a last checkpoint; that is nobody's fault."""
+        return self.told_to_stop or (isinstance(self.cause, RayActorError) and self.cause.preempted)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the host may take the next call."""
+        return isinstance(self.error, RayTaskError) and not self.lost and not self.told_to_stop
+
+    @property
+    def first_line(self) -> str:
+        return (str(self.cause).strip() or type(self.cause).__name__).splitlines()[0]
+
+    def told(self, host: str) -> SplitrayError:
+        """What the caller gets: the host's own error where it is one of ours, else one with Ray's words and trace."""
+        return self.cause if isinstance(self.cause, SplitrayError) else StageError(f"{host}: {self.error}")
+
+
+class Deaths:
+    """Deaths of one call's hosts, counted anew whenever the call got further than at the death before."""
+
+    def __init__(self) -> None:
+        self.in_vain, self._furthest = 0, -1
+
+    def count(self, reached: int) -> None:
+        """One more.
+
+        Args:
+            reached: tokens of the call that stand in the store.
+        """
+        self.in_vain = 1 if reached > self._furthest else self.in_vain + 1
+        self._furthest = max(reached, self._furthest)
+
+    @property
+    def too_many(self) -> bool:
+        return self.in_vain >= LIMIT
+
+    def told(self, host: str, last: Failure) -> StageError:
+        """What the caller gets when they are too many."""
+        told = f"{host} died {self.in_vain} times in a row without getting further"
+        return StageError(f"{told}. The last time: {last.cause}")
