@@ -1,8 +1,18 @@
 """What the failure of a host's call means: a preemption, a lost process, or the call's own error; when to give up."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from splitray.errors import SplitrayError, StageError
 from splitray.training.loop import Interrupted
@@ -12,8 +22,27 @@ class WorkerLost(StageError):
     """A process of a worker group ended without a word: preempted, killed."""
 
 
+class OutOfMemory(WorkerLost):
+    """A process of a worker group was killed since its node ran out of memory."""
+
+
 LIMIT = 5  # deaths in a row, none further than the one before: that is a bug; with progress it is a spot market
-_LOST = (WorkerLost, RayActorError)
+_LOST = (
+    WorkerLost,
+    RayActorError,
+    OutOfMemoryError,  # of the node: Ray's memory monitor killed the process; no RayActorError
+    WorkerCrashedError,
+    NodeDiedError,
+    LocalRayletDiedError,
+    ObjectLostError,  # what the call returned was lost with its node
+)
+
+
+def lost_by(error: Any) -> type[WorkerLost]:
+    """Which of the two a `TrainingFailedError` of Ray Train tells of."""
+    failures = [getattr(error, "controller_failure", None), *getattr(error, "worker_failures", {}).values()]
+    causes = (getattr(f, "health_check_failure", f) for f in failures)  # so Train wraps what its polls meet
+    return OutOfMemory if any(isinstance(c, OutOfMemoryError) for c in causes) else WorkerLost
 
 
 @dataclass(frozen=True)
@@ -77,4 +106,10 @@ class Deaths:
     def told(self, host: str, last: Failure) -> StageError:
         """What the caller gets when they are too many."""
         told = f"{host} died {self.in_vain} times in a row without getting further"
+        if isinstance(last.cause, OutOfMemoryError | OutOfMemory):
+            told += (
+                ", at last because its node ran out of memory: lower training.micro_batch, raise training.zero_stage "
+                "or the number of workers (resources.base_workers, resources.specialist_workers), or use nodes with "
+                "more memory"
+            )
         return StageError(f"{told}. The last time: {last.cause}")

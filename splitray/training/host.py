@@ -25,7 +25,7 @@ from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training import warm
-from splitray.training.attempts import WorkerLost
+from splitray.training.attempts import lost_by
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
@@ -263,7 +263,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         trainer.fit()
     except TrainingFailedError as error:
         said = ray.get(owner_of(site.namespace).complaint.remote(name))
-        raise said or WorkerLost(f"worker group {name}: {error}") from error
+        raise said or lost_by(error)(f"worker group {name}: {error}") from error
     finally:
         storage.delete(run)
     published = [p for s in segments if (p := site.store.find(s.key)) is not None]

@@ -1,4 +1,4 @@
-"""What ends a host's call and what does not: preemptions, deaths with and without progress. No cluster."""
+"""What ends a host's call and what does not: preemptions, deaths with and without progress, memory. No cluster."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 import tiny
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from splitray.errors import CorruptError, StageError
 from splitray.store import Store
-from splitray.training.attempts import WorkerLost
+from splitray.training.attempts import OutOfMemory, WorkerLost, lost_by
 from splitray.training.host import Site
 from splitray.training.loop import Interrupted, reached
 from splitray.training.owner import Owner
 from splitray.training.tree import Leaf, Segment
 
+KILLED = "Task was killed due to the node running low on memory."
 # a trunk of two segments, 12 + 4 batches of 64 tokens
 SEGMENTS: list[Segment] = tiny.segments(tiny.make_recipe(), Leaf(16 * 64))
 
@@ -118,3 +121,27 @@ def test_the_host_s_own_error_ends_a_call_at_once(hosts: Hosts) -> None:
     with pytest.raises(StageError, match="the trace"):
         hosts.call(iter([raised(ZeroDivisionError())]))
     assert hosts.owner._work.failures == 0
+
+
+@pytest.mark.parametrize(
+    "lost", [OutOfMemoryError(KILLED), NodeDiedError("the node died"), raised(OutOfMemory("a rank"))]
+)
+def test_a_process_that_is_lost_in_any_way_is_replaced(hosts: Hosts, lost: RayError) -> None:
+    assert hosts.call(iter([lost] * 4)) == "trained"
+    assert hosts.owner._work.failures == 4
+
+
+@pytest.mark.parametrize(
+    "lost", [OutOfMemoryError(KILLED), raised(OutOfMemory(KILLED)), raised(OutOfMemoryError(KILLED))]
+)
+def test_memory_is_named_where_it_ends_a_call(hosts: Hosts, lost: RayError) -> None:
+    with pytest.raises(StageError, match=r"ran out of memory: lower training\.micro_batch.*running low on memory"):
+        hosts.call(iter([lost] * 5))
+
+
+def test_ray_train_s_word_for_memory_is_understood() -> None:
+    """As its poll of a worker tells it (`WorkerGroup._poll_workers_and_collect_errors`)."""
+    dead = WorkerHealthCheckFailedError("a worker health check failed", failure=RayActorError(error_msg="killed"))
+    full = WorkerHealthCheckFailedError("a worker health check failed", failure=OutOfMemoryError(KILLED))
+    assert lost_by(WorkerGroupError("two", {0: dead, 3: full})) is OutOfMemory
+    assert lost_by(WorkerGroupError("one", {0: dead})) is WorkerLost
