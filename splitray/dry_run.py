@@ -149,7 +149,7 @@ class _Tree:
 def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
     table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
     counted, training = tree.size(config.model), config.training
-    per_worker = _memory(counted, config, config.resources.base_workers)
+    memory = _memories(config, tree)
     rows = {
         "target model": f"{config.model.label}, {human(counted.params)} params ({human(counted.total)} in all)",
         "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
@@ -158,7 +158,8 @@ def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
         "precision": training.precision + (" (measured at the start)" if training.precision == "auto" else ""),
         "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
-        "memory a worker": f"{per_worker / 2**30:.2f} GiB for the target's states and activations, estimated",
+        "memory a worker": f"{max(memory.values()) / 2**30:.2f} GiB at most for states and activations, estimated: "
+        + ", ".join(f"{name} {held / 2**30:.2f}" for name, held in memory.items()),
         "device": "GPU" if gpu else config.resources.accelerator,
     }
     for name, value in rows.items():
@@ -200,6 +201,16 @@ def _seconds(config: Config, part: Part, gpu: bool) -> float:
     if config.resources.tokens_per_second is not None:
         return part.tokens / config.resources.tokens_per_second / part.workers
     return _flops(config, part) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
+
+
+def _memories(config: Config, tree: _Tree) -> dict[str, float]:
+    """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups."""
+    target, resources = tree.size(config.model), config.resources
+    return {
+        "base": _memory(target, config, resources.base_workers),
+        "specialists": _memory(target, config, resources.specialist_workers),
+        "ladder": max(_memory(tree.size(s), config, 1) for s in config.ladder.shapes),
+    }
 
 
 def _memory(counted: Size, config: Config, workers: int) -> float:

@@ -122,3 +122,18 @@ def test_memory_falls_as_states_are_sharded() -> None:
     activations = 64 * (34 * 16 * 1 + 8 * 8192)
     per_weight = [(bytes_held(stage, 4) - activations) / counted.total for stage in (0, 1, 2, 3)]
     assert per_weight == pytest.approx([16, 8 + 12 / 4, 4 + 16 / 4, 20 / 4])
+
+
+def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
+    """Two specialist workers shard less than eight of the base, and a ladder's process shards nothing."""
+    training = PLAIN["training"] | {"batch_sequences": 8, "zero_stage": 3, "micro_batch": 1}
+    made = config(
+        training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
+    )
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
+    assert specialist > base + 0.01
+    said = " ".join(told(made, tmp_path).split())
+    assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
+    wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
+    assert f"{_memory(counted, made, 1) / 2**30:.2f} GiB at most" in told(wide, tmp_path)

@@ -30,13 +30,19 @@ class Request:
     """A state to train, the domains to score it on, and where its segments are trained.
 
     Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
-    with `specialist` workers. 0 leaves either to the ladder's pool of single processes.
+    with `specialist` workers. 0 leaves either to the ladder's pool of single processes, where a model that is sharded
+    over several workers may not fit.
     """
 
     target: Target
     domains: tuple[str, ...] = ()
     group: int = 0
     specialist: int = 0
+
+
+def in_group(workers: int) -> int:
+    """`Request.specialist` where a domain needs no actor of its own: the pool is as good as one worker."""
+    return workers if workers > 1 else 0
 
 
 @dataclass
