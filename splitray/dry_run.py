@@ -18,7 +18,7 @@ from splitray.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
-from splitray.training.tree import Recipe, Segment, Target, flops, grow, recipe
+from splitray.training.tree import Recipe, Segment, Target, by_recipe, flops, grow, recipe
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
 _CPU_FLOPS, _GPU_FLOPS = 2e10, 1.6e14  # assumed of one worker: one core in fp32; 40 % of an A100's bf16 peak
@@ -126,15 +126,14 @@ class _Tree:
         return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
 
     def _part(self, name: str, targets: Iterable[Target], workers: int) -> Part:
-        # once each, though one unsplit model serves every domain
-        groups: dict[str, list[Target]] = {}
-        for target in {t.key: t for t in targets}.values():
-            groups.setdefault(target.recipe.hash, []).append(target)
-        segments = [s for group in groups.values() for s in grow(group, self._ends)]
-        whole = [s for group in groups.values() for s in grow(group, lambda line: [])]
+        unique = {t.key: t for t in targets}.values()  # one unsplit model may serve every domain
+        groups = by_recipe(unique, lambda t: t.recipe)
+        segments = [s for group in groups for s in grow(group, self._ends)]
+        whole = [s for group in groups for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
-        leaf_tokens = sum(t.tokens for group in groups.values() for t in group)
-        sizes = {h: self.size(ModelShape(**group[0].recipe.values["model"])) for h, group in groups.items()}
+        leaf_tokens = sum(t.tokens for t in unique)
+        recipes = (group[0].recipe for group in groups)
+        sizes = {r.hash: self.size(ModelShape(**r.values["model"])) for r in recipes}
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
     def ladder_targets(self) -> list[Target]:

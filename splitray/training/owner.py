@@ -20,7 +20,7 @@ from splitray.training.host import Host, Site
 from splitray.training.loop import reached
 from splitray.training.orphans import release_orphans
 from splitray.training.pool import ANY, LADDER, Pool
-from splitray.training.tree import MIXTURE, Segment, Target, grow
+from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
 
 _TIDY = 4.0  # seconds between looks for resources that nobody uses
 
@@ -92,15 +92,6 @@ class Owner:
             raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
         return [r for r in results if not isinstance(r, BaseException)]
 
-    async def plan(self, requests: Sequence[Request]) -> dict[str, int]:
-        """What `leaves` would train: `segments` and `tokens`, beside the leaves' own `leaf_tokens`."""
-        segments = [s for group in _by_recipe(requests) for s in self._missing(group)]
-        return {
-            "segments": len(segments),
-            "tokens": sum(s.tokens for s in segments),
-            "leaf_tokens": sum(r.target.tokens for r in requests),
-        }
-
     async def stopping(self, node: str) -> bool:
         """Whether a host on this node should checkpoint and end: the run stops, or its node is draining."""
         checked, draining = self._draining
@@ -161,7 +152,7 @@ class Owner:
 
     def _grow(self, requests: Sequence[Request]) -> None:
         """Put every missing segment of the requests in flight, parents first."""
-        for group in _by_recipe(requests):
+        for group in by_recipe(requests, lambda r: r.target.recipe):
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
@@ -304,10 +295,3 @@ class Owner:
                 print(f"{lease.name} is replaced ({failure.first_line}{count})")
             finally:
                 await self._pool.give_back(lease, reusable)
-
-
-def _by_recipe(requests: Sequence[Request]) -> list[list[Request]]:
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(request.target.recipe.hash, []).append(request)
-    return list(groups.values())
