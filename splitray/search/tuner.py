@@ -30,7 +30,10 @@ _RETRIES = 3  # of a trial whose process died
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: the split of `budget` tokens of one recipe over domains with weights."""
+    """What is searched: the split of `budget` tokens of one recipe over domains with weights.
+
+    `group` and `specialist` are the workers of a `Request`.
+    """
 
     recipe: Recipe
     params: int
@@ -38,6 +41,7 @@ class Problem:
     weights: Mapping[str, float]
     schedule: Schedule
     group: int
+    specialist: int
     namespace: str
 
     def split(self, fraction: float) -> Split:
@@ -50,7 +54,12 @@ class Problem:
     def requests(self, split: Split) -> list[Request]:
         """One leaf a domain, scored on that domain."""
         return [
-            Request(Target.leaf(self.recipe, split.leaf(d), self.schedule), (d,), group=self.group)
+            Request(
+                Target.leaf(self.recipe, split.leaf(d), self.schedule),
+                (d,),
+                group=self.group,
+                specialist=self.specialist if split.specialize_tokens[d] else 0,
+            )
             for d in self.weights
         ]
 
