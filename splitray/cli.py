@@ -8,14 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
 from splitray.config import Config, load
 from splitray.errors import SplitrayError, UserError
 from splitray.folder import Folder, without_query
-from splitray.law import Plan
 from splitray.run import STAGES, Run
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
@@ -39,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(options.config, options.set)
         run_dir, store = places(config, options.run_dir)
         if options.dry_run:
-            from splitray.dry_run import show
+            from splitray.dry_run import Standing, show
 
-            show(config, store, *_standing(run_dir, store, console), console)
+            show(config, store, Standing.of(run_dir, store, console), console)
             return DONE
         return _run(config, run_dir, store, options.until, console)
     except UserError as error:
@@ -53,23 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Stopped, KeyboardInterrupt):
         print("splitray: stopped; the same command continues from what is published", file=sys.stderr)
         return FAILED
-
-
-def _standing(run_dir: str, store: str, console: Console) -> tuple[Plan | None, dict[str, Any] | None]:
-    """The plan and the corpus of an earlier start, where the run folder holds them and can be reached."""
-    try:
-        run = Folder(run_dir)
-    except UserError as error:
-        console.print(f"Nothing is counted as reused: {error}", markup=False)
-        return None, None
-    plan = Plan.load(run.fetch("plan.json")) if run.exists("plan.json") else None
-    if not run.exists("stages/corpus.json"):
-        return plan, None
-    from splitray.corpus import Corpus
-    from splitray.store import Store
-
-    corpus = Corpus.open(Store(store), run.read_sealed("stages/corpus.json")["result"]["key"])
-    return plan, {**corpus.identity(), "domains": corpus.domains}
 
 
 def places(config: Config, run_dir: str | None) -> tuple[str, str]:

@@ -197,7 +197,8 @@ class Trainer:
             f"   {progress['finished']}/{progress['segments']} segments, {human(trained)}/{human(progress['tokens'])} "
             f"tokens, {human(rate)} tokens/s" + (f"; loss: {now}" if now else "")
         )
-        self._event("progress", **progress)
+        counters = {k: v for k, v in progress.items() if k != "running"}  # every host each time would be megabytes
+        self._event("progress", **counters, hosts=len(running), rate=round(rate, 1))
 
     def begin_stage(self) -> None:
         ray.get(self.actor.begin_stage.remote())

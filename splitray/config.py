@@ -56,6 +56,13 @@ class PlanSettings(Settings):
     """Limits on the plan."""
 
     min_pretrain_tokens: int = Field(0, ge=0, description="Tokens of shared pretraining that the base must have.")
+    epochs: float = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Passes over its domain's training text that a specialist may make after the split; up to 4 are "
+        "nearly as good as new text (Muennighoff et al. 2023).",
+    )
 
 
 class EvaluateSettings(Settings):

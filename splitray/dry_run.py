@@ -8,15 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 from splitray.config import Config
+from splitray.errors import UserError
+from splitray.folder import Folder
+from splitray.forecast import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
 from splitray.numbers import duration, human
 from splitray.split import Split, whole_budget
 from splitray.store import Store
 from splitray.training.head import logits_at_once
-from splitray.training.ladder import rungs, spread
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
-from splitray.training.tree import Recipe, Segment, Target, flops, grow, recipe
+from splitray.training.tree import Recipe, Segment, Target, by_recipe, flops, grow, recipe
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
 _CPU_FLOPS, _GPU_FLOPS = 2e10, 1.6e14  # assumed of one worker: one core in fp32; 40 % of an A100's bf16 peak
@@ -38,17 +40,49 @@ class Part:
         return sum(s.tokens for s in self.segments)
 
 
-def show(config: Config, store: str, plan: Plan | None, corpus: dict[str, Any] | None, console: Console) -> None:
-    """Print the tree and its cost.
+@dataclass(frozen=True)
+class Standing:
+    """What an earlier start left in the run folder.
 
-    Args:
-        plan: of the run folder, where one stands; else a few split fractions are shown.
-        corpus: `content_hash`, `vocab`, `end_token` and domain names where the corpus stands, so that keys can be
-            compared with the store; else nothing counts as reused.
+    `corpus` holds `content_hash`, `vocab`, `end_token` and domain names, so that keys can be compared with the store:
+    without it nothing counts as reused. `precision` is what `auto` was measured to be.
     """
-    tree = _Tree(config, store, corpus)
+
+    plan: Plan | None = None
+    corpus: dict[str, Any] | None = None
+    precision: str | None = None
+
+    @classmethod
+    def of(cls, run_dir: str, store: str, console: Console) -> "Standing":
+        """Of a run folder, where it can be reached."""
+        try:
+            run = Folder(run_dir)
+        except UserError as error:
+            console.print(f"Nothing is counted as reused: {error}", markup=False)
+            return cls()
+        # base and specialists follow the plan that the search settles on
+        name = "plan_final.json" if run.exists("stages/search.json") else "plan.json"
+        plan = Plan.load(run.fetch(name)) if run.exists(name) else None
+        precision = run.read_sealed("precision.json")["precision"] if run.exists("precision.json") else None
+        if not run.exists("stages/corpus.json"):
+            return cls(plan, None, precision)
+        from splitray.corpus import Corpus
+
+        corpus = Corpus.open(Store(store), run.read_sealed("stages/corpus.json")["result"]["key"])
+        return cls(plan, {**corpus.identity(), "domains": corpus.domains}, precision)
+
+
+def show(config: Config, store: str, standing: Standing, console: Console) -> None:
+    """Print the tree and its cost; without a plan a few split fractions are shown.
+
+    Raises:
+        UserError: the ladder costs more than it may; the tree is printed first.
+    """
+    training = config.training
+    precision = standing.precision if training.precision == "auto" else training.precision
+    tree, plan = _Tree(config, store, standing.corpus, precision or "bf16"), standing.plan
     gpu = config.resources.accelerator == "gpu"
-    console.print(_facts(config, tree, gpu))
+    console.print(_facts(config, tree, gpu, standing))
     parts = [tree.ladder()]
     if config.search.at != "off":
         parts.append(tree.search(plan))
@@ -67,20 +101,16 @@ def show(config: Config, store: str, plan: Plan | None, corpus: dict[str, Any] |
     if per_hour is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
         console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+    if standing.corpus or config.corpus.tokenizer.source == "bpe":
+        check_ladder(config, tree.ladder_targets(), tree.corpus["vocab"])
 
 
 class _Tree:
     """The targets of every stage, before anything ran."""
 
-    def __init__(self, config: Config, store: str, corpus: dict[str, Any] | None) -> None:
+    def __init__(self, config: Config, store: str, corpus: dict[str, Any] | None, precision: str = "bf16") -> None:
         self.config, self.store = config, Store(store) if corpus else None
-        self.corpus = corpus or {
-            "content_hash": "not built yet",
-            "vocab": config.corpus.tokenizer.vocabulary,
-            "end_token": 0,
-            "domains": [f"domain-{k}" for k in range(config.corpus.domains)],
-        }
-        precision = "bf16" if config.training.precision == "auto" else config.training.precision
+        self.corpus = corpus or unbuilt(config)
         self._training = config.training.model_copy(update={"precision": precision})
         self._pool = int(config.resources.capacity or 1)
         self.names = list(self.corpus["domains"])
@@ -96,28 +126,23 @@ class _Tree:
         return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
 
     def _part(self, name: str, targets: Iterable[Target], workers: int) -> Part:
-        groups: dict[str, list[Target]] = {}
-        for target in targets:
-            groups.setdefault(target.recipe.hash, []).append(target)
-        segments = [s for group in groups.values() for s in grow(group, self._ends)]
-        whole = [s for group in groups.values() for s in grow(group, lambda line: [])]
+        unique = {t.key: t for t in targets}.values()  # one unsplit model may serve every domain
+        groups = by_recipe(unique, lambda t: t.recipe)
+        segments = [s for group in groups for s in grow(group, self._ends)]
+        whole = [s for group in groups for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
-        leaf_tokens = sum(t.tokens for group in groups.values() for t in group)
-        sizes = {h: self.size(ModelShape(**group[0].recipe.values["model"])) for h, group in groups.items()}
+        leaf_tokens = sum(t.tokens for t in unique)
+        recipes = (group[0].recipe for group in groups)
+        sizes = {r.hash: self.size(ModelShape(**r.values["model"])) for r in recipes}
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
+    def ladder_targets(self) -> list[Target]:
+        steps, schedule = ladder_steps(self.config, self.names), self.config.training.schedule
+        return [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, schedule) for s in steps]
+
     def ladder(self) -> Part:
-        settings, batch = self.config.ladder, self.config.training.round_tokens
-        steps = rungs(
-            settings.shapes,
-            [batch(d) for d in settings.pretrain_tokens],
-            [batch(d) for d in settings.specialize_tokens],
-            spread(self.names, settings.domains),
-            range(settings.seeds),
-        )
-        schedule = self.config.training.schedule
-        targets = [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, schedule) for s in steps]
-        return self._part(f"ladder: {len(steps)} leaves", targets, self._pool)
+        targets = self.ladder_targets()
+        return self._part(f"ladder: {len(targets)} leaves", targets, self._pool)
 
     def _splits(self, shape: ModelShape, budget: int, fractions: Iterable[float]) -> list[Target]:
         made, batch = self.recipe(shape), self.config.training.batch_tokens
@@ -146,19 +171,21 @@ class _Tree:
         return self._part(f"baselines at s = {told}", targets, self.config.resources.base_workers)
 
 
-def _facts(config: Config, tree: _Tree, gpu: bool) -> Table:
+def _facts(config: Config, tree: _Tree, gpu: bool, standing: Standing) -> Table:
     table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
     counted, training = tree.size(config.model), config.training
-    per_worker = _memory(counted, config, config.resources.base_workers)
+    memory = _memories(config, tree)
+    measured = f"measured: {standing.precision}" if standing.precision else "measured at the start"
     rows = {
         "target model": f"{config.model.label}, {human(counted.params)} params ({human(counted.total)} in all)",
         "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
         "global batch": f"{training.batch_sequences} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch}",
-        "precision": training.precision + (" (measured at the start)" if training.precision == "auto" else ""),
+        "precision": training.precision + (f" ({measured})" if training.precision == "auto" else ""),
         "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
-        "memory a worker": f"{per_worker / 2**30:.2f} GiB for the target's states and activations, estimated",
+        "memory a worker": f"{max(memory.values()) / 2**30:.2f} GiB at most for states and activations, estimated: "
+        + ", ".join(f"{name} {held / 2**30:.2f}" for name, held in memory.items()),
         "device": "GPU" if gpu else config.resources.accelerator,
     }
     for name, value in rows.items():
@@ -200,6 +227,16 @@ def _seconds(config: Config, part: Part, gpu: bool) -> float:
     if config.resources.tokens_per_second is not None:
         return part.tokens / config.resources.tokens_per_second / part.workers
     return _flops(config, part) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
+
+
+def _memories(config: Config, tree: _Tree) -> dict[str, float]:
+    """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups."""
+    target, resources = tree.size(config.model), config.resources
+    return {
+        "base": _memory(target, config, resources.base_workers),
+        "specialists": _memory(target, config, resources.specialist_workers),
+        "ladder": max(_memory(tree.size(s), config, 1) for s in config.ladder.shapes),
+    }
 
 
 def _memory(counted: Size, config: Config, workers: int) -> float:

@@ -1,6 +1,7 @@
 """One run of the main job, as its stages see it: config, run folder, store, corpus, trainer, law and split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,9 @@ from splitray.cluster import Trainer, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.law.question import Limits
+from splitray.law.planner import answer
+from splitray.law.question import Limits, Question
+from splitray.numbers import human
 from splitray.run import Run
 from splitray.split import Split, whole_budget
 from splitray.store import Store
@@ -23,6 +26,8 @@ from splitray.training.owner import Request
 from splitray.training.precision import resolve
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Recipe, Target, recipe
+
+_NAMED = 3  # domains in one warning
 
 
 @dataclass
@@ -117,15 +122,11 @@ class Job:
 
     def plan(self, law: laws.Law, params: int, budget: int) -> laws.Plan:
         """The law's plan; with weights by domain where the law knows every domain, else its mean stands for all."""
-        weighted = self.config.weights != "uniform" and set(law.domains) == set(self.weights)
-        return laws.plan(
-            law,
-            params=params,
-            budget=budget,
-            domains=list(self.weights) if weighted else len(self.weights),
-            weights=list(self.weights.values()) if weighted else None,
-            limits=Limits(min_pretrain=self.config.plan.min_pretrain_tokens),
-        )
+        tokens, settings = training_tokens(self.corpus), self.config.plan
+        limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
+        made = answer(law, Question.weighing(law, params, budget, self.weights, limits))
+        told = (unweighted(law, self.weights), repeats(budget, tokens, self.weights))
+        return replace(made, warnings=(*made.warnings, *(warning for warning in told if warning)))
 
     def group(self, shape: ModelShape) -> int:
         """Workers of the group that trains a shape's mixture segments; the ladder's shapes train in the pool."""
@@ -161,5 +162,39 @@ def domain_weights(config: Config, corpus: Corpus) -> dict[str, float]:
     """The one weight vector: mixture sampling, uniform D'_k, mean loss and every baseline."""
     if config.weights == "uniform":
         return dict.fromkeys(corpus.domains, 1.0 / len(corpus.domains))
-    tokens = {d: corpus.counts(d, "train")["tokens"] for d in corpus.domains}
+    tokens = training_tokens(corpus)
     return {d: n / sum(tokens.values()) for d, n in tokens.items()}
+
+
+def training_tokens(corpus: Corpus) -> dict[str, int]:
+    """Tokens of every domain's training text."""
+    return {d: corpus.counts(d, "train")["tokens"] for d in corpus.domains}
+
+
+def unweighted(law: laws.Law, weights: Mapping[str, float]) -> laws.LawWarning | None:
+    """A warning where domains weigh differently and the law lacks some of them, so that it plans with equal weights."""
+    if len(set(weights.values())) == 1 or set(weights) <= set(law.domains):
+        return None
+    return laws.LawWarning(
+        "weights_left_out",
+        "the plan leaves the domains' weights out",
+        f"the ladder covers {len(law.domains)} of {len(weights)} domains, so the mean of these, at the mean D', stands "
+        "for every domain, while training and comparisons weigh them by their size",
+        f"set ladder.domains to {len(weights)}, or weights to uniform",
+    )
+
+
+def repeats(budget: int, tokens: Mapping[str, int], weights: Mapping[str, float]) -> laws.LawWarning | None:
+    """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn."""
+    passes = {d: weights[d] * budget / n for d, n in tokens.items()}
+    often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
+    if not often:
+        return None
+    named = ", ".join(f"{d} {passes[d]:.3g} times" for d in often[:_NAMED])
+    more = f" and {len(often) - _NAMED} more domains" if len(often) > _NAMED else ""
+    return laws.LawWarning(
+        "repeated_text",
+        "training text is read more than once",
+        f"wherever it is split, a budget of {human(budget)} tokens reads {named}{more}",
+        "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
+    )

@@ -6,14 +6,17 @@ import re
 from splitray.errors import UserError
 
 _SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "Q": 1e15}
-_NUMBER = re.compile(r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]?)")
+_WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"  # a comma only between thousands: elsewhere 1,3 is 1.3
+_NUMBER = re.compile(rf"([+-]?(?:{_WHOLE}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]?)")
 
 
 def parse_count(text: str) -> float:
-    """The number written in `text`: `1.3e9`, `1.3B`, `240 B`, `20M`, `1_000`. Raises UserError for anything else."""
+    """The number written in `text`: `1.3e9`, `1.3B`, `240 B`, `20M`, `1_000`, `1,000`. Raises UserError for anything
+    else."""
     found = _NUMBER.fullmatch(text.strip())
     if not found or found[2].upper() not in _SUFFIXES:
-        raise UserError(f"{text!r} is not a number such as 1.3e9, 1.3B or 20M (K, M, B or G, T, Q)")
+        comma = "; a comma may only part thousands, as in 1,300,000" if "," in text else ""
+        raise UserError(f"{text!r} is not a number such as 1.3e9, 1.3B or 20M (K, M, B or G, T, Q){comma}")
     return float(found[1].replace("_", "").replace(",", "")) * _SUFFIXES[found[2].upper()]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from splitray.forecast import check_before_corpus
 from splitray.job import Job
 from splitray.run import STAGES
 from splitray.stages import WORK
@@ -18,7 +19,10 @@ _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 def go(job: Job, until: str) -> dict[str, Any]:
     """Run what is missing up to a stage; the summary of what stands then."""
-    for stage in STAGES[: STAGES.index(until) + 1]:
+    wanted = STAGES[: STAGES.index(until) + 1]
+    if "ladder" in wanted and job.run.done("corpus") is None:
+        check_before_corpus(job.config)
+    for stage in wanted:
         if not _stands(job, stage):
             with _counted(job, stage) as result:
                 result.update(WORK[stage](job))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from splitray.fingerprint import sealed, sha256_file
 from splitray.folder import Folder
 
 T = TypeVar("T")
+_FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
 STAGES = ("corpus", "ladder", "law", "plan", "search", "base", "specialists", "evaluate", "report")
 
 
@@ -31,9 +33,10 @@ class Run:
 
     def __init__(self, folder: Folder, config: Config, say: Callable[[str], None]) -> None:
         self.folder, self.config, self._say = folder, config, say
-        self._events: list[dict[str, Any]] = []
-        self._event_file = f"events/{datetime.now(UTC):%Y%m%dT%H%M%S%f}.jsonl"
-        self._flushed = time.monotonic()
+        self._lines: list[str] = []  # of the events file that is being filled
+        self._begun, self._full = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}", 0
+        self._flushed, self._unwritten = time.monotonic(), False
+        self._writing = threading.RLock()  # progress is told from a thread of its own
         self._files: dict[str, str] = {}  # of the stage that runs: name -> SHA-256
         self._good: dict[str, str] = {}  # compared by this process, or written by it
         self._damaged: dict[str, dict[str, Any]] = {}  # records of stages whose files were found damaged
@@ -57,14 +60,24 @@ class Run:
 
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
-        self._events.append({"at": round(time.time(), 3), "event": kind, **values})
-        if time.monotonic() - self._flushed > 10:
-            self.flush()
+        line = json.dumps({"at": round(time.time(), 3), "event": kind, **values}) + "\n"
+        with self._writing:
+            self._lines.append(line)
+            self._unwritten = True
+            if time.monotonic() - self._flushed > 10:
+                self.flush()
 
     def flush(self) -> None:
-        self._flushed = time.monotonic()
-        if self._events:
-            self.folder.write(self._event_file, "".join(json.dumps(e) + "\n" for e in self._events).encode())
+        """Write the events file that is being filled, whole; files of one start are numbered in the order of events."""
+        with self._writing:
+            self._flushed = time.monotonic()
+            if not self._unwritten:
+                return
+            data = "".join(self._lines).encode()
+            self.folder.write(f"events/{self._begun}-{self._full:05d}.jsonl", data)
+            self._unwritten = False
+            if len(data) >= _FILE:
+                self._lines, self._full = [], self._full + 1
 
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep a file of the stage that runs: `write` is given a local path, the run folder gets what it wrote."""

@@ -5,16 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from rich.console import Console
 from test_config import PLAIN
 
+from splitray import law as laws
 from splitray.config import Config, load
-from splitray.dry_run import _disk, _flops, _memory, _Tree, show
+from splitray.dry_run import Standing, _disk, _flops, _memory, _Tree, show
+from splitray.errors import UserError
+from splitray.folder import Folder
+from splitray.job import Job
 from splitray.numbers import human
+from splitray.pipeline import go
+from splitray.run import Run
+from splitray.stages import WORK
 from splitray.store import Store
 from splitray.training.model import size
 
 BATCH = 256
+RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
+RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
 CORPUS = {"content_hash": "c", "vocab": 300, "end_token": 0, "domains": ["a", "b"]}
 
 
@@ -29,7 +39,7 @@ def config(**changes: Any) -> Config:
 
 def told(made: Config, store: Path, corpus: dict[str, Any] | None = None) -> str:
     console = Console(file=io.StringIO(), width=200)
-    show(made, str(store), None, corpus, console)
+    show(made, str(store), Standing(corpus=corpus), console)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -37,8 +47,8 @@ def told(made: Config, store: Path, corpus: dict[str, Any] | None = None) -> str
 def test_production_costs_its_budget(tmp_path: Path, fraction: float) -> None:
     part = _Tree(config(), str(tmp_path), None).production(fraction)
     assert part.tokens == 65536 and part.reused == 0
-    split = round(fraction * 256) * 256
-    assert part.leaf_tokens == pytest.approx(2 * split + (65536 - split), abs=2 * BATCH)
+    split, models = round(fraction * 256) * 256, 1 if fraction == 1 else 2
+    assert part.leaf_tokens == pytest.approx(models * split + (65536 - split), abs=2 * BATCH)
 
 
 def test_the_ladder_shares_its_trunk(tmp_path: Path) -> None:
@@ -84,6 +94,94 @@ def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
     assert _Tree(config(), str(tmp_path), None).production(0.5).reused == 0
 
 
+def standing(root: Path) -> Standing:
+    return Standing.of(str(root / "run"), str(root / "store"), Console(file=io.StringIO()))
+
+
+def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: Path) -> None:
+    """The default precision, auto, on a machine where fp32 was the faster one."""
+    texts = {d: {"train": ["some words here"] * 20, "validation": ["some more"]} for d in ("a", "b")}
+    store, run, made = Store(tmp_path / "store"), Folder(tmp_path / "run"), config()
+    run.write_sealed("stages/corpus.json", {"result": {"key": tiny.write_corpus(store, texts)}})
+    run.write_sealed("precision.json", {"precision": "fp32"})
+    fp32 = config(training=PLAIN["training"] | {"precision": "fp32"})
+    found = standing(tmp_path)
+    assert made.training.precision == "auto" and found.corpus is not None
+    for segment in _Tree(fp32, str(tmp_path / "store"), found.corpus, "fp32").production(0.5).segments:
+        store.attempt(segment.key).publish({})
+    console = Console(file=io.StringIO(), width=200)
+    show(made, str(tmp_path / "store"), found, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = (line for line in text.splitlines() if "base and specialists at s = 0.5" in line)
+    cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (measured: fp32)" in text
+
+
+def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
+    run, known = Folder(tmp_path / "run"), laws.Law.known("release", RELEASE)
+    first, final = (laws.plan(known, params=1.3e9, budget=budget, domains=16) for budget in (240e9, 960e9))
+    assert first.split_fraction.value != final.split_fraction.value
+    assert standing(tmp_path).plan is None
+    for plan, name in ((first, "plan"), (final, "plan_final")):
+        plan.save(tmp_path / f"{name}.json")
+        run.put(tmp_path / f"{name}.json", f"{name}.json")
+    found = [standing(tmp_path).plan]
+    run.write_sealed("stages/search.json", {"result": {}})
+    found.append(standing(tmp_path).plan)
+    assert [p.split_fraction.value for p in found if p] == [first.split_fraction.value, final.split_fraction.value]
+
+
+@pytest.mark.parametrize("domains", [2, 4])
+def test_an_unsplit_baseline_is_one_model_however_many_domains_it_serves(tmp_path: Path, domains: int) -> None:
+    made = config(corpus=PLAIN["corpus"] | {"domains": domains}, evaluate={"baselines": [1.0]})
+    part = _Tree(made, str(tmp_path), None).baselines()
+    assert part.leaf_tokens == part.tokens == 65536
+
+
+def shared(share: float, **tokenizer: Any) -> Config:
+    """A config that lets its ladder cost `share` times what it does cost."""
+    corpus = PLAIN["corpus"] | {"tokenizer": tokenizer}
+    plain = config(corpus=corpus)
+    whole = _flops(plain, _Tree(plain, "", None).production(1.0))
+    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, _Tree(plain, "", None).ladder()) / whole}
+    return config(corpus=corpus, ladder=ladder)
+
+
+def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Path) -> None:
+    assert "The tree" in told(shared(1.01), tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(UserError, match=r"ladder\.max_share = 0\.\d+ allows less"):
+        show(shared(0.99), str(tmp_path), Standing(), console)
+    assert "ladder: 10 leaves" in console.file.getvalue()  # type: ignore[attr-defined]
+    told(shared(0.99, source="gpt2"), tmp_path)
+
+
+class Built(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("made", "until", "expected"),
+    [
+        (shared(0.99), "report", UserError),
+        (shared(1.01), "report", Built),
+        (shared(0.99), "corpus", Built),
+        (shared(0.99, source="gpt2"), "report", Built),
+    ],
+    ids=["refused", "cheap enough", "no ladder is asked for", "its vocabulary is not known yet"],
+)
+def test_no_corpus_is_built_for_a_ladder_that_costs_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Config, until: str, expected: type[Exception]
+) -> None:
+    def build(job: Job) -> dict[str, Any]:
+        raise Built
+
+    monkeypatch.setitem(WORK, "corpus", build)
+    run = Run(Folder(tmp_path / "run"), made, lambda text: None)
+    with pytest.raises(expected):
+        go(Job(run, Store(tmp_path / "store")), until)
+
+
 def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
     made = config(resources={"price_per_hour": 2.0, "tokens_per_second": 1000.0, "base_workers": 2})
     text = told(made, tmp_path / "store")
@@ -122,3 +220,18 @@ def test_memory_falls_as_states_are_sharded() -> None:
     activations = 64 * (34 * 16 * 1 + 8 * 8192)
     per_weight = [(bytes_held(stage, 4) - activations) / counted.total for stage in (0, 1, 2, 3)]
     assert per_weight == pytest.approx([16, 8 + 12 / 4, 4 + 16 / 4, 20 / 4])
+
+
+def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
+    """Two specialist workers shard less than eight of the base, and a ladder's process shards nothing."""
+    training = PLAIN["training"] | {"batch_sequences": 8, "zero_stage": 3, "micro_batch": 1}
+    made = config(
+        training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
+    )
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
+    assert specialist > base + 0.01
+    said = " ".join(told(made, tmp_path).split())
+    assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
+    wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
+    assert f"{_memory(counted, made, 1) / 2**30:.2f} GiB at most" in told(wide, tmp_path)

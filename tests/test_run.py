@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from test_config import PLAIN
 
+from splitray.cluster import Trainer
 from splitray.config import Config, load
-from splitray.errors import UserError
+from splitray.errors import StorageError, UserError
 from splitray.folder import Folder
 from splitray.run import Run
 
@@ -61,9 +62,7 @@ def test_a_stage_that_breaks_leaves_no_record_but_its_events(tmp_path: Path) -> 
         one.event("tried", form="release")
         raise RuntimeError
     assert run(tmp_path).done("law") is None
-    (events,) = (tmp_path / "events").iterdir()
-    kinds = [json.loads(line)["event"] for line in events.read_text().splitlines()]
-    assert kinds == ["said", "stage begins", "tried"]
+    assert [e["event"] for e in events(tmp_path)] == ["said", "stage begins", "tried"]
 
 
 def test_two_starts_keep_their_events_apart(tmp_path: Path) -> None:
@@ -71,5 +70,60 @@ def test_two_starts_keep_their_events_apart(tmp_path: Path) -> None:
         one = run(tmp_path)
         one.event("start", number=number)
         one.flush()
-    lines = [line for file in (tmp_path / "events").iterdir() for line in file.read_text().splitlines()]
-    assert sorted(json.loads(line)["number"] for line in lines) == [0, 1]
+    assert [e["number"] for e in events(tmp_path)] == [0, 1]
+    assert len(list((tmp_path / "events").iterdir())) == 2
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    """Every event of a run folder, as a reader of `events/*.jsonl` in the order of names finds them."""
+    return [json.loads(line) for file in sorted((path / "events").iterdir()) for line in file.open()]
+
+
+def test_a_long_run_writes_each_event_a_few_times_and_forgets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred thousand events, flushed after every hundred: nothing is lost, little is written twice or held."""
+    one, written, held = run(tmp_path), list[int](), 0
+    write = one.folder.write
+
+    def counted(name: str, data: bytes) -> None:
+        written.append(len(data))
+        write(name, data)
+
+    monkeypatch.setattr(one.folder, "write", counted)
+    for number in range(100_000):
+        one.event("tick", number=number)
+        if number % 100 == 99:
+            one.flush()
+            one.flush()  # nothing new: nothing to write
+            held = max(held, sum(map(len, one._lines)))
+    assert len(written) == 1000 and max(written) < 300_000 and held < 300_000
+    assert [e["number"] for e in events(tmp_path)] == list(range(100_000))
+
+
+def test_events_that_could_not_be_written_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = run(tmp_path)
+
+    def refuse(name: str, data: bytes) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.folder, "write", refuse)
+        one.event("first")
+        with pytest.raises(StorageError):
+            one.flush()
+    one.event("second")
+    one.flush()
+    assert [e["event"] for e in events(tmp_path)] == ["first", "second"]
+
+
+def test_an_event_of_progress_does_not_grow_with_the_hosts(tmp_path: Path) -> None:
+    one, trainer = run(tmp_path), object.__new__(Trainer)
+    trainer._say, trainer._event = lambda text: None, one.event
+    host = {"segment": "seg-x", "source": "mixture", "tokens": 10, "loss": 1.0, "rate": 2.5}
+    counters = {"segments": 9, "finished": 1, "tokens": 1000, "trained": 100}
+    trainer.tell({**counters, "running": {f"ladder[{i}]": host for i in range(64)}})
+    one.flush()
+    (event,) = events(tmp_path)
+    assert {k: event[k] for k in counters} == counters and (event["hosts"], event["rate"]) == (64, 160.0)
+    assert len(json.dumps(event)) < 250

@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pyarrow.parquet as pq
 
 from splitray.corpus.corpus import content_hash
 from splitray.corpus.settings import TokenizerSettings
-from splitray.corpus.shards import Shard
 from splitray.corpus.tokenizer import Encoder, fit_tokenizer
 from splitray.fingerprint import sha256_file
 from splitray.store import Store
@@ -101,4 +99,5 @@ def _shard(root: Path, encoder: Encoder, name: str, texts: Sequence[str]) -> dic
     columns |= {"tokens": counts, "bytes": sizes, "text": list(texts)}
     pq.write_table(pa.table(columns), root / f"documents/{name}.parquet")
     file = f"shards/{name}.npy"
-    return asdict(Shard(file, sum(counts), len(texts), sum(sizes), sha256_file(root / file)))
+    told = {"file": file, "tokens": sum(counts), "documents": len(texts), "bytes": sum(sizes)}
+    return told | {"sha256": sha256_file(root / file)}

@@ -15,6 +15,7 @@ import pyarrow as pa
 from proof.analysis import Bowl, Surface, trials_until
 from proof.table import SCHEMA
 from splitray import law as laws
+from splitray.law.question import Question
 from splitray.search.rounds import propose
 
 TOLERANCE, TRIALS, NEAR_UNSPLIT = 0.005, 40, 0.02
@@ -53,7 +54,7 @@ def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objecti
     losses: list[float] = []
     rate = 0.0
     while len(losses) < TRIALS:
-        fractions = propose(law, *size, trials, 1).fractions
+        fractions = propose(law, Question(*size), trials, 1).fractions
         if not fractions:
             break  # every fraction that the draws of the law propose was tried
         fraction = fractions[0]

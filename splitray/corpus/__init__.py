@@ -5,7 +5,6 @@ from collections.abc import Callable
 from splitray.corpus.corpus import Corpus
 from splitray.corpus.router import Router
 from splitray.corpus.settings import CorpusSettings
-from splitray.corpus.shards import Shard
 from splitray.store import Store
 
 
@@ -16,4 +15,4 @@ def build(settings: CorpusSettings, seed: int, store: Store, say: Callable[[str]
     return run(settings, seed, store, say)
 
 
-__all__ = ["Corpus", "CorpusSettings", "Router", "Shard", "build"]
+__all__ = ["Corpus", "CorpusSettings", "Router", "build"]

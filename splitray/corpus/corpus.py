@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray.corpus.router import Router
-from splitray.corpus.shards import Shard
 from splitray.corpus.split import SPLITS
 from splitray.errors import StorageError, UserError
 from splitray.fingerprint import fingerprint
@@ -84,9 +83,6 @@ class Corpus:
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.manifest["dtype"])
-
-    def shards(self, domain: str | int, split: str) -> list[Shard]:
-        return [Shard(**shard) for shard in self._shards(domain, split)]
 
     def tokens(self, domain: str | int, split: str) -> list[np.ndarray]:
         """Memory-mapped 1-D arrays of `dtype`, one a shard: documents ordered by hash of id, each ended by

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splitray.corpus.cluster import nearest, scores
+from splitray.corpus.cluster import nearest
 from splitray.corpus.embed import Embedder, load_embedder
 
 
@@ -19,9 +19,6 @@ class Placement:
     prices: np.ndarray
     spherical: bool
     domains: list[str]
-
-    def scores(self, vectors: np.ndarray) -> np.ndarray:
-        return scores(vectors, self.centroids, self.spherical, self.prices)
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
         """The domain index of each vector, int64."""
@@ -53,11 +50,6 @@ class Router:
     @property
     def domains(self) -> list[str]:
         return self.placement.domains
-
-    def scores(self, texts: list[str]) -> np.ndarray:
-        """float32 (texts, domains): cosine similarity (minus the squared distance where not spherical) less the
-        price; the highest wins. A text without a known word has the same score everywhere but for the prices."""
-        return self.placement.scores(self.embedder.embed(texts))
 
     def route(self, texts: list[str]) -> np.ndarray:
         """The domain index of each text, int64 of shape (texts,)."""

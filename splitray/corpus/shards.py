@@ -26,17 +26,6 @@ PARTITION = pa.schema(_COLUMNS)
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One file of tokens: its counts, the bytes of its documents' UTF-8 text, and its SHA-256."""
-
-    file: str
-    tokens: int
-    documents: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class ShardPlan:
     """The documents whose id hash lies in `low`..`high` (both inside), found in the partitions `parts`."""
 

@@ -28,7 +28,7 @@ def advice(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
 def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     if not forms.find(law.form).splits:
         why = f"the form {law.form} treats both kinds of token alike, so under it no split can pay"
-    elif law.runs is not None and not (law.runs.specialize_tokens > 0).any():
+    elif law.largest is not None and law.largest["specialize_tokens"] == 0:
         why = "no run has specialize_tokens above 0"
     else:
         return None
@@ -41,15 +41,13 @@ def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
 
 
 def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
-    if law.runs is None:
-        return None
+    seen = law.largest or {}
     target = {
         "params": plan.params,
         "pretrain_tokens": plan.pretrain_tokens.value,
         "specialize_tokens": plan.specialize_tokens.value,
     }
-    seen = {name: float(getattr(law.runs, name).max()) for name in target}
-    far = {name: target[name] / seen[name] for name in target if seen[name] > 0 and target[name] > FAR * seen[name]}
+    far = {name: target[name] / most for name, most in seen.items() if most > 0 and target[name] > FAR * most}
     if not far:
         return None
     reached = ", ".join(

@@ -64,6 +64,7 @@ def fit(
         warnings=cautions(best, table),
         heldout=choice.table,
         noise=best.noise,
+        largest=table.largest,
         runs=table,
     )
 

@@ -123,10 +123,6 @@ class Form:
         zero = np.zeros_like(loss.value)
         return zero + loss.slopes.get("D", 0.0), zero + loss.slopes.get("S", 0.0)
 
-    def floor(self, vectors: Array, N: Array) -> Array:
-        """The unsplit model's loss as D grows without bound [batch, rows]."""
-        return self.value(vectors, N, np.full_like(N, np.inf), np.zeros_like(N))
-
 
 def coefficient(
     name: str,

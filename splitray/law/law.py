@@ -73,7 +73,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted (or given) law L(N, D, D') for one or more domains; made by `splitray.law.fit` or `Law.known`."""
+    """A fitted (or given) law L(N, D, D') for one or more domains; made by `splitray.law.fit` or `Law.known`.
+
+    largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
+        given law, and for one saved before this was kept. runs: their table, which is not saved.
+    """
 
     components: tuple[Component, ...]
     domains: tuple[str, ...] = ("",)
@@ -81,6 +85,7 @@ class Law:
     warnings: tuple[LawWarning, ...] = ()
     heldout: HeldOut | None = None
     noise: float | None = None
+    largest: dict[str, float] | None = None
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -160,46 +165,6 @@ class Law:
         draws = self._draws(lambda form, v, part: form.value(v, *(p[part] for p in points)), points[0].size, domain)
         return draws.reshape(-1, *shape)
 
-    def gradient(
-        self,
-        params: ArrayLike,
-        pretrain_tokens: ArrayLike,
-        specialize_tokens: ArrayLike = 0.0,
-        domain: str | None = None,
-    ) -> tuple[Array, Array]:
-        """(dL/dD, dL/dD') in nats per token, exact and finite at D' = 0."""
-        shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        both = self._mean(lambda form, v: np.stack(form.gradient(v, *points), axis=1), domain)
-        return both[0].reshape(shape), both[1].reshape(shape)
-
-    def gradient_draws(
-        self,
-        params: ArrayLike,
-        pretrain_tokens: ArrayLike,
-        specialize_tokens: ArrayLike = 0.0,
-        domain: str | None = None,
-    ) -> tuple[Array, Array]:
-        """`gradient` of every bootstrap draw, each [draws, *shape]."""
-        shape, points = _points(params, pretrain_tokens, specialize_tokens)
-
-        def by(axis: int) -> Array:
-            def of(form: Form, v: Array, part: slice) -> Array:
-                return form.gradient(v, *(p[part] for p in points))[axis]
-
-            return self._draws(of, points[0].size, domain).reshape(-1, *shape)
-
-        return by(0), by(1)
-
-    def floor(self, params: ArrayLike, domain: str | None = None) -> Array:
-        """The unsplit model's floor: the limit of L(N, D, 0) as D grows without bound."""
-        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
-        return self._mean(lambda form, v: form.floor(v, sizes), domain).reshape(shape)
-
-    def floor_draws(self, params: ArrayLike, domain: str | None = None) -> Array:
-        """`floor` of every bootstrap draw [draws, *shape]."""
-        shape, (sizes, _, _) = _points(params, 0.0, 0.0)
-        return self._draws(lambda form, v, part: form.floor(v, sizes[part]), sizes.size, domain).reshape(-1, *shape)
-
     def save(self, path: str | Path) -> None:
         """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
         record = {
@@ -209,6 +174,7 @@ class Law:
             "domains": list(self.domains),
             "objective": self.objective,
             "noise": self.noise,
+            "largest": self.largest,
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
             "components": [
@@ -231,6 +197,7 @@ class Law:
             domains=tuple(record["domains"]),
             objective=record["objective"],
             noise=record["noise"],
+            largest=record.get("largest"),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
         )

@@ -54,14 +54,6 @@ class Problem:
         """Uncentred constants [batch, domains, constants] of searched vectors."""
         return vectors[:, self.index] @ self.shift.T + self.offset
 
-    def vectors(self, constants: Array) -> Array:
-        """Searched vectors [batch, P] of uncentred constants [batch, domains, constants]; shared ones from the last."""
-        centred = (constants - self.offset) @ np.linalg.inv(self.shift).T
-        result = np.empty((len(centred), self.low.size))
-        for domain, index in enumerate(self.index):
-            result[:, index] = centred[:, domain]
-        return result
-
     def blocks(self, batch: int) -> list[tuple[int, slice]]:
         """(domain, rows) pieces that bound the memory of one Jacobian."""
         size = max(1, _BLOCK // max(1, batch * len(self.form.constants)))

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from splitray.errors import UserError
-from splitray.law import runs
 from splitray.law.law import Law
 from splitray.law.question import Question
+from splitray.law.runs import load_table, numbers_of, refuse
 from splitray.law.solve import Array
 
 # Seed-to-seed noise of a loss where the law does not know its own: small runs repeat to about 0.3 %.
@@ -110,20 +110,20 @@ def _shrinkage(target: Array, expected: Array, noise: float) -> float:
 
 
 def _read(source: Any, law: Law) -> tuple[dict[str, Array], list[str | None]]:
-    table, where = runs._table(source)
+    table, where = load_table(source)
     missing = [name for name in _PLACE if name not in table.column_names]
     if missing or not len(table):
         raise UserError(
             f"{where}: candidates need rows and the columns {', '.join(_PLACE)}; missing: {missing or 'rows'}"
         )
-    columns = {name: runs._numbers(table, name, where) for name in (*_PLACE, "tokens") if name in table.column_names}
+    columns = {name: numbers_of(table, name, where) for name in (*_PLACE, "tokens") if name in table.column_names}
     columns.setdefault("tokens", columns["pretrain_tokens"] + columns["specialize_tokens"])
     for name, values in columns.items():
         above = name in ("params", "tokens")
         rule = "must be above 0" if above else "must be at least 0"
-        runs._refuse(where, name, (values < 0) | (above & (values == 0)), values, rule)
+        refuse(where, name, (values < 0) | (above & (values == 0)), values, rule)
     given = table["domain"].to_pylist() if "domain" in table.column_names else [None] * len(table)
     names = [None if name in (None, "") else str(name) for name in given]
     unknown = np.array([name is not None and name not in law.domains for name in names])
-    runs._refuse(where, "domain", unknown, names, f"must be one of the law's, {', '.join(map(repr, law.domains))}")
+    refuse(where, "domain", unknown, names, f"must be one of the law's, {', '.join(map(repr, law.domains))}")
     return columns, names

@@ -66,7 +66,7 @@ class Plan:
     params: float
     budget: float
     domains: int
-    allocation: str
+    allocation: Literal["uniform", "per_domain"]
     split_fraction: Estimate
     pretrain_tokens: Estimate
     specialize_tokens: Estimate
@@ -90,6 +90,14 @@ class Plan:
     def splits(self) -> bool:
         """Whether the plan is to split at all."""
         return self.split_fraction.value < 1
+
+    @property
+    def question(self) -> Question:
+        """What the plan answers, without its limits."""
+        if not self.per_domain:
+            return Question(self.params, self.budget, self.domains)
+        names, weights = [part.domain for part in self.per_domain], [part.weight for part in self.per_domain]
+        return Question(self.params, self.budget, names, weights, self.allocation)
 
     def priced(self, tokens_per_second: float, price_per_hour: float | None = None) -> "Plan":
         """With the hours that the budget takes at a measured rate of the whole cluster, and what they cost."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +65,23 @@ class Question:
             raise UserError(
                 f"limits.min_pretrain={self.limits.min_pretrain!r} must be between 0 and the budget of {self.budget:g}"
             )
+
+    @classmethod
+    def weighing(
+        cls, law: Law, params: float, budget: float, weights: Mapping[str, float], limits: Limits | None = None
+    ) -> "Question":
+        """The question for domains of these weights: by name where they differ and the law knows every one of them.
+
+        Else the law's mean stands for each of the K, and all get the mean D': of `limits.available` by name the text
+        that w_k sum D' uses up first counts then, as if every domain had K w_k of it.
+        """
+        limits = limits or Limits()
+        if len(set(weights.values())) > 1 and set(weights) <= set(law.domains):
+            return cls(params, budget, list(weights), list(weights.values()), limits=limits)
+        if isinstance(limits.available, Mapping):
+            first = min((n / weights[d] for d, n in limits.available.items()), default=math.inf) / len(weights)
+            limits = replace(limits, available=first if first < math.inf else None)
+        return cls(params, budget, len(weights), limits=limits)
 
     def surface(self, law: Law, draws: int | None = None) -> Surface:
         """The law bound to these domains, with at most `draws` of its draws."""

@@ -57,6 +57,11 @@ class Runs:
         return replace(self, **arrays)
 
     @property
+    def largest(self) -> dict[str, float]:
+        """The largest N, D and D' among the rows, by name."""
+        return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+
+    @property
     def replicated(self) -> bool:
         """Whether some point was trained on more than one trunk."""
         pairs = np.unique(np.stack([self.cell, self.trunk]), axis=1)
@@ -70,7 +75,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     their values: `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two
     above 0, `weight` finite and at least 0, `domain` not empty.
     """
-    table, where = _table(source)
+    table, where = load_table(source)
     doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubled:
         raise UserError(f"{where}: columns given twice: {', '.join(doubled)}; keep one of each")
@@ -82,19 +87,19 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         )
     if not len(table):
         raise UserError(f"{where}: the table has no rows; give at least one run")
-    numbers = {name: _numbers(table, name, where) for name in REQUIRED if name != "domain"}
-    numbers["weight"] = _numbers(table, "weight", where) if "weight" in table.column_names else np.ones(len(table))
+    numbers = {name: numbers_of(table, name, where) for name in REQUIRED if name != "domain"}
+    numbers["weight"] = numbers_of(table, "weight", where) if "weight" in table.column_names else np.ones(len(table))
     for name in ("params", "loss"):
-        _refuse(where, name, ~(numbers[name] > 0), numbers[name], "must be above 0")
+        refuse(where, name, ~(numbers[name] > 0), numbers[name], "must be above 0")
     for name in ("pretrain_tokens", "specialize_tokens", "weight"):
-        _refuse(where, name, ~(numbers[name] >= 0), numbers[name], "must be at least 0")
+        refuse(where, name, ~(numbers[name] >= 0), numbers[name], "must be at least 0")
     tokens = numbers["pretrain_tokens"] + numbers["specialize_tokens"]
-    _refuse(where, "pretrain_tokens + specialize_tokens", ~(tokens > 0), tokens, "must be above 0: no training, no row")
+    refuse(where, "pretrain_tokens + specialize_tokens", ~(tokens > 0), tokens, "must be above 0: no training, no row")
     if not numbers["weight"].any():
         raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
     names = table["domain"].cast(pa.string())
     empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(names), ""), True).to_numpy(zero_copy_only=False)
-    _refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
+    refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
     domains, group = _named(names)
     order = np.argsort(group, kind="stable")
     trunk, branch, clustered = _tree(table)
@@ -114,7 +119,11 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     )
 
 
-def _table(source: Any) -> tuple[pa.Table, str]:
+def load_table(source: Any) -> tuple[pa.Table, str]:
+    """A table from the path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame, and its name in messages.
+
+    Raises UserError for a file that cannot be read and for anything else.
+    """
     if isinstance(source, pa.Table):
         return source, "table of runs"
     if isinstance(source, str | Path):
@@ -137,15 +146,16 @@ def _table(source: Any) -> tuple[pa.Table, str]:
     raise UserError(f"runs: a path, a pyarrow Table or a pandas DataFrame is needed, not {type(source).__name__}")
 
 
-def _numbers(table: pa.Table, name: str, where: str) -> Array:
+def numbers_of(table: pa.Table, name: str, where: str) -> Array:
+    """A column as finite doubles [rows]; raises UserError naming the rows that are not, in the table `where`."""
     column = table[name]
     try:
         values = np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         given = column.to_pylist()
         values = np.array([_number(value) for value in given])
-        _refuse(where, name, np.isnan(values), np.array([repr(v) for v in given]), "must be a number")
-    _refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
+        refuse(where, name, np.isnan(values), np.array([repr(v) for v in given]), "must be a number")
+    refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
     return values
 
 
@@ -156,7 +166,8 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
+def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
+    """Raise UserError if any of `bad` [rows]: the first of them and their values, and the rule that they break."""
     rows = np.flatnonzero(bad)
     if rows.size:
         shown = ", ".join(f"row {row + 1} ({values[row]})" for row in rows[:_SHOWN])

@@ -21,7 +21,7 @@ from splitray.law.runs import Runs
 
 _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
-_SHAPE = 0.5  # smallest shape of the gamma weights: variance 2
+_LEFT = 0.5  # least 1 - P/C that is made up for: the gamma weights have variance 1 / 0.5^2 = 4 at most
 _FREE = 3  # degrees of freedom that a variance is granted at least
 _FLOOR = 1e-4  # smallest variance component, as a share of the total
 
@@ -108,7 +108,7 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
         clusters = int(code.max()) + 1
         # Bayesian bootstrap (Rubin 1981): smooth weights never lose a cluster altogether. Exponential ones have
         # variance 1; residuals of C clusters that P constants were fitted to are small by 1 - P/C, made up for here.
-        shape = max(_SHAPE, 1.0 - fitted.vector.size / clusters) ** 2
+        shape = max(_LEFT, 1.0 - fitted.vector.size / clusters) ** 2
         weight = random.gamma(shape, 1.0 / shape, size=(count, clusters))[:, code]
         problem = replace(fitted.problem, weight=fitted.problem.weight * weight)
     else:

@@ -10,7 +10,6 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from splitray.law import figures as law_figures
-from splitray.law.question import Question
 from splitray.law.runs import read_runs
 from splitray.law.sweep import sweep_budgets, sweep_params
 from splitray.report import captions, figures
@@ -52,7 +51,7 @@ def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "
 
 
 def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawing]:
-    question = Question(plan.params, plan.budget, plan.domains)
+    question = plan.question
     budgets = plan.budget * np.logspace(-1.5, 1.5, 25)
     params = plan.params * np.logspace(-1.5, 1, 13)
 

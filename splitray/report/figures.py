@@ -74,7 +74,10 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
     if not rows and not rounds:
         return None
     fractions = np.linspace(0, 1, 101)
-    loss, band = loss_curve(law, Question(params, budget, plan["domains"]), fractions, plan["level"])
+    weights = text.plan_weights(plan)
+    domains = list(weights) or plan["domains"]
+    question = Question(params, budget, domains, list(weights.values()) or None)
+    loss, band = loss_curve(law, question, fractions, plan["level"])
     figure, axes = _axes(3.9)
     axes.plot(fractions, loss, color=INK, linewidth=1.3, label="the law, refitted" if rounds else "the law")
     if band is not None:

@@ -97,15 +97,21 @@ def law_domains(summary: Summary) -> list[str]:
     return [d["name"] for d in summary["domains"] if not fitted or d["name"] in fitted]
 
 
+def plan_weights(plan: Mapping[str, Any] | None) -> dict[str, float]:
+    """The weights by domain that a plan was made with; none where a mean stands for every domain."""
+    return {part["domain"]: part["weight"] for part in (plan or {}).get("per_domain") or []}
+
+
 def on_law_domains(measured: Mapping[str, Any], summary: Summary) -> float:
-    """A measured mean loss fit to stand beside the law's: over the law's domains only, each weighing the same.
+    """A measured mean loss fit to stand beside the law's: over the law's domains only, with the plan's weights.
 
     Args:
         measured: a row of the comparison, or a trial of the search.
     """
     losses = measured.get("by_domain") or {m["domain"]: m["loss"] for m in measured.get("models") or []}
-    known = [losses[d] for d in law_domains(summary) if d in losses]
-    return sum(known) / len(known) if known else float(measured["loss"])
+    weights = plan_weights(chosen_plan(summary)) or dict.fromkeys(law_domains(summary), 1.0)
+    known = {d: weight for d, weight in weights.items() if d in losses}
+    return sum(w * losses[d] for d, w in known.items()) / sum(known.values()) if known else float(measured["loss"])
 
 
 def plan_label(plan: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splitray.law import Law
+from splitray.law.question import Question
 from splitray.search.correction import corrected
 
 _GRID = np.linspace(0.0, 1.0, 401)
@@ -26,26 +27,27 @@ class Proposal:
     expected_gain: float
 
 
-def curve(law: Law, params: float, budget: float, domains: int, fractions: np.ndarray) -> np.ndarray:
-    """The law's mean loss along the budget line, [fractions]."""
-    return np.asarray(law.predict(params, fractions * budget, (1 - fractions) * budget / domains))
+def curve(law: Law, question: Question, fractions: np.ndarray) -> np.ndarray:
+    """The loss that is planned with, weights and all, along the question's budget line [1 + draws, fractions]: row 0
+    by the law as fitted, then by its draws. Limits of the question bind the plan, not the curve."""
+    surface = question.surface(law)
+    shared, special = fractions * question.budget, (1 - fractions) * question.budget
+    return surface.loss(question.params, shared[None], special[None, :, None] * surface.shares)
 
 
-def propose(
-    law: Law, params: float, budget: float, domains: int, trials: Mapping[float, float], count: int, gap: float = 0.02
-) -> Proposal:
+def propose(law: Law, question: Question, trials: Mapping[float, float], count: int, gap: float = 0.02) -> Proposal:
     """Fractions where the law, corrected by what was measured on the line, may have its optimum: its middle first, then
     towards its ends.
 
     A law that is off moves little when three rows join its four hundred; the trials' own curve does, see `correction`.
 
     Args:
-        trials: measured mean loss by split fraction; nothing nearer than `gap` to one of them is proposed, so fewer
-            than `count` fractions may come back. Nearer than that to 1, unsplit itself is proposed.
+        question: the model, the budget and the domains with their weights.
+        trials: measured loss by split fraction, weighted as the question weighs; nothing nearer than `gap` to one of
+            them is proposed, so fewer than `count` fractions may come back. Nearer than that to 1, unsplit itself is
+            proposed.
     """
-    curves = curve(law, params, budget, domains, _GRID)[None]
-    if law.draws:
-        curves = np.concatenate([curves, law.predict_draws(params, _GRID * budget, (1 - _GRID) * budget / domains)])
+    curves = curve(law, question, _GRID)
     # a law that knows no residuals is taken at its word
     error = (law.noise or 0.0) * float(curves[0].min())
     middle, losses = corrected(curves, _GRID, trials, error) if error else (curves[0], curves[1:])

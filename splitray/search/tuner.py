@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
 from splitray.law import Law
+from splitray.law.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.split import Split
@@ -29,7 +30,10 @@ _RETRIES = 3  # of a trial whose process died
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: the split of `budget` tokens of one recipe over domains with weights."""
+    """What is searched: the split of `budget` tokens of one recipe over domains with weights.
+
+    `group` and `specialist` are the workers of a `Request`.
+    """
 
     recipe: Recipe
     params: int
@@ -37,15 +41,25 @@ class Problem:
     weights: Mapping[str, float]
     schedule: Schedule
     group: int
+    specialist: int
     namespace: str
 
     def split(self, fraction: float) -> Split:
         return Split.at(fraction, self.budget, self.weights, self.recipe.batch_tokens)
 
+    def question(self, law: Law) -> Question:
+        """What a law is asked for this budget line."""
+        return Question.weighing(law, self.params, self.budget, self.weights)
+
     def requests(self, split: Split) -> list[Request]:
         """One leaf a domain, scored on that domain."""
         return [
-            Request(Target.leaf(self.recipe, split.leaf(d), self.schedule), (d,), group=self.group)
+            Request(
+                Target.leaf(self.recipe, split.leaf(d), self.schedule),
+                (d,),
+                group=self.group,
+                specialist=self.specialist if split.specialize_tokens[d] else 0,
+            )
             for d in self.weights
         ]
 
@@ -80,14 +94,7 @@ class LawSearcher(Searcher):
     def _next(self) -> None:
         """Start the next round, or say why there is none."""
         tried = {t["split_fraction"]: t["loss"] for t in self.trials}
-        proposal = propose(
-            self.law,
-            self._problem.params,
-            self._problem.budget,
-            len(self._problem.weights),
-            tried,
-            self._settings.trials_per_round,
-        )
+        proposal = propose(self.law, self._problem.question(self.law), tried, self._settings.trials_per_round)
         self.rounds.append(Round(proposal))
         if len(self.rounds) > self._settings.max_rounds:
             self.stopped = f"the limit of {self._settings.max_rounds} rounds"
@@ -189,4 +196,4 @@ def predicted(law: Law, problem: Problem, fraction: float) -> float:
     """The law's loss at a fraction of the problem's budget."""
     import numpy as np
 
-    return float(curve(law, problem.params, problem.budget, len(problem.weights), np.array([fraction]))[0])
+    return float(curve(law, problem.question(law), np.array([fraction]))[0, 0])

@@ -9,7 +9,7 @@ from splitray.evaluate.loss import validation_key
 from splitray.job import Job
 from splitray.split import Split
 from splitray.training.host import loss_key
-from splitray.training.owner import Request
+from splitray.training.owner import Request, in_group
 from splitray.training.tree import Leaf, Target
 
 STRATEGIES = {1.0: "unsplit", 0.0: "split at zero", 0.5: "split at one half"}
@@ -23,7 +23,8 @@ def evaluate(job: Job) -> dict[str, Any]:
         name = STRATEGIES.get(fraction, f"split at {fraction:g}")
         splits[name] = Split.at(fraction, job.budget, job.weights, batch)
     reference = _unsplit_at_base(job)
-    requests = [r for s in splits.values() for r in job.requests(s, None, 0)]
+    workers = in_group(job.config.resources.specialist_workers)
+    requests = [r for s in splits.values() for r in job.requests(s, None, workers)]
     requests += [Request(reference, domains, group=job.group(job.config.model))] if reference else []
     results = iter(job.trainer.leaves(requests))
     scores = {n: {d: _scores(job, next(results)["key"], d) for d in domains} for n in splits}

@@ -17,13 +17,17 @@ def law(job: Job) -> dict[str, Any]:
 
 def plan(job: Job) -> dict[str, Any]:
     """Where that law would split the budget."""
-    made = job.plan(job.law, job.params(job.config.model), job.budget)
+    law = job.law
+    made = job.plan(law, job.params(job.config.model), job.budget)
     job.run.keep("plan.json", made.save)
     job.run.say(
         f"   split after {made.split_fraction.value:.0%} of {human(job.budget)} tokens "
         f"({_between(made.split_fraction, '.0%')}); predicted loss {made.predicted_loss.value:.3f}, "
         f"unsplit {made.unsplit_loss.value:.3f}"
     )
+    for warning in made.warnings:
+        if warning not in law.warnings:  # those were said with the law
+            job.run.say(f"   warning: {warning}")
     return made.plain()
 
 

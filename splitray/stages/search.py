@@ -10,6 +10,7 @@ from splitray import law as laws
 from splitray.job import Job
 from splitray.split import whole_budget
 from splitray.training.ladder import TABLE, row
+from splitray.training.owner import in_group
 
 
 def search(job: Job) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def search(job: Job) -> dict[str, Any]:
         job.weights,
         job.config.training.schedule,
         job.group(shape),
+        in_group(job.config.resources.specialist_workers) if shape == job.config.model else 0,
         job.site.namespace,
     )
     table = job.table

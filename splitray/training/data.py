@@ -104,10 +104,3 @@ class Order:
             else:
                 rows.append(self._windows[source].draw(index, from_back=True))
         return np.stack(rows).astype(np.int64)
-
-    def epochs(self, source: str, sequences: int) -> dict[str, float]:
-        """Passes over each domain's windows after `sequences` of a source."""
-        if source != MIXTURE:
-            return {source: sequences / len(self._windows[source])}
-        share = np.diff(self._edges)
-        return {n: float(share[i]) * sequences / len(self._windows[n]) for i, n in enumerate(self._names)}

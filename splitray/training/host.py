@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import ray
 
-from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.loss import Validation, document_losses
 from splitray.store import Published, Store
 from splitray.training import warm
+from splitray.training.attempts import lost_by
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
@@ -233,10 +234,6 @@ def _validation(store: Store, corpus: str, domain: str, limit: int) -> Validatio
     return Validation.of(_corpus(store, corpus), domain, limit)
 
 
-class WorkerLost(StageError):
-    """A process of a worker group ended without a word: preempted, out of memory, killed."""
-
-
 def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -266,7 +263,7 @@ def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: 
         trainer.fit()
     except TrainingFailedError as error:
         said = ray.get(owner_of(site.namespace).complaint.remote(name))
-        raise said or WorkerLost(f"worker group {name}: {error}") from error
+        raise said or lost_by(error)(f"worker group {name}: {error}") from error
     finally:
         storage.delete(run)
     published = [p for s in segments if (p := site.store.find(s.key)) is not None]

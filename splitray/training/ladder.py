@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from splitray.training.model import size
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.tree import Leaf, Recipe, Target, flops, grow
+from splitray.training.tree import Leaf, Recipe, Target, by_recipe, flops, grow
 
 TABLE = pa.schema(
     [
@@ -82,10 +82,7 @@ def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training
 def cost(targets: Sequence[Target], training: TrainingSettings) -> dict[str, float]:
     """What targets cost from an empty store: segments, tokens, FLOPs, and the tokens of training each from scratch."""
     total = {"segments": 0.0, "tokens": 0.0, "flops": 0.0, "from_scratch": float(sum(t.tokens for t in targets))}
-    groups: dict[str, list[Target]] = {}
-    for target in targets:
-        groups.setdefault(target.recipe.hash, []).append(target)
-    for group in groups.values():
+    for group in by_recipe(targets, lambda t: t.recipe):
         values: Mapping[str, Any] = group[0].recipe.values
         counted = size(ModelShape(**values["model"]), values["vocab"], training.tie_embeddings)
         segments = grow(group, lambda line: [])

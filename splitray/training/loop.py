@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -155,6 +155,15 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
             store.withdraw(key)
     assert (segment.parent is None) == (segment.start == 0), segment
     return _Origin(segment.start, segment.parent)
+
+
+def reached(store: Store, segments: Sequence[Segment]) -> int:
+    """Tokens of segments that the store holds, in published ones and in the newest checkpoints of the others."""
+    keys, total = store.keys(), 0
+    for segment in segments:
+        parts = (int(k.rsplit("-", 1)[1]) - segment.start for k in keys if k.startswith(_part(segment)))
+        total += segment.tokens if segment.key in keys else max(parts, default=0)
+    return total
 
 
 def _standing(store: Store, key: str) -> Published:

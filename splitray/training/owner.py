@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
-from splitray.errors import CorruptError, SplitrayError, StageError
-from splitray.training.host import Host, Site, WorkerLost
-from splitray.training.loop import Interrupted
+from splitray.errors import CorruptError, SplitrayError
+from splitray.training.attempts import LIMIT, Deaths, Failure
+from splitray.training.host import Host, Site
+from splitray.training.loop import reached
 from splitray.training.orphans import release_orphans
 from splitray.training.pool import ANY, LADDER, Pool
-from splitray.training.tree import MIXTURE, Segment, Target, grow
+from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
 
-_RETRIES = 5  # of one host call, over deaths of its process: a death at every try is a bug, not a spot market
 _TIDY = 4.0  # seconds between looks for resources that nobody uses
 
 
@@ -30,13 +30,19 @@ class Request:
     """A state to train, the domains to score it on, and where its segments are trained.
 
     Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
-    with `specialist` workers. 0 leaves either to the ladder's pool of single processes.
+    with `specialist` workers. 0 leaves either to the ladder's pool of single processes, where a model that is sharded
+    over several workers may not fit.
     """
 
     target: Target
     domains: tuple[str, ...] = ()
     group: int = 0
     specialist: int = 0
+
+
+def in_group(workers: int) -> int:
+    """`Request.specialist` where a domain needs no actor of its own: the pool is as good as one worker."""
+    return workers if workers > 1 else 0
 
 
 @dataclass
@@ -85,15 +91,6 @@ class Owner:
         if errors:
             raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
         return [r for r in results if not isinstance(r, BaseException)]
-
-    async def plan(self, requests: Sequence[Request]) -> dict[str, int]:
-        """What `leaves` would train: `segments` and `tokens`, beside the leaves' own `leaf_tokens`."""
-        segments = [s for group in _by_recipe(requests) for s in self._missing(group)]
-        return {
-            "segments": len(segments),
-            "tokens": sum(s.tokens for s in segments),
-            "leaf_tokens": sum(r.target.tokens for r in requests),
-        }
 
     async def stopping(self, node: str) -> bool:
         """Whether a host on this node should checkpoint and end: the run stops, or its node is draining."""
@@ -155,7 +152,7 @@ class Owner:
 
     def _grow(self, requests: Sequence[Request]) -> None:
         """Put every missing segment of the requests in flight, parents first."""
-        for group in _by_recipe(requests):
+        for group in by_recipe(requests, lambda r: r.target.recipe):
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
@@ -200,7 +197,8 @@ class Owner:
             outside = [s.parent for s in segments if s.parent is not None and s.parent not in own]
             await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
             named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Host.train
-            for meta in await self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments)):
+            call = self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments), segments)
+            for meta in await call:
                 self._work.training_seconds += float(meta["seconds"])
             for segment in segments:
                 self._published.add(segment.key)
@@ -269,33 +267,31 @@ class Owner:
         actor = ray.remote(Host).options(name=name, namespace=self._site.namespace, **resources)
         return actor.remote(self._site, name, workers)
 
-    async def _call(self, kind: str, workers: int, call: Callable[[Any], Any]) -> Any:
-        """Run a call on a host of a kind; one that dies, or whose node drains, is replaced and the call repeated."""
-        for attempt in range(1, _RETRIES + 1):
-            lease, alive = await self._pool.lend(kind, workers), False
+    async def _call(self, kind: str, workers: int, call: Callable[[Any], Any], segments: Sequence[Segment] = ()) -> Any:
+        """Run a call on a host of a kind; one that dies, or whose node drains, is replaced and the call repeated.
+
+        Args:
+            segments: what the call trains: as long as they get further, deaths do not end it.
+        """
+        deaths = Deaths()
+        while True:
+            lease, reusable = await self._pool.lend(kind, workers), False
             try:
                 result = await call(lease.actor)
-                alive = True
+                reusable = True
                 return result
-            except (RayActorError, RayTaskError) as error:
-                cause = error.cause if isinstance(error, RayTaskError) else error
-                alive = not isinstance(cause, Interrupted | WorkerLost | RayActorError)
-                if isinstance(cause, WorkerLost | RayActorError):
+            except RayError as error:
+                failure = Failure(error)
+                reusable = failure.reusable
+                if failure.lost:
                     self._work.failures += 1
-                    print(f"{lease.name} died ({_first_line(cause)}), attempt {attempt} of {_RETRIES}")
-                if alive or self._stop or attempt == _RETRIES:
-                    raise cause if isinstance(cause, SplitrayError) else StageError(f"{lease.name}: {error}") from error
+                if failure.lost and not failure.preempted:
+                    deaths.count(await asyncio.to_thread(reached, self._site.store, segments))
+                if self._stop or not (failure.lost or failure.preempted):
+                    raise failure.told(lease.name) from error
+                if deaths.too_many:
+                    raise deaths.told(lease.name, failure) from error
+                count = "" if failure.preempted else f", {deaths.in_vain} of {LIMIT} deaths without progress"
+                print(f"{lease.name} is replaced ({failure.first_line}{count})")
             finally:
-                await self._pool.give_back(lease, alive)
-        raise AssertionError("unreachable")
-
-
-def _by_recipe(requests: Sequence[Request]) -> list[list[Request]]:
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(request.target.recipe.hash, []).append(request)
-    return list(groups.values())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+                await self._pool.give_back(lease, reusable)

@@ -10,12 +10,13 @@ start from shares its prefix.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from splitray.fingerprint import fingerprint
 from splitray.training.model import root_hash
 from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 
+T = TypeVar("T")
 MIXTURE = "mixture"
 RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
 _OPTIMIZATION = ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "final_learning_rate", "warmup_tokens")
@@ -221,6 +222,14 @@ class Target:
         phases = leaf.phases(schedule, recipe.batch_tokens)
         mixture = tuple(p for p in phases if p.source == MIXTURE)
         return cls(recipe, mixture, final=False) if mixture else None
+
+
+def by_recipe(items: Iterable[T], recipe: Callable[[T], Recipe]) -> list[list[T]]:
+    """Items by their recipes, in the order of the first of each: a tree is one recipe's."""
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(recipe(item).hash, []).append(item)
+    return list(groups.values())
 
 
 def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -> list[Segment]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from splitray.law import Law
+from splitray.law.forms import find
 from splitray.law.law import Component
 
 N, BUDGET, K = 1.3e9, 240e9, 16
@@ -42,6 +43,14 @@ def with_draws(form: str, constants: Mapping[str, float], draws: int, spread: fl
     vectors = known.components[0].vectors
     shaken = vectors * (1 + spread * np.random.default_rng(seed).standard_normal((draws, *vectors.shape)))
     return Law(components=(Component(form, 1.0, vectors, shaken),), domains=known.domains)
+
+
+def slopes(law: Law, params: float, shared: float, special: float, domain: str = "") -> tuple[float, float]:
+    """(dL/dD, dL/dD') of one domain of a law of one form."""
+    (part,) = law.components
+    vector = part.vectors[[law.domains.index(domain)]]
+    by_shared, by_special = find(part.form).gradient(vector, *(np.array([x]) for x in (params, shared, special)))
+    return float(by_shared[0, 0]), float(by_special[0, 0])
 
 
 def simulate(law: Law, places: list[tuple[float, float, float]], noise: float = 0.003, seed: int = 0) -> pa.Table:

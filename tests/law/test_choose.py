@@ -118,7 +118,9 @@ def test_a_form_that_rises_with_tokens_is_seen():
     fitted = fit_form(find("release"), runs, Objective(), seed=0)
     assert rising(fitted, runs) is None
     constants = BY_HAND["release"][0] | {"lam": 3.0, "B": 1.0}
-    vector = fitted.problem.vectors(find("release").pack(constants)[None, None])[0]
+    problem = fitted.problem
+    vector = np.linalg.solve(problem.shift, find("release").pack(constants) - problem.offset)  # centred, one domain
+    assert problem.constants(vector[None])[0, 0] == pytest.approx(find("release").pack(constants))
     reason = rising(Fitted(fitted.problem, vector, fitted.noise), runs)
     assert reason is not None and "more pretrain_tokens raise its loss" in reason
 

@@ -67,6 +67,13 @@ def law(name):
     return Law.known(name, BY_HAND[name][0])
 
 
+def slopes(name, *points):
+    """(dL/dD, dL/dD') at N, D, D', each of the points' shape."""
+    form = find(name)
+    both = form.gradient(form.pack(BY_HAND[name][0])[None], *(np.atleast_1d(point) for point in points))
+    return tuple(slope[0].reshape(np.shape(points[1])) for slope in both)
+
+
 def test_every_form_is_tested_here():
     assert set(BY_HAND) == set(REGISTRY)
 
@@ -82,7 +89,7 @@ def test_value_is_the_written_formula(name):
 def test_gradient_matches_differences_also_at_no_specialization(name):
     rule = BY_HAND[name][1]
     for d, s in ((D, S), (D, 0.0), (1e9, 1e10), (3e12, 0.0)):
-        by_d, by_s = law(name).gradient(N, d, s)
+        by_d, by_s = slopes(name, N, d, s)
         h = 1e-4
         assert float(by_d) == pytest.approx((rule(N, d * (1 + h), s) - rule(N, d * (1 - h), s)) / (2 * h * d), rel=1e-5)
         step = 1e-5 * max(s, 1e6)
@@ -109,7 +116,6 @@ def test_jacobian_matches_differences(name):
 @names
 def test_limits(name):
     known, constants = law(name), BY_HAND[name][0]
-    assert float(known.floor(N)) == pytest.approx(float(known.predict(N, 1e80, 0.0)), rel=1e-6)
     endless = float(known.predict(N, D, 1e120))
     assert endless == pytest.approx(E + A / N**a, rel=1e-4), "all that the mixture costs is lost again"
     scratch = float(known.predict(N, 0.0, S))
@@ -122,7 +128,7 @@ def test_falls_in_both_kinds_of_token(name):
     sizes, tokens, special = np.meshgrid(np.geomspace(2e7, 7e10, 6), np.geomspace(1e9, 1e13, 9), [0, 1e8, 1e10])
     near = special <= 0.2 * tokens
     keep = np.ones_like(near) if name in ALWAYS_FALLING else near
-    by_d, by_s = law(name).gradient(sizes[keep], tokens[keep], special[keep])
+    by_d, by_s = slopes(name, sizes[keep], tokens[keep], special[keep])
     assert (by_s < 0).all()
     if name in ALWAYS_FALLING:
         assert (by_d < 0).all()

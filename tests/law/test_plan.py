@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, with_draws
+from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes, with_draws
 from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
+from splitray.fingerprint import sealed
 from splitray.law import Law, Plan, fit, plan
 from splitray.law.estimate import Estimate
 from splitray.law.law import Component
@@ -132,7 +133,7 @@ def test_compute_multiplier_buys_the_same_loss(form: str) -> None:
     result = plan(law, params=N, budget=4 * BUDGET, domains=K)
     multiplier = result.compute_multiplier.value
     if math.isinf(multiplier):
-        assert result.predicted_loss.value <= float(law.floor(N))
+        assert result.predicted_loss.value <= float(law.predict(N, 1e60))
         assert result.plain()["compute_multiplier"]["value"] is None
         assert result.compute_multiplier.probability_infinite == 1
     else:
@@ -166,7 +167,7 @@ def test_a_fitted_law_is_not_followed_where_it_turns_up() -> None:
     result = plan(fitted, params=N, budget=BUDGET, domains=K)
     assert "law_turns_up" in [warning.code for warning in result.warnings]
     shared, special = result.pretrain_tokens.value, result.specialize_tokens.value
-    assert shared > 0 and float(given.gradient(N, shared, special)[0]) <= 0
+    assert shared > 0 and slopes(given, N, shared, special)[0] <= 0
 
 
 def test_targets_far_outside_the_runs_are_called_so() -> None:
@@ -175,6 +176,32 @@ def test_targets_far_outside_the_runs_are_called_so() -> None:
     near, far = (plan(law, params=n, budget=1e11, domains=K) for n in (1e9, 1e11))
     assert "far_target" not in [warning.code for warning in near.warnings]
     assert "params" in next(str(warning) for warning in far.warnings if warning.code == "far_target")
+
+
+def test_a_law_that_was_saved_warns_as_it_did_before(tmp_path: Path) -> None:
+    """The main job plans with the law that it finds in its folder: without the runs, but with how far they reach."""
+    form, path = "effective_tokens", tmp_path / "law.json"
+    places = ladder()
+    law = fit(simulate(Law.known(form, CONSTANTS[form]), places), form=form)
+    unsplit = fit(simulate(Law.known(form, CONSTANTS[form]), ladder(ratios=(0.0,))), form=form)
+    for fresh, params, said in ((law, 1e11, "far_target"), (unsplit, 1e9, "no_specialization")):
+        fresh.save(path)
+        again = Law.load(path)
+        assert again.runs is None
+        ours, theirs = (plan(one, params=params, budget=1e11, domains=K).warnings for one in (again, fresh))
+        assert ours == theirs and said in [warning.code for warning in ours]
+    reach = [max(column) for column in zip(*places, strict=True)]
+    assert law.largest == dict(zip(("params", "pretrain_tokens", "specialize_tokens"), reach, strict=True))
+
+
+def test_a_law_from_before_its_reach_was_kept_plans_without_that_warning(tmp_path: Path) -> None:
+    form, path = "effective_tokens", tmp_path / "law.json"
+    fit(simulate(Law.known(form, CONSTANTS[form]), ladder()), form=form).save(path)
+    record = json.loads(path.read_text())
+    del record["largest"], record["sha256"]
+    path.write_text(json.dumps(sealed(record)))
+    codes = [warning.code for warning in plan(Law.load(path), params=1e11, budget=1e11, domains=K).warnings]
+    assert "no_interval" in codes and "far_target" not in codes
 
 
 # per-domain plans
@@ -200,12 +227,11 @@ def slsqp(law: Law, budget: float, caps: list[float] | None = None, least: float
     """The least weighted loss over (D, D'_1, .., D'_4) in units of the budget, from several starts."""
 
     def loss_and_slopes(shares: np.ndarray) -> tuple[float, np.ndarray]:
-        tokens, loss, slopes = np.maximum(shares, 0) * budget, 0.0, np.zeros(5)
+        tokens, loss, by_token = np.maximum(shares, 0) * budget, 0.0, np.zeros(5)
         for k, (weight, name) in enumerate(zip(WEIGHTS, NAMES), 1):
             loss += weight * float(law.predict(N, tokens[0], tokens[k], domain=name))
-            by_shared, by_special = law.gradient(N, max(tokens[0], 1.0), tokens[k], domain=name)
-            slopes[[0, k]] += weight * budget * np.array([float(by_shared), float(by_special)])
-        return loss, slopes
+            by_token[[0, k]] += weight * budget * np.array(slopes(law, N, max(tokens[0], 1.0), tokens[k], name))
+        return loss, by_token
 
     upper = np.array([1.0, *([1.0] * 4 if caps is None else np.array(caps) / budget)])
     best = math.inf
@@ -237,8 +263,7 @@ def test_per_domain_allocation_against_slsqp(budget: float) -> None:
     assert result.predicted_loss.value <= uniform.predicted_loss.value
     # Karush-Kuhn-Tucker: equal gain per token wherever a domain has some, no larger one where it has none.
     gains = [
-        -w * float(law.gradient(N, result.pretrain_tokens.value, t, domain=name)[1])
-        for w, t, name in zip(WEIGHTS, tokens, NAMES)
+        -w * slopes(law, N, result.pretrain_tokens.value, t, name)[1] for w, t, name in zip(WEIGHTS, tokens, NAMES)
     ]
     inside = [gain for gain, t in zip(gains, tokens) if t > 1e-6 * budget]
     assert inside == pytest.approx([max(gains)] * len(inside), rel=1e-3)

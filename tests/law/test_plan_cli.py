@@ -168,6 +168,9 @@ assert "matplotlib" not in sys.modules, "drawing is not asked for"
         ("240 b", 240e9),
         ("20M", 20e6),
         ("1_000", 1000),
+        ("1,300", 1300),
+        ("12,345,678.5", 12345678.5),
+        ("1,300M", 1.3e9),
         ("3T", 3e12),
         (".5k", 500),
         ("7", 7),
@@ -177,10 +180,15 @@ def test_counts_as_people_write_them(text: str, number: float) -> None:
     assert parse_count(text) == pytest.approx(number)
 
 
-@pytest.mark.parametrize("text", ["", "B", "1.3X", "1e", "0x10", "1.3 billion", "nan", "inf", "--"])
+NO_NUMBER = ["", "B", "1.3X", "1e", "0x10", "1.3 billion", "nan", "inf", "--"]
+NO_THOUSANDS = ["1,3B", "1,3", "1300,000", "1,,300", "1,3000", "1.5,000", ",300", "1,300,", "1_0,000"]
+
+
+@pytest.mark.parametrize("text", [*NO_NUMBER, *NO_THOUSANDS])
 def test_counts_that_are_none(text: str) -> None:
-    with pytest.raises(UserError, match="is not a number"):
+    with pytest.raises(UserError, match="is not a number") as told:
         parse_count(text)
+    assert repr(text) in str(told.value) and ("may only part thousands" in str(told.value)) == ("," in text)
 
 
 @pytest.mark.parametrize(

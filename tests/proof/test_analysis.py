@@ -33,6 +33,7 @@ from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
 
 from splitray.errors import UserError  # noqa: E402
+from splitray.law.question import Question  # noqa: E402
 from splitray.search.rounds import propose  # noqa: E402
 
 FRACTIONS = np.array(full().fractions)
@@ -390,6 +391,6 @@ def test_a_surface_finds_the_bottom_of_a_planted_one() -> None:
 @pytest.mark.parametrize("bottom", [-1.6, -0.4, 0.3, 0.9])
 def test_the_law_guided_search_finds_a_rate_in_four_trials(bottom: float) -> None:
     law, size = truth("mixture_gap"), (PARAMS, 240e9, DOMAINS)
-    fraction = propose(law, *size, {}, 1).fractions[0]
+    fraction = propose(law, Question(*size), {}, 1).fractions[0]
     losses = law_guided(law, size, lambda s, x: abs(s - fraction) + 0.01 * (x - bottom) ** 2, (-2.0, 1.0))
     assert min(losses[:4]) == pytest.approx(0, abs=1e-9)

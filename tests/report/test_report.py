@@ -259,6 +259,28 @@ def test_measured_losses_are_means_over_the_domains_of_the_law(fitted: Law) -> N
     assert np.allclose(drawn["trials of round 1"][0], (trial["split_fraction"], 3.05))
 
 
+def test_a_weighted_plan_is_drawn_with_its_weights() -> None:
+    """The law's curve, the trials and the compared models alike: sum w_k L_k, with D'_k = w_k (1 - s) D_T."""
+    weights = dict(zip(example.DOMAINS, [0.4, 0.2, 0.1, 0.1, 0.1, 0.1], strict=True))
+    law = Law.known("shared_specific", {d: example.LAW.constants | {"E": 1 + w} for d, w in weights.items()})
+    made = plan(
+        law, params=example.PARAMS, budget=example.BUDGET, domains=list(weights), weights=list(weights.values())
+    )
+    summary = example.summary() | {"final_plan": made.plain()}
+    trial = summary["search"]["rounds"][0]["trials"][0]
+    trial["models"] = [{"domain": d, "loss": 3.0 + k / 10} for k, d in enumerate(weights)]
+    figure = figures.measured(summary, law)
+    assert figure is not None
+    drawn = _points(figure)
+    s, y = np.array(drawn["the law, refitted"]).T
+    budget = example.BUDGET
+    expected = sum(w * law.predict(example.PARAMS, s * budget, w * (1 - s) * budget, d) for d, w in weights.items())
+    assert np.allclose(y, expected, rtol=1e-9)
+    by_hand = sum(w * (3.0 + k / 10) for k, w in enumerate(weights.values()))
+    assert np.allclose(drawn["trials of round 1"][0], (trial["split_fraction"], by_hand))
+    assert (made.question.domains, made.question.weights) == (list(weights), list(weights.values()))
+
+
 def test_trials_at_another_size_stand_alone(fitted: Law) -> None:
     summary = example.summary()
     summary["search"]["params"] //= 2

@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
+import pytest
 
-from splitray.law import Law
+from splitray.law import Law, plan
 from splitray.law.law import Component
+from splitray.law.question import Question
 from splitray.search.rounds import Proposal, curve, propose
+from splitray.search.settings import SearchSettings
+from splitray.search.tuner import LawSearcher, Problem, predicted
+from splitray.training.settings import Schedule
+from splitray.training.tree import Recipe
 
 PARAMS, BUDGET, DOMAINS = 1.3e9, 240e9, 16
+QUESTION = Question(PARAMS, BUDGET, DOMAINS)
 RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
 RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
 KNOWN = Law.known("release", RELEASE)
@@ -25,7 +33,7 @@ def unsure(spread: float, draws: int = 60, law: Law = KNOWN) -> Law:
 
 def ask(law: Law, tried: Sequence[float] = (), count: int = 3, gap: float = 0.02) -> Proposal:
     """A proposal after trials that found the planted loss."""
-    return propose(law, PARAMS, BUDGET, DOMAINS, {s: loss(s) for s in tried}, count, gap)
+    return propose(law, QUESTION, {s: loss(s) for s in tried}, count, gap)
 
 
 def loss(split_fraction: float) -> float:
@@ -41,7 +49,10 @@ def planted() -> float:
 
 def test_the_curve_is_the_law_on_the_budget_line() -> None:
     fractions = np.array([0.0, 0.3, 1.0])
-    np.testing.assert_allclose(curve(KNOWN, PARAMS, BUDGET, DOMAINS, fractions), [loss(s) for s in fractions])
+    np.testing.assert_allclose(curve(KNOWN, QUESTION, fractions), [[loss(s) for s in fractions]], rtol=1e-14)
+    law = unsure(0.01)
+    drawn = law.predict_draws(PARAMS, fractions * BUDGET, (1 - fractions) * BUDGET / DOMAINS)
+    np.testing.assert_allclose(curve(law, QUESTION, fractions)[1:], drawn, rtol=1e-14)
 
 
 def test_a_law_that_is_sure_proposes_its_optimum_alone() -> None:
@@ -82,7 +93,7 @@ def test_next_to_unsplit_it_is_unsplit_that_is_tried() -> None:
     """Of a budget line whose optimum is 1 or a little less in every draw, 1 itself is tried, and nothing between."""
     law, near = unsure(0.003), 0
     for budget in np.linspace(50e9, 56e9, 13):
-        found = propose(law, PARAMS, budget, DOMAINS, {}, 5)
+        found = propose(law, Question(PARAMS, budget, DOMAINS), {}, 5)
         near += 0.98 < found.optimum < 1
         assert not any(0.98 < s < 1 for s in found.fractions), found
         assert found.optimum <= 0.98 or found.fractions[0] == 1.0
@@ -110,3 +121,33 @@ def test_a_law_that_is_off_is_corrected_by_its_trials() -> None:
     assert lost[0] > 0.025 and min(lost) < 0.006, lost
     alone = ask(replace(off, noise=None), count=5).fractions
     assert min(loss(s) for s in alone) - bottom > 0.02, "the law's own draws would have found it"
+
+
+def test_weighted_domains_are_searched_with_their_weights() -> None:
+    """By hand: D'_k = w_k (1 - s) D_T, and sum w_k L_k; the plain mean of the law has its bottom elsewhere."""
+    weights = {"a": 0.9, "b": 0.1}
+    law = Law.known("release", {"a": RELEASE | {"delta": 1.0}, "b": RELEASE | {"lam": 0.6, "delta": 12.0}})
+    question = Question.weighing(law, PARAMS, BUDGET, weights)
+    fine = np.linspace(0, 1, 401)
+    by_hand = sum(w * law.predict(PARAMS, fine * BUDGET, w * (1 - fine) * BUDGET, d) for d, w in weights.items())
+    np.testing.assert_allclose(curve(law, question, fine)[0], by_hand, rtol=1e-14)
+    found = propose(law, question, {}, 1)
+    assert found.optimum == fine[np.argmin(by_hand)]
+    planned = plan(law, params=PARAMS, budget=BUDGET, domains=list(weights), weights=list(weights.values()))
+    assert found.optimum == pytest.approx(planned.split_fraction.value, abs=1 / 400)
+    plain = propose(law, Question(PARAMS, BUDGET, 2), {}, 1)
+    assert abs(plain.optimum - found.optimum) > 0.02, "weights that move no optimum would show nothing"
+    problem = Problem(cast(Recipe, None), int(PARAMS), int(BUDGET), weights, Schedule(0.15), 0, "")
+    searcher = LawSearcher(law, problem, SearchSettings(trials_per_round=1), lambda trials: law)
+    assert searcher.suggest("first") == {"split_fraction": found.optimum}, "the job searches another curve"
+    assert predicted(law, problem, found.optimum) == pytest.approx(by_hand.min())
+    measured = {s: float(np.interp(s, fine, by_hand)) for s in (0.1, 0.5, 0.9)}
+    again = propose(replace(law, noise=0.01), question, measured, 1)
+    assert again.optimum == pytest.approx(found.optimum, abs=1 / 400), "trials that the law foretold correct nothing"
+
+
+def test_the_mean_stands_for_domains_that_the_law_lacks() -> None:
+    law = Law.known("release", {"a": RELEASE, "b": RELEASE | {"delta": 6.0}})
+    for weights in ({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.3, "c": 0.2}):
+        question = Question.weighing(law, PARAMS, BUDGET, weights)
+        assert (question.domains, question.weights) == (len(weights), None)

@@ -132,7 +132,8 @@ def test_equal_requests_in_flight_train_once_and_join_at_the_trunk(start: Callab
     assert 0 < loss < np.log(run.recipe.values["vocab"]) + 0.5
     # asked again, and scored on another domain: nothing is trained
     assert run.leaves(run.request(batches(6, 2, "a"), "b"))[0]["key"] == first[0]["key"]
-    assert ray.get(run.owner.plan.remote(one))["segments"] == 0
+    again = run.progress()
+    assert (again["segments"], again["tokens"]) == (spent["segments"], spent["tokens"])
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
