@@ -118,6 +118,7 @@ def _stages(run: Run, store: str, until: str) -> None:
     from splitray.store import Store
 
     connect(run.say)
+    _check_router(run, until)
     signal.signal(signal.SIGTERM, _stop)
     job = Job(run, Store(store))
     try:
@@ -127,6 +128,15 @@ def _stages(run: Run, store: str, until: str) -> None:
         raise
     finally:
         run.flush()
+
+
+def _check_router(run: Run, until: str) -> None:
+    """Load the router's embedder before anything is paid for: the evaluation, which comes last, needs it here."""
+    evaluates = STAGES.index("evaluate") <= STAGES.index(until) and run.done("evaluate") is None
+    if evaluates and run.config.corpus.embedder == "sentence-transformers":
+        from splitray.corpus.embed import SentenceEmbedder
+
+        SentenceEmbedder(run.config.corpus.sentence)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -166,9 +166,9 @@ class _Build:
             work = partial(passes.embed_with, scratch=self.scratch, address=address)
             results = list(self.engine.over("embed", work, items))
         else:
-            sentence = self.settings.sentence
-            use = (float(sentence.threads), sentence.gpus)
-            results = list(self.engine.over_actors("embed", passes.EmbedActor, (self.scratch, address), items, *use))
+            threads, gpus = self.settings.sentence.threads, self.settings.sentence.gpus
+            arguments = (self.scratch, address, gpus > 0, threads)
+            results = list(self.engine.over_actors("embed", passes.EmbedActor, arguments, items, float(threads), gpus))
         dimensions = results[0]["dimensions"]
         vectors, order, content = (
             np.concatenate([np.frombuffer(row[name], dtype=kind) for row in results])
