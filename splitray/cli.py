@@ -88,9 +88,16 @@ def places(config: Config, run_dir: str | None) -> tuple[str, str]:
 
 def _beside(run: str) -> str:
     """The default store: a folder `store` beside the run folder, with the same storage options."""
-    path, mark, query = run.rstrip("/").partition("?")
-    parent = path.rstrip("/").rpartition("/")[0]
-    return f"{parent}/store{mark}{query}" if parent else f"store{mark}{query}"
+    remote = "://" in run
+    path, mark, query = run.partition("?") if remote else (run, "", "")
+    inside = without_query(path).partition("://")[2] if remote else path  # bucket/runs/NAME, or a local path
+    if not inside.strip("/") or (remote and "/" not in inside.rstrip("/")):
+        raise UserError(
+            f"--run-dir {without_query(run)} is the root of a bucket or disk, with no place for the store beside it: "
+            "give a folder below, or `store` in the config"
+        )
+    parent, slash, _ = path.rstrip("/").rpartition("/")
+    return f"{parent}{slash}store{mark}{query}"
 
 
 def _run(config: Config, run_dir: str, store: str, until: str, console: Console) -> int:
