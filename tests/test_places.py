@@ -1,12 +1,16 @@
-"""Where run folder and store lie: side by side, never in a place that is somebody else's."""
+"""Where run folder and store lie: side by side, never in a place that is somebody else's, seen by every node."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from splitray.cli import places
 from splitray.config import Config
+from splitray.corpus import CorpusSettings, build
 from splitray.errors import UserError
+from splitray.folder import Folder
+from splitray.store import Store
 
 MINIMAL: dict[str, Any] = {
     "name": "t",
@@ -43,3 +47,19 @@ def test_a_root_has_nothing_beside_it(run: str) -> None:
         places(Config(**MINIMAL), run)
     assert "cret" not in str(told.value) and "region" not in str(told.value)
     assert places(Config(**MINIMAL, store="/mine"), run) == (run, "/mine")
+
+
+class HeadsOwn(Folder):
+    """A folder on the driver's own disk: what is written here, no task finds (it opens a plain `Folder`)."""
+
+    def write(self, name: str, data: bytes) -> None:
+        pass
+
+
+@pytest.mark.ray
+def test_a_store_that_a_node_does_not_see_is_refused_before_the_corpus(tmp_path: Path, ray_cluster: None) -> None:
+    (tmp_path / "text.txt").write_text("word " * 100)
+    settings, said = CorpusSettings(sources=[str(tmp_path / "text.txt")], domains=1), list[str]()
+    with pytest.raises(UserError, match=r"store .*/store is not seen by nodes \w{8}: .*--run-dir"):
+        build(settings, 1, Store(HeadsOwn(tmp_path / "store")), said.append)
+    assert said == [], "nothing has begun"
