@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from splitray.config import Config, load
+from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
 from splitray.folder import Folder, without_query
 from splitray.law import Plan
@@ -25,6 +25,14 @@ class Stopped(BaseException):
     """SIGTERM: `ray job stop`, a preempted driver, or an operator."""
 
 
+class _Settings(argparse.Action):
+    """`--settings` prints the manual and ends, as `--help` does; `--config` is not asked for then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        print(manual())
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The main job. Returns the exit code: 0 done, 1 a stage failed, 2 the user's input is wrong."""
     parser = argparse.ArgumentParser(description="From a corpus and a token budget to proven specialist models.")
@@ -33,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", metavar="PATH_OR_URI", help="run folder; default runs/NAME")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
+    parser.add_argument("--settings", action=_Settings, nargs=0, help="print every field of the configuration, and end")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     try:
