@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
-from splitray.config import Config, load
+from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
 from splitray.folder import Folder, without_query
 from splitray.run import STAGES, Run
@@ -23,6 +24,14 @@ class Stopped(BaseException):
     """SIGTERM: `ray job stop`, a preempted driver, or an operator."""
 
 
+class _Settings(argparse.Action):
+    """`--settings` prints the manual and ends, as `--help` does; `--config` is not asked for then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        print(manual())
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The main job. Returns the exit code: 0 done, 1 a stage failed, 2 the user's input is wrong."""
     parser = argparse.ArgumentParser(description="From a corpus and a token budget to proven specialist models.")
@@ -31,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", metavar="PATH_OR_URI", help="run folder; default runs/NAME")
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1], metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
+    parser.add_argument("--settings", action=_Settings, nargs=0, help="print every field of the configuration, and end")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     try:
@@ -69,9 +79,16 @@ def places(config: Config, run_dir: str | None) -> tuple[str, str]:
 
 def _beside(run: str) -> str:
     """The default store: a folder `store` beside the run folder, with the same storage options."""
-    path, mark, query = run.rstrip("/").partition("?")
-    parent = path.rstrip("/").rpartition("/")[0]
-    return f"{parent}/store{mark}{query}" if parent else f"store{mark}{query}"
+    remote = "://" in run
+    path, mark, query = run.partition("?") if remote else (run, "", "")
+    inside = without_query(path).partition("://")[2] if remote else path  # bucket/runs/NAME, or a local path
+    if not inside.strip("/") or (remote and "/" not in inside.rstrip("/")):
+        raise UserError(
+            f"--run-dir {without_query(run)} is the root of a bucket or disk, with no place for the store beside it: "
+            "give a folder below, or `store` in the config"
+        )
+    parent, slash, _ = path.rstrip("/").rpartition("/")
+    return f"{parent}{slash}store{mark}{query}"
 
 
 def _run(config: Config, run_dir: str, store: str, until: str, console: Console) -> int:
@@ -99,6 +116,7 @@ def _stages(run: Run, store: str, until: str) -> None:
     from splitray.store import Store
 
     connect(run.say)
+    _check_router(run, until)
     signal.signal(signal.SIGTERM, _stop)
     job = Job(run, Store(store))
     try:
@@ -108,6 +126,15 @@ def _stages(run: Run, store: str, until: str) -> None:
         raise
     finally:
         run.flush()
+
+
+def _check_router(run: Run, until: str) -> None:
+    """Load the router's embedder before anything is paid for: the evaluation, which comes last, needs it here."""
+    evaluates = STAGES.index("evaluate") <= STAGES.index(until) and run.done("evaluate") is None
+    if evaluates and run.config.corpus.embedder == "sentence-transformers":
+        from splitray.corpus.embed import SentenceEmbedder
+
+        SentenceEmbedder(run.config.corpus.sentence)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
 from splitray.machine import cpu_model
 from splitray.numbers import human
-from splitray.store import Store
+from splitray.probe import check_seen
 from splitray.training.host import OWNER, Site
 from splitray.training.owner import Owner, Request
 
@@ -112,7 +111,7 @@ class Trainer:
 
     def __init__(self, config: Config, site: Site, say: Callable[[str], None], event: Callable[..., None]) -> None:
         self._say, self._event = say, event
-        self._check_store(site.store)
+        check_seen(site.store, say)
         capacity = config.resources.capacity or ray.cluster_resources().get("GPU" if site.use_gpu else "CPU", 0)
         for name, workers in (
             ("resources.base_workers", config.resources.base_workers),
@@ -126,28 +125,6 @@ class Trainer:
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
         self.actor = start_owner(site, capacity, config.evaluate.validation_tokens)
-
-    def _check_store(self, store: Store) -> None:
-        """Every node must read what the driver writes: a local path that only one node sees is refused."""
-        name, word = f"probes/{uuid.uuid4().hex}", uuid.uuid4().hex.encode()
-        store.root.write(name, word)
-        try:
-            alive = [n["NodeID"] for n in ray.nodes() if n["Alive"]]
-            probe = ray.remote(_probe)
-            asked = [
-                probe.options(
-                    num_cpus=0, name="probe[store]", scheduling_strategy=NodeAffinitySchedulingStrategy(n, soft=False)
-                ).remote(store, name)
-                for n in alive
-            ]
-            blind = [n[:8] for n, seen in zip(alive, ray.get(asked), strict=True) if seen != word]
-        finally:
-            store.root.delete(name)
-        if blind:
-            raise UserError(
-                f"store {store.root.uri} is not seen by nodes {', '.join(blind)}: give a shared path or an s3:// or "
-                "gs:// URI with --run-dir (or `store` in the config)"
-            )
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Owner.leaves`. Prints a line every few seconds."""
@@ -211,10 +188,3 @@ class Trainer:
 def told_by(error: ray.exceptions.RayTaskError) -> SplitrayError:
     """The error of ours that ended a call of the owner, else a `StageError` with Ray's words."""
     return error.cause if isinstance(error.cause, SplitrayError) else StageError(str(error))
-
-
-def _probe(store: Store, name: str) -> bytes | None:
-    try:
-        return store.root.read(name)
-    except (OSError, SplitrayError):
-        return None

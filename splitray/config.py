@@ -94,8 +94,12 @@ class ResourceSettings(Settings):
     capacity: float | None = operational(
         None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start."
     )
-    tokens_per_second: float | None = operational(None, "Measured training speed of one worker, for estimates.", gt=0)
-    price_per_hour: float | None = operational(None, "Price of one worker for one hour, for the plan's cost.", ge=0)
+    tokens_per_second: float | None = operational(
+        None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0
+    )
+    price_per_hour: float | None = operational(
+        None, "Price of one worker for one hour, for the cost that --dry-run tells.", ge=0
+    )
 
 
 class Config(Settings):
@@ -244,3 +248,13 @@ def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple
         else:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)
             yield f"{prefix}{name}", is_operational(model, name), default, field.description or ""
+
+
+def manual() -> str:
+    """Every field as text, one paragraph each: key, default as YAML takes it, whether it is operational, meaning."""
+    told = []
+    for key, is_free, default, meaning in describe():
+        plain = yaml.safe_dump([default], default_flow_style=True, width=10**6).strip()[1:-1]
+        value = "  (required)" if default == "required" else f" = {plain}"
+        told.append(f"{key}{value}{'  [operational]' if is_free else ''}\n    {meaning}")
+    return "\n".join(told)

@@ -10,7 +10,6 @@ import os
 import random
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,8 +19,9 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
+from splitray import cache
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sealed, sha256_file, unsealed
+from splitray.fingerprint import fingerprint, sealed, sha256_file, unsealed
 
 T = TypeVar("T")
 # A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
@@ -216,22 +216,25 @@ class Folder:
         self._try(once, name)
 
     def fetch(self, name: str, sha256: str | None = None) -> Path:
-        """A local path with the file's content: the file itself on local disk, else a cached download.
+        """A local path with the file's content, to be opened at once: the file itself on local disk, else a download.
 
         With `sha256` the content is checked first; a mismatch, or no such file, raises `CorruptError`. A cached copy
-        that has rotted is downloaded anew.
+        that has rotted is downloaded anew. Without it nothing is cached: the download goes with the process.
         """
-        path = self.local_path(name) if self.is_local else _cache() / (sha256 or uuid.uuid4().hex)
-        cached = not self.is_local and path.exists()
         try:
-            if not self.is_local and not cached:
+            if self.is_local:
+                path = self.local_path(name)
+                found = sha256_file(path) if sha256 is not None else None
+            elif sha256 is None:
+                path, found = cache.unchecked() / fingerprint([self.uri, name]), None
                 self._download(name, path)
-            if sha256 is None:
-                return path
-            found = sha256_file(path)
-            if cached and found != sha256:
-                self._download(name, path)
-                found = sha256_file(path)
+            else:
+                path = cache.place(sha256)
+                found = cache.checksum(path)
+                if found != sha256:
+                    cache.make_room(self.size(name) or 0)
+                    self._download(name, path)
+                    found = sha256_file(path)
         except OSError as error:
             if sha256 is None:
                 raise
@@ -239,7 +242,7 @@ class Folder:
         if found != sha256:
             if not self.is_local:
                 path.unlink(missing_ok=True)
-            raise CorruptError(f"{self.uri}/{name} has SHA-256 {found[:12]}..., recorded is {sha256[:12]}...")
+            raise CorruptError(f"{self.uri}/{name} has SHA-256 {found!s:.12}..., recorded is {sha256!s:.12}...")
         return path
 
     def _download(self, name: str, target: Path) -> None:
@@ -286,15 +289,6 @@ def steadily(action: Callable[[], T], where: str, remote: bool) -> T:
                 raise StorageError(f"{where}: {told}") from error
             time.sleep(0.1 * 2**attempt * (1 + random.random()))
     raise AssertionError("unreachable")
-
-
-def _cache() -> Path:
-    """Where downloads are kept, named by their checksums: a folder of this user's own in the temporary folder."""
-    cache = Path(tempfile.gettempdir()) / f"splitray-cache-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
-        raise StorageError(f"{cache} belongs to somebody else, and is not used: set TMPDIR to another place")
-    return cache
 
 
 @contextmanager

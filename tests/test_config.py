@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from splitray.cli import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.errors import UserError
 
@@ -170,3 +171,22 @@ def test_sections_refuse_what_they_do_not_know() -> None:
         ]
     assert len(seen) > 8
     assert all(section.model_config.get("extra") == "forbid" for section in seen)
+
+
+def test_settings_prints_the_manual_without_a_config(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it says of the defaults is what a config that leaves them out comes to."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--settings"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads, meanings = lines[::2], lines[1::2]
+    assert len(heads) == len(meanings) == len(list(describe())) and all(m.startswith("    ") for m in meanings)
+    assert [h for h in heads if h == "corpus.domains  (required)"] and "training.threads = 1  [operational]" in heads
+    parts = [head.removesuffix("  [operational]").partition(" = ") for head in heads]
+    told = {key: yaml.safe_load(value) for key, _, value in parts if value}
+    values = Config(**PLAIN).model_dump(mode="json")
+    for key, default in told.items():
+        given, found = PLAIN, values
+        for name in key.split("."):
+            given, found = given.get(name, {}) if isinstance(given, dict) else {}, found[name]
+        assert given or found == default, key

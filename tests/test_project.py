@@ -79,3 +79,5 @@ def test_cluster_installs_this_project(pins: dict[str, Version]) -> None:
     assert [extras[0] for extras in listed] == ["cpu", "gpu"]
     assert {extra for extras in listed for extra in extras} <= set(PROJECT["optional-dependencies"])
     assert all("-c constraints.txt" in command for command in commands)
+    # the shipped cluster config embeds by a sentence model: GPU workers build with it, the head routes with it
+    assert all("sentence" in extras for extras in listed)

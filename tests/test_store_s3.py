@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -17,6 +18,7 @@ from flaky import Line
 from pyarrow import fs
 
 from splitray import folder as folders
+from splitray.cache import unchecked
 from splitray.corpus.clean import clean_documents
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
@@ -50,7 +52,8 @@ def uri(server: str, path: str) -> str:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(folders.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    unchecked.cache_clear()
     return tmp_path
 
 
@@ -115,7 +118,7 @@ def test_the_cache_is_nobody_elses(server: str, cache: Path) -> None:
     (cache / "elsewhere").mkdir()
     (cache / f"splitray-cache-{os.getuid()}").symlink_to(cache / "elsewhere")
     with pytest.raises(StorageError, match="belongs to somebody else"):
-        Folder(uri(server, "own")).fetch("w")
+        Folder(uri(server, "own")).fetch("w", sha256(b"weights").hexdigest())
 
 
 WRONG: list[tuple[str, list[str], Callable[[Folder], Any]]] = [
@@ -210,3 +213,81 @@ def test_secrets_stay_out_of_sight(server: str, monkeypatch: pytest.MonkeyPatch)
     for text in shown:
         assert not any(word in text for word in ("secret", "key:", "endpoint_override", "scheme=", "?")), text
     assert folder.address == uri(server, "hidden/below")
+
+
+def held(cache: Path) -> set[str]:
+    return {path.name for path in cache.glob("splitray-cache-*/*")}
+
+
+def test_the_cache_drops_what_was_used_longest_ago(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for two of three files. What a process has mapped stays readable, and comes back when asked for again."""
+    folder, contents = Folder(uri(server, "room")), [bytes([n]) * 400_000 for n in range(3)]
+    sums = [sha256(content).hexdigest() for content in contents]
+    for number, content in enumerate(contents):
+        folder.write(f"{number}", content)
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", "0.001")
+
+    def used(number: int, ago: float) -> Path:
+        path = folder.fetch(f"{number}", sums[number])
+        os.utime(path, (time.time() - ago, time.time() - ago))
+        return path
+
+    mapped = pa.memory_map(str(used(0, ago=9000)))
+    used(1, ago=7200)
+    used(0, ago=3600)  # asked for again: now 1 is the one that was used longest ago
+    used(2, ago=0)
+    assert held(cache) == {sums[0], sums[2]}
+    used(1, ago=0)
+    assert held(cache) == {sums[1], sums[2]} and mapped.read() == contents[0]
+    assert folder.fetch("0", sums[0]).read_bytes() == contents[0]
+    assert held(cache) == set(sums), "what was used within minutes may still be about to be opened"
+
+
+def test_half_of_the_free_disk_is_the_caches(server: str, small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One megabyte of disk: two files of 200 kB fit its half, the third takes the place of the first."""
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    folder = Folder(uri(server, "half"))
+    for number in range(3):
+        content = bytes([number]) * 200_000
+        folder.write(f"{number}", content)
+        path = folder.fetch(f"{number}", sha256(content).hexdigest())
+        os.utime(path, (7200 + number, 7200 + number))
+    assert held(small_disk) == {sha256(bytes([n]) * 200_000).hexdigest() for n in (1, 2)}
+
+
+@pytest.mark.parametrize("wrong", ["much", "-1", "nan"])
+def test_a_limit_that_is_no_number_is_told(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    Folder(uri(server, "limit")).write("f", b"data")
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", wrong)
+    with pytest.raises(UserError, match=f"SPLITRAY_CACHE_GIGABYTES = '{wrong}' is no number of gigabytes"):
+        Folder(uri(server, "limit")).fetch("f", sha256(b"data").hexdigest())
+
+
+def test_what_has_no_checksum_is_fetched_anew_and_not_kept(server: str, cache: Path) -> None:
+    folder = Folder(uri(server, "unchecked"))
+    folder.write("f", b"one")
+    first = folder.fetch("f")
+    assert first.read_bytes() == b"one" and held(cache) == set()
+    folder.write("f", b"two")
+    again = folder.fetch("f")
+    assert again.read_bytes() == b"two" and len(list(again.parent.iterdir())) == 1
+    with pytest.raises(FileNotFoundError):
+        folder.fetch("gone")
+
+
+def test_a_file_that_another_process_drops_meanwhile_is_no_damage(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the reading: taken for damage, it would withdraw what is whole."""
+    folder, whole = Folder(uri(server, "dropped")), sha256(b"data").hexdigest()
+    folder.write("f", b"data")
+    path, touch = folder.fetch("f", whole), os.utime
+
+    def drop(file: Any, *more: Any) -> None:
+        touch(file, *more)
+        path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(os, "utime", drop)
+    assert folder.fetch("f", whole).read_bytes() == b"data"

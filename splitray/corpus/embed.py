@@ -97,20 +97,41 @@ def _weigh(counts: Any, idf: np.ndarray) -> Any:
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model, read from disk (or the hub, where the machine may)."""
+    """A sentence-transformers model, read from disk (or the hub, where the machine may).
 
-    def __init__(self, settings: SentenceSettings) -> None:
-        import torch
-        from sentence_transformers import SentenceTransformer
+    Whoever loads it decides on what it runs: the build's actors may hold GPUs, the router's process holds none (the
+    driver stands on a head without one, or beside hosts whose training fills it).
 
+    Args:
+        gpu: whether to run on a GPU.
+        threads: CPU threads of this process from now on; None leaves them as they are.
+
+    Raises:
+        UserError: the package, the model or the GPU is missing here, or the model brings pickles or code.
+    """
+
+    def __init__(self, settings: SentenceSettings, gpu: bool = False, threads: int | None = None) -> None:
         self.settings = settings
-        device = "cuda" if settings.gpus > 0 else "cpu"
-        if device == "cpu":
-            torch.set_num_threads(settings.threads)
+        folder = model_folder(settings.model)
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise UserError(
+                f"corpus.embedder = sentence-transformers cannot be imported here ({error}): install splitray with its "
+                "extra on every node and where the job runs: pip install '.[cpu,sentence]'"
+            ) from error
+        if gpu and not torch.cuda.is_available():
+            raise UserError(
+                f"corpus.sentence.gpus asks for GPUs, but PyTorch {torch.__version__} sees none in the actor that "
+                "embeds: install a CUDA build of it on the GPU nodes, or set corpus.sentence.gpus to 0"
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
         try:
             self.model = SentenceTransformer(
-                model_folder(settings.model),
-                device=device,
+                folder,
+                device="cuda" if gpu else "cpu",
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
@@ -135,19 +156,23 @@ class SentenceEmbedder:
 
 
 def save_sentence(settings: SentenceSettings, folder: Path) -> None:
-    """Describe a sentence embedder without loading its model. `auto` is resolved here, once for all who load it."""
+    """Describe a sentence embedder without loading its model: what it makes of a text, not where it runs.
+
+    `auto` is resolved here, once for all who load it.
+    """
     model_folder(settings.model)
-    plain = {**settings.model_dump(), "precision": resolve_precision(settings)}
+    plain = {**settings.identity(), "precision": resolve_precision(settings)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "embedder.json").write_text(json.dumps({"kind": "sentence-transformers", "settings": plain}) + "\n")
 
 
-def load_embedder(folder: Path) -> Embedder:
+def load_embedder(folder: Path, gpu: bool = False, threads: int | None = None) -> Embedder:
+    """Open what `save` wrote; `gpu` and `threads` are for `SentenceEmbedder`, others run on the CPU."""
     description = json.loads((folder / "embedder.json").read_text())
     if description["kind"] == "tfidf":
         return TfidfEmbedder.load(folder)
     if description["kind"] == "sentence-transformers":
-        return SentenceEmbedder(SentenceSettings(**description["settings"]))
+        return SentenceEmbedder(SentenceSettings(**description["settings"]), gpu, threads)
     raise CorruptError(f"{folder}/embedder.json names an unknown embedder {description['kind']!r}")
 
 

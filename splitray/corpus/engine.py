@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 from ray.exceptions import RayError
 
 from splitray.corpus.settings import CorpusSettings
@@ -21,10 +21,11 @@ class Engine:
 
     def __init__(self, settings: CorpusSettings, say: Callable[[str], None]) -> None:
         resources = ray.cluster_resources()
-        cpus = int(resources.get("CPU", 1))
-        self.workers = settings.workers or cpus
+        cpus = max(int(resources.get("CPU", 1)), 1)
+        # Not the CPUs of now: an autoscaling cluster may have none before a task waits for one.
+        self.workers = settings.workers
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
-        self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / max(cpus, 1)))
+        self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
         self.say = say
         self._running: list[Any] = []
         DataContext.get_current().enable_progress_bars = False
@@ -34,11 +35,12 @@ class Engine:
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
+        _allow_gpus(False)
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _named(work, name),
             num_cpus=1,
             memory=self.memory,
-            compute=TaskPoolStrategy(size=min(self.workers, len(items))),
+            compute=TaskPoolStrategy(size=self.workers and min(self.workers, len(items))),
         )
         return self._rows(name, dataset, len(items))
 
@@ -46,12 +48,13 @@ class Engine:
         self, name: str, actor: type, arguments: tuple[Any, ...], items: list[Row], cpus: float, gpus: float
     ) -> Iterator[Row]:
         """As `over`, by a pool of actors that are made once: for models that take long to load."""
+        _allow_gpus(gpus > 0)
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             type(name.replace(" ", "_"), (actor,), {}),
             fn_constructor_args=arguments,
             num_cpus=cpus,
             num_gpus=gpus,
-            compute=ActorPoolStrategy(min_size=1, max_size=min(self.workers, len(items))),
+            compute=ActorPoolStrategy(min_size=1, max_size=min(self.workers or len(items), len(items))),
         )
         return self._rows(name, dataset, len(items))
 
@@ -90,6 +93,13 @@ class Engine:
                     self.say(f"corpus: {name}: {count:,} of {total:,} tasks")
         except RayError as error:
             raise _our_own(error) from error
+
+
+def _allow_gpus(allowed: bool) -> None:
+    """Ray Data has a busy cluster grow by a node of every type that its limits allow (2.60): without this one, idle
+    GPU nodes would be started for passes of CPUs."""
+    limits = ExecutionResources.for_limits(gpu=None if allowed else 0)
+    DataContext.get_current().execution_options.resource_limits = limits
 
 
 def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:

@@ -162,8 +162,8 @@ def embed_with(item: dict[str, Any], scratch: Folder, address: str) -> dict[str,
 class EmbedActor:
     """`embed_block` in an actor that keeps its model."""
 
-    def __init__(self, scratch: Folder, address: str) -> None:
-        self.scratch, self.embedder = scratch, _embedder(address)
+    def __init__(self, scratch: Folder, address: str, gpu: bool, threads: int) -> None:
+        self.scratch, self.embedder = scratch, load_embedder(local_copy(address), gpu, threads)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         return embed_block(item, self.scratch, self.embedder)

@@ -34,6 +34,7 @@ from splitray.corpus.split import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decis
 from splitray.corpus.summary import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.tokenizer import Encoder
 from splitray.fingerprint import fingerprint, sha256_file
+from splitray.probe import check_seen
 from splitray.store import Attempt, Store
 
 RECIPE = 2  # bump when the same input and settings would give another corpus
@@ -52,13 +53,14 @@ def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus
     """The corpus that the settings describe: opened where the store holds it, else built. Ray must be running.
 
     Raises `UserError` where the input cannot make a corpus (missing path, no such column, fewer documents than
-    domains); an unfinished build leaves nothing published.
+    domains, a store that the cluster's nodes do not see); an unfinished build leaves nothing published.
     """
     files, passed = list_sources(settings)
     key = corpus_key(settings, seed, files)
     if store.find(key) is not None:
         say(f"corpus: {key} stands in the store")
         return Corpus.open(store, key)
+    check_seen(store, say, workers=True)
     megabytes = sum(file.size for file in files) / 1e6
     say(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
     attempt = store.attempt(key)
@@ -166,9 +168,9 @@ class _Build:
             work = partial(passes.embed_with, scratch=self.scratch, address=address)
             results = list(self.engine.over("embed", work, items))
         else:
-            sentence = self.settings.sentence
-            use = (float(sentence.threads), sentence.gpus)
-            results = list(self.engine.over_actors("embed", passes.EmbedActor, (self.scratch, address), items, *use))
+            threads, gpus = self.settings.sentence.threads, self.settings.sentence.gpus
+            arguments = (self.scratch, address, gpus > 0, threads)
+            results = list(self.engine.over_actors("embed", passes.EmbedActor, arguments, items, float(threads), gpus))
         dimensions = results[0]["dimensions"]
         vectors, order, content = (
             np.concatenate([np.frombuffer(row[name], dtype=kind) for row in results])

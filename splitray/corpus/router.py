@@ -61,5 +61,5 @@ class Router:
 
     @staticmethod
     def load(folder: Path) -> "Router":
-        """Open what `save` wrote. A sentence-transformers model is loaded from where its settings say."""
+        """Open what `save` wrote. A sentence-transformers model is loaded from where its settings say, to the CPU."""
         return Router(load_embedder(folder / "embedder"), Placement.load(folder))

@@ -119,7 +119,12 @@ class CorpusSettings(Settings):
     shard_tokens: int = Field(
         2**25, ge=2**10, description="tokens a shard at most (a longer document has its own); 64 MiB of uint16"
     )
-    workers: int | None = operational(None, "tasks that run at once in each pass; default: the cluster's CPUs", ge=1)
+    workers: int | None = operational(
+        None,
+        "most tasks (actors of a sentence model) that run at once in each pass; default: as many as fit, also on nodes "
+        "that an autoscaler adds meanwhile",
+        ge=1,
+    )
     memory_gigabytes: float = operational(
         1.0, "memory asked of Ray for each task; a task holds one block of at most 64 MB of text", gt=0
     )
