@@ -10,7 +10,7 @@ from rich.table import Table
 from splitray.config import Config
 from splitray.errors import UserError
 from splitray.folder import Folder
-from splitray.forecast import check_ladder, ladder_steps, unbuilt
+from splitray.ladder_cost import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
 from splitray.numbers import duration, human
 from splitray.split import Split, whole_budget

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from splitray.forecast import check_before_corpus
 from splitray.job import Job
+from splitray.ladder_cost import check_before_corpus
 from splitray.run import STAGES
 from splitray.stages import WORK
 from splitray.stages.report import summary

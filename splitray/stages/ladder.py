@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splitray.forecast import check_ladder, ladder_steps
 from splitray.job import Job
+from splitray.ladder_cost import check_ladder, ladder_steps
 from splitray.numbers import human
 from splitray.training.ladder import TABLE, cost, row
 from splitray.training.owner import Request

@@ -137,7 +137,7 @@ def test_weighted_domains_are_searched_with_their_weights() -> None:
     assert found.optimum == pytest.approx(planned.split_fraction.value, abs=1 / 400)
     plain = propose(law, Question(PARAMS, BUDGET, 2), {}, 1)
     assert abs(plain.optimum - found.optimum) > 0.02, "weights that move no optimum would show nothing"
-    problem = Problem(cast(Recipe, None), int(PARAMS), int(BUDGET), weights, Schedule(0.15), 0, "")
+    problem = Problem(cast(Recipe, None), int(PARAMS), int(BUDGET), weights, Schedule(0.15), 0, 0, "")
     searcher = LawSearcher(law, problem, SearchSettings(trials_per_round=1), lambda trials: law)
     assert searcher.suggest("first") == {"split_fraction": found.optimum}, "the job searches another curve"
     assert predicted(law, problem, found.optimum) == pytest.approx(by_hand.min())
