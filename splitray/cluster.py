@@ -140,7 +140,7 @@ class Trainer:
             return list(ray.get(ref))
         except ray.exceptions.RayTaskError as error:
             raise told_by(error) from error
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:  # of memory, too, which is no RayActorError
             raise StageError(
                 f"the owner of the tree died: {error}; start again, it continues from the store"
             ) from error
@@ -167,7 +167,7 @@ class Trainer:
 
     def tell(self, progress: dict[str, Any]) -> None:
         running = progress["running"].values()
-        trained = progress["trained"] + sum(r["tokens"] for r in running)
+        trained = progress["trained"] + sum(r["call_tokens"] for r in running)
         rate = sum(r["rate"] for r in running)
         now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
         self._say(

@@ -65,7 +65,7 @@ def ask(
             if time.monotonic() - said > 60:
                 said = time.monotonic()
                 done, progress = len(requests) - len(waiting), trainer.progress()
-                trained = progress["trained"] + sum(r["tokens"] for r in progress["running"].values())
+                trained = progress["trained"] + sum(r["call_tokens"] for r in progress["running"].values())
                 say(f"   {done}/{len(requests)} leaves, {human(trained)}/{human(progress['tokens'])} tokens")
         ray.get(together)
     except ray.exceptions.RayTaskError as error:

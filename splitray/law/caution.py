@@ -166,7 +166,7 @@ def _counts(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
             "few_sizes",
             f"only {sizes} model sizes",
             f"E, A and alpha need {_SIZES} or more",
-            f"add runs of {_SIZES - sizes} more sizes",
+            f"add runs of {_SIZES - sizes} more size{'s' if _SIZES - sizes > 1 else ''}",
         )
     if tokens < _TOKENS:
         yield LawWarning(

@@ -121,8 +121,14 @@ class Owner:
         return self._complaints.pop(host, None)
 
     async def note(self, host: str, progress: dict[str, Any]) -> None:
-        """A host's latest `segment`, `tokens`, `loss` and `rate`."""
-        self._work.running[host] = {**progress, "at": time.time()}
+        """A host's latest `segment`, its `tokens` so far and all of them (`of`), `loss` and `rate`.
+
+        What a call trains counts as trained when the call ends; `call_tokens` holds those of all its segments so far.
+        """
+        last, before = self._work.running.get(host), 0
+        if last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
+            before = last["before"] + (last["of"] if last["segment"] != progress["segment"] else 0)
+        self._work.running[host] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
 
     async def progress(self) -> dict[str, Any]:
         """The stage's counters; `running` holds what hosts said last of segments still in flight.

@@ -145,3 +145,29 @@ def test_ray_train_s_word_for_memory_is_understood() -> None:
     full = WorkerHealthCheckFailedError("a worker health check failed", failure=OutOfMemoryError(KILLED))
     assert lost_by(WorkerGroupError("two", {0: dead, 3: full})) is OutOfMemory
     assert lost_by(WorkerGroupError("one", {0: dead})) is WorkerLost
+
+
+def test_progress_of_a_call_never_goes_back(tmp_path: Path) -> None:
+    """A call trains a chain of segments: what is through counts while the next ones begin."""
+    owner = Hosts(tmp_path).owner
+    first, second = SEGMENTS
+
+    def told(segment: Segment, tokens: int) -> dict[str, Any]:
+        return {"segment": segment.key, "tokens": tokens, "of": segment.tokens, "loss": 4.0, "rate": 10.0}
+
+    async def run() -> list[int]:
+        owner._tidy = lambda: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
+        for segment in SEGMENTS:
+            owner._inflight[segment.key] = asyncio.get_running_loop().create_future()
+        seen = []
+        # the last: another process went back to a checkpoint of the second segment
+        for note in (told(first, 64), told(first, 768), told(second, 64), told(second, 256), told(second, 128)):
+            await owner.note("base", note)
+            seen.append((await owner.progress())["running"]["base"]["call_tokens"])
+        for segment in SEGMENTS:  # the call ended: these tokens are in `trained` now, and the next call begins at 0
+            owner._inflight.pop(segment.key).cancel()
+        owner._inflight["next"] = asyncio.get_running_loop().create_future()
+        await owner.note("base", told(first, 64) | {"segment": "next"})
+        return [*seen, (await owner.progress())["running"]["base"]["call_tokens"]]
+
+    assert asyncio.run(run()) == [64, 768, 768 + 64, 768 + 256, 768 + 128, 64]
