@@ -29,6 +29,12 @@ class Bowl:
     losses: np.ndarray
     noise: float
 
+    @classmethod
+    def of(cls, line: Mapping[str, Any], over_ladder: bool = False) -> "Bowl":
+        """The bowl of a line of the results; `over_ladder`: over the ladder's domains, which lines are compared by."""
+        losses, noise = (line.get(f"ladder_{n}", line[n]) if over_ladder else line[n] for n in ("loss", "noise"))
+        return cls(np.array(line["split_fraction"]), np.array(losses), noise)
+
     @cached_property
     def _basis(self) -> tuple[np.ndarray, np.ndarray]:
         """Design of the points, and the matrix from losses to coefficients."""

@@ -107,7 +107,7 @@ def by_nearness(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
     step (`all`), and between these two (`ends`).
     """
     order = sorted(found, key=lambda f: -f["divergence"])
-    bowls = [Bowl(np.array(f["split_fraction"]), np.array(f["loss"]), f["noise"]) for f in order]
+    bowls = [Bowl.of(f) for f in order]
     gains = np.array([bowl.gains(seed=seed) for seed, bowl in enumerate(bowls)])
     optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])
     return {

@@ -128,18 +128,12 @@ def bowl(bench: Bench, folder: Path, line: Line, noise: Noise = Noise()) -> dict
     return told
 
 
-def over_ladder(line: Mapping[str, Any]) -> Bowl:
-    """The bowl of a line of the results over the ladder's domains: what lines are compared by."""
-    losses, noise = (line.get(f"ladder_{name}", line[name]) for name in ("loss", "noise"))
-    return Bowl(np.array(line["split_fraction"]), np.array(losses), noise)
-
-
 def steps(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """From one budget to the next of a size: how likely, under the noise, the optimal fraction falls and D grows."""
     found = []
     for params in sorted({x["params"] for x in lines}):
         mine = sorted((x for x in lines if x["params"] == params), key=lambda x: x["budget"])
-        budgets, bowls = [x["budget"] for x in mine], [over_ladder(x) for x in mine]
+        budgets, bowls = [x["budget"] for x in mine], [Bowl.of(x, over_ladder=True) for x in mine]
         optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])  # [budgets, draws]
         tokens = optima * np.array(budgets)[:, None]
         told = {"params": params, "budgets": budgets, "best": [bowl.best[0] for bowl in bowls]}
@@ -157,9 +151,10 @@ def regrets(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     counted = [x for x in known if x["foretold"]] or known
     if not counted:
         return None
-    bowls = [Bowl(np.array(x["split_fraction"]), np.array(x["loss"]), x["noise"]) for x in counted]
-    stops = [(bowl, x["planned"]["value"]) for bowl, x in zip(bowls, counted, strict=True)]
-    return mean_regret(stops) | {"lines": len(counted), "foretold": all(x["foretold"] for x in counted)}
+    return mean_regret([(Bowl.of(x), x["planned"]["value"]) for x in counted]) | {
+        "lines": len(counted),
+        "foretold": all(x["foretold"] for x in counted),
+    }
 
 
 def swept(bench: Bench, shape: ModelShape, budget: int, fraction: float) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ def compare(
         surface: searched in place of the line's bowl, in two dimensions.
         ladders: whose laws guide a search each.
     """
-    bowl = Bowl(np.array(line["split_fraction"]), np.array(line["loss"]), line["noise"])
+    bowl = Bowl.of(line)
     span = None if surface is None else (float(surface.rates.min()), float(surface.rates.max()))
     every = _reached(bowl if surface is None else surface)
     bottom = float(every.min())
