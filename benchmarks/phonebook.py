@@ -256,14 +256,15 @@ def main() -> int:
     except SplitrayError as error:
         print(f"phonebook: {error}", file=sys.stderr)
         return 1
-    points = summary(book.standing())
+    rows = book.standing()
+    points = summary(rows)
     if points:
         settings = {"facts": FACTS, "model": {"hidden": MODEL.hidden, "layers": MODEL.layers}}
         settings |= {"training": TRAINING.identity(), "tokens_a_step": TRAINING.batch_tokens}
         record = {
             "settings": settings,
             "points": points,
-            **ends(book.standing(), points),
+            **ends(rows, points),
             "machine": describe("ray", "torch", "deepspeed"),
         }
         (results / "phonebook.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """Where run folder and store lie: side by side, never in a place that is somebody else's, seen by every node."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from test_config import PLAIN
 
 from splitray.cli import places
 from splitray.config import Config
@@ -11,15 +11,6 @@ from splitray.corpus import CorpusSettings, build
 from splitray.errors import UserError
 from splitray.folder import Folder
 from splitray.store import Store
-
-MINIMAL: dict[str, Any] = {
-    "name": "t",
-    "budget": 65536,
-    "corpus": {"sources": ["x.txt"], "domains": 2},
-    "model": {"hidden": 16, "layers": 1},
-    "training": {"sequence_length": 64, "batch_sequences": 4, "warmup_tokens": 256},
-    "ladder": {"shapes": [{"hidden": 16, "layers": 1}], "pretrain_tokens": [4096], "specialize_tokens": [512]},
-}
 
 
 @pytest.mark.parametrize(
@@ -37,16 +28,16 @@ MINIMAL: dict[str, Any] = {
     ],
 )
 def test_the_store_lies_beside_the_run_folder(run: str | None, store: str) -> None:
-    assert places(Config(**MINIMAL), run)[1] == store
+    assert places(Config(**PLAIN), run)[1] == store
 
 
 @pytest.mark.parametrize("run", ["s3://bucket", "s3://bucket/", "gs://k:se/cret@bucket?region=x", "/", "file:///"])
 def test_a_root_has_nothing_beside_it(run: str) -> None:
     """Beside a bucket lies another bucket, somebody else's."""
     with pytest.raises(UserError, match=r"--run-dir .* is the root of a bucket or disk.*`store` in the config") as told:
-        places(Config(**MINIMAL), run)
+        places(Config(**PLAIN), run)
     assert "cret" not in str(told.value) and "region" not in str(told.value)
-    assert places(Config(**MINIMAL, store="/mine"), run) == (run, "/mine")
+    assert places(Config(**PLAIN, store="/mine"), run) == (run, "/mine")
 
 
 class HeadsOwn(Folder):

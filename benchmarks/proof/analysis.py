@@ -86,8 +86,7 @@ class Bowl:
 
     def optimum(self) -> dict[str, float]:
         """The bottom's fraction and its 95 % interval under the noise."""
-        low, high = np.quantile(self.optima(), [0.025, 0.975])
-        return {"value": self.best[0], "low": float(low), "high": float(high)}
+        return interval(self.best[0], self.optima())
 
     @property
     def gain(self) -> float:
@@ -105,10 +104,15 @@ class Bowl:
         return float(np.quantile(self.gains(level), 0.975))
 
 
+def interval(value: float, draws: np.ndarray) -> dict[str, float]:
+    """A value with the 95 % interval of its draws."""
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
 def _bounded(lost: np.ndarray) -> dict[str, float]:
     """Of values [1 + draws] whose first is the measured one."""
-    low, high = np.quantile(lost[1:], [0.025, 0.975])
-    return {"value": float(lost[0]), "low": float(low), "high": float(high), "noisy_mean": float(lost[1:].mean())}
+    return interval(float(lost[0]), lost[1:]) | {"noisy_mean": float(lost[1:].mean())}
 
 
 def mean_regret(stops: Sequence[tuple[Bowl, float]], draws: int = 4000) -> dict[str, float]:

@@ -141,7 +141,7 @@ def _best_size(found: Sequence[Mapping[str, Any]]) -> Claim:
 def _phonebook(book: Any) -> Claim:
     claim = "5. On facts learned by heart, the split step that serves best hangs on overlap and budget"
     if book is None or not book["ends"]:
-        return Claim(open_claim(claim, "").claim, open_claim(claim, "").verdict, "-", "")
+        return open_claim(claim, "")
     told = book["ends"]
     table = [["overlap", "split at once", "the worst between", "unsplit", "at once less unsplit (95 %)"]]
     table += [

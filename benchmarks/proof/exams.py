@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from proof.analysis import interval
 from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
@@ -85,12 +86,12 @@ def compare(
         [[r.argmin() == i["answer"], p.argmin() == i["answer"]] for r, p, i in zip(routed, plain, items, strict=True)]
     )
     picks = np.random.default_rng(0).integers(len(items), size=(2000, len(items)))
-    low, high = np.quantile((right[:, 0] - right[:, 1])[picks].mean(axis=1), [0.025, 0.975])
+    gap = right[:, 0] - right[:, 1]
     return {
         "questions": len(items),
         "routed": float(right[:, 0].mean()),
         "unsplit": float(right[:, 1].mean()),
-        "difference": {"value": float((right[:, 0] - right[:, 1]).mean()), "low": float(low), "high": float(high)},
+        "difference": interval(float(gap.mean()), gap[picks].mean(axis=1)),
         "accuracy": {"routed": float(hits[:, 0].mean()), "unsplit": float(hits[:, 1].mean())},
         "chance": float(np.mean([1 / len(i["choices"]) for i in items])),
         "routes": {name: int((routes == place).sum()) for place, name in enumerate(names)},

@@ -183,12 +183,7 @@ def committed(path: Path) -> float | None:
 def of_line(folder: Path, shape: ModelShape, budget: int) -> tuple[dict[str, Any], float | None] | None:
     """The forecast of a budget line and when it was committed, see `committed`; None where there is no forecast."""
     path = folder / f"{name_of(shape, budget)}.json"
-    return read(path) if path.exists() else None
-
-
-def read(path: Path) -> tuple[dict[str, Any], float | None]:
-    """A forecast and when it was committed."""
-    return json.loads(path.read_text()), committed(path)
+    return (json.loads(path.read_text()), committed(path)) if path.exists() else None
 
 
 @cache

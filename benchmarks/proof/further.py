@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from proof import forecast
-from proof.analysis import Bowl, Surface, noisy_multiplier, paired
+from proof.analysis import Bowl, Surface, interval, noisy_multiplier, paired
 from proof.bench import Bench
 from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
 from proof.programme import Cell, Variant
@@ -89,17 +89,12 @@ def nearness(bench: Bench, noise: float, before: Sequence[Mapping[str, Any]]) ->
                 "loss": bowl.losses.tolist(),
                 "noise": bowl.noise,
                 "best": bowl.optimum(),
-                "gain": _interval(bowl.gain, bowl.gains()),
+                "gain": interval(bowl.gain, bowl.gains()),
                 "multiplier": noisy_multiplier(tokens, losses, budget, bowl.best[1], noise * bowl.best[1]),
                 "most_epochs": max(r["epochs"] for r in other.rows(longer)),
             }
         )
     return result
-
-
-def _interval(value: float, draws: np.ndarray) -> dict[str, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": value, "low": float(low), "high": float(high)}
 
 
 def by_nearness(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
 """How many tokens each search needs to come within a tolerance of the best split fraction, on the measured objective.
 
 The objective is the smooth bowl through real leaves, interpolated over s in [0, 1], without noise; every trial costs
-D_T for all. Whatever lies nearer than 0.02 to 1 is unsplit training for all: the library proposes it so, and where no
+D_T for all. Whatever lies nearer than GAP to 1 is unsplit training for all: the library proposes it so, and where no
 split pays a search over real numbers would never hit it.
 """
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from proof.analysis import Bowl, Surface, trials_until
+from proof.analysis import Bowl, Surface, interval, trials_until
 from proof.table import SCHEMA
 from splitray import law as laws
 from splitray.law.question import Question
-from splitray.search.rounds import propose
+from splitray.search.rounds import GAP, propose
 
-TOLERANCE, TRIALS, NEAR_UNSPLIT = 0.005, 40, 0.02
+TOLERANCE, TRIALS = 0.005, 40
 SEARCHES = ("law-guided", "law alone", "random", "TPE")  # the second takes the law at its word: no correction by trials
 Objective = Callable[[float, float], float]  # of a split fraction and log2 of the specialists' learning rate
 Span = tuple[float, float] | None  # of that logarithm; None where the fraction alone is searched
@@ -102,7 +102,7 @@ class Ladders:
 def _reached(searched: Bowl | Surface) -> np.ndarray:
     """The smooth loss of everything that can be tried, evenly, flat."""
     s = np.linspace(0, 1, 1001)
-    s = np.where(s > 1 - NEAR_UNSPLIT, 1.0, s)
+    s = np.where(s > 1 - GAP, 1.0, s)
     if isinstance(searched, Bowl):
         return searched.curve(s)
     return searched.at(*np.meshgrid(s, np.linspace(searched.rates.min(), searched.rates.max(), 101))).ravel()
@@ -123,7 +123,7 @@ def compare(
     bottom = float(every.min())
 
     def objective(fraction: float, rate: float) -> float:
-        fraction = 1.0 if fraction > 1 - NEAR_UNSPLIT else fraction
+        fraction = 1.0 if fraction > 1 - GAP else fraction
         return float(bowl.curve([fraction])[0] if surface is None else surface.at(fraction, rate).item())
 
     size = (line["params"], line["budget"], domains)
@@ -163,8 +163,7 @@ def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int
     rng = np.random.default_rng(0)
     top = theirs[rng.integers(len(theirs), size=(draws, len(theirs)))].mean(axis=1)
     under = ours[rng.integers(len(ours), size=(draws, len(ours)))].mean(axis=1)
-    low, high = np.quantile(top / under, [0.025, 0.975])
-    return {"value": float(theirs.mean() / ours.mean()), "low": float(low), "high": float(high)}
+    return interval(float(theirs.mean() / ours.mean()), top / under)
 
 
 def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, Any]:
@@ -180,8 +179,7 @@ def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, 
     result["never"] = never
     result["ratio"] = {}
     for place, name in enumerate(SEARCHES[1:], 1):
-        low, high = np.quantile(drawn[:, place] / drawn[:, 0], [0.025, 0.975])
-        told = {"value": float(means[place] / means[0]), "low": float(low), "high": float(high)}
+        told = interval(float(means[place] / means[0]), drawn[:, place] / drawn[:, 0])
         result["ratio"][name] = told | {"best": float((table[:, place] / table[:, 0]).max())}
     return result
 

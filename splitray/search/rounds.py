@@ -9,6 +9,7 @@ from splitray.law import Law
 from splitray.law.question import Question
 from splitray.search.correction import corrected
 
+GAP = 0.02  # between fractions that are both worth a trial
 _GRID = np.linspace(0.0, 1.0, 401)
 
 
@@ -35,7 +36,7 @@ def curve(law: Law, question: Question, fractions: np.ndarray) -> np.ndarray:
     return surface.loss(question.params, shared[None], special[None, :, None] * surface.shares)
 
 
-def propose(law: Law, question: Question, trials: Mapping[float, float], count: int, gap: float = 0.02) -> Proposal:
+def propose(law: Law, question: Question, trials: Mapping[float, float], count: int, gap: float = GAP) -> Proposal:
     """Fractions where the law, corrected by what was measured on the line, may have its optimum: its middle first, then
     towards its ends.
 
