@@ -40,7 +40,7 @@ from chaos_job import CONFIG, TITLES, is_titled
 from machine import describe
 from ray.cluster_utils import Cluster
 
-from splitray.fingerprint import sha256_file
+from splitray.storage.checksum import sha256_file
 from splitray.summary import every_loss
 
 ROOT = Path(__file__).resolve().parent.parent

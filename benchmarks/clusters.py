@@ -24,7 +24,7 @@ from machine import describe
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from splitray.corpus import Corpus, CorpusSettings, build
-from splitray.store import Store
+from splitray.storage.store import Store
 
 HERE = Path(__file__).resolve().parent
 SIX = ["law_statutes", "biomed", "code_c", "fiction", "dialogue_task", "math"]

@@ -33,7 +33,7 @@ from machine import describe
 from splitray.corpus import CorpusSettings, build
 from splitray.corpus.cluster import fit_centroids, nearest
 from splitray.corpus.settings import ClusterSettings
-from splitray.store import Store
+from splitray.storage.store import Store
 
 DOMAINS, ROWS = 16, 20_000
 _SENTENCE = re.compile(r"(?<=[.!?;])\s+")

@@ -35,9 +35,9 @@ from proof.programme import ROOT
 from splitray.config import Config
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError
-from splitray.fingerprint import fingerprint, sha256_file
 from splitray.split import Split
-from splitray.store import Store
+from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.store import Store
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import Recipe, Target, recipe
 

@@ -26,7 +26,7 @@ from machine import describe
 from splitray.cluster import connect, start_owner
 from splitray.config import Config
 from splitray.corpus import Corpus, build
-from splitray.store import Published, Store
+from splitray.storage.store import Published, Store
 from splitray.training.host import Site
 from splitray.training.owner import Request
 from splitray.training.settings import ModelShape, TrainingSettings

@@ -67,7 +67,7 @@ def segment(size: str, choice: Choice, sequences: int = SEQUENCES) -> tuple[Trai
 
 def ours(tick: Callable[[], None], size: str, choice: Choice, sequences: int = SEQUENCES, stage: int = 0) -> None:
     """The loop itself, `splitray.training.loop.train`, with its data order, hooks and checks."""
-    from splitray.store import Store
+    from splitray.storage.store import Store
     from splitray.training.loop import Hooks, train
 
     settings, endless = segment(size, choice, sequences)

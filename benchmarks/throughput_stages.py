@@ -21,7 +21,7 @@ from throughput_loops import Enough, Waiting
 
 from splitray.cluster import start_owner
 from splitray.corpus import Corpus
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.host import Site, order_of
 from splitray.training.ladder import cost, rungs
 from splitray.training.loop import Hooks, train

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
-from splitray.folder import Folder, without_query
 from splitray.run import STAGES, Run
+from splitray.storage.folder import Folder, without_query
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -113,7 +113,7 @@ def _stages(run: Run, store: str, until: str) -> None:
     from splitray.cluster import connect
     from splitray.job import Job
     from splitray.pipeline import go
-    from splitray.store import Store
+    from splitray.storage.store import Store
 
     connect(run.say)
     _check_router(run, until)

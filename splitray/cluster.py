@@ -15,7 +15,7 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
 from splitray.machine import cpu_model
 from splitray.numbers import human
-from splitray.probe import check_seen
+from splitray.storage.probe import check_seen
 from splitray.training.host import OWNER, Site
 from splitray.training.owner import Owner, Request
 

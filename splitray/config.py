@@ -9,9 +9,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError
-from splitray.folder import without_query
 from splitray.search.settings import SearchSettings
 from splitray.settings import Place, Settings, is_operational, operational
+from splitray.storage.folder import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
 
 

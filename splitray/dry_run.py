@@ -9,12 +9,12 @@ from rich.table import Table
 
 from splitray.config import Config
 from splitray.errors import UserError
-from splitray.folder import Folder
 from splitray.ladder_cost import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
 from splitray.numbers import duration, human
 from splitray.split import Split, whole_budget
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape

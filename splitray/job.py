@@ -19,7 +19,7 @@ from splitray.law.question import Limits, Question
 from splitray.numbers import human
 from splitray.run import Run
 from splitray.split import Split, whole_budget
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.host import Site
 from splitray.training.model import size
 from splitray.training.owner import Request

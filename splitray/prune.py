@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from splitray.errors import SplitrayError, UserError
-from splitray.store import Store
+from splitray.storage.store import Store
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sealed, sha256_file
-from splitray.folder import Folder
+from splitray.storage.checksum import sealed, sha256_file
+from splitray.storage.folder import Folder
 
 T = TypeVar("T")
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one

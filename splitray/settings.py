@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from splitray.folder import without_query
+from splitray.storage.folder import without_query
 
 # A path or URI. What is written of it (run folder, manifest, report, messages) lacks logins and storage options.
 Place = Annotated[str, PlainSerializer(without_query, return_type=str)]

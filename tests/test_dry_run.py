@@ -13,13 +13,13 @@ from splitray import law as laws
 from splitray.config import Config, load
 from splitray.dry_run import Standing, _disk, _flops, _memory, _Tree, show
 from splitray.errors import UserError
-from splitray.folder import Folder
 from splitray.job import Job
 from splitray.numbers import human
 from splitray.pipeline import go
 from splitray.run import Run
 from splitray.stages import WORK
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.model import size
 
 BATCH = 256

@@ -9,12 +9,12 @@ import pytest
 from test_config import PLAIN
 
 from splitray.config import Config
-from splitray.folder import Folder
 from splitray.job import Job
 from splitray.run import Run
 from splitray.search import tuner
 from splitray.stages import WORK
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.owner import Request
 
 DOMAINS = ("a", "b")

@@ -9,8 +9,8 @@ from splitray.cli import places
 from splitray.config import Config
 from splitray.corpus import CorpusSettings, build
 from splitray.errors import UserError
-from splitray.folder import Folder
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from splitray.job import Job
 from splitray.law import Law
 from splitray.run import Run
 from splitray.stages import planning
-from splitray.store import Store
+from splitray.storage.store import Store
 
 PARAMS, BUDGET = 1.3e9, 240_000_000_000
 # Without a mixture penalty that D removes: its optimum is to split early, so that little text binds.

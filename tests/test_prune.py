@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from splitray.prune import main
-from splitray.store import Store
+from splitray.storage.store import Store
 
 
 def publish(store: Store, key: str, folder: Path) -> None:

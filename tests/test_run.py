@@ -10,8 +10,8 @@ from test_config import PLAIN
 from splitray.cluster import Trainer
 from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
-from splitray.folder import Folder
 from splitray.run import Run
+from splitray.storage.folder import Folder
 
 
 def run(path: Path, said: list[str] | None = None, **changes: Any) -> Run:

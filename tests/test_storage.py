@@ -13,7 +13,7 @@ from test_main_job import config, write_corpus
 
 from splitray.errors import UserError
 from splitray.law import Law
-from splitray.store import Store
+from splitray.storage.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,8 @@ import pytest
 from disk import remount
 
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.folder import Folder
-from splitray.store import Published, Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Published, Store
 
 
 def write(store: Store, key: str, text: str = "weights", **meta: str) -> Published:

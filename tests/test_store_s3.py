@@ -17,15 +17,15 @@ import pytest
 from flaky import Line
 from pyarrow import fs
 
-from splitray import folder as folders
-from splitray.cache import unchecked
 from splitray.corpus.clean import clean_documents
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.errors import CorruptError, SplitrayError, StorageError, UserError
-from splitray.folder import Folder, without_query
-from splitray.store import Store
+from splitray.storage import folder as folders
+from splitray.storage.cache import unchecked
+from splitray.storage.folder import Folder, without_query
+from splitray.storage.store import Store
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 

@@ -21,14 +21,14 @@ from splitray.corpus.embed import TfidfEmbedder
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import TfidfSettings
 from splitray.errors import CorruptError, UserError
-from splitray.fingerprint import sealed, unsealed
-from splitray.folder import Folder
 from splitray.job import Job
 from splitray.law import Law
 from splitray.law.runs import read_runs
 from splitray.pipeline import go
 from splitray.run import STAGES, Run
-from splitray.store import Store
+from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.model import build
 from splitray.training.settings import ModelShape

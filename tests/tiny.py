@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from splitray.corpus.corpus import content_hash
 from splitray.corpus.settings import TokenizerSettings
 from splitray.corpus.tokenizer import Encoder, fit_tokenizer
-from splitray.fingerprint import sha256_file
-from splitray.store import Store
+from splitray.storage.checksum import sha256_file
+from splitray.storage.store import Store
 from splitray.training.data import Order
 from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 from splitray.training.tree import Leaf, Recipe, Target, grow, recipe

@@ -17,7 +17,7 @@ from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
 from splitray.numbers import human
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
 from splitray.training.loop import load_weights

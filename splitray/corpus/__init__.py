@@ -5,7 +5,7 @@ from collections.abc import Callable
 from splitray.corpus.corpus import Corpus
 from splitray.corpus.router import Router
 from splitray.corpus.settings import CorpusSettings
-from splitray.store import Store
+from splitray.storage.store import Store
 
 
 def build(settings: CorpusSettings, seed: int, store: Store, say: Callable[[str], None]) -> Corpus:

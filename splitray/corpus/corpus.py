@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from splitray.corpus.router import Router
 from splitray.corpus.split import SPLITS
 from splitray.errors import StorageError, UserError
-from splitray.fingerprint import fingerprint
-from splitray.store import Published, Store
+from splitray.storage.checksum import fingerprint
+from splitray.storage.store import Published, Store
 
 _checked: set[tuple[str, str, str]] = set()  # files whose SHA-256 this process has compared
 _copies: list[tempfile.TemporaryDirectory[str]] = []  # folders of remote corpora, deleted when the process ends

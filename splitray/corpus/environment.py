@@ -9,7 +9,7 @@ import stat
 import sysconfig
 from pathlib import PurePosixPath
 
-from splitray.fingerprint import fingerprint
+from splitray.storage.checksum import fingerprint
 
 _LICENCE = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "THIRDPARTY", "THIRD_PARTY", "EULA")
 _ENDINGS = {

@@ -26,7 +26,7 @@ from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import read_table
 from splitray.corpus.tokenizer import fit_tokenizer
 from splitray.errors import UserError
-from splitray.folder import Folder
+from splitray.storage.folder import Folder
 
 _PROJECTED = 5000
 _TERM_SAMPLE = 4000  # documents whose words are ranked: counting those of 4,000 takes a second

@@ -28,8 +28,8 @@ from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_ta
 from splitray.corpus.sources import SourceFile
 from splitray.corpus.split import DROPPED, ROW, VALIDATION, narrow
 from splitray.corpus.tokenizer import Encoder
-from splitray.fingerprint import sha256_file
-from splitray.folder import Folder
+from splitray.storage.checksum import sha256_file
+from splitray.storage.folder import Folder
 
 _BLOCK_BYTES = 64 << 20  # text of one block at most: what a task holds in memory
 

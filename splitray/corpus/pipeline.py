@@ -33,9 +33,9 @@ from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.corpus.split import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
 from splitray.corpus.summary import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.tokenizer import Encoder
-from splitray.fingerprint import fingerprint, sha256_file
-from splitray.probe import check_seen
-from splitray.store import Attempt, Store
+from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.probe import check_seen
+from splitray.storage.store import Attempt, Store
 
 RECIPE = 2  # bump when the same input and settings would give another corpus
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy

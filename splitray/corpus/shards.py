@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from splitray.corpus.split import SPLITS, VALIDATION
-from splitray.folder import Folder
+from splitray.storage.folder import Folder
 
 _COLUMNS: dict[str, pa.DataType] = {
     "id": pa.string(),

@@ -21,7 +21,7 @@ from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
 from splitray.errors import StorageError, UserError
-from splitray.folder import UNFIT, steadily, without_query
+from splitray.storage.folder import UNFIT, steadily, without_query
 
 Kind = Literal["parquet", "jsonl", "text"]
 _ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}

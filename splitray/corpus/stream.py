@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from splitray.errors import StorageError
-from splitray.folder import steadily
+from splitray.storage.folder import steadily
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import numpy as np
 from splitray.corpus.passes import Spans, group_names, picks_of
 from splitray.corpus.split import SPLITS, TRAIN, VALIDATION, Decision
 from splitray.errors import UserError
-from splitray.folder import Folder
+from splitray.storage.folder import Folder
 
 
 def check_documents(side: np.ndarray, domains: int, lost: str) -> None:

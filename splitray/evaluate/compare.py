@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from splitray.store import Published
+from splitray.storage.store import Published
 
 LN2 = float(np.log(2.0))
 

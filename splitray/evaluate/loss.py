@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from splitray.fingerprint import fingerprint
+from splitray.storage.checksum import fingerprint
 
 if TYPE_CHECKING:
     import torch

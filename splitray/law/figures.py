@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from splitray.errors import StorageError, UserError
-from splitray.folder import Folder
 from splitray.law.estimate import Estimate
 from splitray.law.law import Law
 from splitray.law.planner import Plan
@@ -22,6 +21,7 @@ from splitray.law.question import Limits, Question
 from splitray.law.solve import Array
 from splitray.law.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
 from splitray.numbers import human
+from splitray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

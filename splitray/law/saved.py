@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import sealed, unsealed
-from splitray.folder import Folder
+from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.folder import Folder
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from splitray.folder import Folder
 from splitray.report import style, text
 from splitray.report.drawings import drawings
+from splitray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus

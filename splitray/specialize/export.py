@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.folder import Folder
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 
 
 def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ import ray
 
 from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.loss import Validation, document_losses
-from splitray.store import Published, Store
+from splitray.storage.store import Published, Store
 from splitray.training import warm
 from splitray.training.attempts import lost_by
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from splitray.errors import CorruptError, SplitrayError
-from splitray.store import Published, Store
+from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
 from splitray.training.settings import TrainingSettings

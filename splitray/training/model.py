@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splitray.errors import UserError
-from splitray.fingerprint import fingerprint, sha256_file
+from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.training.settings import ModelShape
 
 if TYPE_CHECKING:

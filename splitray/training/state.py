@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splitray.errors import CorruptError, StorageError
-from splitray.store import Published, Store
+from splitray.storage.store import Published, Store
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from splitray.fingerprint import fingerprint
+from splitray.storage.checksum import fingerprint
 from splitray.training.model import root_hash
 from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from splitray.fingerprint import fingerprint
+from splitray.storage.checksum import fingerprint
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Recipe
 

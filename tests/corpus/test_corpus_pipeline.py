@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from splitray.corpus import Corpus, CorpusSettings, Router, build
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.store import Store
+from splitray.storage.store import Store
 
 pytestmark = pytest.mark.ray
 ROWS = documents(domains=3, each=150)

@@ -15,7 +15,7 @@ from pyarrow import fs
 from splitray.corpus import Corpus, CorpusSettings, build
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
-from splitray.store import Store
+from splitray.storage.store import Store
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 ROWS = documents(domains=2, each=60)

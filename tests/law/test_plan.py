@@ -12,12 +12,12 @@ from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes,
 from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
-from splitray.fingerprint import sealed
 from splitray.law import Law, Plan, fit, plan
 from splitray.law.estimate import Estimate
 from splitray.law.law import Component
 from splitray.law.question import Limits
 from splitray.law.size import plan_for_flops
+from splitray.storage.checksum import sealed
 
 # Dense in D' at one end and in D at the other: 1e-9 of the budget to all of it.
 ENDS = np.logspace(-9, math.log10(0.5), 20000)

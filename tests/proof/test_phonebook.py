@@ -17,7 +17,7 @@ from splitray.corpus import Corpus  # noqa: E402
 from splitray.corpus.settings import TokenizerSettings  # noqa: E402
 from splitray.corpus.tokenizer import Encoder, fit_tokenizer  # noqa: E402
 from splitray.errors import UserError  # noqa: E402
-from splitray.store import Store  # noqa: E402
+from splitray.storage.store import Store  # noqa: E402
 from splitray.training.data import Windows  # noqa: E402
 from splitray.training.model import build  # noqa: E402
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from splitray.folder import Folder
 from splitray.law import Law, fit, plan
 from splitray.report import figures, style, terminal, text, write
+from splitray.storage.folder import Folder
 
 FIGURES = {
     "comparison", "measured", "loss_against_fraction", "predicted_against_observed", "optimum_against_budget",

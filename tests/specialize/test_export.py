@@ -9,9 +9,9 @@ import torch
 
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.folder import Folder
 from splitray.specialize.export import export
-from splitray.store import Store
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.loop import load_weights, train
 from splitray.training.model import build
 from splitray.training.state import load

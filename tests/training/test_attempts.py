@@ -12,7 +12,7 @@ from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from splitray.errors import CorruptError, StageError
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.attempts import OutOfMemory, WorkerLost, lost_by
 from splitray.training.host import Site
 from splitray.training.loop import Interrupted, reached

@@ -9,7 +9,7 @@ import worlds
 from disk import fill
 
 from splitray.errors import StorageError
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.state import load
 from splitray.training.tree import Segment

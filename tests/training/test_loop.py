@@ -19,8 +19,8 @@ import torch
 import worlds
 
 from splitray.errors import CorruptError, StorageError
-from splitray.fingerprint import sealed, unsealed
-from splitray.store import Store
+from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.store import Store
 from splitray.training import engine as engines
 from splitray.training import warm
 from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_weights, train

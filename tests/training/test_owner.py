@@ -17,7 +17,7 @@ import torch
 
 from splitray.cluster import start_owner
 from splitray.errors import StageError
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.host import OWNER, Site
 from splitray.training.loop import train
 from splitray.training.orphans import release_orphans

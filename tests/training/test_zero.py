@@ -12,7 +12,7 @@ import pytest
 import torch
 import worlds
 
-from splitray.store import Published, Store
+from splitray.storage.store import Published, Store
 from splitray.training import engine as engines
 from splitray.training.loop import Interrupted, train
 from splitray.training.state import load

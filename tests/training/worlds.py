@@ -10,7 +10,7 @@ import numpy as np
 import tiny
 
 from splitray.errors import StorageError
-from splitray.store import Store
+from splitray.storage.store import Store
 from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, Progress, train
 from splitray.training.tree import Leaf, Segment
 

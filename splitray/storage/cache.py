@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from splitray.errors import StorageError, UserError
-from splitray.fingerprint import sha256_file
+from splitray.storage.checksum import sha256_file
 
 LIMIT = "SPLITRAY_CACHE_GIGABYTES"
 _SHARE = 0.5  # of the disk that is free but for the cache: the rest is for Ray's spilled blocks and checkpoints

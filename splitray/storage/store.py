@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.fingerprint import sealed, sha256_file
-from splitray.folder import Folder
+from splitray.storage.checksum import sealed, sha256_file
+from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.errors import SplitrayError, UserError
-from splitray.store import Store
+from splitray.storage.store import Store
 
 _SILENCE = 30.0  # seconds without a node that takes a task, before it is said
 

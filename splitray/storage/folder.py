@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from pyarrow import fs
 
-from splitray import cache
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.fingerprint import fingerprint, sealed, sha256_file, unsealed
+from splitray.storage import cache
+from splitray.storage.checksum import fingerprint, sealed, sha256_file, unsealed
 
 T = TypeVar("T")
 # A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
