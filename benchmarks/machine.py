@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from splitray.machine import cpu_model
+from splitray.executor.machine import cpu_model
 
 
 def describe(*packages: str) -> dict[str, Any]:

@@ -198,10 +198,10 @@ class Phonebook:
                 self._train(overlap, asked)
 
     def _train(self, overlap: float, asked: Sequence[tuple[Point, str]]) -> None:
-        from splitray.cluster import Trainer, connect
         from splitray.corpus.settings import CorpusSettings
-        from splitray.training.host import Site
-        from splitray.training.owner import Request
+        from splitray.executor.client import Trainer, connect
+        from splitray.executor.coordinator import Request
+        from splitray.executor.worker import Site
 
         connect(self.say)
         config = Config(

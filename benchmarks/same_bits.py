@@ -23,12 +23,12 @@ import ray
 from chaos_job import CONFIG, is_titled
 from machine import describe
 
-from splitray.cluster import connect, start_owner
 from splitray.config import Config
 from splitray.corpus import Corpus, build
+from splitray.executor.client import connect, start_owner
+from splitray.executor.coordinator import Request
+from splitray.executor.worker import Site
 from splitray.storage.store import Published, Store
-from splitray.training.host import Site
-from splitray.training.owner import Request
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import Leaf, Target, recipe
 

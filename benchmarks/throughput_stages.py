@@ -19,13 +19,13 @@ import ray
 import torch
 from throughput_loops import Enough, Waiting
 
-from splitray.cluster import start_owner
 from splitray.corpus import Corpus
+from splitray.executor.client import start_owner
+from splitray.executor.coordinator import Request
+from splitray.executor.worker import Site, order_of
 from splitray.storage.store import Store
-from splitray.training.host import Site, order_of
 from splitray.training.ladder import cost, rungs
 from splitray.training.loop import Hooks, train
-from splitray.training.owner import Request
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, recipe
 

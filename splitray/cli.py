@@ -110,7 +110,7 @@ def _run(config: Config, run_dir: str, store: str, until: str, console: Console)
 def _stages(run: Run, store: str, until: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
-    from splitray.cluster import connect
+    from splitray.executor.client import connect
     from splitray.job import Job
     from splitray.pipeline import go
     from splitray.storage.store import Store

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray import law as laws
-from splitray.cluster import Trainer, uses_gpu
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
+from splitray.executor.client import Trainer, uses_gpu
+from splitray.executor.coordinator import Request
+from splitray.executor.worker import Site
 from splitray.law.planner import answer
 from splitray.law.question import Limits, Question
 from splitray.numbers import human
 from splitray.run import Run
 from splitray.split import Split, whole_budget
 from splitray.storage.store import Store
-from splitray.training.host import Site
 from splitray.training.model import size
-from splitray.training.owner import Request
 from splitray.training.precision import resolve
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Recipe, Target, recipe

@@ -9,13 +9,13 @@ import pytest
 from test_config import PLAIN
 
 from splitray.config import Config
+from splitray.executor.coordinator import Request
 from splitray.job import Job
 from splitray.run import Run
 from splitray.search import tuner
 from splitray.stages import WORK
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
-from splitray.training.owner import Request
 
 DOMAINS = ("a", "b")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from test_config import PLAIN
 
-from splitray.cluster import Trainer
 from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
+from splitray.executor.client import Trainer
 from splitray.run import Run
 from splitray.storage.folder import Folder
 

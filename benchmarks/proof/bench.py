@@ -11,18 +11,18 @@ import ray
 
 from proof.programme import Cell, Programme, Variant
 from proof.table import Table
-from splitray.cluster import Trainer, connect, told_by
 from splitray.corpus import Corpus, build
 from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
+from splitray.executor.client import Trainer, connect, told_by
+from splitray.executor.coordinator import Request
+from splitray.executor.worker import Site, loss_key
 from splitray.numbers import human
 from splitray.storage.store import Store
-from splitray.training.host import Site, loss_key
 from splitray.training.ladder import cost, row
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
-from splitray.training.owner import Request
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import load
 from splitray.training.tree import Recipe, Target, recipe

@@ -15,13 +15,13 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
+from splitray.executor.coordinator import Request
+from splitray.executor.worker import owner_of
 from splitray.law import Law
 from splitray.law.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.split import Split
-from splitray.training.host import owner_of
-from splitray.training.owner import Request
 from splitray.training.settings import Schedule
 from splitray.training.tree import Recipe, Target
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
+from splitray.executor.coordinator import Request, in_group
+from splitray.executor.worker import loss_key
 from splitray.job import Job
 from splitray.split import Split
-from splitray.training.host import loss_key
-from splitray.training.owner import Request, in_group
 from splitray.training.tree import Leaf, Target
 
 STRATEGIES = {1.0: "unsplit", 0.0: "split at zero", 0.5: "split at one half"}

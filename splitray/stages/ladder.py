@@ -5,11 +5,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from splitray.executor.coordinator import Request
 from splitray.job import Job
 from splitray.ladder_cost import check_ladder, ladder_steps
 from splitray.numbers import human
 from splitray.training.ladder import TABLE, cost, row
-from splitray.training.owner import Request
 
 
 def ladder(job: Job) -> dict[str, Any]:

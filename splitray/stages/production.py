@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from splitray.executor.coordinator import Request
 from splitray.job import Job
 from splitray.numbers import human
-from splitray.training.owner import Request
 from splitray.training.tree import Target
 
 

@@ -4,8 +4,8 @@ import contextlib
 from typing import Any
 
 from splitray import law as laws
-from splitray.cluster import machine
 from splitray.errors import CorruptError
+from splitray.executor.client import machine
 from splitray.job import Job
 from splitray.run import STAGES
 from splitray.summary import summarise

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from splitray import law as laws
+from splitray.executor.coordinator import in_group
 from splitray.job import Job
 from splitray.split import whole_budget
 from splitray.training.ladder import TABLE, row
-from splitray.training.owner import in_group
 
 
 def search(job: Job) -> dict[str, Any]:

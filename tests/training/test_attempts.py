@@ -12,11 +12,11 @@ from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from splitray.errors import CorruptError, StageError
+from splitray.executor.coordinator import Owner
+from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
+from splitray.executor.worker import Site
 from splitray.storage.store import Store
-from splitray.training.attempts import OutOfMemory, WorkerLost, lost_by
-from splitray.training.host import Site
 from splitray.training.loop import Interrupted, reached
-from splitray.training.owner import Owner
 from splitray.training.tree import Leaf, Segment
 
 KILLED = "Task was killed due to the node running low on memory."

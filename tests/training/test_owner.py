@@ -15,13 +15,13 @@ import ray
 import tiny
 import torch
 
-from splitray.cluster import start_owner
 from splitray.errors import StageError
+from splitray.executor.client import start_owner
+from splitray.executor.coordinator import Request
+from splitray.executor.orphans import release_orphans
+from splitray.executor.worker import OWNER, Site
 from splitray.storage.store import Store
-from splitray.training.host import OWNER, Site
 from splitray.training.loop import train
-from splitray.training.orphans import release_orphans
-from splitray.training.owner import Request
 from splitray.training.state import load
 from splitray.training.tree import Leaf, Recipe, Segment, Target
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitray.errors import StageError
-from splitray.training.pool import ANY, LADDER, Lease, Pool
+from splitray.executor.pool import ANY, LADDER, Lease, Pool
 
 
 @dataclass

@@ -15,11 +15,11 @@ import ray
 from ray.exceptions import RayError
 
 from splitray.errors import CorruptError, SplitrayError
-from splitray.training.attempts import LIMIT, Deaths, Failure
-from splitray.training.host import Host, Site
+from splitray.executor.failures import LIMIT, Deaths, Failure
+from splitray.executor.orphans import release_orphans
+from splitray.executor.pool import ANY, LADDER, Pool
+from splitray.executor.worker import Host, Site
 from splitray.training.loop import reached
-from splitray.training.orphans import release_orphans
-from splitray.training.pool import ANY, LADDER, Pool
 from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
 
 _TIDY = 4.0  # seconds between looks for resources that nobody uses

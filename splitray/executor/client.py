@@ -13,11 +13,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, StageError, UserError
-from splitray.machine import cpu_model
+from splitray.executor.coordinator import Owner, Request
+from splitray.executor.machine import cpu_model
+from splitray.executor.worker import OWNER, Site
 from splitray.numbers import human
 from splitray.storage.probe import check_seen
-from splitray.training.host import OWNER, Site
-from splitray.training.owner import Owner, Request
 
 _EVERY = 5.0  # seconds between progress lines
 _RESTARTS = 20  # of the owner's process: more deaths than that are a fault, not bad luck

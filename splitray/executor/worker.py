@@ -23,9 +23,9 @@ import ray
 
 from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.loss import Validation, document_losses
+from splitray.executor.failures import lost_by
 from splitray.storage.store import Published, Store
 from splitray.training import warm
-from splitray.training.attempts import lost_by
 from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
