@@ -40,8 +40,8 @@ from chaos_job import CONFIG, TITLES, is_titled
 from machine import describe
 from ray.cluster_utils import Cluster
 
+from splitray.pipeline.summary import every_loss
 from splitray.storage.checksum import sha256_file
-from splitray.summary import every_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = (*TITLES, "driver", "node", "head")

@@ -24,7 +24,7 @@ from machine import describe
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from splitray.summary import every_loss
+from splitray.pipeline.summary import every_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -35,10 +35,10 @@ from proof.programme import ROOT
 from splitray.config import Config
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError
-from splitray.split import Split
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.store import Store
 from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.training.split import Split
 from splitray.training.tree import Recipe, Target, recipe
 
 LETTERS, DIGITS = 26, 10

@@ -23,8 +23,8 @@ from splitray.corpus import Corpus
 from splitray.executor.client import start_owner
 from splitray.executor.coordinator import Request
 from splitray.executor.worker import Site, order_of
+from splitray.ladder.grid import cost, rungs
 from splitray.storage.store import Store
-from splitray.training.ladder import cost, rungs
 from splitray.training.loop import Hooks, train
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, recipe

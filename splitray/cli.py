@@ -14,7 +14,7 @@ from rich.console import Console
 
 from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
-from splitray.run import STAGES, Run
+from splitray.pipeline.run_folder import STAGES, Run
 from splitray.storage.folder import Folder, without_query
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(options.config, options.set)
         run_dir, store = places(config, options.run_dir)
         if options.dry_run:
-            from splitray.dry_run import Standing, show
+            from splitray.pipeline.dry_run import Standing, show
 
             show(config, store, Standing.of(run_dir, store, console), console)
             return DONE
@@ -111,8 +111,8 @@ def _stages(run: Run, store: str, until: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
     from splitray.executor.client import connect
-    from splitray.job import Job
-    from splitray.pipeline import go
+    from splitray.pipeline.job import Job
+    from splitray.pipeline.runner import go
     from splitray.storage.store import Store
 
     connect(run.say)

@@ -11,13 +11,13 @@ from test_config import PLAIN
 
 from splitray import law as laws
 from splitray.config import Config, load
-from splitray.dry_run import Standing, _disk, _flops, _memory, _Tree, show
 from splitray.errors import UserError
-from splitray.job import Job
 from splitray.numbers import human
-from splitray.pipeline import go
-from splitray.run import Run
-from splitray.stages import WORK
+from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import Run
+from splitray.pipeline.runner import go
+from splitray.pipeline.stages import WORK
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.model import size

@@ -10,10 +10,10 @@ from test_config import PLAIN
 
 from splitray.config import Config
 from splitray.executor.coordinator import Request
-from splitray.job import Job
-from splitray.run import Run
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import Run
+from splitray.pipeline.stages import WORK
 from splitray.search import tuner
-from splitray.stages import WORK
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from splitray.summary import every_loss
+from splitray.pipeline.summary import every_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = {

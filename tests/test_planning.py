@@ -10,10 +10,10 @@ from test_config import PLAIN
 from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
-from splitray.job import Job
 from splitray.law import Law
-from splitray.run import Run
-from splitray.stages import planning
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import Run
+from splitray.pipeline.stages import planning
 from splitray.storage.store import Store
 
 PARAMS, BUDGET = 1.3e9, 240_000_000_000

@@ -10,7 +10,7 @@ from test_config import PLAIN
 from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import Trainer
-from splitray.run import Run
+from splitray.pipeline.run_folder import Run
 from splitray.storage.folder import Folder
 
 

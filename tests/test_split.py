@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitray.split import Split, whole_budget
+from splitray.training.split import Split, whole_budget
 
 BATCH = 64
 

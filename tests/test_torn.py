@@ -21,11 +21,11 @@ from splitray.corpus.embed import TfidfEmbedder
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import TfidfSettings
 from splitray.errors import CorruptError, UserError
-from splitray.job import Job
 from splitray.law import Law
 from splitray.law.runs import read_runs
-from splitray.pipeline import go
-from splitray.run import STAGES, Run
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import STAGES, Run
+from splitray.pipeline.runner import go
 from splitray.storage.checksum import sealed, unsealed
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store

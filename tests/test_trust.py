@@ -20,7 +20,7 @@ from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.corpus.tokenizer import load_tokenizer
 from splitray.errors import SplitrayError, UserError
-from splitray.run import Run
+from splitray.pipeline.run_folder import Run
 from splitray.storage.folder import Folder
 from splitray.training.model import build, root_hash, size
 from splitray.training.settings import ModelShape

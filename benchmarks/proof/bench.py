@@ -18,9 +18,9 @@ from splitray.evaluate.loss import validation_key
 from splitray.executor.client import Trainer, connect, told_by
 from splitray.executor.coordinator import Request
 from splitray.executor.worker import Site, loss_key
+from splitray.ladder.grid import cost, row
 from splitray.numbers import human
 from splitray.storage.store import Store
-from splitray.training.ladder import cost, row
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
 from splitray.training.settings import TrainingSettings
@@ -158,7 +158,7 @@ class Bench:
         return [cell for cell in cells if not self.table.holds(self.target(cell).key, cell.domains)]
 
     def cost(self, cells: Sequence[Cell]) -> dict[str, float]:
-        """Tokens of cells as one tree, and of training each from scratch; see `splitray.training.ladder.cost`."""
+        """Tokens of cells as one tree, and of training each from scratch; see `splitray.ladder.grid.cost`."""
         return cost([self.target(cell) for cell in cells], self.programme.config.training)
 
     def train(self, cells: Sequence[Cell]) -> None:

@@ -24,8 +24,8 @@ from splitray import law as laws
 from splitray.errors import SplitrayError, UserError
 from splitray.law.question import Question
 from splitray.law.sweep import loss_curve
-from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
+from splitray.training.split import whole_budget
 
 LEVEL = 0.8
 _CURVE = np.linspace(0.0, 1.0, 101)

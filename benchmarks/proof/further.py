@@ -14,8 +14,8 @@ from proof.bench import Bench
 from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
 from proof.programme import Cell, Variant
 from splitray import law as laws
-from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
+from splitray.training.split import whole_budget
 from splitray.training.tree import Leaf
 
 

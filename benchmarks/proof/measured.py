@@ -11,8 +11,8 @@ from proof import forecast
 from proof.analysis import Bowl, mean_regret
 from proof.bench import Bench
 from proof.programme import SWEPT, Cell, Line, plain
-from splitray.split import whole_budget
 from splitray.training.settings import ModelShape
+from splitray.training.split import whole_budget
 
 
 def mean_loss(bench: Bench, cells: Sequence[Cell], domains: Sequence[str], column: str = "loss") -> float | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from splitray.config import Config, load
-from splitray.split import Split, whole_budget
-from splitray.training.ladder import rungs, spread
+from splitray.ladder.grid import rungs, spread
 from splitray.training.settings import ModelShape
+from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Leaf
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from splitray.training.ladder import TABLE
+from splitray.ladder.grid import TABLE
 
 SCHEMA = pa.schema(
     [

@@ -2,7 +2,7 @@
 
 Both read the summary, the run's `summary.json`: a mapping with the parts `name`, `machine`, `config`, `budget`,
 `domains`, `corpus`, `ladder`, `law`, `plan`, `final_plan`, `search`, `evaluation`, `stages`, ... of
-`splitray.summary.summarise`. Parts that a stopped run lacks are None or absent. Losses are in nats per token.
+`splitray.pipeline.summary.summarise`. Parts that a stopped run lacks are None or absent. Losses are in nats per token.
 """
 
 from splitray.report.console import terminal

@@ -21,8 +21,8 @@ from splitray.law import Law
 from splitray.law.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
-from splitray.split import Split
 from splitray.training.settings import Schedule
+from splitray.training.split import Split
 from splitray.training.tree import Recipe, Target
 
 _RETRIES = 3  # of a trial whose process died

@@ -13,7 +13,7 @@ from splitray.config import load
 from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.run import STAGES, Run
+from splitray.pipeline.run_folder import STAGES, Run
 from splitray.storage.folder import Folder
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

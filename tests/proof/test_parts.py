@@ -23,7 +23,7 @@ from proof.search import stale  # noqa: E402
 from proof.table import Table  # noqa: E402
 
 from splitray.errors import UserError  # noqa: E402
-from splitray.training.ladder import row  # noqa: E402
+from splitray.ladder.grid import row  # noqa: E402
 
 NOISE, K = 0.001, 4
 

@@ -9,7 +9,7 @@ import torch
 
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.specialize.export import export
+from splitray.export.huggingface import export
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights, train

@@ -7,8 +7,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitray.split import Split
 from splitray.training.settings import Schedule
+from splitray.training.split import Split
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, grow
 
 RECIPE = tiny.make_recipe()

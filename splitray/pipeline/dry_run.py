@@ -9,15 +9,15 @@ from rich.table import Table
 
 from splitray.config import Config
 from splitray.errors import UserError
-from splitray.ladder_cost import check_ladder, ladder_steps, unbuilt
+from splitray.ladder.cost import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
 from splitray.numbers import duration, human
-from splitray.split import Split, whole_budget
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
+from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Recipe, Segment, Target, by_recipe, flops, grow, recipe
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists

@@ -3,8 +3,8 @@
 from typing import Any
 
 from splitray.executor.coordinator import Request
-from splitray.job import Job
 from splitray.numbers import human
+from splitray.pipeline.job import Job
 from splitray.training.tree import Target
 
 

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray.executor.coordinator import Request
-from splitray.job import Job
-from splitray.ladder_cost import check_ladder, ladder_steps
+from splitray.ladder.cost import check_ladder, ladder_steps
+from splitray.ladder.grid import TABLE, cost, row
 from splitray.numbers import human
-from splitray.training.ladder import TABLE, cost, row
+from splitray.pipeline.job import Job
 
 
 def ladder(job: Job) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from splitray.config import Config
 from splitray.errors import UserError
-from splitray.training.ladder import Rung, cost, rungs, spread
+from splitray.ladder.grid import Rung, cost, rungs, spread
 from splitray.training.model import size
 from splitray.training.tree import Target, flops, recipe
 

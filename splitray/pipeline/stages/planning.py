@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from splitray.job import Job
 from splitray.numbers import human
+from splitray.pipeline.job import Job
 
 
 def law(job: Job) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from splitray.job import Job
-from splitray.ladder_cost import check_before_corpus
-from splitray.run import STAGES
-from splitray.stages import WORK
-from splitray.stages.report import summary
+from splitray.ladder.cost import check_before_corpus
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import STAGES
+from splitray.pipeline.stages import WORK
+from splitray.pipeline.stages.report import summary
 
 _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from splitray import law as laws
 from splitray.executor.coordinator import in_group
-from splitray.job import Job
-from splitray.split import whole_budget
-from splitray.training.ladder import TABLE, row
+from splitray.ladder.grid import TABLE, row
+from splitray.pipeline.job import Job
+from splitray.training.split import whole_budget
 
 
 def search(job: Job) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from splitray.executor.worker import Site
 from splitray.law.planner import answer
 from splitray.law.question import Limits, Question
 from splitray.numbers import human
-from splitray.run import Run
-from splitray.split import Split, whole_budget
+from splitray.pipeline.run_folder import Run
 from splitray.storage.store import Store
 from splitray.training.model import size
 from splitray.training.precision import resolve
 from splitray.training.settings import ModelShape
+from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Recipe, Target, recipe
 
 _NAMED = 3  # domains in one warning
@@ -153,7 +153,7 @@ class Job:
 
     def export(self, key: str, name: str, card: dict[str, Any]) -> None:
         """Write a published model to the run folder as transformers reads it."""
-        from splitray.specialize.export import export
+        from splitray.export.huggingface import export
 
         export(self.store, key, self.corpus.tokenizer_path(), self.run.folder / name, {"run": self.config.name, **card})
 

@@ -6,9 +6,9 @@ from typing import Any
 from splitray import law as laws
 from splitray.errors import CorruptError
 from splitray.executor.client import machine
-from splitray.job import Job
-from splitray.run import STAGES
-from splitray.summary import summarise
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import STAGES
+from splitray.pipeline.summary import summarise
 
 
 def report(job: Job) -> dict[str, Any]:

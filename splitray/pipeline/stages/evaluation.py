@@ -8,8 +8,8 @@ from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
 from splitray.executor.coordinator import Request, in_group
 from splitray.executor.worker import loss_key
-from splitray.job import Job
-from splitray.split import Split
+from splitray.pipeline.job import Job
+from splitray.training.split import Split
 from splitray.training.tree import Leaf, Target
 
 STRATEGIES = {1.0: "unsplit", 0.0: "split at zero", 0.5: "split at one half"}

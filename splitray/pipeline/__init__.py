@@ -1,0 +1,1 @@
+"""The main job: its run folder, its stages, the dry run and the summary."""
