@@ -2,7 +2,7 @@
 
 import sys
 
-from splitray.law.cli import main
+from splitray.cli.plan import main
 
 if __name__ == "__main__":
     sys.exit(main())

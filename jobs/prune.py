@@ -2,7 +2,7 @@
 
 import sys
 
-from splitray.prune import main
+from splitray.cli.prune import main
 
 if __name__ == "__main__":
     sys.exit(main())

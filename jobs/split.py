@@ -2,7 +2,7 @@
 
 import sys
 
-from splitray.cli import main
+from splitray.cli.run import main
 
 if __name__ == "__main__":
     sys.exit(main())

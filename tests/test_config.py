@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from splitray.cli import main
+from splitray.cli.run import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.errors import UserError
 

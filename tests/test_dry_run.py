@@ -12,7 +12,6 @@ from test_config import PLAIN
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.numbers import human
 from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import Run
@@ -21,6 +20,7 @@ from splitray.pipeline.stages import WORK
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.model import size
+from splitray.units import human
 
 BATCH = 256
 RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_config import PLAIN
 
-from splitray.cli import places
+from splitray.cli.run import places
 from splitray.config import Config
 from splitray.corpus import CorpusSettings, build
 from splitray.errors import UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from splitray.prune import main
+from splitray.cli.prune import main
 from splitray.storage.store import Store
 
 

@@ -332,7 +332,7 @@ def test_our_own_start_asks_for_a_token_on_loopback() -> None:
     starts = [ast.unparse(c) for n, c in called(ROOT / "splitray/executor/client.py") if n == "ray.init" and c.keywords]
     own = [start for start in starts if "address='local'" in start]
     assert own and all("dashboard_host='127.0.0.1'" in start for start in own), starts
-    source = (ROOT / "splitray/cli.py").read_text()
+    source = (ROOT / "splitray/cli/run.py").read_text()
     assert source.index('setdefault("RAY_AUTH_MODE", "token")') < source.index(
         "from splitray.executor.client import connect"
     )

@@ -19,13 +19,13 @@ from splitray.executor.client import Trainer, connect, told_by
 from splitray.executor.coordinator import Request
 from splitray.executor.worker import Site, loss_key
 from splitray.ladder.grid import cost, row
-from splitray.numbers import human
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import load
 from splitray.training.tree import Recipe, Target, recipe
+from splitray.units import human
 
 
 class OutOfTime(SplitrayError):

@@ -7,7 +7,7 @@ from typing import Any
 from proof import claims_law
 from proof.search import SEARCHES
 from proof.verdict import Claim, ends, open_claim, verdict
-from splitray.numbers import human
+from splitray.units import human
 
 _SEEDS, _SURE = 3, 0.95  # fewer seeds support a claim in part
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from proof.verdict import Claim, ends, open_claim, verdict
-from splitray.numbers import human
+from splitray.units import human
 
 _FORECASTS = 24  # fewer support a claim in part
 _SURE = 0.95

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from proof.claims import times
-from splitray.numbers import human
+from splitray.units import human
 
 _NO_SOFTWARE = {"Software": None}
 

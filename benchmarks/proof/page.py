@@ -6,7 +6,7 @@ from typing import Any
 
 from proof import claims
 from proof.verdict import OPEN, Claim
-from splitray.numbers import human
+from splitray.units import human
 
 _WORDS = (
     "**Words.** N: parameters in matrix products. D: tokens of the base, drawn from the mixture; D': tokens that a "

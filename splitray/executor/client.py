@@ -16,8 +16,8 @@ from splitray.errors import SplitrayError, StageError, UserError
 from splitray.executor.coordinator import Owner, Request
 from splitray.executor.machine import cpu_model
 from splitray.executor.worker import OWNER, Site
-from splitray.numbers import human
 from splitray.storage.probe import check_seen
+from splitray.units import human
 
 _EVERY = 5.0  # seconds between progress lines
 _RESTARTS = 20  # of the owner's process: more deaths than that are a fault, not bad luck

@@ -10,7 +10,7 @@ from splitray.law import forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.line import COARSE, Line
 from splitray.law.solve import minimise
-from splitray.numbers import human
+from splitray.units import human
 
 if TYPE_CHECKING:
     from splitray.law.planner import Plan

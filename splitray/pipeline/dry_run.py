@@ -11,7 +11,6 @@ from splitray.config import Config
 from splitray.errors import UserError
 from splitray.ladder.cost import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
-from splitray.numbers import duration, human
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
@@ -19,6 +18,7 @@ from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Recipe, Segment, Target, by_recipe, flops, grow, recipe
+from splitray.units import duration, human
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
 _CPU_FLOPS, _GPU_FLOPS = 2e10, 1.6e14  # assumed of one worker: one core in fp32; 40 % of an A100's bf16 peak

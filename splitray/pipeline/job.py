@@ -18,7 +18,6 @@ from splitray.executor.coordinator import Request
 from splitray.executor.worker import Site
 from splitray.law.planner import answer
 from splitray.law.question import Limits, Question
-from splitray.numbers import human
 from splitray.pipeline.run_folder import Run
 from splitray.storage.store import Store
 from splitray.training.model import size
@@ -26,6 +25,7 @@ from splitray.training.precision import resolve
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Recipe, Target, recipe
+from splitray.units import human
 
 _NAMED = 3  # domains in one warning
 

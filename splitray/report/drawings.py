@@ -1,4 +1,4 @@
-"""All figures of the report in their order: the law's from `splitray.law.figures`, the run's own from here."""
+"""All figures of the report in their order: the law's from `splitray.report.law_figures`, the run's own from here."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from splitray.law import figures as law_figures
 from splitray.law.runs import read_runs
 from splitray.law.sweep import sweep_budgets, sweep_params
-from splitray.report import captions, figures
+from splitray.report import captions, figures, law_figures
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus

@@ -1,4 +1,4 @@
-"""The report's own figures; those of the law are in `splitray.law.figures`.
+"""The report's own figures; those of the law are in `splitray.report.law_figures`.
 
 Every function takes the summary (see `splitray.report`) and returns a matplotlib figure, or None where the run has
 nothing to show yet. Colours are Okabe and Ito's, told apart by colour-blind readers, and never the only mark.

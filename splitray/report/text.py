@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from splitray.numbers import human
+from splitray.units import human
 
 Summary = Mapping[str, Any]
 UNKNOWN = "–"

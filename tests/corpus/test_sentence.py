@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from splitray.cli import _check_router
+from splitray.cli.run import _check_router
 from splitray.config import load
 from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
 from splitray.corpus.settings import SentenceSettings

@@ -8,10 +8,10 @@ from laws import BUDGET, CONSTANTS, K, N, ladder, simulate, with_draws
 
 from splitray.errors import UserError
 from splitray.law import Law, fit
-from splitray.law import figures as draw
 from splitray.law.planner import answer
 from splitray.law.question import Question
 from splitray.law.sweep import sweep_budgets, sweep_params
+from splitray.report import law_figures as draw
 
 QUESTION = Question(N, BUDGET, K)
 FORM = "effective_tokens"

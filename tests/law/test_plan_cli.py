@@ -13,10 +13,10 @@ import pyarrow.parquet
 import pytest
 from laws import BUDGET, CONSTANTS, K, N, ladder, simulate
 
+from splitray.cli.plan import main
 from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
-from splitray.law.cli import main
-from splitray.numbers import human, parse_count
+from splitray.units import human, parse_count
 
 ROOT = Path(__file__).resolve().parents[2]
 FORM = "shared_specific"

@@ -6,8 +6,8 @@ from splitray.corpus import build
 from splitray.corpus.pipeline import corpus_key
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
-from splitray.numbers import human
 from splitray.pipeline.job import Job
+from splitray.units import human
 
 
 def corpus(job: Job) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 from splitray.executor.coordinator import Request
 from splitray.ladder.cost import check_ladder, ladder_steps
 from splitray.ladder.grid import TABLE, cost, row
-from splitray.numbers import human
 from splitray.pipeline.job import Job
+from splitray.units import human
 
 
 def ladder(job: Job) -> dict[str, Any]:

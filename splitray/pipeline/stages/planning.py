@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from splitray.numbers import human
 from splitray.pipeline.job import Job
+from splitray.units import human
 
 
 def law(job: Job) -> dict[str, Any]:

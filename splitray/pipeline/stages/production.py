@@ -3,9 +3,9 @@
 from typing import Any
 
 from splitray.executor.coordinator import Request
-from splitray.numbers import human
 from splitray.pipeline.job import Job
 from splitray.training.tree import Target
+from splitray.units import human
 
 
 def base(job: Job) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from splitray.law.planner import Plan
 from splitray.law.question import Limits, Question
 from splitray.law.solve import Array
 from splitray.law.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
-from splitray.numbers import human
 from splitray.storage.folder import Folder
+from splitray.units import human
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

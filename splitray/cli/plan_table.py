@@ -10,7 +10,7 @@ from splitray.law.estimate import Estimate
 from splitray.law.next_run import Candidate
 from splitray.law.planner import Plan
 from splitray.law.threshold import RANGE
-from splitray.numbers import human
+from splitray.units import human
 
 _CANDIDATES = 10
 

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from splitray.cli.plan_table import show
 from splitray.errors import SplitrayError, UserError
 from splitray.law import Law, fit
 from splitray.law.next_run import next_run
 from splitray.law.planner import Plan, answer
 from splitray.law.question import Limits, Question
 from splitray.law.size import FLOPS_PER_TOKEN, plan_for_flops
-from splitray.law.terminal import show
-from splitray.numbers import parse_count
+from splitray.units import parse_count
 
 
 class _Parser(argparse.ArgumentParser):
@@ -91,7 +91,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.json:
         plan.save(given.json)
     if given.figures:
-        from splitray.law.figures import write_figures
+        from splitray.report.law_figures import write_figures
 
         write_figures(law, question, plan, given.figures)
     show(plan, candidates)

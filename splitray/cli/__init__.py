@@ -1,0 +1,1 @@
+"""Arguments, exit codes and what a terminal shows. Nothing imports this package."""
