@@ -31,7 +31,7 @@ from clusters import HERE
 from machine import describe
 
 from splitray.corpus import CorpusSettings, build
-from splitray.corpus.cluster import fit_centroids, nearest
+from splitray.corpus.kmeans import fit_centroids, nearest
 from splitray.corpus.settings import ClusterSettings
 from splitray.storage.store import Store
 

@@ -9,8 +9,8 @@ from splitray.storage.store import Store
 
 
 def build(settings: CorpusSettings, seed: int, store: Store, say: Callable[[str], None]) -> Corpus:
-    """See `splitray.corpus.pipeline.build`; imported when called, so that reading a corpus needs no Ray."""
-    from splitray.corpus.pipeline import build as run
+    """See `splitray.corpus.build.build`; imported when called, so that reading a corpus needs no Ray."""
+    from splitray.corpus.build import build as run
 
     return run(settings, seed, store, say)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from splitray.corpus.holdout import SPLITS
 from splitray.corpus.router import Router
-from splitray.corpus.split import SPLITS
 from splitray.errors import StorageError, UserError
 from splitray.storage.checksum import fingerprint
 from splitray.storage.store import Published, Store

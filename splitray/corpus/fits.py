@@ -10,16 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.cluster import (
-    domain_names,
-    fit_centroids,
-    fit_prices,
-    nearest,
-    projection_plane,
-    scores,
-    top_terms,
-)
 from splitray.corpus.embed import TfidfEmbedder, save_sentence
+from splitray.corpus.kmeans import domain_names, fit_centroids, fit_prices, nearest, projection_plane, scores, top_terms
 from splitray.corpus.passes import Files, upload
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings

@@ -21,12 +21,12 @@ import pyarrow as pa
 from splitray.corpus.clean import Document, clean_documents
 from splitray.corpus.duplicates import ValidationIndex, shingles
 from splitray.corpus.embed import Embedder, load_embedder
+from splitray.corpus.holdout import DROPPED, ROW, VALIDATION, narrow
 from splitray.corpus.read import read_file
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_table, write_shard, write_table
 from splitray.corpus.sources import SourceFile
-from splitray.corpus.split import DROPPED, ROW, VALIDATION, narrow
 from splitray.corpus.tokenizer import Encoder
 from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from splitray.corpus.cluster import nearest
 from splitray.corpus.embed import Embedder, load_embedder
+from splitray.corpus.kmeans import nearest
 
 
 @dataclass(frozen=True)

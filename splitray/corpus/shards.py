@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from splitray.corpus.split import SPLITS, VALIDATION
+from splitray.corpus.holdout import SPLITS, VALIDATION
 from splitray.storage.folder import Folder
 
 _COLUMNS: dict[str, pa.DataType] = {

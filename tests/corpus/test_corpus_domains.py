@@ -6,16 +6,8 @@ from planted import documents
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from splitray.corpus.cluster import (
-    domain_names,
-    fit_centroids,
-    fit_prices,
-    nearest,
-    projection_plane,
-    scores,
-    top_terms,
-)
 from splitray.corpus.embed import TfidfEmbedder, unit
+from splitray.corpus.kmeans import domain_names, fit_centroids, fit_prices, nearest, projection_plane, scores, top_terms
 from splitray.corpus.router import Placement, Router
 from splitray.corpus.settings import ClusterSettings, TfidfSettings
 

@@ -8,8 +8,8 @@ import pytest
 
 from splitray.corpus.clean import hash64, hash128
 from splitray.corpus.duplicates import WINDOW, ValidationIndex, shingles
+from splitray.corpus.holdout import DROPPED, ROW, TRAIN, VALIDATION, chosen, decide
 from splitray.corpus.settings import CorpusSettings
-from splitray.corpus.split import DROPPED, ROW, TRAIN, VALIDATION, chosen, decide
 
 
 def rows_of(documents: list[tuple[str, str, str, str]]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 
-from splitray.corpus.engine import Engine
+from splitray.corpus.ray_tasks import Engine
 from splitray.corpus.settings import CorpusSettings
 
 pytestmark = pytest.mark.ray

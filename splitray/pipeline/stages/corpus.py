@@ -3,7 +3,7 @@
 from typing import Any
 
 from splitray.corpus import build
-from splitray.corpus.pipeline import corpus_key
+from splitray.corpus.build import corpus_key
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.pipeline.job import Job

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from splitray.corpus.holdout import SPLITS, TRAIN, VALIDATION, Decision
 from splitray.corpus.passes import Spans, group_names, picks_of
-from splitray.corpus.split import SPLITS, TRAIN, VALIDATION, Decision
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
 

@@ -25,13 +25,13 @@ import ray
 
 from splitray import __version__
 from splitray.corpus import fits, passes
+from splitray.corpus.checks import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.corpus import Corpus, content_hash
-from splitray.corpus.engine import Engine
+from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
+from splitray.corpus.ray_tasks import Engine
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
-from splitray.corpus.split import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
-from splitray.corpus.summary import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.tokenizer import Encoder
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.probe import check_seen
