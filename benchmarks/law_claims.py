@@ -23,13 +23,13 @@ from law_planted import TRUTHS, truth
 from machine import describe
 
 from splitray.law import Law
-from splitray.law.forms import REGISTRY
+from splitray.law.forms.registry import REGISTRY
 from splitray.law.law import Component
-from splitray.law.line import COARSE, Line
-from splitray.law.question import Question
-from splitray.law.surface import Surface
-from splitray.law.sweep import sweep_budgets, sweep_params
-from splitray.law.threshold import compute_multiplier, split_threshold
+from splitray.law.planning.line import COARSE, Line
+from splitray.law.planning.question import Question
+from splitray.law.planning.surface import Surface
+from splitray.law.planning.sweep import sweep_budgets, sweep_params
+from splitray.law.planning.threshold import compute_multiplier, split_threshold
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

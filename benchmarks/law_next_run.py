@@ -20,8 +20,8 @@ from machine import describe
 
 from splitray.errors import UserError
 from splitray.law import Law, fit, plan
-from splitray.law.next_run import next_run
-from splitray.law.question import Question
+from splitray.law.planning.next_run import next_run
+from splitray.law.planning.question import Question
 
 RESULTS = Path(__file__).resolve().parent / "results" / "law_claims"
 QUESTION = Question(1.3e9, 240e9, 16)

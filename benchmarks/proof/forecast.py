@@ -22,8 +22,8 @@ from proof.programme import ROOT, Cell, plain
 from proof.table import SCHEMA
 from splitray import law as laws
 from splitray.errors import SplitrayError, UserError
-from splitray.law.question import Question
-from splitray.law.sweep import loss_curve
+from splitray.law.planning.question import Question
+from splitray.law.planning.sweep import loss_curve
 from splitray.training.settings import ModelShape
 from splitray.training.split import whole_budget
 

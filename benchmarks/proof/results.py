@@ -27,8 +27,8 @@ from proof.measured import (
 )
 from proof.programme import SWEPT, Cell, plain
 from splitray.law import Law
-from splitray.law.question import Question
-from splitray.law.threshold import split_threshold
+from splitray.law.planning.question import Question
+from splitray.law.planning.threshold import split_threshold
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from proof.analysis import Bowl, Surface, interval, trials_until
 from proof.table import SCHEMA
 from splitray import law as laws
-from splitray.law.question import Question
+from splitray.law.planning.question import Question
 from splitray.search.rounds import GAP, propose
 
 TOLERANCE, TRIALS = 0.005, 40

@@ -6,10 +6,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from splitray.law.estimate import Estimate
-from splitray.law.next_run import Candidate
-from splitray.law.planner import Plan
-from splitray.law.threshold import RANGE
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.next_run import Candidate
+from splitray.law.planning.planner import Plan
+from splitray.law.planning.threshold import RANGE
 from splitray.units import human
 
 _CANDIDATES = 10

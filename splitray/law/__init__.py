@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Any
 from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
-    from splitray.law.fitting import fit
-    from splitray.law.planner import Plan, plan
+    from splitray.law.fitting.fit import fit
+    from splitray.law.planning.planner import Plan, plan
 
 __all__ = ["HeldOut", "Law", "LawWarning", "Plan", "fit", "plan"]
 
-_LAZY = {"fit": "splitray.law.fitting", "plan": "splitray.law.planner", "Plan": "splitray.law.planner"}
+_LAZY = {
+    "fit": "splitray.law.fitting.fit",
+    "plan": "splitray.law.planning.planner",
+    "Plan": "splitray.law.planning.planner",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from splitray.errors import UserError
-from splitray.law import forms, saved
-from splitray.law.dual import Array
-from splitray.law.form import Form
+from splitray.law import saved
+from splitray.law.forms import registry as forms
+from splitray.law.forms.dual import Array
+from splitray.law.forms.form import Form
 
 SCHEMA = "splitray-law-2"
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.

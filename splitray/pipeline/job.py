@@ -16,8 +16,8 @@ from splitray.errors import CorruptError
 from splitray.executor.client import Trainer, uses_gpu
 from splitray.executor.coordinator import Request
 from splitray.executor.worker import Site
-from splitray.law.planner import answer
-from splitray.law.question import Limits, Question
+from splitray.law.planning.planner import answer
+from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.run_folder import Run
 from splitray.storage.store import Store
 from splitray.training.model import size

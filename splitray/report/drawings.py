@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.law.runs import read_runs
-from splitray.law.sweep import sweep_budgets, sweep_params
 from splitray.report import captions, figures, law_figures
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 
 from splitray.law import Law
-from splitray.law.question import Question
-from splitray.law.sweep import loss_curve
+from splitray.law.planning.question import Question
+from splitray.law.planning.sweep import loss_curve
 from splitray.report import text
 from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, SKY, VERMILION, WIDTH
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from splitray.errors import StorageError, UserError
-from splitray.law.estimate import Estimate
 from splitray.law.law import Law
-from splitray.law.planner import Plan
-from splitray.law.question import Limits, Question
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.planner import Plan
+from splitray.law.planning.question import Limits, Question
+from splitray.law.planning.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
 from splitray.law.solve import Array
-from splitray.law.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
 from splitray.storage.folder import Folder
 from splitray.units import human
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splitray.law import Law
-from splitray.law.question import Question
+from splitray.law.planning.question import Question
 from splitray.search.correction import corrected
 
 GAP = 0.02  # between fractions that are both worth a trial

@@ -18,7 +18,7 @@ from splitray.errors import SplitrayError, StageError
 from splitray.executor.coordinator import Request
 from splitray.executor.worker import owner_of
 from splitray.law import Law
-from splitray.law.question import Question
+from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.training.settings import Schedule

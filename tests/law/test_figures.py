@@ -8,9 +8,9 @@ from laws import BUDGET, CONSTANTS, K, N, ladder, simulate, with_draws
 
 from splitray.errors import UserError
 from splitray.law import Law, fit
-from splitray.law.planner import answer
-from splitray.law.question import Question
-from splitray.law.sweep import sweep_budgets, sweep_params
+from splitray.law.planning.planner import answer
+from splitray.law.planning.question import Question
+from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.report import law_figures as draw
 
 QUESTION = Question(N, BUDGET, K)

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, fit
-from splitray.law.forms import REGISTRY
+from splitray.law.forms.registry import REGISTRY
 from tests.law.test_forms import BY_HAND
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "runs"

@@ -7,8 +7,8 @@ from laws import BUDGET, CONSTANTS, K, N, simulate, with_draws
 
 from splitray.errors import UserError
 from splitray.law import Law, fit, plan
-from splitray.law.next_run import _shrinkage, next_run
-from splitray.law.question import Question
+from splitray.law.planning.next_run import _shrinkage, next_run
+from splitray.law.planning.question import Question
 
 QUESTION = Question(N, BUDGET, K)
 FORM = "effective_tokens"

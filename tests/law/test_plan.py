@@ -13,10 +13,10 @@ from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
-from splitray.law.estimate import Estimate
 from splitray.law.law import Component
-from splitray.law.question import Limits
-from splitray.law.size import plan_for_flops
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.question import Limits
+from splitray.law.planning.size import plan_for_flops
 from splitray.storage.checksum import sealed
 
 # Dense in D' at one end and in D at the other: 1e-9 of the budget to all of it.

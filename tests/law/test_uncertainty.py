@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from splitray.law import Law, fit
-from splitray.law.caution import cautions, identified
-from splitray.law.forms import find
-from splitray.law.regression import Objective, fit_form
+from splitray.law.fitting.fit_warnings import cautions, identified
+from splitray.law.fitting.regression import Objective, fit_form
+from splitray.law.fitting.uncertainty import TreeNoise, bootstrap, tree_noise
+from splitray.law.forms.registry import find
 from splitray.law.runs import read_runs
-from splitray.law.uncertainty import TreeNoise, bootstrap, tree_noise
 from tests.law.test_fit import ladder
 from tests.law.test_forms import BY_HAND
 

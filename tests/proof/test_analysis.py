@@ -33,7 +33,7 @@ from proof.search import law_guided  # noqa: E402
 from proof.table import Table  # noqa: E402
 
 from splitray.errors import UserError  # noqa: E402
-from splitray.law.question import Question  # noqa: E402
+from splitray.law.planning.question import Question  # noqa: E402
 from splitray.search.rounds import propose  # noqa: E402
 
 FRACTIONS = np.array(full().fractions)

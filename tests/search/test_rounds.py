@@ -10,7 +10,7 @@ import pytest
 
 from splitray.law import Law, plan
 from splitray.law.law import Component
-from splitray.law.question import Question
+from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.search.tuner import LawSearcher, Problem, predicted

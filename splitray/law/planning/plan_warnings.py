@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splitray.law import forms
+from splitray.law.forms import registry as forms
 from splitray.law.law import Law, LawWarning
-from splitray.law.line import COARSE, Line
+from splitray.law.planning.line import COARSE, Line
 from splitray.law.solve import minimise
 from splitray.units import human
 
 if TYPE_CHECKING:
-    from splitray.law.planner import Plan
+    from splitray.law.planning.planner import Plan
 
 # A law fitted on runs a thirtieth of the target is a guess (DESIGN); 0.003 nats is what a good plan may lose.
 FAR, REGRET = 30.0, 0.003

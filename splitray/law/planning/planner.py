@@ -8,14 +8,15 @@ from typing import Any, Literal
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law import forms, saved
-from splitray.law.advice import advice
-from splitray.law.estimate import Estimate
+from splitray.law import saved
+from splitray.law.forms import registry as forms
 from splitray.law.law import Law, LawWarning
-from splitray.law.line import Line
-from splitray.law.question import Limits, Question, positive
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.line import Line
+from splitray.law.planning.plan_warnings import advice
+from splitray.law.planning.question import Limits, Question, positive
+from splitray.law.planning.threshold import compute_multiplier, split_threshold
 from splitray.law.solve import Array
-from splitray.law.threshold import compute_multiplier, split_threshold
 
 SCHEMA = "splitray-plan-2"
 # Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an

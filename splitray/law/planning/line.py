@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from splitray.law.allocation import allocate
+from splitray.law.planning.allocation import allocate
+from splitray.law.planning.surface import Surface
 from splitray.law.solve import Array, minimise
-from splitray.law.surface import Surface
 
 # L need not be convex in s: 0.15 in x moves D, or D' near the other end, by 15 %.
 FINE = np.concatenate([[-np.inf], np.linspace(-18, 18, 241), [np.inf]])

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from splitray.law.dual import Array
+from splitray.law.fitting.monotone import rising
+from splitray.law.fitting.regression import Fitted
+from splitray.law.forms.dual import Array
 from splitray.law.law import LawWarning
-from splitray.law.monotone import rising
-from splitray.law.regression import Fitted
 from splitray.law.runs import Runs
 
 _RAY = 0.15  # e-folds: narrower than this across its main direction, a cloud of (log N, log D) is a ray

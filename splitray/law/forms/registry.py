@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from splitray.errors import UserError
-from splitray.law.form import Constant, Form, coefficient, exponent
+from splitray.law.forms.form import Constant, Form, coefficient, exponent
 
 REGISTRY: dict[str, Form] = {}
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law import forms, uncertainty
-from splitray.law.caution import cautions
-from splitray.law.choose import Choice, choose
-from splitray.law.form import Form
+from splitray.law.fitting import uncertainty
+from splitray.law.fitting.choose import Choice, choose
+from splitray.law.fitting.fit_warnings import cautions
+from splitray.law.fitting.monotone import rising
+from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
+from splitray.law.forms import registry as forms
+from splitray.law.forms.form import Form
 from splitray.law.law import Component, Law
-from splitray.law.monotone import rising
-from splitray.law.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
 from splitray.law.runs import Runs, read_runs
 
 _CONTEST_ROWS = 1024  # rows that forms compete on; a larger table is sampled

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from splitray.errors import UserError
 from splitray.law.law import Law
-from splitray.law.question import Question
+from splitray.law.planning.question import Question
 from splitray.law.runs import load_table, numbers_of, refuse
 from splitray.law.solve import Array
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import linalg, optimize
 
-from splitray.law.dual import Array
-from splitray.law.marquardt import minimise
-from splitray.law.regression import Fitted, predict
+from splitray.law.fitting.marquardt import minimise
+from splitray.law.fitting.regression import Fitted, predict
+from splitray.law.forms.dual import Array
 from splitray.law.runs import Runs
 
 _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitray.law.dual import Array, Ints
-from splitray.law.form import Form
+from splitray.law.forms.dual import Array, Ints
+from splitray.law.forms.form import Form
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _SCOUT = 12  # steps of every start; by then the worth of its basin shows

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law.estimate import Estimate
 from splitray.law.law import Law, LawWarning
-from splitray.law.line import COARSE
-from splitray.law.planner import Plan, answer
-from splitray.law.question import Limits, Question, positive
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.line import COARSE
+from splitray.law.planning.planner import Plan, answer
+from splitray.law.planning.question import Limits, Question, positive
 from splitray.law.solve import Array, minimise
 
 # FLOPs a parameter and token of training (Kaplan et al. 2020); attention comes on top and is left out.

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import qmc
 
 from splitray.errors import UserError
-from splitray.law.dual import Array, Ints
-from splitray.law.form import Form
-from splitray.law.marquardt import Problem, minimise, refine
+from splitray.law.fitting.marquardt import Problem, minimise, refine
+from splitray.law.forms.dual import Array, Ints
+from splitray.law.forms.form import Form
 from splitray.law.runs import Runs
 
 PUBLISHED_DELTA = 1e-3  # Huber threshold of Hoffmann et al. 2022, kept where their form is fitted by name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law import forms
+from splitray.law.forms import registry as forms
 from splitray.law.law import Law
 from splitray.law.solve import Array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from splitray.law.regression import Fitted
+from splitray.law.fitting.regression import Fitted
 from splitray.law.runs import Runs
 
 _STEEPEST = 2e-3  # nats per e-fold of tokens that a form may rise by, or the noise where that is larger

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from splitray.law.dual import Array, Flags, Ints
+from splitray.law.fitting.marquardt import refine
+from splitray.law.fitting.monotone import rising
+from splitray.law.fitting.regression import Fitted, candidates, predict
+from splitray.law.forms.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
-from splitray.law.marquardt import refine
-from splitray.law.monotone import rising
-from splitray.law.regression import Fitted, candidates, predict
 from splitray.law.runs import Runs
 
 _TOP = 0.8  # rows at or above this quantile of N, D or D' are hidden
