@@ -17,7 +17,7 @@ CONFIG: dict[str, Any] = {
     "model": {"hidden": 32, "layers": 2},
     "training": {
         "sequence_length": 64,
-        "batch_sequences": 8,
+        "global_batch_size": 8,
         "warmup_tokens": 1024,
         "precision": "fp32",
         "checkpoint_seconds": 0.5,
@@ -42,7 +42,7 @@ TITLES = {
     "group supervisor": ("ray::base",),
     "tune trial": ("ray::ImplicitFunc",),
     "specialist actor": ("ray::specialist[",),
-    "owner": ("ray::Owner", "ray::owner"),
+    "coordinator": ("ray::Coordinator", "ray::coordinator"),
 }
 
 

@@ -129,7 +129,7 @@ def protein() -> dict:
     for name in (*REGISTRY, "auto"):
         law = fit(below, form=name)
         result[name] = {part: percent(law, rows) for part, rows in parts.items()}
-        result[name] |= {"mixture": law.mixture, "cautions": [warning.code for warning in law.warnings]}
+        result[name] |= {"mixture": law.mixture, "fit_warnings": [warning.code for warning in law.warnings]}
     return result
 
 

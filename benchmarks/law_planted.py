@@ -161,7 +161,7 @@ def judge(law: Law, true: Law) -> dict[str, float]:
         "regret": float(theirs[mine.argmin()] - theirs.min()),
         "split": float(split),
         "form": law.form,
-        "cautions": [warning.code for warning in law.warnings],
+        "fit_warnings": [warning.code for warning in law.warnings],
     }
     if law.draws:
         low, high = np.quantile(law.predict_draws(*TARGET), [0.1, 0.9])
@@ -199,9 +199,9 @@ def summary(records: list[dict]) -> dict:
         if held:
             result[f"{key}_80"] = float(np.mean(held))
     names, counts = np.unique([r["form"] for r in records], return_counts=True)
-    codes, times = np.unique([c for r in records for c in r["cautions"]], return_counts=True)
+    codes, times = np.unique([c for r in records for c in r["fit_warnings"]], return_counts=True)
     result["forms"] = {str(n): int(c) for n, c in zip(names, counts)}
-    result["cautions"] = {str(n): int(c) for n, c in zip(codes, times)}
+    result["fit_warnings"] = {str(n): int(c) for n, c in zip(codes, times)}
     return result
 
 

@@ -78,8 +78,8 @@ QUICK = Plan(overlaps=(0.0, 1.0), fractions=(0.0, 0.5, 1.0), seeds=(1, 1))
 MODEL = ModelShape(hidden=32, layers=2)
 TRAINING = TrainingSettings(
     sequence_length=SEQUENCE,
-    batch_sequences=4,
-    micro_batch=4,
+    global_batch_size=4,
+    micro_batch_size=4,
     learning_rate=1e-2,
     reference_hidden=32,
     warmup_tokens=20 * 4 * SEQUENCE,
@@ -199,9 +199,10 @@ class Phonebook:
 
     def _train(self, overlap: float, asked: Sequence[tuple[Point, str]]) -> None:
         from splitray.corpus.settings import CorpusSettings
-        from splitray.executor.client import Trainer, connect
+        from splitray.executor.client import ExecutorClient
+        from splitray.executor.connect import connect
         from splitray.executor.coordinator import Request
-        from splitray.executor.worker import Site
+        from splitray.executor.worker import RunContext
 
         connect(self.say)
         config = Config(
@@ -212,8 +213,10 @@ class Phonebook:
             training=TRAINING,
             ladder={"shapes": [MODEL], "pretrain_tokens": [2**20], "specialize_tokens": [2**20]},
         )
-        site = Site(self._store, self.corpora[overlap].key, TRAINING, f"phonebook/{overlap}/{time.time():.0f}")
-        trainer = Trainer(config, site, self.say, lambda kind, **values: None)
+        context = RunContext(self._store, self.corpora[overlap].key, TRAINING, f"phonebook/{overlap}/{time.time():.0f}")
+        trainer = ExecutorClient(
+            config.resources, context, config.evaluate.validation_tokens, self.say, lambda kind, **values: None
+        )
         requests = [Request(self.target(*each)) for each in asked]
         try:
             ask(trainer, requests, lambda ended: self._keep([asked[i] for i, _ in ended]), self._deadline, self.say)

@@ -2,8 +2,8 @@
 
     python benchmarks/same_bits.py [--anew] [--out benchmarks/results/chaos]
 
-Each case trains one segment twice from an empty store through the owner: in peace, and with a SIGKILL on one of its
-training processes (a Ray Train worker, or the ladder's actor where there is one) at the first checkpoint inside the
+Each case trains one segment twice from an empty store through the coordinator: in peace, and with a SIGKILL on one of
+its training processes (a Ray Train worker, or the ladder's actor where there is one) at the first checkpoint inside the
 segment. The published weights, the moments, the step count and the training loss must be equal. Results are written
 case by case, and a start that was cut off goes on.
 """
@@ -25,9 +25,10 @@ from machine import describe
 
 from splitray.config import Config
 from splitray.corpus import Corpus, build
-from splitray.executor.client import connect, start_owner
+from splitray.executor.client import start_coordinator
+from splitray.executor.connect import connect
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import Site
+from splitray.executor.worker import RunContext
 from splitray.storage.store import Published, Store
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import Leaf, Target, recipe
@@ -47,21 +48,21 @@ def sought(store: Store, settings: TrainingSettings, corpus: Corpus) -> Target:
     return trunk
 
 
-def train(site: Site, target: Target, workers: int, disturb: bool) -> tuple[Published, int]:
-    """Train a target through an owner of its own; what was published, and how many processes were lost."""
-    owner = start_owner(site, 2, 1000)
-    waiting = owner.leaves.remote([Request(target, group=workers if workers > 1 else 0)])
+def train(context: RunContext, target: Target, workers: int, disturb: bool) -> tuple[Published, int]:
+    """Train a target through an coordinator of its own; what was published, and how many processes were lost."""
+    coordinator = start_coordinator(context, 2, 1000)
+    waiting = coordinator.leaves.remote([Request(target, mixture_workers=workers if workers > 1 else 0)])
     if disturb:
-        while not site.store.keys("part-"):
+        while not context.store.keys("part-"):
             assert not ray.wait([waiting], timeout=0)[0], "the segment ended before its first checkpoint"
             time.sleep(0.01)
         victims = [p for p in psutil.Process().children(recursive=True) if is_titled(p, TITLES[workers])]
         assert len(victims) == workers, victims
         victims[-1].kill()
     ray.get(waiting)
-    failures = ray.get(owner.progress.remote())["failures"]
-    ray.kill(owner)
-    found = site.store.find(target.key)
+    failures = ray.get(coordinator.progress.remote())["failures"]
+    ray.kill(coordinator)
+    found = context.store.find(target.key)
     assert found is not None
     return found, failures
 
@@ -72,11 +73,11 @@ def case(store: Store, corpus: Corpus, stage: int, workers: int, precision: str)
     target = sought(store, settings, corpus)
     ends = []
     for disturb in (False, True):
-        site = Site(store, corpus.key, settings, f"bits-{uuid.uuid4().hex[:8]}")
-        found, failures = train(site, target, workers, disturb)
+        context = RunContext(store, corpus.key, settings, f"bits-{uuid.uuid4().hex[:8]}")
+        found, failures = train(context, target, workers, disturb)
         ends.append((found.files, {k: found.meta[k] for k in ("step", "train_loss", "end", "resharded")}))
         trained = found.meta["tokens_trained"]
-        store.withdraw(target.key)
+        store.invalidate(target.key)
     assert failures == 1 and trained < target.tokens, "the kill met no training"
     told = {"zero_stage": stage, "workers": workers, "precision": precision, "same": ends[0] == ends[1]}
     return told | {"trained_again_after": target.tokens - trained, "files": ends[0][0]}

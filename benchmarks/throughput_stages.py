@@ -1,4 +1,4 @@
-"""A ladder and a specialist stage through the real owner and hosts on a local Ray, against their loops run bare.
+"""A ladder and a specialist stage through the real coordinator and hosts on a local Ray, against their loops run bare.
 
 Bare: the same two processes, one thread each, run `train` on the same models and shards side by side, without Ray,
 store traffic, evaluation or waiting. A stage's useful tokens are those it trained; its ratio is the time that the bare
@@ -20,9 +20,9 @@ import torch
 from throughput_loops import Enough, Waiting
 
 from splitray.corpus import Corpus
-from splitray.executor.client import start_owner
+from splitray.executor.client import start_coordinator
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import Site, order_of
+from splitray.executor.worker import RunContext, order_of
 from splitray.ladder.grid import cost, rungs
 from splitray.storage.store import Store
 from splitray.training.loop import Hooks, train
@@ -61,21 +61,21 @@ def corpus(store: Store) -> str:
 
 
 class Bench:
-    """A store with a corpus, an owner with two one-thread hosts, and the same loops bare."""
+    """A store with a corpus, an coordinator with two one-thread hosts, and the same loops bare."""
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
         held = Corpus.open(self.store, corpus(self.store))
         self.training = TrainingSettings(
             sequence_length=LENGTH,
-            batch_sequences=SEQUENCES,
-            micro_batch=SEQUENCES,
+            global_batch_size=SEQUENCES,
+            micro_batch_size=SEQUENCES,
             precision="bf16",
             checkpoint_seconds=10.0,
         )
-        self.site = Site(self.store, held.key, self.training, "throughput")
+        self.context = RunContext(self.store, held.key, self.training, "throughput")
         self.corpus = held.identity()
-        self.owner = start_owner(self.site, float(WORKERS), VALIDATION)
+        self.coordinator = start_coordinator(self.context, float(WORKERS), VALIDATION)
 
     def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
         return recipe(shape, self.training, self.corpus, WEIGHTS, seed)
@@ -89,20 +89,20 @@ class Bench:
 
     def specialists(self, tokens: int, specialize: int, seed: int = 0) -> list[Request]:
         made = self.recipe(SPECIALIST, seed)
-        return [Request(self.target(made, Leaf(tokens, specialize, d)), (d,), specialist=1) for d in WEIGHTS]
+        return [Request(self.target(made, Leaf(tokens, specialize, d)), (d,), domain_workers=1) for d in WEIGHTS]
 
     def ask(self, requests: list[Request]) -> tuple[float, dict[str, Any]]:
         """Seconds until all are trained and scored, and the counters that this added to."""
-        before = ray.get(self.owner.progress.remote())
+        before = ray.get(self.coordinator.progress.remote())
         begun = time.perf_counter()
-        ray.get(self.owner.leaves.remote(requests))
-        seconds, after = time.perf_counter() - begun, ray.get(self.owner.progress.remote())
+        ray.get(self.coordinator.leaves.remote(requests))
+        seconds, after = time.perf_counter() - begun, ray.get(self.coordinator.progress.remote())
         return seconds, {k: after[k] - before[k] for k in ("finished", "trained", "training_seconds", "failures")}
 
 
-def bare_loops(site: Site, recipes: list[Recipe], passes: int, line: Connection) -> None:
+def bare_loops(context: RunContext, recipes: list[Recipe], passes: int, line: Connection) -> None:
     """Train every recipe's mixture bare, one after another, when told to."""
-    torch.set_num_threads(site.training.threads)
+    torch.set_num_threads(context.training.threads)
     for made in recipes * passes:
         clock, asked = Waiting(line), 0
 
@@ -116,7 +116,7 @@ def bare_loops(site: Site, recipes: list[Recipe], passes: int, line: Connection)
         endless = Segment(made, (Phase(MIXTURE, 10**12),))
         with tempfile.TemporaryDirectory(prefix="splitray-throughput-") as folder:
             try:
-                train(endless, order_of(site, endless), Store(Path(folder)), site.training, Hooks(stop=stop))
+                train(endless, order_of(context, endless), Store(Path(folder)), context.training, Hooks(stop=stop))
             except Enough:
                 continue
 
@@ -191,7 +191,7 @@ def compare() -> dict[str, Any]:
             recipes = [bench.recipe(s) for s in SHAPES]
             told = cost([r.target for r in bench.ladder()], bench.training)
             print(f"ladder: {told['segments']:.0f} segments, {told['tokens']:.0f} tokens", flush=True)
-            turns = Turns(bare_loops, [(bench.site, recipes, 2)] * WORKERS)
+            turns = Turns(bare_loops, [(bench.context, recipes, 2)] * WORKERS)
             rates = [bare_rates(turns, recipes, True)]
             small = [Request(bench.target(bench.recipe(SHAPES[0], s), Leaf(4096)), ("a",)) for s in (1, 2)]
             found = [stage(bench, "ladder", small, bench.ladder())]

@@ -9,97 +9,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError
+from splitray.evaluate.settings import EvaluateSettings
+from splitray.executor.settings import ResourceSettings
+from splitray.ladder.settings import LadderSettings
+from splitray.law.settings import LawSettings, PlanSettings
 from splitray.search.settings import SearchSettings
 from splitray.settings import Place, Settings, is_operational, operational
 from splitray.storage.folder import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
-
-
-class LadderSettings(Settings):
-    """The small runs that the law is fitted on: every shape x D x D' x domain, from one tree for each shape."""
-
-    shapes: list[ModelShape] = Field(
-        min_length=1, description="Sizes to train, smallest first; five identify N's part."
-    )
-    pretrain_tokens: list[int] = Field(
-        min_length=1, description="D values in tokens; 4 or more, 0 for from scratch on the domain."
-    )
-    specialize_tokens: list[int] = Field(
-        min_length=1, description="D' values in tokens beside D' = 0; 4 spanning 30x, the least at most 0.05 D."
-    )
-    domains: int = Field(2, ge=1, description="How many of the K domains have D' leaves; evenly spread over them.")
-    seeds: int = Field(1, ge=1, description="Trunk seeds at the smallest shape; 2 or more let noise be measured.")
-    max_share: float = Field(
-        1.0, gt=0, description="The ladder's FLOPs as a share of the budget's above which the run is refused."
-    )
-
-    @model_validator(mode="after")
-    def _values(self) -> "LadderSettings":
-        if any(d < 0 for d in self.pretrain_tokens) or any(d <= 0 for d in self.specialize_tokens):
-            raise ValueError("pretrain_tokens must not be negative and specialize_tokens must be positive")
-        if not any(self.pretrain_tokens):
-            raise ValueError("pretrain_tokens needs a value above 0")
-        return self
-
-
-class LawSettings(Settings):
-    """How the law is fitted."""
-
-    form: str = Field("auto", description="A registered form, or auto: chosen by held-out extrapolation.")
-    objective: str = Field("huber_log", description="huber_log or squared.")
-    bootstrap: int = Field(
-        200, ge=0, description="Refits behind every interval; 200 hold an 80 % interval to 3 points."
-    )
-
-
-class PlanSettings(Settings):
-    """Limits on the plan."""
-
-    min_pretrain_tokens: int = Field(0, ge=0, description="Tokens of shared pretraining that the base must have.")
-    epochs: float = Field(
-        4.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="Passes over its domain's training text that a specialist may make after the split; up to 4 are "
-        "nearly as good as new text (Muennighoff et al. 2023).",
-    )
-
-
-class EvaluateSettings(Settings):
-    """What is compared, and on how much text."""
-
-    validation_tokens: int = Field(
-        65536, ge=256, description="Tokens of each domain's validation text that losses are measured on, at most."
-    )
-    baselines: list[float] = Field(
-        [1.0, 0.0, 0.5], description="Split fractions trained at the same total tokens for comparison; 1 is unsplit."
-    )
-    prefix_characters: int = Field(
-        200, ge=1, description="Characters of a new document that the router sees when it routes by a first part."
-    )
-
-    @model_validator(mode="after")
-    def _fractions(self) -> "EvaluateSettings":
-        if any(not 0 <= s <= 1 for s in self.baselines):
-            raise ValueError(f"baselines are split fractions from 0 to 1, got {self.baselines}")
-        return self
-
-
-class ResourceSettings(Settings):
-    """Where the work runs. Nothing here changes what comes out, but for the world size of groups, which is recorded."""
-
-    accelerator: Literal["auto", "cpu", "gpu"] = operational("auto", "auto uses GPUs where the cluster has any.")
-    base_workers: int = operational(1, "Workers of the group that trains the target's mixture segments.", ge=1)
-    specialist_workers: int = operational(1, "Workers of each specialist.", ge=1)
-    capacity: float | None = operational(
-        None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start."
-    )
-    tokens_per_second: float | None = operational(
-        None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0
-    )
-    price_per_hour: float | None = operational(
-        None, "Price of one worker for one hour, for the cost that --dry-run tells.", ge=0
-    )
 
 
 class Config(Settings):
@@ -132,14 +49,14 @@ class Config(Settings):
             ("resources.base_workers", self.resources.base_workers),
             ("resources.specialist_workers", self.resources.specialist_workers),
         ):
-            if training.batch_sequences % workers:
+            if training.global_batch_size % workers:
                 raise ValueError(
-                    f"{field} = {workers} does not divide training.batch_sequences = {training.batch_sequences}"
+                    f"{field} = {workers} does not divide training.global_batch_size = {training.global_batch_size}"
                 )
         if self.budget < 2 * batch * self.corpus.domains:
             raise ValueError(
                 f"budget = {self.budget} tokens is less than two batches of {batch} for each of {self.corpus.domains} "
-                "domains: raise budget, or lower training.batch_sequences or training.sequence_length"
+                "domains: raise budget, or lower training.global_batch_size or training.sequence_length"
             )
         smallest = min(d for d in self.ladder.pretrain_tokens if d > 0)
         if smallest < 4 * batch:

@@ -4,11 +4,15 @@ A section lives beside the component that it sets (`splitray/corpus/settings.py`
 object in `splitray/config.py`.
 """
 
-from typing import Annotated, Any
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
 from splitray.storage.folder import without_query
+
+_log = logging.getLogger(__name__)
 
 # A path or URI. What is written of it (run folder, manifest, report, messages) lacks logins and storage options.
 Place = Annotated[str, PlainSerializer(without_query, return_type=str)]
@@ -18,6 +22,20 @@ class Settings(BaseModel):
     """A section of the configuration. Fields are identity fields unless made with `operational`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    renamed: ClassVar[Mapping[str, str]] = {}  # old names of fields, still read: old name -> name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_old_names(cls, values: Any) -> Any:
+        """Read files of before a field was renamed, and say so."""
+        if not isinstance(values, dict):
+            return values
+        old = {name: new for name, new in cls.renamed.items() if name in values}
+        for name, new in old.items():
+            if new in values:
+                raise ValueError(f"{name} is the old name of {new}: give only {new}")
+            _log.warning("config: %s is now called %s; the old name is still read", name, new)
+        return {old.get(name, name): value for name, value in values.items()}
 
     def identity(self) -> dict[str, Any]:
         """The resolved values (defaults included) of the identity fields, as plain JSON types, nested."""

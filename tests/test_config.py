@@ -17,7 +17,7 @@ PLAIN: dict[str, Any] = {
     "budget": 65536,
     "corpus": {"sources": ["x.txt"], "domains": 2},
     "model": {"hidden": 16, "layers": 1},
-    "training": {"sequence_length": 64, "batch_sequences": 4, "warmup_tokens": 256},
+    "training": {"sequence_length": 64, "global_batch_size": 4, "warmup_tokens": 256},
     "ladder": {"shapes": [{"hidden": 16, "layers": 1}], "pretrain_tokens": [4096], "specialize_tokens": [512]},
 }
 
@@ -52,7 +52,7 @@ def test_there_are_shipped_configs() -> None:
         ("name=../x", "name: "),
         ("model.layers=0", "model.layers: "),
         ("model={hidden: 30, layers: 1, heads: 4}", "hidden 30 is not a multiple of heads 4"),
-        ("resources.base_workers=3", "resources.base_workers = 3 does not divide training.batch_sequences = 4"),
+        ("resources.base_workers=3", "resources.base_workers = 3 does not divide training.global_batch_size = 4"),
         ("resources.specialist_workers=8", "resources.specialist_workers = 8 does not divide"),
         ("budget=600", "budget = 600 tokens is less than two batches of 256 for each of 2 domains"),
         ("ladder.pretrain_tokens=[512]", "ladder.pretrain_tokens: 512 is less than four batches of 256 tokens"),

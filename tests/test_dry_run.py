@@ -102,8 +102,8 @@ def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: P
     """The default precision, auto, on a machine where fp32 was the faster one."""
     texts = {d: {"train": ["some words here"] * 20, "validation": ["some more"]} for d in ("a", "b")}
     store, run, made = Store(tmp_path / "store"), Folder(tmp_path / "run"), config()
-    run.write_sealed("stages/corpus.json", {"result": {"key": tiny.write_corpus(store, texts)}})
-    run.write_sealed("precision.json", {"precision": "fp32"})
+    run.write_checksummed("stages/corpus.json", {"result": {"key": tiny.write_corpus(store, texts)}})
+    run.write_checksummed("precision.json", {"precision": "fp32"})
     fp32 = config(training=PLAIN["training"] | {"precision": "fp32"})
     found = standing(tmp_path)
     assert made.training.precision == "auto" and found.corpus is not None
@@ -126,7 +126,7 @@ def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
         plan.save(tmp_path / f"{name}.json")
         run.put(tmp_path / f"{name}.json", f"{name}.json")
     found = [standing(tmp_path).plan]
-    run.write_sealed("stages/search.json", {"result": {}})
+    run.write_checksummed("stages/search.json", {"result": {}})
     found.append(standing(tmp_path).plan)
     assert [p.split_fraction.value for p in found if p] == [first.split_fraction.value, final.split_fraction.value]
 
@@ -210,7 +210,7 @@ def test_shipped_configs_pass(path: Path, tmp_path: Path) -> None:
 
 def test_memory_falls_as_states_are_sharded() -> None:
     """16 bytes a weight at stage 0, and by Rajbhandari et al. 2020 what stages 1, 2 and 3 leave of it on 4 workers."""
-    made = config(training=PLAIN["training"] | {"batch_sequences": 8, "micro_batch": 1})
+    made = config(training=PLAIN["training"] | {"global_batch_size": 8, "micro_batch_size": 1})
     counted = size(made.model, 8192, True)
 
     def bytes_held(stage: int, workers: int) -> float:
@@ -224,7 +224,7 @@ def test_memory_falls_as_states_are_sharded() -> None:
 
 def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     """Two specialist workers shard less than eight of the base, and a ladder's process shards nothing."""
-    training = PLAIN["training"] | {"batch_sequences": 8, "zero_stage": 3, "micro_batch": 1}
+    training = PLAIN["training"] | {"global_batch_size": 8, "zero_stage": 3, "micro_batch_size": 1}
     made = config(
         training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
     )

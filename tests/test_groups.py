@@ -33,7 +33,7 @@ class Asking(Job):
 
 def job(root: Path, workers: int, **changes: Any) -> tuple[Asking, list[Request]]:
     resources = {"base_workers": 4, "specialist_workers": workers}
-    training = PLAIN["training"] | {"batch_sequences": 4, "precision": "fp32"}
+    training = PLAIN["training"] | {"global_batch_size": 4, "precision": "fp32"}
     config = Config(
         **PLAIN | {"model": {"hidden": 24, "layers": 1}, "resources": resources, "training": training} | changes
     )
@@ -48,14 +48,14 @@ def job(root: Path, workers: int, **changes: Any) -> tuple[Asking, list[Request]
 
     identity = {"content_hash": "c", "vocab": 300, "end_token": 0}
     made.__dict__["corpus"] = SimpleNamespace(domains=DOMAINS, identity=lambda: identity, vocab_size=300)
-    made.__dict__["site"] = SimpleNamespace(training=config.training, namespace="n")
+    made.__dict__["context"] = SimpleNamespace(training=config.training, namespace="n")
     made.__dict__["trainer"] = SimpleNamespace(leaves=leaves, watch=None)
     return made, asked
 
 
 def workers_of(requests: Sequence[Request]) -> set[tuple[bool, int, int]]:
     """(whether a domain's data are drawn, workers of the mixture, workers of the domain)."""
-    return {(r.target.phases[-1].source in DOMAINS, r.group, r.specialist) for r in requests}
+    return {(r.target.phases[-1].source in DOMAINS, r.mixture_workers, r.domain_workers) for r in requests}
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(2, 2), (1, 0)])

@@ -56,7 +56,7 @@ def config(folder: Path) -> dict:
         "model": {"hidden": 24, "layers": 1},
         "training": {
             "sequence_length": 32,
-            "batch_sequences": 8,
+            "global_batch_size": 8,
             "warmup_tokens": 512,
             "precision": "fp32",
             "checkpoint_seconds": 0.5,
@@ -216,7 +216,7 @@ def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) 
     [
         (["--set", "budget=60000"], 2, "budget: 49152 -> 60000"),
         (["--set", "training.zero_stag=2"], 2, "unknown key training.zero_stag"),
-        (["--set", "training.batch_sequences=many"], 2, "training.batch_sequences"),
+        (["--set", "training.global_batch_size=many"], 2, "training.batch_sequences"),
         (["--set", "resources.base_workers=3"], 2, "resources.base_workers = 3"),
         (["--config", "none.yaml"], 2, "none.yaml: no such file"),
     ],

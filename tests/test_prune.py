@@ -31,7 +31,7 @@ def test_lists_then_deletes_only_waste(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([str(tmp_path / "store"), "--delete"]) == 0
     assert store.keys() == ["part-seg-b-001-0005", "seg-a-001"]
     assert store.find("seg-a-001").fetch("file").read_bytes() == b"x" * 100
-    assert list(store.leftovers()) == []
+    assert list(store.orphaned_attempts()) == []
     assert main([str(tmp_path / "store")]) == 0 and "0.0 MiB in 0 places" in capsys.readouterr().out
 
 

@@ -9,7 +9,7 @@ from test_config import PLAIN
 
 from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
-from splitray.executor.client import Trainer
+from splitray.executor.client import ExecutorClient
 from splitray.pipeline.run_folder import Run
 from splitray.storage.folder import Folder
 
@@ -118,11 +118,11 @@ def test_events_that_could_not_be_written_are_written_later(tmp_path: Path, monk
 
 
 def test_an_event_of_progress_does_not_grow_with_the_hosts(tmp_path: Path) -> None:
-    one, trainer = run(tmp_path), object.__new__(Trainer)
-    trainer._say, trainer._event = lambda text: None, one.event
+    one, client = run(tmp_path), object.__new__(ExecutorClient)
+    client._say, client._event = lambda text: None, one.event
     host = {"segment": "seg-x", "source": "mixture", "tokens": 10, "call_tokens": 10, "loss": 1.0, "rate": 2.5}
     counters = {"segments": 9, "finished": 1, "tokens": 1000, "trained": 100}
-    trainer.tell({**counters, "running": {f"ladder[{i}]": host for i in range(64)}})
+    client.tell({**counters, "running": {f"ladder[{i}]": host for i in range(64)}})
     one.flush()
     (event,) = events(tmp_path)
     assert {k: event[k] for k in counters} == counters and (event["hosts"], event["rate"]) == (64, 160.0)

@@ -40,9 +40,9 @@ def test_nothing_counts_before_the_marker(tmp_path: Path) -> None:
     attempt = store.attempt("k")
     attempt.folder.write("file", b"data")
     assert store.find("k") is None and store.keys() == []
-    assert list(store.leftovers()) == [(f"attempts/k/{attempt.nonce}", 4)]
+    assert list(store.orphaned_attempts()) == [(f"attempts/k/{attempt.nonce}", 4)]
     attempt.publish({})
-    assert not list(store.leftovers())
+    assert not list(store.orphaned_attempts())
 
 
 def test_the_first_marker_wins(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_first_marker_wins(tmp_path: Path) -> None:
     late.folder.write("file", b"late")
     first = write(store, "k", who="first")
     assert late.publish({"who": "late"}).nonce == first.nonce
-    assert list(store.leftovers()) == [(f"attempts/k/{late.nonce}", 4)]
+    assert list(store.orphaned_attempts()) == [(f"attempts/k/{late.nonce}", 4)]
 
 
 def test_concurrent_writers_agree_on_one(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_concurrent_writers_agree_on_one(tmp_path: Path) -> None:
     found = store.find("k")
     assert found is not None and told == [found.nonce] * 16
     assert found.folder.read("file").decode() == found.nonce
-    assert len(list(store.leftovers())) == 15
+    assert len(list(store.orphaned_attempts())) == 15
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_withdrawing_spares_writers_at_work(tmp_path: Path) -> None:
     working = store.attempt("k")
     working.folder.write("file", b"new")
     rotten = write(store, "k")
-    store.withdraw("k")
+    store.invalidate("k")
     assert store.find("k") is None and not rotten.folder.exists("part/file.bin")
     assert working.publish({}).nonce == working.nonce
     assert working.folder.read("file") == b"new"
-    store.withdraw("never there")
+    store.invalidate("never there")
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../b", "a//b", "", ".", "a/", "a\\b"])
@@ -126,7 +126,7 @@ def test_names_that_escape_are_refused(tmp_path: Path, name: str) -> None:
     ):
         with pytest.raises(UserError, match="is not a name inside"):
             act(name)
-    for act in (Store(folder).find, Store(folder).withdraw):
+    for act in (Store(folder).find, Store(folder).invalidate):
         with pytest.raises(UserError, match="is not a name inside"):
             act("../../out")
     assert list(tmp_path.iterdir()) == []
@@ -182,7 +182,7 @@ def test_a_read_only_disk_is_said_and_still_read(small_disk: Path) -> None:
     found = store.find("k")
     assert found is not None and found.fetch("part/file.bin").read_text() == "weights"
     attempt = store.attempt("other")
-    for act in (lambda: attempt.publish({}), lambda: store.withdraw("k"), lambda: store.root.write("f", b"")):
+    for act in (lambda: attempt.publish({}), lambda: store.invalidate("k"), lambda: store.root.write("f", b"")):
         with pytest.raises(StorageError, match="the file system is read-only"):
             act()
     assert json.loads((small_disk / "done/k.json").read_text())["nonce"] == made.nonce

@@ -88,8 +88,8 @@ def test_store_round_trip(server: str, tmp_path: Path, cache: Path) -> None:
     found = store.find("k")
     assert found is not None and found.meta == {"n": 1} and store.keys() == ["k"]
     assert found.fetch("w").read_bytes() == b"weights" and found.fetch("w") == found.fetch("w")
-    assert list(store.leftovers()) == [(f"attempts/k/{late.nonce}", 7)]
-    store.withdraw("k")
+    assert list(store.orphaned_attempts()) == [(f"attempts/k/{late.nonce}", 7)]
+    store.invalidate("k")
     assert store.find("k") is None and late.publish({"n": 2}).nonce == late.nonce
 
 

@@ -26,7 +26,7 @@ from splitray.law.runs import read_runs
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import STAGES, Run
 from splitray.pipeline.runner import go
-from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.checksum import checksummed, verified
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import train
@@ -103,11 +103,11 @@ def test_every_flipped_bit_of_a_marker_is_noticed(tmp_path: Path, caplog: pytest
     "record", [{}, {"a": [1, 2.5, None, True, "ü"]}, {"b": {"2": 1, "10": (1, 2)}}, {"sha": "x" * 9}]
 )
 def test_a_seal_holds_for_what_json_gives_back(record: dict[str, Any]) -> None:
-    told = json.loads(json.dumps(sealed(record)))
-    assert unsealed(told, "here") == json.loads(json.dumps(record))
+    told = json.loads(json.dumps(checksummed(record)))
+    assert verified(told, "here") == json.loads(json.dumps(record))
     for broken in (told | {"a": 0}, told | {"sha256": "0" * 64}, record, [], None, told | {"a": float("nan")}):
         with pytest.raises(CorruptError, match="here does not match the checksum inside it"):
-            unsealed(broken, "here")
+            verified(broken, "here")
 
 
 def test_half_written_folders_and_drafts_count_for_nothing(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_half_written_folders_and_drafts_count_for_nothing(tmp_path: Path) -> No
     for place in ("done/seg-a.json.0123abcd.draft", "attempts/seg-a/x/w.0123abcd.draft", "law.json.0123abcd.draft"):
         store.root.write(place, b'{"key": "seg-a"')
     assert store.find("seg-a") is None and store.keys() == [] and store.root.names() == []
-    assert {name for name, _ in store.leftovers()} == {f"attempts/seg-a/{attempt.nonce}", "attempts/seg-a/x"}
+    assert {name for name, _ in store.orphaned_attempts()} == {f"attempts/seg-a/{attempt.nonce}", "attempts/seg-a/x"}
     attempt.publish({})
     assert store.keys() == ["seg-a"]
 
@@ -185,7 +185,7 @@ def test_a_state_of_another_config_under_this_key_is_never_used(copy: Store, tra
     if found is not None:
         with pytest.raises(CorruptError, match=segment.key):
             load(found)
-        copy.withdraw(segment.key)
+        copy.invalidate(segment.key)
     drawn = []
 
     class Order:
@@ -270,9 +270,9 @@ def test_a_damaged_corpus_is_named_and_withdrawn(
 def test_withdrawing_spares_what_another_made_anew(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rotten = store.attempt("k").publish({})
-    store.withdraw("k")
+    store.invalidate("k")
     healed = store.attempt("k").publish({})
-    with pytest.raises(CorruptError, match=r"no file x.*k is withdrawn"), store.condemning(rotten):
+    with pytest.raises(CorruptError, match=r"no file x.*k is withdrawn"), store.invalidating(rotten):
         rotten.fetch("x")
     found = store.find("k")
     assert found is not None and found.nonce == healed.nonce != rotten.nonce

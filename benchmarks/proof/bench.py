@@ -1,4 +1,4 @@
-"""The bench: the corpus, the recipes, and a door to the owner of the tree that writes results down as they come."""
+"""The bench: the corpus, the recipes, and a door to the coordinator that writes results down as they come."""
 
 import contextlib
 import time
@@ -15,9 +15,10 @@ from splitray.corpus import Corpus, build
 from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
-from splitray.executor.client import Trainer, connect, told_by
+from splitray.executor.client import ExecutorClient, told_by
+from splitray.executor.connect import connect
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import Site, loss_key
+from splitray.executor.worker import RunContext, loss_key
 from splitray.ladder.grid import cost, row
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights
@@ -33,7 +34,7 @@ class OutOfTime(SplitrayError):
 
 
 def ask(
-    trainer: Trainer,
+    trainer: ExecutorClient,
     requests: Sequence[Request],
     keep: Callable[[list[tuple[int, dict[str, Any]]]], None],
     deadline: float,
@@ -131,15 +132,24 @@ class Bench:
         return dict.fromkeys(self.corpus.domains, 1 / len(self.corpus.domains))
 
     @cached_property
-    def trainer(self) -> Trainer:
+    def trainer(self) -> ExecutorClient:
         connect(self._say)
         training = self.programme.config.training
-        site = Site(self._store, self.corpus.key, training, f"proof/{time.time():.0f}")
-        return Trainer(self.programme.config, site, self._say, lambda kind, **values: None)
+        context = RunContext(self._store, self.corpus.key, training, f"proof/{time.time():.0f}")
+        return ExecutorClient(
+            self.programme.config.resources,
+            context,
+            self.programme.config.evaluate.validation_tokens,
+            self._say,
+            lambda kind, **values: None,
+        )
 
     def training(self, cell: Cell) -> TrainingSettings:
         training = self.programme.config.training
-        changes = {"learning_rate": training.learning_rate * cell.rate, "specialize_rate": cell.specialize_rate}
+        changes = {
+            "learning_rate": training.learning_rate * cell.rate,
+            "specialist_lr_multiplier": cell.specialist_lr_multiplier,
+        }
         return training.model_copy(update=changes)
 
     def recipe(self, cell: Cell) -> Recipe:
@@ -210,7 +220,7 @@ class Bench:
                     base
                     | {
                         "shape": cell.shape.label,
-                        "learning_rate": made.values["learning_rate"] * cell.specialize_rate,
+                        "learning_rate": made.values["learning_rate"] * cell.specialist_lr_multiplier,
                         "tokens": cell.leaf.tokens,
                         "epochs": drawn / self.corpus.counts(domain, "train")["tokens"],
                         "bits_per_byte": scores["nats"] / scores["bytes"] / 0.6931471805599453,

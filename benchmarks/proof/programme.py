@@ -21,7 +21,7 @@ Line = tuple[ModelShape, int, bool]  # size, budget, wide: every domain's specia
 class Cell:
     """One leaf of one size and seed, and the domains it is scored on.
 
-    `rate` multiplies the size's learning rate, `specialize_rate` that of the specialist's stretch alone.
+    `rate` multiplies the size's learning rate, `specialist_lr_multiplier` that of the specialist's stretch alone.
     """
 
     shape: ModelShape
@@ -29,7 +29,7 @@ class Cell:
     domains: tuple[str, ...]
     seed: int = 0
     rate: float = 1.0
-    specialize_rate: float = 1.0
+    specialist_lr_multiplier: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Programme:
     def point(self, domains: Sequence[str], fraction: float, rate: float) -> list[Cell]:
         """The models of one point of the surface."""
         line = self.line(self.config.ladder.shapes[self.surface], self.budgets[0], [fraction], domains, False)
-        return [replace(cell, specialize_rate=rate) if cell.leaf.domain else cell for cell in line]
+        return [replace(cell, specialist_lr_multiplier=rate) if cell.leaf.domain else cell for cell in line]
 
     def stages(self, domains: Sequence[str]) -> list[list[Cell]]:
         """The ladder, two models at a time, cheap ones first: two hosts are busy, and results come early.

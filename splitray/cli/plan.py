@@ -9,7 +9,8 @@ from splitray.cli.plan_table import show
 from splitray.errors import SplitrayError, UserError
 from splitray.law import Law, fit
 from splitray.law.planning.next_run import next_run
-from splitray.law.planning.planner import Plan, answer
+from splitray.law.planning.plan import Plan
+from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.units import parse_count

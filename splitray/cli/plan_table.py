@@ -8,7 +8,7 @@ from rich.text import Text
 
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.next_run import Candidate
-from splitray.law.planning.planner import Plan
+from splitray.law.planning.plan import Plan
 from splitray.law.planning.threshold import RANGE
 from splitray.units import human
 

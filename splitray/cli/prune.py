@@ -26,7 +26,7 @@ def waste(store: Store) -> Iterator[Waste]:
         held = store.find(key)
         if store.find(segment) is not None:
             yield Waste(key, held.bytes if held else 0, "checkpoint of a segment that is published", key)
-    for name, size in store.leftovers():
+    for name, size in store.orphaned_attempts():
         yield Waste(name, size, "unfinished: its writer was killed, or is at work now")
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{sum(i.size for i in found) / 2**20:10.1f} MiB in {len(found)} places")
         if options.delete:
             for item in found:
-                store.withdraw(item.key) if item.key else store.root.delete(item.name)
+                store.invalidate(item.key) if item.key else store.root.delete(item.name)
             print("deleted")
         elif found:
             print("nothing is deleted yet: stop every run that uses this store, then add --delete")

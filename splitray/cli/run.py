@@ -110,7 +110,7 @@ def _run(config: Config, run_dir: str, store: str, until: str, console: Console)
 def _stages(run: Run, store: str, until: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
-    from splitray.executor.client import connect
+    from splitray.executor.connect import connect
     from splitray.pipeline.job import Job
     from splitray.pipeline.runner import go
     from splitray.storage.store import Store
@@ -144,5 +144,5 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _tell_end(run: Run, console: Console) -> None:
     from splitray.report import terminal
 
-    console.print(terminal(run.folder.read_sealed("summary.json")))
+    console.print(terminal(run.folder.read_checksummed("summary.json")))
     console.print(f"report: {run.folder.uri}/{run.result('report')['path']}", markup=False)

@@ -127,7 +127,7 @@ class Corpus:
     def _file(self, name: str) -> Path:
         mark = (self.key, self._published.nonce, name)
         # A remote file is cached under its checksum: fetching it unchecked would download it anew.
-        with self._store.condemning(self._published):
+        with self._store.invalidating(self._published):
             path = self._published.fetch(name, check=mark not in _checked or not self._published.folder.is_local)
         _checked.add(mark)
         return path

@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from splitray.corpus.embed import TfidfEmbedder, save_sentence
-from splitray.corpus.kmeans import domain_names, fit_centroids, fit_prices, nearest, projection_plane, scores, top_terms
+from splitray.corpus.kmeans import (
+    domain_names,
+    fit_centroids,
+    fit_offsets,
+    nearest,
+    projection_plane,
+    scores,
+    top_terms,
+)
 from splitray.corpus.passes import Files, upload
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings
@@ -78,20 +86,20 @@ def fit_domains(
             f"the embedder {settings.embedder!r}; lower it or give more text"
         )
     centroids = fit_centroids(vectors, settings.domains, settings.cluster, seed)
-    prices = np.zeros(len(centroids))
+    offsets = np.zeros(len(centroids))
     if settings.cluster.balanced:
         weights = np.array([len(text.encode()) for text in texts], dtype=np.float64)
-        fits = scores(vectors, centroids, settings.cluster.spherical, prices)
-        prices = fit_prices(fits, weights, settings.cluster.tolerance)
-    placed = nearest(vectors, centroids, settings.cluster.spherical, prices)
+        fits = scores(vectors, centroids, settings.cluster.spherical, offsets)
+        offsets = fit_offsets(fits, weights, settings.cluster.tolerance)
+    placed = nearest(vectors, centroids, settings.cluster.spherical, offsets)
     # Largest first: the order in which k-means found them means nothing.
     rank = np.argsort(-np.bincount(placed, minlength=len(centroids)), kind="stable")
-    centroids, prices = centroids[rank], prices[rank]
+    centroids, offsets = centroids[rank], offsets[rank]
     placed = np.argsort(rank)[placed]
     terms = top_terms(texts[:_TERM_SAMPLE], placed[:_TERM_SAMPLE], settings.domains)
     domains = domain_names(terms)
     with tempfile.TemporaryDirectory() as local:
-        Placement(centroids, prices, settings.cluster.spherical, domains).save(Path(local))
+        Placement(centroids, offsets, settings.cluster.spherical, domains).save(Path(local))
         files = upload(Path(local), target)
     plane = vectors[:_PROJECTED] @ projection_plane(vectors, centroids)
     picture = pa.table({"x": plane[:, 0], "y": plane[:, 1], "domain": [domains[k] for k in placed[:_PROJECTED]]})

@@ -1,4 +1,4 @@
-"""Domains: k-means on a sample, balanced by prices if asked, and the words that tell each domain from the others."""
+"""Domains: k-means on a sample, capacity offsets that balance them if asked, and the words that tell them apart."""
 
 import re
 import unicodedata
@@ -10,22 +10,22 @@ from splitray.corpus.settings import ClusterSettings
 _TERMS = 12
 
 
-def scores(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, prices: np.ndarray) -> np.ndarray:
-    """How well each centroid fits each vector less its price, float32 of shape (vectors, domains); higher is nearer.
+def scores(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, offsets: np.ndarray) -> np.ndarray:
+    """How well each centroid fits each vector less its offset, float32 of shape (vectors, domains); higher is nearer.
 
     Cosine similarity, or minus the squared distance where not spherical.
     """
     columns = []
-    for centroid, price in zip(centroids, prices, strict=True):
+    for centroid, offset in zip(centroids, offsets, strict=True):
         if spherical:
             fit = (vectors * centroid).sum(axis=1)
         else:
             fit = -((vectors - centroid) ** 2).sum(axis=1)
-        columns.append(fit - price)
+        columns.append(fit - offset)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, prices: np.ndarray) -> np.ndarray:
+def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, offsets: np.ndarray) -> np.ndarray:
     """The centroid of the highest score for each vector, int64 of shape (vectors,); the first of equals.
 
     A vector's answer does not depend on the batch it comes in, so the router repeats what the build decided: faiss is
@@ -34,10 +34,10 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, prices:
     """
     import faiss
 
-    offsets = -prices if spherical else -prices - (centroids.astype(np.float64) ** 2).sum(axis=1)
+    bias = -offsets if spherical else -offsets - (centroids.astype(np.float64) ** 2).sum(axis=1)
     centroids = centroids if spherical else 2 * centroids
-    if offsets.any():  # the score is a product with one more dimension
-        centroids = np.column_stack([centroids, offsets])
+    if bias.any():  # the score is a product with one more dimension
+        centroids = np.column_stack([centroids, bias])
         vectors = np.column_stack([vectors, np.ones(len(vectors), np.float32)])
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
@@ -69,36 +69,36 @@ def fit_centroids(vectors: np.ndarray, domains: int, settings: ClusterSettings, 
     return np.asarray(kmeans.centroids, dtype=np.float32).copy()
 
 
-def fit_prices(fits: np.ndarray, weights: np.ndarray, tolerance: float, sweeps: int = 500) -> np.ndarray:
-    """A price for each domain such that `argmax(fits - prices)` gives every domain its equal share of `weights`.
+def fit_offsets(fits: np.ndarray, weights: np.ndarray, tolerance: float, sweeps: int = 500) -> np.ndarray:
+    """An offset for each domain such that `argmax(fits - offsets)` gives every domain its equal share of `weights`.
 
     These are the dual variables of the transport problem "assign every document once, each domain holds at most its
     share, the sum of fits is largest", so no exchange of documents under the same loads would fit better. Solved by
-    coordinate ascent: a domain's price is set to the quantile of the margins at which it holds its share exactly.
+    coordinate ascent: a domain's offset is set to the quantile of the margins at which it holds its share exactly.
 
     Args:
-        fits: float32 (documents, domains) without prices. weights: (documents,), bytes of text.
+        fits: float32 (documents, domains) without offsets. weights: (documents,), bytes of text.
         tolerance: stop once no load is off its share by more than this part of it.
     Returns:
         float64 (domains,), the smallest is 0. Documents that weigh more than a share may leave it unmet.
     """
     count = fits.shape[1]
     share = weights.sum() / count
-    prices = np.zeros(count)
+    offsets = np.zeros(count)
     for _ in range(sweeps):
-        loads = np.bincount((fits - prices).argmax(axis=1), weights=weights, minlength=count)
+        loads = np.bincount((fits - offsets).argmax(axis=1), weights=weights, minlength=count)
         off = np.abs(loads - share)
         if count == 1 or off.max() <= tolerance * share:
             break
         k = int(off.argmax())
-        net = fits - prices
+        net = fits - offsets
         net[:, k] = -np.inf
-        margin = fits[:, k] - net.max(axis=1)  # the price at which a document would leave k
+        margin = fits[:, k] - net.max(axis=1)  # the offset at which a document would leave k
         order = np.argsort(-margin, kind="stable")
         last = int(np.searchsorted(np.cumsum(weights[order]), share))
         edge = order[min(last, len(order) - 1)], order[min(last + 1, len(order) - 1)]
-        prices[k] = (margin[edge[0]] + margin[edge[1]]) / 2
-    return prices - prices.min()
+        offsets[k] = (margin[edge[0]] + margin[edge[1]]) / 2
+    return offsets - offsets.min()
 
 
 def top_terms(texts: list[str], domains: np.ndarray, count: int) -> list[list[str]]:

@@ -12,34 +12,34 @@ from splitray.corpus.kmeans import nearest
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the domains lie: `centroids` float32 (domains, dimensions), `prices` float64 (domains,), zero unless the
+    """Where the domains lie: `centroids` float32 (domains, dimensions), `offsets` float64 (domains,), zero unless the
     domains are balanced."""
 
     centroids: np.ndarray
-    prices: np.ndarray
+    offsets: np.ndarray
     spherical: bool
     domains: list[str]
 
     def place(self, vectors: np.ndarray) -> np.ndarray:
         """The domain index of each vector, int64."""
-        return nearest(vectors, self.centroids, self.spherical, self.prices)
+        return nearest(vectors, self.centroids, self.spherical, self.offsets)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "centroids.npy", self.centroids, allow_pickle=False)
-        np.save(folder / "prices.npy", self.prices, allow_pickle=False)
+        np.save(folder / "prices.npy", self.offsets, allow_pickle=False)
         description = {"spherical": self.spherical, "domains": self.domains}
         (folder / "router.json").write_text(json.dumps(description, indent=1) + "\n")
 
     @staticmethod
     def load(folder: Path) -> "Placement":
         description = json.loads((folder / "router.json").read_text())
-        centroids, prices = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("centroids", "prices"))
-        return Placement(centroids, prices, description["spherical"], description["domains"])
+        centroids, offsets = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("centroids", "prices"))
+        return Placement(centroids, offsets, description["spherical"], description["domains"])
 
 
 class Router:
-    """Places texts by the nearest centroid, less its price where domains are balanced.
+    """Places texts by the nearest centroid, less its offset where domains are balanced.
 
     The build placed the training and the validation documents of its corpus by the same arithmetic.
     """

@@ -50,7 +50,7 @@ class ClusterSettings(Settings):
     )
     spherical: bool = Field(True, description="unit centroids and cosine similarity, right for text of any length")
     balanced: bool = Field(
-        False, description="equal bytes of text a domain: a price on each centroid makes the capacities hold"
+        False, description="equal bytes of text a domain: an offset on each centroid makes the capacities hold"
     )
     tolerance: float = Field(
         0.02, gt=0, lt=1, description="balanced only: how far a domain may lie from its equal share of the sample"

@@ -21,7 +21,7 @@ from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
 from splitray.errors import StorageError, UserError
-from splitray.storage.folder import UNFIT, steadily, without_query
+from splitray.storage.folder import UNFIT, retry, without_query
 
 Kind = Literal["parquet", "jsonl", "text"]
 _ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -203,14 +203,14 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
     shown = without_query(source)
     try:
         system, path = _open_root(root)
-        info = steadily(lambda: system.get_file_info(path), shown, remote=True)
+        info = retry(lambda: system.get_file_info(path), shown, remote=True)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"corpus.sources: {shown} does not exist")
         if info.type == fs.FileType.File:
             parent = address.rsplit("/", 1)[0]
             yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
             return
-        infos = steadily(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
+        infos = retry(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
     except (OSError, ValueError, StorageError) as error:
         raise UserError(f"corpus.sources: {shown} cannot be opened: {without_query(str(error))}") from error
     label = "" if pattern else path.rsplit("/", 1)[-1]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from splitray.errors import StorageError
-from splitray.storage.folder import steadily
+from splitray.storage.folder import retry
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Stored(io.RawIOBase):
                 raise
 
         try:
-            return steadily(once, self._name, remote=not isinstance(self._system, fs.LocalFileSystem))
+            return retry(once, self._name, remote=not isinstance(self._system, fs.LocalFileSystem))
         except FileNotFoundError as error:
             raise StorageError(f"{self._name} was listed as a source and is gone now: start again") from error
 

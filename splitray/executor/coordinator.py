@@ -1,7 +1,7 @@
-"""The owner: the one actor that every job and trial asks for a leaf of the tree.
+"""The coordinator: the one actor that every job and trial asks for a leaf of the tree.
 
-It grows what is missing, joins equal requests in flight, gives segments to hosts within the cluster's capacity, and
-starts a host anew when it dies. Those who wait hold no CPU.
+It grows what is missing, joins equal requests in flight, gives segments to workers within the cluster's capacity, and
+starts a worker anew when it dies. Those who wait hold no CPU.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ import ray
 from ray.exceptions import RayError
 
 from splitray.errors import CorruptError, SplitrayError
-from splitray.executor.failures import LIMIT, Deaths, Failure
+from splitray.executor.failures import LIMIT, Failure, RestartBudget
 from splitray.executor.orphans import release_orphans
 from splitray.executor.pool import ANY, LADDER, Pool
-from splitray.executor.worker import Host, Site
+from splitray.executor.worker import RunContext, Worker
 from splitray.training.loop import reached
 from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
 
@@ -36,12 +36,12 @@ class Request:
 
     target: Target
     domains: tuple[str, ...] = ()
-    group: int = 0
-    specialist: int = 0
+    mixture_workers: int = 0
+    domain_workers: int = 0
 
 
 def in_group(workers: int) -> int:
-    """`Request.specialist` where a domain needs no actor of its own: the pool is as good as one worker."""
+    """`Request.domain_workers` where a domain needs no actor of its own: the pool is as good as one worker."""
     return workers if workers > 1 else 0
 
 
@@ -59,26 +59,26 @@ class Work:
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class Owner:
+class Coordinator:
     """See the module. An async actor: every method runs on its one event loop.
 
     Args:
-        capacity: CPUs (GPUs where the site uses them) that hosts may hold together.
+        capacity: CPUs (GPUs where the context uses them) that workers may hold together.
         limit: validation tokens a domain is scored on.
     """
 
-    def __init__(self, site: Site, capacity: float, limit: int) -> None:
-        self._site, self._limit = site, limit
-        unit, per_worker = ("GPUs", 1.0) if site.use_gpu else ("CPUs", float(site.training.threads))
+    def __init__(self, context: RunContext, capacity: float, limit: int) -> None:
+        self._context, self._limit = context, limit
+        unit, per_worker = ("GPUs", 1.0) if context.use_gpu else ("CPUs", float(context.training.threads))
         self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill)
         self._inflight: dict[str, asyncio.Future[None]] = {}
-        self._published = set(site.store.keys("seg-"))
+        self._published = set(context.store.keys("seg-"))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
         self._trunk: list[Segment] = []
         self._base: asyncio.Task[None] | None = None
         self._stop = False
         self._draining: tuple[float, set[str]] = (0.0, set())
-        self._complaints: dict[str, SplitrayError] = {}
+        self._errors: dict[str, SplitrayError] = {}
         self._work = Work()
         self._healing = asyncio.Lock()
         self._tidied = 0.0
@@ -93,7 +93,7 @@ class Owner:
         return [r for r in results if not isinstance(r, BaseException)]
 
     async def stopping(self, node: str) -> bool:
-        """Whether a host on this node should checkpoint and end: the run stops, or its node is draining."""
+        """Whether a worker on this node should checkpoint and end: the run stops, or its node is draining."""
         checked, draining = self._draining
         if time.monotonic() - checked > 3.0:
             draining = set(ray._private.state.state.get_draining_nodes())
@@ -101,7 +101,7 @@ class Owner:
         return self._stop or node in draining
 
     async def stop(self) -> None:
-        """Every host checkpoints and ends; nothing new starts. Returns when they have, or after 20 s."""
+        """Every worker checkpoints and ends; nothing new starts. Returns when they have, or after 20 s."""
         self._stop = True
         await self._pool.close()
         deadline = time.monotonic() + 20
@@ -109,31 +109,31 @@ class Owner:
             await asyncio.sleep(0.05)
 
     async def begin_stage(self) -> None:
-        """Start new counters, and give the last stage's idle hosts' room back."""
+        """Start new counters, and give the last stage's idle workers' room back."""
         self._work = Work()
         await self._pool.dismiss_idle()
 
-    async def complain(self, host: str, error: SplitrayError) -> None:
-        """A worker of a group says why it ended early; the group's supervisor asks with `complaint`."""
-        self._complaints.setdefault(host, error)
+    async def report_error(self, worker: str, error: SplitrayError) -> None:
+        """A worker of a group says why it ended early; the group's supervisor asks with `take_error`."""
+        self._errors.setdefault(worker, error)
 
-    async def complaint(self, host: str) -> SplitrayError | None:
-        return self._complaints.pop(host, None)
+    async def take_error(self, worker: str) -> SplitrayError | None:
+        return self._errors.pop(worker, None)
 
-    async def note(self, host: str, progress: dict[str, Any]) -> None:
-        """A host's latest `segment`, its `tokens` so far and all of them (`of`), `loss` and `rate`.
+    async def note(self, worker: str, progress: dict[str, Any]) -> None:
+        """A worker's latest `segment`, its `tokens` so far and all of them (`of`), `loss` and `rate`.
 
         What a call trains counts as trained when the call ends; `call_tokens` holds those of all its segments so far.
         """
-        last, before = self._work.running.get(host), 0
+        last, before = self._work.running.get(worker), 0
         if last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
             before = last["before"] + (last["of"] if last["segment"] != progress["segment"] else 0)
-        self._work.running[host] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
+        self._work.running[worker] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
 
     async def progress(self) -> dict[str, Any]:
-        """The stage's counters; `running` holds what hosts said last of segments still in flight.
+        """The stage's counters; `running` holds what workers said last of segments still in flight.
 
-        The driver asks every few seconds for as long as it waits, so this is also when the owner tidies up.
+        The driver asks every few seconds for as long as it waits, so this is also when the coordinator tidies up.
         """
         await self._tidy()
         running = {h: r for h, r in self._work.running.items() if r["segment"] in self._inflight}
@@ -164,9 +164,9 @@ class Owner:
             self._work.tokens += sum(s.tokens for s in segments)
             self._work.leaf_tokens += sum(r.target.tokens for r in group)
             trunk = [s for s in segments if s.source == MIXTURE]
-            if trunk and group[0].group > 0:
-                self._queue_trunk(trunk, group[0].group)
-            specialists = {r.target.phases[-1].source: r.specialist for r in group if r.specialist > 0}
+            if trunk and group[0].mixture_workers > 0:
+                self._queue_trunk(trunk, group[0].mixture_workers)
+            specialists = {r.target.phases[-1].source: r.domain_workers for r in group if r.domain_workers > 0}
             for segment in segments:
                 if segment.key in self._inflight:
                     continue
@@ -197,12 +197,12 @@ class Owner:
                 await self._train(segments, "base", workers)
 
     async def _train(self, segments: list[Segment], kind: str, workers: int) -> None:
-        """Wait for the parents, train on a host, resolve the segments' futures."""
+        """Wait for the parents, train on a worker, resolve the segments' futures."""
         own = {s.key for s in segments}
         try:
             outside = [s.parent for s in segments if s.parent is not None and s.parent not in own]
             await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
-            named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Host.train
+            named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Worker.train
             call = self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments), segments)
             for meta in await call:
                 self._work.training_seconds += float(meta["seconds"])
@@ -241,14 +241,14 @@ class Owner:
             line = Segment(target.recipe, target.phases[:depth]).key.rsplit("-", 1)[0]
             for key in sorted(k for k in self._published if k.startswith(line + "-")):
                 if not await asyncio.to_thread(self._loads, key, not (target.final and key == target.key)):
-                    await asyncio.to_thread(self._site.store.withdraw, key)
+                    await asyncio.to_thread(self._context.store.invalidate, key)
                     self._published.discard(key)
 
     def _loads(self, key: str, moments: bool) -> bool:
         from splitray.training.state import load
 
         try:
-            if (held := self._site.store.find(key)) is not None:
+            if (held := self._context.store.find(key)) is not None:
                 load(held, moments)
             return held is not None
         except CorruptError:
@@ -264,22 +264,22 @@ class Owner:
             task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
         return dict(await asyncio.shield(task))
 
-    # hosts
+    # workers
 
     def _start(self, name: str, workers: int) -> Any:
-        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._site.training.host_cpus}
-        if self._site.use_gpu and workers == 1:
+        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._context.training.worker_cpus}
+        if self._context.use_gpu and workers == 1:
             resources["num_gpus"] = 1
-        actor = ray.remote(Host).options(name=name, namespace=self._site.namespace, **resources)
-        return actor.remote(self._site, name, workers)
+        actor = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
+        return actor.remote(self._context, name, workers)
 
     async def _call(self, kind: str, workers: int, call: Callable[[Any], Any], segments: Sequence[Segment] = ()) -> Any:
-        """Run a call on a host of a kind; one that dies, or whose node drains, is replaced and the call repeated.
+        """Run a call on a worker of a kind; one that dies, or whose node drains, is replaced and the call repeated.
 
         Args:
             segments: what the call trains: as long as they get further, deaths do not end it.
         """
-        deaths = Deaths()
+        deaths = RestartBudget()
         while True:
             lease, reusable = await self._pool.lend(kind, workers), False
             try:
@@ -292,7 +292,7 @@ class Owner:
                 if failure.lost:
                     self._work.failures += 1
                 if failure.lost and not failure.preempted:
-                    deaths.count(await asyncio.to_thread(reached, self._site.store, segments))
+                    deaths.count(await asyncio.to_thread(reached, self._context.store, segments))
                 if self._stop or not (failure.lost or failure.preempted):
                     raise failure.told(lease.name) from error
                 if deaths.too_many:

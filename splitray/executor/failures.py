@@ -1,4 +1,4 @@
-"""What the failure of a host's call means: a preemption, a lost process, or the call's own error; when to give up."""
+"""What the failure of a worker's call means: a preemption, a lost process, or the call's own error; when to give up."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +47,7 @@ def lost_by(error: Any) -> type[WorkerLost]:
 
 @dataclass(frozen=True)
 class Failure:
-    """How one call ended. `cause` is the error that the host raised, or what Ray says of its process."""
+    """How one call ended. `cause` is the error that the worker raised, or what Ray says of its process."""
 
     error: RayError
 
@@ -57,35 +57,35 @@ class Failure:
 
     @property
     def lost(self) -> bool:
-        """Whether a process died, the host's or one that it works with."""
+        """Whether a process died, the worker's or one that it works with."""
         return isinstance(self.cause, _LOST)
 
     @property
     def told_to_stop(self) -> bool:
-        """Whether the host checkpointed and ended since it was asked to: its node drains, SIGTERM, or the run stops."""
+        """Whether the worker checkpointed and ended as asked: its node drains, SIGTERM came, or the run stops."""
         return isinstance(self.cause, Interrupted)
 
     @property
     def preempted(self) -> bool:
-        """Whether the host ended for its node's sake, with or without a last checkpoint; that is nobody's fault."""
+        """Whether the worker ended for its node's sake, with or without a last checkpoint; that is nobody's fault."""
         return self.told_to_stop or (isinstance(self.cause, RayActorError) and self.cause.preempted)
 
     @property
     def reusable(self) -> bool:
-        """Whether the host may take the next call."""
+        """Whether the worker may take the next call."""
         return isinstance(self.error, RayTaskError) and not self.lost and not self.told_to_stop
 
     @property
     def first_line(self) -> str:
         return (str(self.cause).strip() or type(self.cause).__name__).splitlines()[0]
 
-    def told(self, host: str) -> SplitrayError:
-        """What the caller gets: the host's own error where it is one of ours, else one with Ray's words and trace."""
-        return self.cause if isinstance(self.cause, SplitrayError) else StageError(f"{host}: {self.error}")
+    def told(self, worker: str) -> SplitrayError:
+        """What the caller gets: the worker's own error where it is one of ours, else one with Ray's words and trace."""
+        return self.cause if isinstance(self.cause, SplitrayError) else StageError(f"{worker}: {self.error}")
 
 
-class Deaths:
-    """Deaths of one call's hosts, counted anew whenever the call got further than at the death before."""
+class RestartBudget:
+    """RestartBudget of one call's workers, counted anew whenever the call got further than at the death before."""
 
     def __init__(self) -> None:
         self.in_vain, self._furthest = 0, -1
@@ -103,13 +103,13 @@ class Deaths:
     def too_many(self) -> bool:
         return self.in_vain >= LIMIT
 
-    def told(self, host: str, last: Failure) -> StageError:
+    def told(self, worker: str, last: Failure) -> StageError:
         """What the caller gets when they are too many."""
-        told = f"{host} died {self.in_vain} times in a row without getting further"
+        told = f"{worker} died {self.in_vain} times in a row without getting further"
         if isinstance(last.cause, OutOfMemoryError | OutOfMemory):
             told += (
-                ", at last because its node ran out of memory: lower training.micro_batch, raise training.zero_stage "
-                "or the number of workers (resources.base_workers, resources.specialist_workers), or use nodes with "
-                "more memory"
+                ", at last because its node ran out of memory: lower training.micro_batch_size, raise "
+                "training.zero_stage or the number of workers (resources.base_workers, resources.specialist_workers), "
+                "or use nodes with more memory"
             )
         return StageError(f"{told}. The last time: {last.cause}")

@@ -1,4 +1,4 @@
-"""What this machine is, in words that may be published: no host name, no path."""
+"""What this machine is, in words that may be published: no worker name, no path."""
 
 import platform
 from pathlib import Path

@@ -7,8 +7,8 @@ def release_orphans() -> int:
     """Remove the placement groups of this job whose creator, an actor, is dead; how many there were.
 
     Ray keeps such a group until the whole job ends, and Ray Train's own cleaner misses one whose controller died
-    between reserving it and registering it there. Then every next host waits for CPUs that nobody uses, forever: seen
-    twice in a dozen kills of a group's supervisor or of the owner above it.
+    between reserving it and registering it there. Then every next worker waits for CPUs that nobody uses, forever: seen
+    twice in a dozen kills of a group's supervisor or of the coordinator above it.
     """
     from ray._raylet import ActorID, PlacementGroupID
     from ray.core.generated import gcs_pb2

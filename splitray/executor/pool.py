@@ -1,4 +1,4 @@
-"""Hosts within the cluster's capacity: reused while warm, started when there is room, let go for who needs room."""
+"""Workers within the cluster's capacity: reused while warm, started when there is room, let go for who needs room."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ LADDER, ANY = "ladder", "any"
 
 @dataclass(frozen=True)
 class Lease:
-    """A host in use. `cost` is what it holds of the capacity while it lives."""
+    """A worker in use. `cost` is what it holds of the capacity while it lives."""
 
     kind: str
     name: str
@@ -30,17 +30,17 @@ class _Ticket:
 
 @dataclass
 class Pool:
-    """Starts, lends and ends host actors. Lives on one event loop.
+    """Starts, lends and ends worker actors. Lives on one event loop.
 
     First come, first served, but `any` goes before the others: it scores a leaf, in seconds, and a loss should not
     wait for minutes of training.
 
-    Kind `ladder` may have many hosts, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
-    asks for `any` gets a warm host of whatever kind, else one of the ladder's: ending a specialist's host to start
+    Kind `ladder` may have many workers, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
+    asks for `any` gets a warm worker of whatever kind, else one of the ladder's: ending a specialist's worker to start
     another for its loss costs 6 s.
 
     Args:
-        capacity: CPUs (GPUs where `unit` says so) that hosts may hold together.
+        capacity: CPUs (GPUs where `unit` says so) that workers may hold together.
         per_worker: what one worker holds.
         start: makes the actor of a name and a number of workers.
         end: ends an actor at once.
@@ -59,7 +59,7 @@ class Pool:
     _closed: bool = False
 
     async def lend(self, kind: str, workers: int = 1) -> Lease:
-        """A host of a kind, warm where one is idle. Waits for its turn; None of the capacity is held meanwhile."""
+        """A worker of a kind, warm where one is idle. Waits for its turn; None of the capacity is held meanwhile."""
         cost = self.per_worker * workers
         if cost > self.capacity:
             raise StageError(
@@ -103,7 +103,7 @@ class Pool:
         return lease
 
     async def give_back(self, lease: Lease, alive: bool) -> None:
-        """Return a host; a dead one, and a group's supervisor, are ended."""
+        """Return a worker; a dead one, and a group's supervisor, are ended."""
         async with self._changed:
             self._busy.discard(lease.name)
             if alive and lease.workers == 1:
@@ -113,7 +113,7 @@ class Pool:
             self._changed.notify_all()
 
     async def dismiss_idle(self) -> None:
-        """End every idle host, so that other work has its place."""
+        """End every idle worker, so that other work has its place."""
         async with self._changed:
             while self._idle:
                 self._dismiss(self._idle.pop())

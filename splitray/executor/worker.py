@@ -1,6 +1,6 @@
-"""Ray hosts of the loop: long-lived actors that train in process, and worker groups of Ray Train V2.
+"""Ray workers of the loop: long-lived actors that train in process, and worker groups of Ray Train V2.
 
-A host holds no truth: it asks the store, trains, publishes. One actor class serves the ladder's pool and the
+A worker holds no truth: it asks the store, trains, publishes. One actor class serves the ladder's pool and the
 per-domain specialists; where a segment asks for more workers than one, the actor launches a `TorchTrainer` group and
 holds no CPU itself.
 """
@@ -9,33 +9,29 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 
-from splitray.errors import CorruptError, SplitrayError
-from splitray.evaluate.loss import Validation, document_losses
+from splitray.errors import SplitrayError
+from splitray.evaluate.measure import measure
 from splitray.executor.failures import lost_by
 from splitray.storage.store import Published, Store
-from splitray.training import warm
-from splitray.training.loop import Hooks, Interrupted, Progress, load_weights, train
+from splitray.training.loop import Hooks, Interrupted, Progress, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
-OWNER = "owner"
+COORDINATOR = "coordinator"
 
 
 @dataclass(frozen=True)
-class Site:
-    """What every host of a run shares: where the data and the store are, and how to train."""
+class RunContext:
+    """What every worker of a run shares: where the data and the store are, and how to train."""
 
     store: Store
     corpus: str
@@ -44,26 +40,26 @@ class Site:
     use_gpu: bool = False
 
 
-def owner_of(namespace: str) -> Any:
-    """The owner of a run, by the run's Ray namespace: actors carry plain names there, `owner`, `specialist[code_c]`."""
-    return ray.get_actor(OWNER, namespace=namespace)
+def coordinator_of(namespace: str) -> Any:
+    """The coordinator of a run, by the run's Ray namespace; actors carry plain names there, as `specialist[code_c]`."""
+    return ray.get_actor(COORDINATOR, namespace=namespace)
 
 
 class Watch:
-    """Asks the owner once a second whether to stop (job stopping, node draining); SIGTERM counts too.
+    """Asks the coordinator once a second whether to stop (job stopping, node draining); SIGTERM counts too.
 
-    Without an owner to ask, the run is over: that stops the loop as well, with a checkpoint.
+    Without an coordinator to ask, the run is over: that stops the loop as well, with a checkpoint.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._owner = owner_of(site.namespace)
+    def __init__(self, context: RunContext) -> None:
+        self._coordinator = coordinator_of(context.namespace)
         self._node = ray.get_runtime_context().get_node_id()
         self._stopping = threading.Event()
         self._closed = threading.Event()
 
     def __enter__(self) -> "Watch":
-        threading.Thread(target=self._poll, daemon=True, name="watch-owner").start()
-        with contextlib.suppress(ValueError):  # only the main thread may set it; elsewhere the owner's word must do
+        threading.Thread(target=self._poll, daemon=True, name="watch-coordinator").start()
+        with contextlib.suppress(ValueError):  # only in the main thread; elsewhere the coordinator's word must do
             self._before = signal.signal(signal.SIGTERM, lambda number, frame: self._stopping.set())
         return self
 
@@ -75,7 +71,7 @@ class Watch:
     def _poll(self) -> None:
         while not self._closed.wait(1.0):
             try:
-                if ray.get(self._owner.stopping.remote(self._node), timeout=30):
+                if ray.get(self._coordinator.stopping.remote(self._node), timeout=30):
                     self._stopping.set()
             except ray.exceptions.GetTimeoutError:
                 continue
@@ -87,21 +83,21 @@ class Watch:
 
 
 class Meter:
-    """Progress to the owner (one line of the job log) and to Ray's metrics."""
+    """Progress to the coordinator (one line of the job log) and to Ray's metrics."""
 
-    def __init__(self, site: Site, host: str) -> None:
+    def __init__(self, context: RunContext, worker: str) -> None:
         from ray.util.metrics import Counter, Gauge
 
-        self._owner, self._host = owner_of(site.namespace), host
-        keys = ("host", "source", "params")
+        self._coordinator, self._worker = coordinator_of(context.namespace), worker
+        keys = ("worker", "source", "params")
         self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
-        self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a host.", tag_keys=keys)
+        self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a worker.", tag_keys=keys)
         self._tokens = Counter("splitray_tokens", "Tokens trained.", tag_keys=keys)
         self._last: tuple[str, int] = ("", 0)
 
     def __call__(self, progress: Progress) -> None:
         segment = progress.segment
-        tags = {"host": self._host, "source": segment.source, "params": str(segment.recipe.values["params"])}
+        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.values["params"])}
         self._loss.set(progress.loss, tags)
         self._rate.set(progress.tokens_per_second, tags)
         before = self._last[1] if self._last[0] == segment.key else progress.tokens - segment.recipe.batch_tokens
@@ -110,7 +106,7 @@ class Meter:
         said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.values["params"]}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
-        self._owner.note.remote(self._host, said)
+        self._coordinator.note.remote(self._worker, said)
 
 
 @lru_cache(maxsize=1)
@@ -128,11 +124,11 @@ def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], le
     return Order({n: shards.tokens(n, "train") for n in shards.domains}, dict(weights), length, seed)
 
 
-def order_of(site: Site, segment: Segment) -> Any:
+def order_of(context: RunContext, segment: Segment) -> Any:
     """The data order of a segment's recipe, kept open in this process."""
     values = segment.recipe.values
     weights = tuple(sorted(values["weights"].items()))
-    return _order(site.store, site.corpus, weights, values["sequence_length"], values["seed"])
+    return _order(context.store, context.corpus, weights, values["sequence_length"], values["seed"])
 
 
 @contextlib.contextmanager
@@ -149,11 +145,11 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def brief(published: Published) -> dict[str, Any]:
-    """What travels back to the owner: the marker's metadata but for the recipe, which the owner has."""
+    """What travels back to the coordinator: the marker's metadata but for the recipe, which the coordinator has."""
     return {k: v for k, v in published.meta.items() if k not in ("recipe", "phases")}
 
 
-class Host:
+class Worker:
     """A named actor that trains segments and measures losses, one at a time.
 
     Args:
@@ -161,9 +157,9 @@ class Host:
         workers: 1 trains in this process; more launch a worker group for every call.
     """
 
-    def __init__(self, site: Site, name: str, workers: int = 1) -> None:
-        self._site, self._name, self._workers = site, name, workers
-        self._meter = Meter(site, name)
+    def __init__(self, context: RunContext, name: str, workers: int = 1) -> None:
+        self._context, self._name, self._workers = context, name, workers
+        self._meter = Meter(context, name)
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
@@ -177,96 +173,58 @@ class Host:
         A stop ends in `Interrupted`, with a checkpoint.
         """
         if self._workers > 1:
-            return train_in_group(self._site, self._name, segments, self._workers)
-        with Watch(self._site) as watch, _threads(self._site.training.threads):
-            return list(_train_all(self._site, segments, Hooks(self._meter, watch, remarks={"host": self._name})))
+            return train_in_group(self._context, self._name, segments, self._workers)
+        with Watch(self._context) as watch, _threads(self._context.training.threads):
+            return list(
+                _train_all(self._context, segments, Hooks(self._meter, watch, provenance={"worker": self._name}))
+            )
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
-        with _threads(self._site.training.threads):
-            return measure(self._site, key, domains, limit)
+        with _threads(self._context.training.threads):
+            corpus = _corpus(self._context.store, self._context.corpus)
+            device = "cuda" if self._context.use_gpu else "cpu"
+            return measure(self._context.store, corpus, key, domains, limit, device)
 
 
-def _train_all(site: Site, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
+def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
     for segment in segments:
-        yield brief(train(segment, order_of(site, segment), site.store, site.training, hooks))
+        yield brief(train(segment, order_of(context, segment), context.store, context.training, hooks))
 
 
-def loss_key(segment: str, validation: str, domain: str) -> str:
-    return f"loss-{segment}-{validation}-{domain}"
-
-
-def measure(site: Site, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
-    """Losses of a published segment by domain: `loss` in nats per token, `tokens`, `nats`, `bytes`."""
-    from splitray.evaluate.loss import validation_key
-    from splitray.training.state import load
-
-    corpus = _corpus(site.store, site.corpus)
-    validation = validation_key(corpus, limit)
-    found = {d: site.store.find(loss_key(key, validation, d)) for d in domains}
-    missing = [d for d, p in found.items() if p is None]
-    if missing:
-        published = site.store.find(key)
-        if published is None:
-            raise CorruptError(f"{key} has no readable marker")
-        values = published.meta["recipe"]
-        model = warm.model(values)
-        load_weights(model, load(published, moments=False))
-        if site.use_gpu:
-            model = model.to("cuda")
-        for domain in missing:
-            text = _validation(site.store, site.corpus, domain, limit)
-            nats, tokens = document_losses(model, values, text)
-            attempt = site.store.attempt(loss_key(key, validation, domain))
-            with tempfile.TemporaryDirectory(prefix="splitray-loss-") as folder:
-                np.save(Path(folder) / "documents.npy", np.stack([nats, tokens]))
-                attempt.add(Path(folder) / "documents.npy", "documents.npy")
-                total = float(tokens.sum())
-                found[domain] = attempt.publish(
-                    {"loss": float(nats.sum()) / total, "nats": float(nats.sum()), "tokens": total}
-                    | {"bytes": text.text_bytes, "segment": key, "domain": domain}
-                )
-    return {d: dict(p.meta) for d, p in found.items() if p is not None}
-
-
-@lru_cache(maxsize=64)
-def _validation(store: Store, corpus: str, domain: str, limit: int) -> Validation:
-    return Validation.of(_corpus(store, corpus), domain, limit)
-
-
-def train_in_group(site: Site, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
+def train_in_group(context: RunContext, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    resources: dict[str, float] = {"CPU": site.training.host_cpus}
-    if site.use_gpu:
+    resources: dict[str, float] = {"CPU": context.training.worker_cpus}
+    if context.use_gpu:
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
     # that every node reaches: on a local store that is the store's own disk.
-    storage, run = site.store.root / "ray_train", f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}"
+    storage, run = context.store.root / "ray_train", f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}"
     trainer = TorchTrainer(
         _group_loop,
-        train_loop_config={"site": site, "name": name, "segments": list(segments)},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=site.use_gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if site.use_gpu else "gloo"),
+        train_loop_config={"context": context, "name": name, "segments": list(segments)},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=context.use_gpu, resources_per_worker=resources),
+        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo"),
         run_config=RunConfig(
             name=run,
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=0),  # the owner starts it again, as any other host
+            failure_config=FailureConfig(max_failures=0),  # the coordinator starts it again, as any other worker
             logging_config=LoggingConfig(log_level="WARNING"),  # at INFO its controller tells of every start
         ),
     )
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        said = ray.get(owner_of(site.namespace).complaint.remote(name))
+        said = ray.get(coordinator_of(context.namespace).take_error.remote(name))
         raise said or lost_by(error)(f"worker group {name}: {error}") from error
     finally:
         storage.delete(run)
-    published = [p for s in segments if (p := site.store.find(s.key)) is not None]
+    published = [p for s in segments if (p := context.store.find(s.key)) is not None]
     if len(published) < len(segments):
         raise Interrupted(f"worker group {name} ended after {len(published)} of {len(segments)} segments")
     return [brief(p) for p in published]
@@ -278,17 +236,17 @@ def _group_loop(config: dict[str, Any]) -> None:
     from ray.train.v2._internal.execution import context as reports
 
     logging.getLogger(reports.__file__).setLevel(logging.WARNING)  # so Ray names the logger that tells every report
-    site: Site = config["site"]
-    context = ray.train.get_context()
-    rank, name = context.get_world_rank(), f"{config['name']}.{context.get_world_rank()}"
-    os.environ.setdefault("LOCAL_RANK", str(context.get_local_rank()))
-    meter = Meter(site, config["name"]) if rank == 0 else lambda progress: None
-    with Watch(site) as watch, _threads(site.training.threads):
-        hooks = Hooks(meter, watch, remarks={"host": name})
+    context: RunContext = config["context"]
+    group = ray.train.get_context()
+    rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"
+    os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
+    meter = Meter(context, config["name"]) if rank == 0 else lambda progress: None
+    with Watch(context) as watch, _threads(context.training.threads):
+        hooks = Hooks(meter, watch, provenance={"worker": name})
         try:
-            for meta in _train_all(site, config["segments"], hooks):
+            for meta in _train_all(context, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:
             # told apart from a lost process, and raised, so that ranks which wait for this one are ended too
-            ray.get(owner_of(site.namespace).complain.remote(config["name"], error))
+            ray.get(coordinator_of(context.namespace).report_error.remote(config["name"], error))
             raise

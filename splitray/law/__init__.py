@@ -6,14 +6,15 @@ from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
     from splitray.law.fitting.fit import fit
-    from splitray.law.planning.planner import Plan, plan
+    from splitray.law.planning.plan import Plan
+    from splitray.law.planning.planner import plan
 
 __all__ = ["HeldOut", "Law", "LawWarning", "Plan", "fit", "plan"]
 
 _LAZY = {
     "fit": "splitray.law.fitting.fit",
     "plan": "splitray.law.planning.planner",
-    "Plan": "splitray.law.planning.planner",
+    "Plan": "splitray.law.planning.plan",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.checksum import checksummed, verified
 from splitray.storage.folder import Folder
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ def write(path: str | Path, what: str, record: dict[str, Any]) -> None:
     """Write a record of plain JSON types; raises UserError where `what` ("law" or "plan") cannot be written."""
     path = Path(path)
     try:
-        Folder(path.parent).write_json(path.name, sealed(record))
+        Folder(path.parent).write_json(path.name, checksummed(record))
     except StorageError as error:
         raise UserError(f"{path}: the {what} cannot be written ({error}); give another path") from error
 
@@ -36,7 +36,7 @@ def read(path: str | Path, what: str, schema: str, made: Callable[[dict[str, Any
             f"{path}: not a {what} (schema {schema!r} expected); give a file that {what.title()}.save wrote"
         )
     try:
-        return made(unsealed(record, str(path)))
+        return made(verified(record, str(path)))
     except CorruptError as error:
         raise UserError(f"{error}; save the {what} again") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -63,12 +63,12 @@ class Standing:
         # base and specialists follow the plan that the search settles on
         name = "plan_final.json" if run.exists("stages/search.json") else "plan.json"
         plan = Plan.load(run.fetch(name)) if run.exists(name) else None
-        precision = run.read_sealed("precision.json")["precision"] if run.exists("precision.json") else None
+        precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
         if not run.exists("stages/corpus.json"):
             return cls(plan, None, precision)
         from splitray.corpus import Corpus
 
-        corpus = Corpus.open(Store(store), run.read_sealed("stages/corpus.json")["result"]["key"])
+        corpus = Corpus.open(Store(store), run.read_checksummed("stages/corpus.json")["result"]["key"])
         return cls(plan, {**corpus.identity(), "domains": corpus.domains}, precision)
 
 
@@ -179,8 +179,8 @@ def _facts(config: Config, tree: _Tree, gpu: bool, standing: Standing) -> Table:
     rows = {
         "target model": f"{config.model.label}, {human(counted.params)} params ({human(counted.total)} in all)",
         "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
-        "global batch": f"{training.batch_sequences} sequences x {training.sequence_length} tokens = "
-        f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch}",
+        "global batch": f"{training.global_batch_size} sequences x {training.sequence_length} tokens = "
+        f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
         "precision": training.precision + (f" ({measured})" if training.precision == "auto" else ""),
         "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
@@ -251,7 +251,7 @@ def _memory(counted: Size, config: Config, workers: int) -> float:
     weights = 4 * n * (shard if stage >= 3 else 1)
     gradients = 4 * n * (shard if stage >= 2 else 1)
     moments = 12 * n * shard if stage >= 1 else 8 * n
-    tokens = config.training.micro_batch * config.training.sequence_length
+    tokens = config.training.micro_batch_size * config.training.sequence_length
     logits = tokens * config.corpus.tokenizer.vocabulary
     if stage < 3:
         logits = min(logits, logits_at_once("cuda" if config.resources.accelerator == "gpu" else "cpu"))

@@ -13,15 +13,16 @@ from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
-from splitray.executor.client import Trainer, uses_gpu
+from splitray.executor.client import ExecutorClient
+from splitray.executor.connect import uses_gpu
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import Site
+from splitray.executor.precision import resolve_precision
+from splitray.executor.worker import RunContext
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.run_folder import Run
 from splitray.storage.store import Store
 from splitray.training.model import size
-from splitray.training.precision import resolve
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Recipe, Target, recipe
@@ -53,35 +54,43 @@ class Job:
             return self.config.training.precision
         name = "precision.json"
         if not self.run.folder.exists(name):
-            self.run.folder.write_sealed(name, self._measured_precision())
+            self.run.folder.write_checksummed(name, self._measured_precision())
         try:
-            return str(self.run.folder.read_sealed(name)["precision"])
+            return str(self.run.folder.read_checksummed(name)["precision"])
         except CorruptError as error:
             raise CorruptError(f"{error}; delete it, and it is measured again") from error
 
     def _measured_precision(self) -> dict[str, Any]:
         config = self.config
-        return resolve(config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu, self.run.say)
+        return resolve_precision(
+            config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu, self.run.say
+        )
 
     @cached_property
     def use_gpu(self) -> bool:
-        return uses_gpu(self.config)
+        return uses_gpu(self.config.resources)
 
     @cached_property
-    def site(self) -> Site:
+    def context(self) -> RunContext:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         training = self.config.training.model_copy(update={"precision": self.precision})
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
-        return Site(self.store, self.corpus.key, training, namespace, self.use_gpu)
+        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu)
 
     @cached_property
-    def trainer(self) -> Trainer:
-        return Trainer(self.config, self.site, self.run.say, self.run.event)
+    def executor(self) -> ExecutorClient:
+        return ExecutorClient(
+            self.config.resources,
+            self.context,
+            self.config.evaluate.validation_tokens,
+            self.run.say,
+            self.run.event,
+        )
 
     def stop(self) -> None:
         """Have every host checkpoint what it trains."""
-        if "trainer" in self.__dict__:
-            self.trainer.stop()
+        if "executor" in self.__dict__:
+            self.executor.stop()
 
     @cached_property
     def weights(self) -> dict[str, float]:
@@ -90,7 +99,7 @@ class Job:
 
     def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
         """What decides the bits of a model of this shape, on this corpus, with the run's seed plus `seed`."""
-        return recipe(shape, self.site.training, self.corpus.identity(), self.weights, self.config.seed + seed)
+        return recipe(shape, self.context.training, self.corpus.identity(), self.weights, self.config.seed + seed)
 
     def params(self, shape: ModelShape) -> int:
         """N of a shape with the corpus's vocabulary."""
@@ -145,8 +154,8 @@ class Job:
             Request(
                 self.target(split.leaf(d), made),
                 domains or (d,),
-                group=self.group(self.config.model),
-                specialist=specialist if split.specialize_tokens[d] else 0,
+                mixture_workers=self.group(self.config.model),
+                domain_workers=specialist if split.specialize_tokens[d] else 0,
             )
             for d in self.weights
         ]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.storage.checksum import sealed, sha256_file
+from splitray.storage.checksum import checksummed, sha256_file
 from splitray.storage.folder import Folder
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class Run:
         if not self.folder.exists(name):
             return None
         try:
-            record = self.folder.read_sealed(name)
+            record = self.folder.read_checksummed(name)
             for file, sha256 in record["files"].items():
                 if self._good.get(file) != sha256:
                     self._damaged[stage] = record
@@ -136,7 +136,7 @@ class Run:
         try:
             yield result
             record = {"stage": stage, "began": begun, "seconds": time.time() - begun, "work": work(), "result": result}
-            record = sealed(record | {"files": self._files})
+            record = checksummed(record | {"files": self._files})
             self._supersede(stage, record)
             self.folder.write_json(f"stages/{stage}.json", record)
             self.event("stage ends", stage=stage, seconds=record["seconds"])

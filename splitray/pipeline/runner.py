@@ -41,10 +41,10 @@ def _stands(job: Job, stage: str) -> bool:
 def _counted(job: Job, stage: str) -> Iterator[dict[str, Any]]:
     """A stage of the run, with the owner's counters in its record where it trains."""
     if stage in _TRAINS:
-        job.trainer.begin_stage()
+        job.executor.begin_stage()
 
     def work() -> dict[str, Any]:
-        return {k: v for k, v in job.trainer.progress().items() if k != "running"} if stage in _TRAINS else {}
+        return {k: v for k, v in job.executor.progress().items() if k != "running"} if stage in _TRAINS else {}
 
     with job.run.stage(stage, work) as result:
         yield result

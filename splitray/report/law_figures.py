@@ -16,7 +16,7 @@ import numpy as np
 from splitray.errors import StorageError, UserError
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
-from splitray.law.planning.planner import Plan
+from splitray.law.planning.plan import Plan
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
 from splitray.law.solve import Array

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import owner_of
+from splitray.executor.worker import coordinator_of
 from splitray.law import Law
 from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
@@ -57,8 +57,8 @@ class Problem:
             Request(
                 Target.leaf(self.recipe, split.leaf(d), self.schedule),
                 (d,),
-                group=self.group,
-                specialist=self.specialist if split.specialize_tokens[d] else 0,
+                mixture_workers=self.group,
+                domain_workers=self.specialist if split.specialize_tokens[d] else 0,
             )
             for d in self.weights
         ]
@@ -140,7 +140,7 @@ class LawSearcher(Searcher):
 def trial(config: dict[str, Any], problem: Problem) -> None:
     """One trial: ask the owner for the leaves of a split, and report their weighted loss."""
     split = problem.split(config["split_fraction"])
-    owner = owner_of(problem.namespace)
+    owner = coordinator_of(problem.namespace)
     results = ray.get(owner.leaves.remote(problem.requests(split)))
     models = [
         {"domain": d, "specialize_tokens": split.specialize_tokens[d], "loss": r["losses"][d]["loss"], "key": r["key"]}

@@ -17,18 +17,18 @@ def fingerprint(value: Any, length: int = 20) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
-def sealed(record: dict[str, Any]) -> dict[str, Any]:
+def checksummed(record: dict[str, Any]) -> dict[str, Any]:
     """A record, as JSON gives it back, with the SHA-256 of its content as one more field.
 
-    One flipped bit leaves most JSON valid and some number in it wrong: whoever reads a record asks `unsealed`.
+    One flipped bit leaves most JSON valid and some number in it wrong: whoever reads a record asks `verified`.
     """
     plain = json.loads(json.dumps(record, allow_nan=False))
     assert _SEAL not in plain, plain.keys()
     return {**plain, _SEAL: fingerprint(plain, 64)}
 
 
-def unsealed(record: Any, where: str) -> dict[str, Any]:
-    """The record that `sealed` closed; `CorruptError` names `where` it stands if it is another one now."""
+def verified(record: Any, where: str) -> dict[str, Any]:
+    """The record that `checksummed` closed; `CorruptError` names `where` it stands if it is another one now."""
     if isinstance(record, dict) and _SEAL in record:
         plain = {name: value for name, value in record.items() if name != _SEAL}
         try:

@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage import cache
-from splitray.storage.checksum import fingerprint, sealed, sha256_file, unsealed
+from splitray.storage.checksum import checksummed, fingerprint, sha256_file, verified
 
 T = TypeVar("T")
 # A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
@@ -148,9 +148,9 @@ class Folder:
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{self.uri}/{name} is not JSON ({error}): torn write or a foreign file") from error
 
-    def read_sealed(self, name: str) -> dict[str, Any]:
-        """A record that `write_sealed` wrote; `CorruptError` where it does not match the checksum inside it."""
-        return unsealed(self.read_json(name), f"{self.uri}/{name}")
+    def read_checksummed(self, name: str) -> dict[str, Any]:
+        """A record that `write_checksummed` wrote; `CorruptError` where it does not match the checksum inside it."""
+        return verified(self.read_json(name), f"{self.uri}/{name}")
 
     # writing
 
@@ -171,9 +171,9 @@ class Folder:
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, _json(value))
 
-    def write_sealed(self, name: str, record: dict[str, Any]) -> None:
+    def write_checksummed(self, name: str, record: dict[str, Any]) -> None:
         """Write a record with a checksum of its content inside it."""
-        self.write_json(name, sealed(record))
+        self.write_json(name, checksummed(record))
 
     def create_json(self, name: str, value: Any) -> bool:
         """Write a file that must not be there; False where one is. On object stores, that lack this, the last wins."""
@@ -267,10 +267,10 @@ class Folder:
         self._try(once, name)
 
     def _try(self, action: Callable[[], T], name: str) -> T:
-        return steadily(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
+        return retry(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
 
 
-def steadily(action: Callable[[], T], where: str, remote: bool) -> T:
+def retry(action: Callable[[], T], where: str, remote: bool) -> T:
     """Run a storage action: remote faults are tried again with back-off, lasting ones end in one clear message.
 
     Raises:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.storage.checksum import sealed, sha256_file
+from splitray.storage.checksum import checksummed, sha256_file
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Attempt:
     def publish(self, meta: dict[str, Any]) -> Published:
         """Write the marker unless another writer was first; returns what stands published then."""
         name = f"done/{self.key}.json"
-        marker = sealed({"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta})
+        marker = checksummed({"key": self.key, "nonce": self.nonce, "files": self._files, "meta": meta})
         if not self._store.root.create_json(name, marker):
             if (first := self._store.find(self.key)) is not None:
                 return first
@@ -95,7 +95,7 @@ class Store:
         """The published artifact of a key, None where there is none or its marker is damaged."""
         name = f"done/{key}.json"
         try:
-            marker = self.root.read_sealed(name)
+            marker = self.root.read_checksummed(name)
             if marker["key"] != key:
                 raise CorruptError(f"{self.root.uri}/{name} is the marker of {marker['key']}")
             folder = self.root / f"attempts/{key}/{marker['nonce']}"
@@ -111,7 +111,7 @@ class Store:
         names = (self.root / "done").names()
         return [n[: -len(".json")] for n in names if n.endswith(".json") and n.startswith(prefix)]
 
-    def withdraw(self, key: str, nonce: str | None = None) -> None:
+    def invalidate(self, key: str, nonce: str | None = None) -> None:
         """Unpublish a key, marker first, then the files it named: for what was found rotten, and for pruning.
 
         Other attempts at the key stay: a writer that is still at work may publish one. With `nonce` nothing happens
@@ -125,17 +125,17 @@ class Store:
             self.root.delete(f"attempts/{key}/{published.nonce}")
 
     @contextmanager
-    def condemning(self, published: Published) -> Iterator[None]:
+    def invalidating(self, published: Published) -> Iterator[None]:
         """Withdraw an artifact that the block finds damaged; left standing, it would end every start in this place."""
         try:
             yield
         except CorruptError as error:
-            self.withdraw(published.key, published.nonce)
+            self.invalidate(published.key, published.nonce)
             raise CorruptError(
                 f"{error}; {published.key} is withdrawn: start the run again, and it is made anew"
             ) from error
 
-    def leftovers(self) -> Iterator[tuple[str, int]]:
+    def orphaned_attempts(self) -> Iterator[tuple[str, int]]:
         """(folder name, bytes) of attempts that no marker names: what killed or orphaned writers left."""
         attempts = self.root / "attempts"
         for key in attempts.folders():

@@ -101,7 +101,7 @@ class Engine:
         self.world, self.rank = dist.get_world_size(), dist.get_rank()
         self.stage = settings.stage(self.world)
         local = values["batch_sequences"] // self.world
-        self.micro = largest_divisor(local, settings.micro_batch)
+        self.micro = largest_divisor(local, settings.micro_batch_size)
         self.accumulation = local // self.micro
         self._values, self._end = values, values["end_token"]
         self._bf16 = values["precision"] == "bf16"
@@ -136,7 +136,7 @@ class Engine:
         """One optimizer step on this rank's slice of the global batch.
 
         Args:
-            sequences: int64 [batch_sequences / world, sequence_length + 1].
+            sequences: int64 [global_batch_size / world, sequence_length + 1].
             stop: this rank's wish, any small int; the largest over all ranks comes back, so that all act alike.
 
         No step is taken where the loss or the gradient's norm is not finite.

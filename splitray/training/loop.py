@@ -51,7 +51,7 @@ class Hooks:
     progress: Callable[[Progress], None] = lambda progress: None
     stop: Callable[[], bool] = lambda: False
     every_seconds: float = 1.0
-    remarks: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -77,7 +77,7 @@ def train(
         return engines.on_first_rank(lambda: _standing(store, segment.key))
     held = _standing(store, origin.key) if origin.key is not None else None
     engine = _engine(segment, states.load(held) if held is not None else None, settings)
-    remarks = _remarks(engine, settings, hooks.remarks, origin, held)
+    provenance = _provenance(engine, settings, hooks.provenance, origin, held)
     rank_batch = segment.recipe.values["batch_sequences"] // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
     checkpointed, reported, writer = began, 0.0, Writer()
@@ -104,7 +104,7 @@ def train(
                 hooks.progress(Progress(segment, tokens, loss, rate, speed))
             if agreed and tokens < segment.end:
                 state = engine.state(moments=True)  # a copy: it is written while training goes on
-                meta = {"segment": segment.key, "tokens": tokens, **remarks}
+                meta = {"segment": segment.key, "tokens": tokens, **provenance}
                 engines.on_first_rank(partial(writer.begin, partial(_checkpoint, segment, state, store, meta)))
                 checkpointed = time.monotonic()
                 if agreed == _STOP:
@@ -113,7 +113,7 @@ def train(
         state = engine.state(moments=not segment.final)
         trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
         engines.on_first_rank(writer.wait)
-        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | remarks))
+        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | provenance))
         warm.keep(engine, segment.recipe, settings)
         return made
     except BaseException:
@@ -152,7 +152,7 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
             return _Origin(tokens, key)
         except CorruptError as error:
             print(f"store: {error}; the checkpoint is withdrawn")
-            store.withdraw(key)
+            store.invalidate(key)
     assert (segment.parent is None) == (segment.start == 0), segment
     return _Origin(segment.start, segment.parent)
 
@@ -173,7 +173,7 @@ def _standing(store: Store, key: str) -> Published:
     return published
 
 
-def _remarks(
+def _provenance(
     engine: Any, settings: TrainingSettings, extra: dict[str, Any], origin: _Origin, held: Published | None
 ) -> dict[str, Any]:
     """What is recorded beside a segment and not hashed: how and on what it was trained.
@@ -239,13 +239,13 @@ def _checkpoint(segment: Segment, state: states.State, store: Store, meta: dict[
     states.publish(store, key, state, meta)
     for old in store.keys(_part(segment)):
         if old < key:
-            store.withdraw(old)
+            store.invalidate(old)
 
 
 def _publish(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> Published:
     published = states.publish(store, segment.key, state, meta)
     for key in store.keys(_part(segment)):
-        store.withdraw(key)
+        store.invalidate(key)
     return published
 
 

@@ -1,7 +1,8 @@
 """Settings of the models and of their training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -69,15 +70,23 @@ class ModelShape(Settings):
 class Schedule:
     """What shapes the learning rate of a leaf beyond its recipe; see the fields of `TrainingSettings`."""
 
-    decay_share: float
-    specialize_rate: float = 1.0
+    decay_fraction: float
+    specialist_lr_multiplier: float = 1.0
 
 
 class TrainingSettings(Settings):
     """How every segment is trained. The identity fields are part of every segment's key."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "batch_sequences": "global_batch_size",
+        "micro_batch": "micro_batch_size",
+        "decay_share": "decay_fraction",
+        "final_learning_rate": "min_lr_ratio",
+        "specialize_rate": "specialist_lr_multiplier",
+    }
+
     sequence_length: int = Field(256, ge=8, description="Tokens a sequence.")
-    batch_sequences: int = Field(32, ge=1, description="Sequences in the global batch, over all workers.")
+    global_batch_size: int = Field(32, ge=1, description="Sequences in the global batch, over all workers.")
     learning_rate: float = Field(4e-3, gt=0, description="Peak learning rate at reference_hidden.")
     reference_hidden: int = Field(64, ge=1, description="Width at which learning_rate is the peak.")
     learning_rate_exponent: float = Field(
@@ -86,11 +95,11 @@ class TrainingSettings(Settings):
     warmup_tokens: int = Field(
         32768, ge=0, description="Linear warm-up, a fixed number of tokens; at most 2 % of the ladder's smallest D."
     )
-    decay_share: float = Field(0.15, gt=0, lt=1, description="Share of D + D' over which the learning rate decays.")
-    final_learning_rate: float = Field(
+    decay_fraction: float = Field(0.15, gt=0, lt=1, description="Share of D + D' over which the learning rate decays.")
+    min_lr_ratio: float = Field(
         0.05, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
     )
-    specialize_rate: float = Field(
+    specialist_lr_multiplier: float = Field(
         1.0, gt=0, le=10, description="Learning rate after the split, over what the schedule gives without one."
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
@@ -112,17 +121,17 @@ class TrainingSettings(Settings):
         None,
         "DeepSpeed ZeRO stage; default 1 in a group, 0 for one worker: there it shards nothing and costs up to 7 %.",
     )
-    micro_batch: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
+    micro_batch_size: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
     compile: bool = operational(False, "torch.compile the model: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape.")
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 
     @property
     def batch_tokens(self) -> int:
-        return self.batch_sequences * self.sequence_length
+        return self.global_batch_size * self.sequence_length
 
     @property
-    def host_cpus(self) -> float:
+    def worker_cpus(self) -> float:
         """CPUs that a training process reserves: a little less than its threads.
 
         A Tune trial waits for its leaves with 0.01 CPU (0 is refused by Tune). Were the hosts to hold every CPU whole,
@@ -132,7 +141,7 @@ class TrainingSettings(Settings):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(self.decay_share, self.specialize_rate)
+        return Schedule(self.decay_fraction, self.specialist_lr_multiplier)
 
     def stage(self, workers: int) -> int:
         """The ZeRO stage in a world of so many workers."""

@@ -19,8 +19,13 @@ from splitray.training.settings import ModelShape, Schedule, TrainingSettings
 T = TypeVar("T")
 MIXTURE = "mixture"
 RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
-_OPTIMIZATION = ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "final_learning_rate", "warmup_tokens")
-_DATA = ("sequence_length", "batch_sequences", "attention_across_documents")
+# Settings that decide the bits, under the names that keys have had since the first release.
+_HASHED = {
+    **{name: name for name in ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "warmup_tokens")},
+    **{name: name for name in ("sequence_length", "attention_across_documents")},
+    "batch_sequences": "global_batch_size",
+    "final_learning_rate": "min_lr_ratio",
+}
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,11 @@ class Leaf:
     def phases(self, schedule: Schedule, batch_tokens: int) -> tuple[Phase, ...]:
         """Warmup-stable-decay over D + D'; the decay takes the last share, on whichever data that falls."""
         assert self.pretrain_tokens % batch_tokens == 0 and self.specialize_tokens % batch_tokens == 0, self
-        start = self.tokens - max(1, round(schedule.decay_share * self.tokens / batch_tokens)) * batch_tokens
+        start = self.tokens - max(1, round(schedule.decay_fraction * self.tokens / batch_tokens)) * batch_tokens
         decay = (start, self.tokens)
         cuts = [
             (MIXTURE, 0, self.pretrain_tokens, 1.0),
-            (self.domain or "", self.pretrain_tokens, self.tokens, schedule.specialize_rate),
+            (self.domain or "", self.pretrain_tokens, self.tokens, schedule.specialist_lr_multiplier),
         ]
         phases = []
         for source, begin, end, rate in cuts:
@@ -129,7 +134,7 @@ def recipe(
         "vocab": corpus["vocab"],
         "end_token": corpus["end_token"],
         "corpus": corpus["content_hash"],
-        **{name: plain[name] for name in (*_OPTIMIZATION, *_DATA)},
+        **{name: plain[setting] for name, setting in _HASHED.items()},
     }
     return Recipe(values)
 

@@ -7,7 +7,15 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from splitray.corpus.embed import TfidfEmbedder, unit
-from splitray.corpus.kmeans import domain_names, fit_centroids, fit_prices, nearest, projection_plane, scores, top_terms
+from splitray.corpus.kmeans import (
+    domain_names,
+    fit_centroids,
+    fit_offsets,
+    nearest,
+    projection_plane,
+    scores,
+    top_terms,
+)
 from splitray.corpus.router import Placement, Router
 from splitray.corpus.settings import ClusterSettings, TfidfSettings
 
@@ -44,18 +52,18 @@ def test_an_embedding_does_not_depend_on_its_batch_or_its_neighbours(planted, tm
 
 @pytest.mark.parametrize("spherical", [True, False])
 @pytest.mark.parametrize("prices", [np.zeros(7), np.linspace(0, 0.3, 7)])
-def test_nearest_is_the_highest_score_whatever_the_batch(spherical: bool, prices: np.ndarray) -> None:
+def test_nearest_is_the_highest_score_whatever_the_batch(spherical: bool, offsets: np.ndarray) -> None:
     draw = np.random.default_rng(2)
     centroids, vectors = draw.normal(size=(7, 40)), draw.normal(size=(5000, 40))
     vectors[:50] = (centroids[draw.integers(7, size=50)] + centroids[draw.integers(7, size=50)]) / 2  # near ties
     vectors, centroids = unit(vectors.astype(np.float32)), unit(centroids.astype(np.float32))
-    whole = nearest(vectors, centroids, spherical, prices)
-    fits = scores(vectors, centroids, spherical, prices)
+    whole = nearest(vectors, centroids, spherical, offsets)
+    fits = scores(vectors, centroids, spherical, offsets)
     ranked = np.sort(fits, axis=1)
     clear = ranked[:, -1] - ranked[:, -2] > 1e-5
     assert clear.mean() > 0.98 and (whole == fits.argmax(axis=1))[clear].all()
     for size in (1, 3, 700):
-        parts = [nearest(vectors[i : i + size], centroids, spherical, prices) for i in range(0, 2100, size)]
+        parts = [nearest(vectors[i : i + size], centroids, spherical, offsets) for i in range(0, 2100, size)]
         assert (np.concatenate(parts) == whole[:2100]).all()
 
 
@@ -73,8 +81,8 @@ def test_prices_solve_the_assignment_problem() -> None:
         draw.normal(size=(240, 8)) + 2 * np.eye(8)[draw.choice(8, 240, p=[0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05])]
     )
     fits = scores(vectors, unit(np.eye(8)[:6] + 0.1), True, np.zeros(6))
-    prices = fit_prices(fits, np.ones(240), tolerance=0.01)
-    placed = (fits - prices).argmax(axis=1)
+    offsets = fit_offsets(fits, np.ones(240), tolerance=0.01)
+    placed = (fits - offsets).argmax(axis=1)
     assert np.bincount(placed).tolist() == [40] * 6
     rows, slots = linear_sum_assignment(-np.repeat(fits, 40, axis=1))
     best = fits[rows, slots // 40].sum()
@@ -86,7 +94,7 @@ def test_prices_balance_bytes() -> None:
     fits = draw.normal(size=(5000, 7)).astype(np.float32) + np.linspace(0, 2, 7, dtype=np.float32)
     weights = draw.lognormal(7, 1, 5000)
     before = np.bincount(fits.argmax(axis=1), weights=weights, minlength=7)
-    loads = np.bincount((fits - fit_prices(fits, weights, 0.02)).argmax(axis=1), weights=weights, minlength=7)
+    loads = np.bincount((fits - fit_offsets(fits, weights, 0.02)).argmax(axis=1), weights=weights, minlength=7)
     assert before.max() / before.min() > 5
     assert np.abs(loads / loads.mean() - 1).max() <= 0.02
 

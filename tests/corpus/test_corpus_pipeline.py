@@ -129,7 +129,7 @@ def test_a_finished_corpus_is_opened_and_not_built(corpus: Corpus, source: Path,
     assert build(settings(source, workers=1), 1, store, said.append).key == corpus.key
     assert len(said) == 1
     assert not [name for name in store.root.names(recursive=True) if "scratch" in name]
-    assert not list(store.leftovers())
+    assert not list(store.orphaned_attempts())
 
 
 def test_same_bytes_whatever_the_workers_the_files_and_the_order(

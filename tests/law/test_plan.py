@@ -17,7 +17,7 @@ from splitray.law.law import Component
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.question import Limits
 from splitray.law.planning.size import plan_for_flops
-from splitray.storage.checksum import sealed
+from splitray.storage.checksum import checksummed
 
 # Dense in D' at one end and in D at the other: 1e-9 of the budget to all of it.
 ENDS = np.logspace(-9, math.log10(0.5), 20000)
@@ -199,7 +199,7 @@ def test_a_law_from_before_its_reach_was_kept_plans_without_that_warning(tmp_pat
     fit(simulate(Law.known(form, CONSTANTS[form]), ladder()), form=form).save(path)
     record = json.loads(path.read_text())
     del record["largest"], record["sha256"]
-    path.write_text(json.dumps(sealed(record)))
+    path.write_text(json.dumps(checksummed(record)))
     codes = [warning.code for warning in plan(Law.load(path), params=1e11, budget=1e11, domains=K).warnings]
     assert "no_interval" in codes and "far_target" not in codes
 

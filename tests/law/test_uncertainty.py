@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from splitray.law import Law, fit
-from splitray.law.fitting.fit_warnings import cautions, identified
+from splitray.law.fitting.fit_warnings import fit_warnings, identified
 from splitray.law.fitting.regression import Objective, fit_form
 from splitray.law.fitting.uncertainty import TreeNoise, bootstrap, tree_noise
 from splitray.law.forms.registry import find
@@ -176,11 +176,11 @@ def test_constants_without_data_are_named():
     names = find("mixture_gap").names
     share = dict(zip(names, identified(fit_)[0]))
     assert share["gamma"] < 0.1 and share["r"] < 0.1 and share["rho"] < 0.1
-    warning = next(w for w in cautions(fit_, runs) if w.code == "not_identified")
+    warning = next(w for w in fit_warnings(fit_, runs) if w.code == "not_identified")
     assert "gamma" in warning.message and "specialize_tokens" in warning.cure
     full, runs = fitted(ladder(TRUE, noise=0.001))
     assert min(identified(full)[0]) > 0.5
-    assert "not_identified" not in {w.code for w in cautions(full, runs)}
+    assert "not_identified" not in {w.code for w in fit_warnings(full, runs)}
 
 
 def test_misfit_is_seen_against_replicates():

@@ -318,7 +318,7 @@ class _Held:
     def rows(self, cells: list[Cell]) -> list[dict[str, object]]:
         def of(row: dict[str, object], cell: Cell) -> bool:
             leaf = (cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
-            asked = (cell.shape.label, *leaf, cell.domains[0], cell.seed, cell.specialize_rate)
+            asked = (cell.shape.label, *leaf, cell.domains[0], cell.seed, cell.specialist_lr_multiplier)
             names = ("shape", "pretrain_tokens", "specialize_tokens", "domain", "seed", "rate")
             return asked == tuple(row[n] for n in names)
 

@@ -12,9 +12,9 @@ from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from splitray.errors import CorruptError, StageError
-from splitray.executor.coordinator import Owner
+from splitray.executor.coordinator import Coordinator
 from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
-from splitray.executor.worker import Site
+from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import Interrupted, reached
 from splitray.training.tree import Leaf, Segment
@@ -32,13 +32,13 @@ def raised(cause: Exception) -> RayError:
 
 
 class Hosts:
-    """An owner whose hosts end one call after another as told: in the error yielded, then well."""
+    """An coordinator whose hosts end one call after another as told: in the error yielded, then well."""
 
     def __init__(self, root: Path) -> None:
         self.store, self.started, self.reused = Store(root), list[str](), 0
-        self.owner = Owner(Site(self.store, "corpus", tiny.training(), "test"), 4, 100)
-        self.owner._pool.start = self._start  # type: ignore[method-assign]
-        self.owner._pool.end = lambda actor: None  # type: ignore[method-assign]
+        self.coordinator = Coordinator(RunContext(self.store, "corpus", tiny.training(), "test"), 4, 100)
+        self.coordinator._pool.start = self._start  # type: ignore[method-assign]
+        self.coordinator._pool.end = lambda actor: None  # type: ignore[method-assign]
 
     def _start(self, name: str, workers: int) -> str:
         self.started.append(name)
@@ -51,7 +51,7 @@ class Hosts:
                 raise error
             return "trained"
 
-        return asyncio.run(self.owner._call("base", 2, once, SEGMENTS))
+        return asyncio.run(self.coordinator._call("base", 2, once, SEGMENTS))
 
     def checkpoint(self, segment: Segment, tokens: int) -> None:
         self.store.attempt(f"part-{segment.key}-{tokens:015d}").publish({})
@@ -100,7 +100,7 @@ def test_deaths_with_progress_never_end_a_call(hosts: Hosts) -> None:
             yield raised(WorkerLost("worker group base: a worker died"))
 
     assert hosts.call(market()) == "trained"
-    assert hosts.owner._work.failures == 3 * (11 + 3) + 2
+    assert hosts.coordinator._work.failures == 3 * (11 + 3) + 2
 
 
 def test_deaths_without_progress_end_a_call(hosts: Hosts) -> None:
@@ -120,7 +120,7 @@ def test_the_host_s_own_error_ends_a_call_at_once(hosts: Hosts) -> None:
         hosts.call(iter([raised(CorruptError("rotten"))]))
     with pytest.raises(StageError, match="the trace"):
         hosts.call(iter([raised(ZeroDivisionError())]))
-    assert hosts.owner._work.failures == 0
+    assert hosts.coordinator._work.failures == 0
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_the_host_s_own_error_ends_a_call_at_once(hosts: Hosts) -> None:
 )
 def test_a_process_that_is_lost_in_any_way_is_replaced(hosts: Hosts, lost: RayError) -> None:
     assert hosts.call(iter([lost] * 4)) == "trained"
-    assert hosts.owner._work.failures == 4
+    assert hosts.coordinator._work.failures == 4
 
 
 @pytest.mark.parametrize(
     "lost", [OutOfMemoryError(KILLED), raised(OutOfMemory(KILLED)), raised(OutOfMemoryError(KILLED))]
 )
 def test_memory_is_named_where_it_ends_a_call(hosts: Hosts, lost: RayError) -> None:
-    with pytest.raises(StageError, match=r"ran out of memory: lower training\.micro_batch.*running low on memory"):
+    with pytest.raises(StageError, match=r"ran out of memory: lower training\.micro_batch_size.*running low on memory"):
         hosts.call(iter([lost] * 5))
 
 
@@ -149,25 +149,25 @@ def test_ray_train_s_word_for_memory_is_understood() -> None:
 
 def test_progress_of_a_call_never_goes_back(tmp_path: Path) -> None:
     """A call trains a chain of segments: what is through counts while the next ones begin."""
-    owner = Hosts(tmp_path).owner
+    coordinator = Hosts(tmp_path).coordinator
     first, second = SEGMENTS
 
     def told(segment: Segment, tokens: int) -> dict[str, Any]:
         return {"segment": segment.key, "tokens": tokens, "of": segment.tokens, "loss": 4.0, "rate": 10.0}
 
     async def run() -> list[int]:
-        owner._tidy = lambda: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
+        coordinator._tidy = lambda: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
         for segment in SEGMENTS:
-            owner._inflight[segment.key] = asyncio.get_running_loop().create_future()
+            coordinator._inflight[segment.key] = asyncio.get_running_loop().create_future()
         seen = []
         # the last: another process went back to a checkpoint of the second segment
         for note in (told(first, 64), told(first, 768), told(second, 64), told(second, 256), told(second, 128)):
-            await owner.note("base", note)
-            seen.append((await owner.progress())["running"]["base"]["call_tokens"])
+            await coordinator.note("base", note)
+            seen.append((await coordinator.progress())["running"]["base"]["call_tokens"])
         for segment in SEGMENTS:  # the call ended: these tokens are in `trained` now, and the next call begins at 0
-            owner._inflight.pop(segment.key).cancel()
-        owner._inflight["next"] = asyncio.get_running_loop().create_future()
-        await owner.note("base", told(first, 64) | {"segment": "next"})
-        return [*seen, (await owner.progress())["running"]["base"]["call_tokens"]]
+            coordinator._inflight.pop(segment.key).cancel()
+        coordinator._inflight["next"] = asyncio.get_running_loop().create_future()
+        await coordinator.note("base", told(first, 64) | {"segment": "next"})
+        return [*seen, (await coordinator.progress())["running"]["base"]["call_tokens"]]
 
     assert asyncio.run(run()) == [64, 768, 768 + 64, 768 + 256, 768 + 128, 64]

@@ -19,7 +19,7 @@ import torch
 import worlds
 
 from splitray.errors import CorruptError, StorageError
-from splitray.storage.checksum import sealed, unsealed
+from splitray.storage.checksum import checksummed, verified
 from splitray.storage.store import Store
 from splitray.training import engine as engines
 from splitray.training import warm
@@ -142,7 +142,7 @@ def test_checkpoints_are_timed_and_only_the_newest_stays(tmp_path: Path) -> None
     assert len(seen) == worlds.STEPS and seen[0] == []
     for done, standing in enumerate(seen[2:], 2):
         assert set(standing) <= {done - 2, done - 1, done} and (done - 1 in standing or done - 2 in standing)
-    assert store.keys() == [segment.key] and not list(store.leftovers())
+    assert store.keys() == [segment.key] and not list(store.orphaned_attempts())
 
 
 class Held(Store):
@@ -156,10 +156,10 @@ class Held(Store):
         assert key != self.key or self.ahead.wait(60), "training waited for the writer"
         return super().attempt(key)
 
-    def withdraw(self, key: str) -> None:
+    def invalidate(self, key: str) -> None:
         if key == self.key:
             self.state = load(found(self, key))
-        super().withdraw(key)
+        super().invalidate(key)
 
 
 def found(store: Store, key: str) -> Any:
@@ -235,7 +235,7 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path:
     assert died.returncode == -signal.SIGKILL
     (key,) = store.keys()
     assert key == f"part-{segment.key}-{BATCH:015d}" and load(found(store, key)).step == 1
-    assert [name.split("/")[1] for name, _ in store.leftovers()] == [f"part-{segment.key}-{2 * BATCH:015d}"]
+    assert [name.split("/")[1] for name, _ in store.orphaned_attempts()] == [f"part-{segment.key}-{2 * BATCH:015d}"]
     rest, whole = worlds.Recorder(), Store(tmp_path / "whole")
     train(segment, rest, store, SETTINGS)
     train(segment, worlds.Recorder(), whole, SETTINGS)
@@ -286,7 +286,7 @@ def test_a_loss_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
     (segment, *_) = tiny.segments(tiny.make_recipe(settings), Leaf(8 * BATCH))
     with pytest.raises(NonFiniteLossError, match=r"not finite .*at token \d+ of mixture.*no step was taken"):
         train(segment, tiny.order(), Store(tmp_path), settings)
-    assert not Store(tmp_path).keys() and not list(Store(tmp_path).leftovers())
+    assert not Store(tmp_path).keys() and not list(Store(tmp_path).orphaned_attempts())
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -354,9 +354,9 @@ def lose_moments(store: Store, key: str) -> None:
 
 def of_another_segment(store: Store, key: str) -> None:
     name = f"done/{key}.json"
-    marker = unsealed(store.root.read_json(name), name)
+    marker = verified(store.root.read_json(name), name)
     marker["meta"]["segment"] = "seg-another-000000000000384"
-    store.root.write_json(name, sealed(marker))
+    store.root.write_json(name, checksummed(marker))
 
 
 DAMAGE: list[Callable[[Store, str], None]] = [

@@ -1,4 +1,4 @@
-"""The owner and its hosts on a real Ray cluster: actors that die, requests that meet, groups that need room."""
+"""The coordinator and its hosts on a real Ray cluster: actors that die, requests that meet, groups that need room."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ import tiny
 import torch
 
 from splitray.errors import StageError
-from splitray.executor.client import start_owner
+from splitray.executor.client import start_coordinator
 from splitray.executor.coordinator import Request
 from splitray.executor.orphans import release_orphans
-from splitray.executor.worker import OWNER, Site
+from splitray.executor.worker import COORDINATOR, RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.state import load
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 class Run:
-    """An owner over a store of its own; `recipe`'s values come from the corpus that the store holds."""
+    """An coordinator over a store of its own; `recipe`'s values come from the corpus that the store holds."""
 
     def __init__(self, root: Path, corpus: tuple[Path, str], capacity: float, settings: Any = SETTINGS) -> None:
         import shutil
@@ -57,24 +57,24 @@ class Run:
         held = Corpus.open(self.store, corpus[1])
         named = {"content_hash": held.content_hash, "vocab": held.vocab_size, "end_token": held.end_token}
         self.recipe: Recipe = tiny.make_recipe(settings, **named)
-        self.site = Site(self.store, corpus[1], settings, f"test-{uuid.uuid4().hex[:8]}")
-        self.owner = start_owner(self.site, capacity, 500)
+        self.context = RunContext(self.store, corpus[1], settings, f"test-{uuid.uuid4().hex[:8]}")
+        self.coordinator = start_coordinator(self.context, capacity, 500)
 
     def request(self, leaf: Leaf, *domains: str, **where: int) -> Request:
         return Request(Target.leaf(self.recipe, leaf, tiny.SCHEDULE), domains, **where)
 
     def leaves(self, *requests: Request) -> list[dict[str, Any]]:
-        return list(ray.get(self.owner.leaves.remote(requests), timeout=900))
+        return list(ray.get(self.coordinator.leaves.remote(requests), timeout=900))
 
     def progress(self) -> dict[str, Any]:
-        return dict(ray.get(self.owner.progress.remote()))
+        return dict(ray.get(self.coordinator.progress.remote()))
 
     def alone(self, leaf: Leaf, root: Path) -> Any:
-        """The state of a leaf trained here, without Ray, owner or interruption."""
+        """The state of a leaf trained here, without Ray, coordinator or interruption."""
         from splitray.corpus import Corpus
         from splitray.training.data import Order
 
-        held = Corpus.open(self.store, self.site.corpus)
+        held = Corpus.open(self.store, self.context.corpus)
         order = Order({d: held.tokens(d, "train") for d in held.domains}, tiny.WEIGHTS, 16, 0)
         torch.set_num_threads(1)
         for segment in tiny.segments(self.recipe, leaf, trunks=False):
@@ -83,12 +83,12 @@ class Run:
 
     def pid(self, name: str) -> int:
         """The process of a live host."""
-        actor = ray.get_actor(name, namespace=self.site.namespace)
+        actor = ray.get_actor(name, namespace=self.context.namespace)
         return int(ray._private.state.actors(actor._actor_id.hex())["Pid"])
 
     def close(self) -> None:
         for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == self.site.namespace:
+            if actor["namespace"] == self.context.namespace:
                 with contextlib.suppress(ValueError):  # it ended by itself meanwhile
                     ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
 
@@ -121,7 +121,7 @@ def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
 def test_equal_requests_in_flight_train_once_and_join_at_the_trunk(start: Callable[..., Run]) -> None:
     run = start(1)
     one = [run.request(batches(6, 2, d), d) for d in ("a", "b")]
-    twice = [run.owner.leaves.remote(one), run.owner.leaves.remote(one)]
+    twice = [run.coordinator.leaves.remote(one), run.coordinator.leaves.remote(one)]
     first, second = ray.get(twice, timeout=900)
     assert first == second
     spent = run.progress()
@@ -139,7 +139,7 @@ def test_equal_requests_in_flight_train_once_and_join_at_the_trunk(start: Callab
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_host_that_is_killed_leads_to_the_same_bits(start: Callable[..., Run], tmp_path: Path, how: int) -> None:
     run, leaf = start(1), batches(400)
-    waiting = run.owner.leaves.remote([run.request(leaf, "a")])
+    waiting = run.coordinator.leaves.remote([run.request(leaf, "a")])
     until(lambda: run.store.keys("part-"))
     os.kill(run.pid("ladder[0]"), how)
     (result,) = ray.get(waiting, timeout=900)
@@ -157,12 +157,12 @@ def test_a_host_that_is_killed_leads_to_the_same_bits(start: Callable[..., Run],
 
 def test_an_owner_that_is_killed_is_replaced_and_the_call_goes_on(start: Callable[..., Run], tmp_path: Path) -> None:
     run, leaf = start(1), batches(200)
-    waiting = run.owner.leaves.remote([run.request(leaf, "a")])
+    waiting = run.coordinator.leaves.remote([run.request(leaf, "a")])
     until(lambda: run.store.keys("part-"))
-    before = run.pid(OWNER)
+    before = run.pid(COORDINATOR)
     os.kill(before, signal.SIGKILL)
     (result,) = ray.get(waiting, timeout=900)
-    assert run.pid(OWNER) != before
+    assert run.pid(COORDINATOR) != before
     found = run.store.find(result["key"])
     assert found is not None
     expected, ours = run.alone(leaf, tmp_path / "alone"), load(found, moments=False)
@@ -179,7 +179,7 @@ def test_damage_is_found_withdrawn_and_trained_again(start: Callable[..., Run]) 
     path = held.folder.local_path("weights.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     run.close()
-    again = Run(Path(run.store.root.path), ("", run.site.corpus), 2)  # type: ignore[arg-type]
+    again = Run(Path(run.store.root.path), ("", run.context.corpus), 2)  # type: ignore[arg-type]
     results = again.leaves(*(again.request(batches(4, n, "b"), "b") for n in (4, 3)))
     healed = run.store.find(trunk)
     assert len(results) == 2 and healed is not None and healed.nonce != held.nonce
@@ -191,7 +191,7 @@ def test_damage_is_found_withdrawn_and_trained_again(start: Callable[..., Run]) 
 def test_what_exceeds_the_capacity_is_refused_with_the_arithmetic(start: Callable[..., Run]) -> None:
     run = start(2)
     with pytest.raises(ray.exceptions.RayTaskError) as caught:
-        run.leaves(run.request(batches(4), group=3))
+        run.leaves(run.request(batches(4), mixture_workers=3))
     assert isinstance(caught.value.cause, StageError)
     assert "base needs 3 x 1 = 3 CPUs, the cluster has 2" in str(caught.value.cause)
 
@@ -200,7 +200,7 @@ def test_a_group_of_two_trains_while_ladder_hosts_are_idle(start: Callable[..., 
     """Both ladder hosts hold the whole cluster, then a TorchTrainer group needs it: 2 x 0.95 CPU."""
     run = start(2)
     run.leaves(run.request(batches(2, 1, "a"), "a"), run.request(batches(0, 3, "b"), "b"))
-    (result,) = run.leaves(run.request(batches(10), group=2))
+    (result,) = run.leaves(run.request(batches(10), mixture_workers=2))
     found = run.store.find(result["key"])
     assert found is not None
     assert (found.meta["world"], found.meta["zero_stage"], found.meta["resharded"]) == (2, 1, [])

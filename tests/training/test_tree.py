@@ -222,12 +222,18 @@ def test_keys_name_the_recipe_and_nothing_operational() -> None:
     base = key(RECIPE)
     for change in ({"learning_rate": 2e-2}, {"beta2": 0.9}, {"weight_decay": 0.0}, {"precision": "bf16"}):
         assert key(tiny.make_recipe(tiny.training(**change))) != base, change
-    for change in ({"sequence_length": 32, "batch_sequences": 2}, {"attention_across_documents": False}):
+    for change in ({"sequence_length": 32, "global_batch_size": 2}, {"attention_across_documents": False}):
         assert key(tiny.make_recipe(tiny.training(**change))) != base, change
     assert key(tiny.make_recipe(seed=1)) != base
     assert key(tiny.make_recipe(content_hash="other")) != base
     assert key(tiny.make_recipe(vocab=65)) != base
-    for change in ({"zero_stage": 3}, {"micro_batch": 1}, {"threads": 2}, {"compile": True}, {"checkpoint_seconds": 1}):
+    for change in (
+        {"zero_stage": 3},
+        {"micro_batch_size": 1},
+        {"threads": 2},
+        {"compile": True},
+        {"checkpoint_seconds": 1},
+    ):
         assert key(tiny.make_recipe(tiny.training(**change))) == base, change
     # the decay's share shapes the phases, and these are in the key already
-    assert key(tiny.make_recipe(tiny.training(decay_share=0.5))) == base
+    assert key(tiny.make_recipe(tiny.training(decay_fraction=0.5))) == base

@@ -104,7 +104,7 @@ def test_a_stop_before_any_step_of_any_phase_leads_to_the_same_bytes(tmp_path: P
         for before in range(1, segment.tokens // 64 - 1):  # the wish is granted after the step that it came before
             halves, stopping = Store(tmp_path / f"{segment.end}-{before}"), worlds.Recorder(stop_before=before)
             shutil.copytree(tmp_path / "whole", halves.root.local_path())
-            halves.withdraw(segment.key)
+            halves.invalidate(segment.key)
             with pytest.raises(Interrupted):
                 train(segment, stopping, halves, settings, stopping.hooks)
             assert train(segment, stopping, halves, settings, stopping.hooks).files == right.files

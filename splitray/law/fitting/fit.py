@@ -11,7 +11,7 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law.fitting import uncertainty
 from splitray.law.fitting.choose import Choice, choose
-from splitray.law.fitting.fit_warnings import cautions
+from splitray.law.fitting.fit_warnings import fit_warnings
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
 from splitray.law.forms import registry as forms
@@ -62,7 +62,7 @@ def fit(
         components=tuple(_components(fits, choice, table, bootstrap, seed)),
         domains=table.domains,
         objective=best.objective,
-        warnings=cautions(best, table),
+        warnings=fit_warnings(best, table),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,

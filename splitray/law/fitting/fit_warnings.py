@@ -20,7 +20,7 @@ _KNOWN = 0.5  # part of a constant's precision that data must give for it to cou
 _MISFIT = 2.0  # residuals over replicate noise
 
 
-def cautions(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
+def fit_warnings(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
     """All warnings on a fit to `runs`, the gravest first."""
     checks = (_constant, _collapsed, _bounds, _unidentified, _misfit, _rises, _ray, _counts, _small, _replicates)
     return tuple(warning for check in checks for warning in check(fitted, runs))

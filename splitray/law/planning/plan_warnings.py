@@ -1,25 +1,19 @@
 """What there is to say against a plan: each warning with its reason and the run that would cure it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from splitray.law.forms import registry as forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.line import COARSE, Line
+from splitray.law.planning.plan import Plan
 from splitray.law.solve import minimise
 from splitray.units import human
 
-if TYPE_CHECKING:
-    from splitray.law.planning.planner import Plan
-
-# A law fitted on runs a thirtieth of the target is a guess (DESIGN); 0.003 nats is what a good plan may lose.
+# A law fitted on runs a thirtieth of the target is a guess; 0.003 nats is what a good plan may lose.
 FAR, REGRET = 30.0, 0.003
 
 
-def advice(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
+def plan_warnings(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
     """Warnings about `plan`, made from `law` on `line`, besides the law's own."""
     checks = (_unsupported, _far, _turns_up, _disagree, _limited, _one_domain, _no_interval)
     return [warning for check in checks if (warning := check(law, line, plan))]

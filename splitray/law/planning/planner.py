@@ -1,132 +1,25 @@
 """The plan: how many of D_T tokens belong before the split, what that gains, and how sure the law is of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law import saved
 from splitray.law.forms import registry as forms
-from splitray.law.law import Law, LawWarning
+from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import Line
-from splitray.law.planning.plan_warnings import advice
-from splitray.law.planning.question import Limits, Question, positive
+from splitray.law.planning.plan import DomainPlan, FormPlan, Plan
+from splitray.law.planning.plan_warnings import plan_warnings
+from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.threshold import compute_multiplier, split_threshold
 from splitray.law.solve import Array
 
-SCHEMA = "splitray-plan-2"
 # Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an
 # 80 % interval within a tenth of its width.
 _ALLOCATED_DRAWS = 200
-
-
-@dataclass(frozen=True)
-class DomainPlan:
-    """One domain's part: D'_k, its losses, and the passes over its own tokens (None where these are not known)."""
-
-    domain: str
-    weight: float
-    specialize_tokens: Estimate
-    predicted_loss: Estimate
-    unsplit_loss: Estimate
-    epochs: float | None = None
-
-
-@dataclass(frozen=True)
-class FormPlan:
-    """What one of the forms that share in a law says alone.
-
-    regret: what the law's plan would lose (nats per token) if this form were the truth.
-    """
-
-    form: str
-    share: float
-    split_fraction: float
-    predicted_loss: float
-    regret: float
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The optimal division of `budget` tokens for K models of `params` parameters; made by `plan`.
-
-    Losses are in nats per token, weighted means over the domains; `gain` is what the split saves. specialize_tokens
-    is the mean D'_k (`per_domain` has each where domains are named). split_threshold is D_split(params) in tokens,
-    compute_multiplier m(budget). heldout_error is the form's relative error on rows hidden from its fit, low and
-    high its range over what was hidden. flops is 6 N D_T, without attention. epochs is the largest number of passes
-    over a domain's own tokens after the split. level is the mass of the intervals, draws what they rest on.
-    """
-
-    form: str
-    constants: dict[str, Any]
-    heldout_error: Estimate | None
-    params: float
-    budget: float
-    domains: int
-    allocation: Literal["uniform", "per_domain"]
-    split_fraction: Estimate
-    pretrain_tokens: Estimate
-    specialize_tokens: Estimate
-    predicted_loss: Estimate
-    unsplit_loss: Estimate
-    gain: Estimate
-    split_threshold: Estimate
-    compute_multiplier: Estimate
-    level: float
-    draws: int
-    flops: float
-    epochs: float | None = None
-    per_domain: tuple[DomainPlan, ...] = ()
-    by_form: tuple[FormPlan, ...] = ()
-    warnings: tuple[LawWarning, ...] = ()
-    best_params: Estimate | None = None
-    hours: float | None = None
-    cost: float | None = None
-
-    @property
-    def splits(self) -> bool:
-        """Whether the plan is to split at all."""
-        return self.split_fraction.value < 1
-
-    @property
-    def question(self) -> Question:
-        """What the plan answers, without its limits."""
-        if not self.per_domain:
-            return Question(self.params, self.budget, self.domains)
-        names, weights = [part.domain for part in self.per_domain], [part.weight for part in self.per_domain]
-        return Question(self.params, self.budget, names, weights, self.allocation)
-
-    def priced(self, tokens_per_second: float, price_per_hour: float | None = None) -> "Plan":
-        """With the hours that the budget takes at a measured rate of the whole cluster, and what they cost."""
-        hours = self.budget / positive("tokens_per_second", tokens_per_second) / 3600
-        cost = None if price_per_hour is None else hours * positive("price_per_hour", price_per_hour)
-        return replace(self, hours=hours, cost=cost)
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON types: numbers with intervals as value, low and high, infinite ones as null."""
-        return {"schema": SCHEMA} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-
-    def save(self, path: str | Path) -> None:
-        """Write the plan as JSON, whole or not at all, with its checksum."""
-        saved.write(path, "plan", self.plain())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Plan":
-        """Read a plan that `save` wrote. Raises UserError naming a file that is missing, damaged or not a plan."""
-        return saved.read(path, "plan", SCHEMA, cls._of)
-
-    @classmethod
-    def _of(cls, record: dict[str, Any]) -> "Plan":
-        del record["schema"]
-        known = _parse(record, record["draws"] > 0)
-        known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
-        known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
-        known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
-        return cls(**known)
 
 
 def plan(
@@ -200,7 +93,7 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
         per_domain=per_domain,
         by_form=_by_form(law, question, float(x[0])),
     )
-    return replace(result, warnings=(*law.warnings, *advice(law, line, result)))
+    return replace(result, warnings=(*law.warnings, *plan_warnings(law, line, result)))
 
 
 def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple[tuple[DomainPlan, ...], float | None]:
@@ -261,23 +154,3 @@ def _heldout(law: Law) -> Estimate | None:
     if not errors:
         return None
     return Estimate(float(np.sqrt(np.mean(np.square(errors)))), float(min(errors)), float(max(errors)))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
-        return value.plain()
-    if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, DomainPlan | FormPlan):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    return asdict(value) if isinstance(value, LawWarning) else value
-
-
-def _parse(value: Any, drawn: bool) -> Any:
-    if isinstance(value, dict):
-        if {"value", "low", "high"} <= value.keys():
-            return Estimate.parse(value, drawn)
-        return {key: _parse(v, drawn) for key, v in value.items()}
-    return [_parse(v, drawn) for v in value] if isinstance(value, list) else value

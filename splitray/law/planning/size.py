@@ -9,7 +9,8 @@ from splitray.errors import UserError
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import COARSE
-from splitray.law.planning.planner import Plan, answer
+from splitray.law.planning.plan import Plan
+from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question, positive
 from splitray.law.solve import Array, minimise
 

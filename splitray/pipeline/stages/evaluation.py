@@ -6,8 +6,8 @@ import numpy as np
 
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
+from splitray.evaluate.measure import loss_key
 from splitray.executor.coordinator import Request, in_group
-from splitray.executor.worker import loss_key
 from splitray.pipeline.job import Job
 from splitray.training.split import Split
 from splitray.training.tree import Leaf, Target
@@ -25,8 +25,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     reference = _unsplit_at_base(job)
     workers = in_group(job.config.resources.specialist_workers)
     requests = [r for s in splits.values() for r in job.requests(s, None, workers)]
-    requests += [Request(reference, domains, group=job.group(job.config.model))] if reference else []
-    results = iter(job.trainer.leaves(requests))
+    requests += [Request(reference, domains, mixture_workers=job.group(job.config.model))] if reference else []
+    results = iter(job.executor.leaves(requests))
     scores = {n: {d: _scores(job, next(results)["key"], d) for d in domains} for n in splits}
     specialists = {s["domain"]: s["key"] for s in job.run.result("specialists")["specialists"]}
     rows = {d: {e: _scores(job, specialists[d], e) for e in domains} for d in domains}
@@ -45,7 +45,7 @@ def _scores(job: Job, key: str, domain: str) -> Scores:
     name = loss_key(key, validation_key(job.corpus, job.config.evaluate.validation_tokens), domain)
     held = job.store.find(name)
     assert held is not None, name
-    with job.store.condemning(held):
+    with job.store.invalidating(held):
         return Scores.of(held)
 
 

@@ -19,14 +19,14 @@ def ladder(job: Job) -> dict[str, Any]:
     requests = [Request(job.target(r.leaf, recipes[r.shape.label, r.seed]), r.domains) for r in steps]
     targets = [r.target for r in requests]
     check_ladder(job.config, targets, job.corpus.vocab_size)
-    spent = cost(targets, job.site.training)
+    spent = cost(targets, job.context.training)
     job.run.say(
         f"   {len(steps)} leaves in {spent['segments']:.0f} segments, {human(spent['tokens'])} tokens "
         f"({human(spent['from_scratch'])} if each were trained from scratch)"
     )
-    results = job.trainer.leaves(requests)
+    results = job.executor.leaves(requests)
     table = [
-        row(recipes[r.shape.label, r.seed], r.leaf, domain, scores["loss"], result["key"], job.site.training)
+        row(recipes[r.shape.label, r.seed], r.leaf, domain, scores["loss"], result["key"], job.context.training)
         for r, result in zip(steps, results, strict=True)
         for domain, scores in result["losses"].items()
     ]

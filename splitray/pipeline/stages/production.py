@@ -20,7 +20,7 @@ def base(job: Job) -> dict[str, Any]:
     if trunk is None:
         job.run.say("   the plan splits at zero tokens: there is no base")
         return {"path": None, "key": None, "tokens": 0}
-    job.trainer.leaves([Request(trunk, group=job.group(job.config.model))])
+    job.executor.leaves([Request(trunk, mixture_workers=job.group(job.config.model))])
     job.export(trunk.key, "base", {"pretrain_tokens": split.pretrain_tokens, "specialize_tokens": 0})
     return {"path": "base", "key": trunk.key, "tokens": split.pretrain_tokens}
 
@@ -28,7 +28,7 @@ def base(job: Job) -> dict[str, Any]:
 def specialists(job: Job) -> dict[str, Any]:
     """Train one specialist a domain, each on its own named actor, and export them."""
     split, domains = job.split, tuple(job.weights)
-    results = job.trainer.leaves(job.requests(split, domains, job.config.resources.specialist_workers))
+    results = job.executor.leaves(job.requests(split, domains, job.config.resources.specialist_workers))
     listed = []
     for domain, result in zip(domains, results, strict=True):
         tokens = split.specialize_tokens[domain]

@@ -5,7 +5,7 @@ from typing import Any
 
 from splitray import law as laws
 from splitray.errors import CorruptError
-from splitray.executor.client import machine
+from splitray.executor.connect import machine
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import STAGES
 from splitray.pipeline.summary import summarise
@@ -30,7 +30,7 @@ def summary(job: Job) -> dict[str, Any]:
     records = {stage: job.run.done(stage) for stage in STAGES}
     last = max((r["began"] + r["seconds"] for s, r in records.items() if r and s != "report"), default=0.0)
     with contextlib.suppress(FileNotFoundError, CorruptError):
-        before = job.run.folder.read_sealed(name)
+        before = job.run.folder.read_checksummed(name)
         if before["as_of"] == last:
             return before
     facts = {
@@ -43,5 +43,5 @@ def summary(job: Job) -> dict[str, Any]:
     }
     stand = {s: r for s, r in records.items() if r is not None}
     made = summarise(job.config, stand, job.corpus, job.weights, facts)
-    job.run.folder.write_sealed(name, made)
+    job.run.folder.write_checksummed(name, made)
     return made

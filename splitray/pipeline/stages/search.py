@@ -31,7 +31,7 @@ def search(job: Job) -> dict[str, Any]:
         job.config.training.schedule,
         job.group(shape),
         in_group(job.config.resources.specialist_workers) if shape == job.config.model else 0,
-        job.site.namespace,
+        job.context.namespace,
     )
     table = job.table
 
@@ -41,7 +41,7 @@ def search(job: Job) -> dict[str, Any]:
         for trial in trials:
             split = problem.split(trial["split_fraction"])
             rows += [
-                row(made, split.leaf(m["domain"]), m["domain"], m["loss"], m["key"], job.site.training)
+                row(made, split.leaf(m["domain"]), m["domain"], m["loss"], m["key"], job.context.training)
                 for m in trial["models"]
                 if m["domain"] in known
             ]
@@ -49,7 +49,7 @@ def search(job: Job) -> dict[str, Any]:
 
     searcher = LawSearcher(job.law, problem, settings, refit)
     with tempfile.TemporaryDirectory(prefix="splitray-tune-") as folder:
-        search(searcher, problem, settings, Path(folder), job.trainer.watch)
+        search(searcher, problem, settings, Path(folder), job.executor.watch)
     rounds = [
         {
             "round": number,
