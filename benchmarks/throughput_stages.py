@@ -42,8 +42,8 @@ BARE_SECONDS = 3.0
 
 def corpus(store: Store) -> str:
     """Two domains of random words, with the vocabulary of a real one; the corpus's key."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-    from tiny import write_corpus
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tests.support.tiny import write_corpus
 
     draw = np.random.default_rng(0)
 

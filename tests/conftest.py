@@ -8,11 +8,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support import SHARED
+
 # The same examples every time, and no deadline: timing is never a test.
 hypothesis.settings.register_profile("splitray", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("splitray")
-
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

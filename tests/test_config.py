@@ -10,16 +10,10 @@ from pydantic import BaseModel
 from splitray.cli.run import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.errors import UserError
+from tests.support import CONFIGS as CONFIG_FOLDER
+from tests.support.configs import PLAIN
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-PLAIN: dict[str, Any] = {
-    "name": "t",
-    "budget": 65536,
-    "corpus": {"sources": ["x.txt"], "domains": 2},
-    "model": {"hidden": 16, "layers": 1},
-    "training": {"sequence_length": 64, "global_batch_size": 4, "warmup_tokens": 256},
-    "ladder": {"shapes": [{"hidden": 16, "layers": 1}], "pretrain_tokens": [4096], "specialize_tokens": [512]},
-}
+CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
 
 
 @pytest.fixture

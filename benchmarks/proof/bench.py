@@ -15,10 +15,11 @@ from splitray.corpus import Corpus, build
 from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
+from splitray.evaluate.measure import loss_key
 from splitray.executor.client import ExecutorClient, told_by
 from splitray.executor.connect import connect
 from splitray.executor.coordinator import Request
-from splitray.executor.worker import RunContext, loss_key
+from splitray.executor.worker import RunContext
 from splitray.ladder.grid import cost, row
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights

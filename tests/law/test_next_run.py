@@ -3,12 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from laws import BUDGET, CONSTANTS, K, N, simulate, with_draws
 
 from splitray.errors import UserError
 from splitray.law import Law, fit, plan
 from splitray.law.planning.next_run import _shrinkage, next_run
 from splitray.law.planning.question import Question
+from tests.support.laws import BUDGET, CONSTANTS, K, N, simulate, with_draws
 
 QUESTION = Question(N, BUDGET, K)
 FORM = "effective_tokens"

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes, with_draws
 from scipy.optimize import LinearConstraint, brentq, minimize
 
 from splitray.errors import UserError
@@ -18,6 +17,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.question import Limits
 from splitray.law.planning.size import plan_for_flops
 from splitray.storage.checksum import checksummed
+from tests.support.laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes, with_draws
 
 # Dense in D' at one end and in D at the other: 1e-9 of the budget to all of it.
 ENDS = np.logspace(-9, math.log10(0.5), 20000)

@@ -7,7 +7,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import example
 import matplotlib.image
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from rich.console import Console
 from splitray.law import Law, fit, plan
 from splitray.report import figures, style, terminal, text, write
 from splitray.storage.folder import Folder
+from tests.support import example
 
 FIGURES = {
     "comparison", "measured", "loss_against_fraction", "predicted_against_observed", "optimum_against_budget",

@@ -4,13 +4,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitray.errors import UserError
 from splitray.training.data import Order
 from splitray.training.tree import MIXTURE
+from tests.support import tiny
 
 LENGTH = 16
 

@@ -4,7 +4,6 @@ import resource
 import sys
 
 import pytest
-import tiny
 import torch
 from torch.nn import functional
 
@@ -13,6 +12,7 @@ from splitray.training import engine as engines
 from splitray.training.engine import forward_inputs
 from splitray.training.head import NextToken, token_losses
 from splitray.training.model import build
+from tests.support import tiny
 
 VALUES = tiny.make_recipe().values
 

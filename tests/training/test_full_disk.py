@@ -3,16 +3,15 @@
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-import worlds
-from disk import fill
 
 from splitray.errors import StorageError
 from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.state import load
 from splitray.training.tree import Segment
+from tests.support import tiny, worlds
+from tests.support.disk import fill
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
-import worlds
 
 from splitray.errors import CorruptError, StorageError
 from splitray.storage.checksum import checksummed, verified
@@ -27,6 +25,7 @@ from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_
 from splitray.training.model import build
 from splitray.training.state import State, load, publish
 from splitray.training.tree import MIXTURE, Leaf, Segment
+from tests.support import ROOT, tiny, worlds
 
 SETTINGS = tiny.training()
 RECIPE = tiny.make_recipe(SETTINGS)
@@ -206,8 +205,8 @@ def test_a_disk_that_fills_up_under_a_checkpoint_ends_the_training(tmp_path: Pat
 DIES = """
 import os, signal, sys
 from pathlib import Path
-import tiny, worlds
-from splitray.store import Attempt, Store
+from tests.support import tiny, worlds
+from splitray.storage.store import Attempt, Store
 from splitray.training.loop import train
 
 class Dying(Attempt):
@@ -228,9 +227,7 @@ train(segment, tiny.order(), Deadly(Path(sys.argv[1])), tiny.training(checkpoint
 
 def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     segment, store = segment_and_store(tmp_path / "killed")
-    tests = Path(__file__).parent.parent
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent, tests / "training")))}
-    env |= {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     died = subprocess.run([sys.executable, "-c", DIES, str(tmp_path / "killed")], env=env, timeout=300)
     assert died.returncode == -signal.SIGKILL
     (key,) = store.keys()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from splitray.errors import UserError
@@ -11,6 +10,7 @@ from splitray.training.engine import forward_inputs, largest_divisor
 from splitray.training.model import Size, build, root_hash, size
 from splitray.training.settings import ModelShape
 from splitray.training.tree import recipe
+from tests.support import tiny
 
 SHAPES = [
     ModelShape(hidden=16, layers=1, heads=2),

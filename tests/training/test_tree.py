@@ -3,13 +3,13 @@
 from itertools import pairwise
 
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
 from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, grow
+from tests.support import tiny
 
 RECIPE = tiny.make_recipe()
 BATCH = RECIPE.batch_tokens

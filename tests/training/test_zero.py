@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-import worlds
 
 from splitray.storage.store import Published, Store
 from splitray.training import engine as engines
 from splitray.training.loop import Interrupted, train
 from splitray.training.state import load
+from tests.support import ROOT, worlds
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,8 @@ def one_thread() -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Where two gloo processes trained every case, and what each of them said."""
     root = tmp_path_factory.mktemp("pair")
-    tests = Path(__file__).parent.parent
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(worlds.__file__)), str(root)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", worlds.__name__, str(root)]
     both = [
         subprocess.Popen([*command, str(r)], env=env | {"LOCAL_RANK": str(r)}, stderr=subprocess.PIPE, text=True)
         for r in (0, 1)

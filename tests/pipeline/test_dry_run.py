@@ -1,0 +1,235 @@
+"""The dry run's tree and costs, counted again by hand; it needs neither data nor a cluster."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from splitray import law as laws
+from splitray.config import Config, load
+from splitray.errors import UserError
+from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
+from splitray.pipeline.job import Job
+from splitray.pipeline.run_folder import Run
+from splitray.pipeline.runner import go
+from splitray.pipeline.stages import WORK
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
+from splitray.training.model import size
+from splitray.units import human
+from tests.support import CONFIGS, tiny
+from tests.support.configs import PLAIN
+
+BATCH = 256
+RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
+RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
+CORPUS = {"content_hash": "c", "vocab": 300, "end_token": 0, "domains": ["a", "b"]}
+
+
+def config(**changes: Any) -> Config:
+    ladder = {
+        "shapes": [{"hidden": 16, "layers": 1}],
+        "pretrain_tokens": [4096, 8192],
+        "specialize_tokens": [512, 1024],
+    }
+    return Config(**PLAIN | {"ladder": ladder} | changes)
+
+
+def told(made: Config, store: Path, corpus: dict[str, Any] | None = None) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    show(made, str(store), Standing(corpus=corpus), console)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
+def test_production_costs_its_budget(tmp_path: Path, fraction: float) -> None:
+    part = _Tree(config(), str(tmp_path), None).production(fraction)
+    assert part.tokens == 65536 and part.reused == 0
+    split, models = round(fraction * 256) * 256, 1 if fraction == 1 else 2
+    assert part.leaf_tokens == pytest.approx(models * split + (65536 - split), abs=2 * BATCH)
+
+
+def test_the_ladder_shares_its_trunk(tmp_path: Path) -> None:
+    """D 4096 and 8192, D' 0, 512, 1024 of two domains: ten leaves, 15 % of each in the decay, by hand."""
+    part = _Tree(config(), str(tmp_path), None).ladder()
+    leaves = [(d, after) for d in (16, 32) for after in (0, 2, 4) for _ in range(2 if after else 1)]
+    assert part.leaf_tokens == sum(d + after for d, after in leaves) * BATCH
+    # batches in the decay are the leaf's own (its mixture part shared by the two domains); the plateau is shared
+    own, trunk = 0, 0
+    for d in (16, 32):
+        for after in (0, 2, 4):
+            decay = round(0.15 * (d + after))
+            mixture = max(0, decay - after)
+            own += mixture + min(decay, after) * (2 if after else 1)
+            trunk = max(trunk, d - mixture)
+        # the plateau on a domain, of the longer leaf alone, where its decay does not reach back to the split
+        own += 2 * max(max(0, after - round(0.15 * (d + after))) for after in (2, 4))
+    assert part.tokens == (own + trunk) * BATCH
+    assert part.tokens < 0.65 * part.leaf_tokens
+
+
+def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
+    """Two shapes in one ladder: 6 N + 6 L h S FLOPs a token; 4 bytes a weight of a leaf, 12 where children start."""
+    shapes = [{"hidden": 16, "layers": 1}, {"hidden": 48, "layers": 3}]
+    made = config(ladder=PLAIN["ladder"] | {"shapes": shapes}, training=PLAIN["training"] | {"tie_embeddings": False})
+    part, operations, held = _Tree(made, str(tmp_path), None).ladder(), 0.0, 0.0
+    for segment in part.segments:
+        values = segment.recipe.values
+        hidden, layers = values["model"]["hidden"], values["model"]["layers"]
+        operations += segment.tokens * (6 * values["params"] + 6 * layers * hidden * 64)
+        held += (values["params"] + 8192 * hidden) * (4 if segment.final else 12)
+    assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
+
+
+def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
+    """Segments published under the corpus's own keys are not to be trained again; without the corpus none is known."""
+    tree = _Tree(config(), str(tmp_path), CORPUS)
+    whole = tree.production(0.5)
+    trunk = next(s for s in whole.segments if s.source == "mixture")
+    Store(tmp_path).attempt(trunk.key).publish({})
+    again = _Tree(config(), str(tmp_path), CORPUS).production(0.5)
+    assert again.reused == trunk.tokens and again.tokens == 65536 - trunk.tokens
+    assert _Tree(config(), str(tmp_path), None).production(0.5).reused == 0
+
+
+def standing(root: Path) -> Standing:
+    return Standing.of(str(root / "run"), str(root / "store"), Console(file=io.StringIO()))
+
+
+def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: Path) -> None:
+    """The default precision, auto, on a machine where fp32 was the faster one."""
+    texts = {d: {"train": ["some words here"] * 20, "validation": ["some more"]} for d in ("a", "b")}
+    store, run, made = Store(tmp_path / "store"), Folder(tmp_path / "run"), config()
+    run.write_checksummed("stages/corpus.json", {"result": {"key": tiny.write_corpus(store, texts)}})
+    run.write_checksummed("precision.json", {"precision": "fp32"})
+    fp32 = config(training=PLAIN["training"] | {"precision": "fp32"})
+    found = standing(tmp_path)
+    assert made.training.precision == "auto" and found.corpus is not None
+    for segment in _Tree(fp32, str(tmp_path / "store"), found.corpus, "fp32").production(0.5).segments:
+        store.attempt(segment.key).publish({})
+    console = Console(file=io.StringIO(), width=200)
+    show(made, str(tmp_path / "store"), found, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    (line,) = (line for line in text.splitlines() if "base and specialists at s = 0.5" in line)
+    cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (measured: fp32)" in text
+
+
+def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
+    run, known = Folder(tmp_path / "run"), laws.Law.known("release", RELEASE)
+    first, final = (laws.plan(known, params=1.3e9, budget=budget, domains=16) for budget in (240e9, 960e9))
+    assert first.split_fraction.value != final.split_fraction.value
+    assert standing(tmp_path).plan is None
+    for plan, name in ((first, "plan"), (final, "plan_final")):
+        plan.save(tmp_path / f"{name}.json")
+        run.put(tmp_path / f"{name}.json", f"{name}.json")
+    found = [standing(tmp_path).plan]
+    run.write_checksummed("stages/search.json", {"result": {}})
+    found.append(standing(tmp_path).plan)
+    assert [p.split_fraction.value for p in found if p] == [first.split_fraction.value, final.split_fraction.value]
+
+
+@pytest.mark.parametrize("domains", [2, 4])
+def test_an_unsplit_baseline_is_one_model_however_many_domains_it_serves(tmp_path: Path, domains: int) -> None:
+    made = config(corpus=PLAIN["corpus"] | {"domains": domains}, evaluate={"baselines": [1.0]})
+    part = _Tree(made, str(tmp_path), None).baselines()
+    assert part.leaf_tokens == part.tokens == 65536
+
+
+def shared(share: float, **tokenizer: Any) -> Config:
+    """A config that lets its ladder cost `share` times what it does cost."""
+    corpus = PLAIN["corpus"] | {"tokenizer": tokenizer}
+    plain = config(corpus=corpus)
+    whole = _flops(plain, _Tree(plain, "", None).production(1.0))
+    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, _Tree(plain, "", None).ladder()) / whole}
+    return config(corpus=corpus, ladder=ladder)
+
+
+def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Path) -> None:
+    assert "The tree" in told(shared(1.01), tmp_path)
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(UserError, match=r"ladder\.max_share = 0\.\d+ allows less"):
+        show(shared(0.99), str(tmp_path), Standing(), console)
+    assert "ladder: 10 leaves" in console.file.getvalue()  # type: ignore[attr-defined]
+    told(shared(0.99, source="gpt2"), tmp_path)
+
+
+class Built(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("made", "until", "expected"),
+    [
+        (shared(0.99), "report", UserError),
+        (shared(1.01), "report", Built),
+        (shared(0.99), "corpus", Built),
+        (shared(0.99, source="gpt2"), "report", Built),
+    ],
+    ids=["refused", "cheap enough", "no ladder is asked for", "its vocabulary is not known yet"],
+)
+def test_no_corpus_is_built_for_a_ladder_that_costs_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Config, until: str, expected: type[Exception]
+) -> None:
+    def build(job: Job) -> dict[str, Any]:
+        raise Built
+
+    monkeypatch.setitem(WORK, "corpus", build)
+    run = Run(Folder(tmp_path / "run"), made, lambda text: None)
+    with pytest.raises(expected):
+        go(Job(run, Store(tmp_path / "store")), until)
+
+
+def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
+    made = config(resources={"price_per_hour": 2.0, "tokens_per_second": 1000.0, "base_workers": 2})
+    text = told(made, tmp_path / "store")
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    assert f"{human(counted.params)} params" in text and "2 workers, ZeRO 1" in text
+    for fraction in ("0.1", "0.25", "0.5"):
+        assert f"base and specialists at s = {fraction}" in text
+    for word in ("ladder: 10 leaves", "search: at most 9 trials", "baselines at s = 1, 0, 0.5", "an hour", "GiB"):
+        assert word in text
+    # 65536 tokens at 1000 a second on each of two workers
+    assert "33 s" in text
+    assert not (tmp_path / "store").exists()
+
+
+def test_without_a_measured_speed_the_assumption_is_said(tmp_path: Path) -> None:
+    assert "Time assumes 2e+10 FLOP/s a worker" in told(config(), tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configs_pass(path: Path, tmp_path: Path) -> None:
+    text = told(load(path), tmp_path)
+    assert "The tree" in text and "nan" not in text
+
+
+def test_memory_falls_as_states_are_sharded() -> None:
+    """16 bytes a weight at stage 0, and by Rajbhandari et al. 2020 what stages 1, 2 and 3 leave of it on 4 workers."""
+    made = config(training=PLAIN["training"] | {"global_batch_size": 8, "micro_batch_size": 1})
+    counted = size(made.model, 8192, True)
+
+    def bytes_held(stage: int, workers: int) -> float:
+        staged = made.model_copy(update={"training": made.training.model_copy(update={"zero_stage": stage})})
+        return _memory(counted, staged, workers)
+
+    activations = 64 * (34 * 16 * 1 + 8 * 8192)
+    per_weight = [(bytes_held(stage, 4) - activations) / counted.total for stage in (0, 1, 2, 3)]
+    assert per_weight == pytest.approx([16, 8 + 12 / 4, 4 + 16 / 4, 20 / 4])
+
+
+def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
+    """Two specialist workers shard less than eight of the base, and a ladder's process shards nothing."""
+    training = PLAIN["training"] | {"global_batch_size": 8, "zero_stage": 3, "micro_batch_size": 1}
+    made = config(
+        training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
+    )
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
+    assert specialist > base + 0.01
+    said = " ".join(told(made, tmp_path).split())
+    assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
+    wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
+    assert f"{_memory(counted, made, 1) / 2**30:.2f} GiB at most" in told(wide, tmp_path)

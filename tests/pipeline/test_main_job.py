@@ -1,0 +1,189 @@
+"""The main job as a user runs it: `python jobs/split.py` on a small corpus, killed, run again, given wrong input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from splitray.pipeline.summary import every_loss
+from tests.support import ROOT
+from tests.support.configs import config, write_corpus
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("main-job")
+    write_corpus(home / "corpus")
+    (home / "small.yaml").write_text(yaml.safe_dump(config(home / "corpus")))
+    return home
+
+
+def start(home: Path, *more: str) -> subprocess.Popen[str]:
+    """The job as its own process; PATH is bare, as for one who calls the environment's Python by its path."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PATH": "/usr/bin:/bin"}
+    command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", "small.yaml", *more]
+    return subprocess.Popen(
+        command, cwd=home, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(job: subprocess.Popen[str]) -> tuple[int, str]:
+    out, _ = job.communicate(timeout=1800)
+    return job.returncode, out
+
+
+def kill_when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """SIGKILL the driver as soon as `ready`."""
+    deadline = time.monotonic() + 1200
+    while not ready():
+        assert job.poll() is None, f"the job ended before it could be killed: {job.communicate()[0][-2000:]}"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    job.send_signal(signal.SIGKILL)
+    job.communicate()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home: Path) -> dict:
+    code, out = finish(start(home, "--run-dir", "a/run"))
+    assert code == 0, out[-4000:]
+    return json.loads((home / "a/run/summary.json").read_text()) | {"log": out}
+
+
+def test_ends_with_specialists_and_a_report(home: Path, undisturbed: dict) -> None:
+    assert "report:" in undisturbed["log"] and "unsplit" in undisturbed["log"]
+    assert (home / "a/run/report/index.html").stat().st_size > 10_000
+    rows = undisturbed["evaluation"]["comparison"]
+    assert {r["strategy"] for r in rows} == {"planned split", "unsplit", "split at zero", "split at one half"}
+    assert len({r["tokens"] for r in rows}) == 1, "equal tokens means equal"
+    # three vocabularies that hardly overlap: a domain's own specialist must be the best on it
+    matrix = undisturbed["evaluation"]["matrix"]
+    split = next(r for r in rows if r["strategy"] == "planned split")
+    if split["split_fraction"] < 0.9:
+        own = [m for m in matrix["models"] if m in matrix["domains"]]
+        for column, domain in enumerate(matrix["domains"]):
+            by_model = {m: matrix["loss"][matrix["models"].index(m)][column] for m in own}
+            assert min(by_model, key=by_model.__getitem__) == domain
+
+
+def test_models_load_and_generate(home: Path, undisturbed: dict) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folders = [s["path"] for s in undisturbed["specialists"]] + [undisturbed["base"]["path"]]
+    for folder in (home / "a/run" / f for f in folders if f):
+        assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        inputs = tokenizer("the judge", return_tensors="pt")
+        with torch.no_grad():
+            out = model.generate(inputs["input_ids"], max_new_tokens=4, do_sample=False, pad_token_id=0)
+        assert out.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
+    store, run = home / "b/store/done", home / "b/run"
+
+    def published() -> int:
+        return len(list(store.glob("seg-*.json"))) if store.is_dir() else 0
+
+    kill_when(start(home, "--run-dir", "b/run"), lambda: published() >= 6)
+    assert not (run / "stages/ladder.json").exists()
+
+    def specializing() -> bool:
+        return (run / "stages/base.json").exists() and not (run / "stages/specialists.json").exists()
+
+    kill_when(start(home, "--run-dir", "b/run"), specializing)
+    code, out = finish(start(home, "--run-dir", "b/run"))
+    assert code == 0, out[-4000:]
+    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+
+
+def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:
+    code, out = finish(start(home, "--run-dir", "a/run"))
+    assert code == 0 and "nothing to train" in out and "report:" in out
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_rots_between_two_starts_is_named_and_made_anew(home: Path, undisturbed: dict) -> None:
+    """A table, a law, a record, a corpus shard, a specialist and a measured loss: the same numbers in the end."""
+    shutil.copytree(home / "a", home / "rot")
+    run, attempts = home / "rot/run", home / "rot/store/attempts"
+    specialist = undisturbed["specialists"][0]
+    (loss,) = (f for f in attempts.glob(f"loss-{specialist['key']}-*-{specialist['domain']}/*/documents.npy"))
+    rotten = [run / "runs.parquet", run / "law.json", loss, *attempts.glob("corpus-*/*/shards/000-train-0000.npy")]
+    rotten += attempts.glob(f"{specialist['key']}/*/weights.safetensors")
+    assert len(rotten) == 5
+    for path in rotten:
+        flip(path)
+    (run / "stages/specialists.json").write_bytes(b"")
+    said = ""
+    for _ in range(6):
+        code, out = finish(start(home, "--run-dir", "rot/run"))
+        said += out
+        if code == 0:
+            break
+        assert code == 1 and "start the run again, and it is made anew" in out.replace("\n", " "), out
+    assert code == 0, said[-4000:]
+    for name in ("runs.parquet has SHA-256", "law.json has SHA-256", "specialists.json is not JSON"):
+        assert name in said
+    for path in rotten[2:]:
+        assert path.relative_to(home / "rot/store").as_posix() in said.replace("\n", ""), path
+    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+
+
+def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) -> None:
+    code, out = finish(start(home, "--run-dir", "a/more", "--set", "budget=98304", "--until", "specialists"))
+    assert code == 0, out[-4000:]
+    stages = {s["stage"]: s for s in json.loads((home / "a/more/summary.json").read_text())["stages"]}
+    assert stages["ladder"]["tokens_trained"] == 0 and stages["ladder"]["segments"] == 0
+    production = stages["base"]["tokens_trained"] + stages["specialists"]["tokens_trained"]
+    assert 0 < production <= 98304
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (["--set", "budget=60000"], 2, "budget: 49152 -> 60000"),
+        (["--set", "training.zero_stag=2"], 2, "unknown key training.zero_stag"),
+        (["--set", "training.global_batch_size=many"], 2, "training.batch_sequences"),
+        (["--set", "resources.base_workers=3"], 2, "resources.base_workers = 3"),
+        (["--config", "none.yaml"], 2, "none.yaml: no such file"),
+    ],
+)
+def test_wrong_settings(home: Path, undisturbed: dict, more: list[str], code: int, told: str) -> None:
+    before = sorted((home / "a/run").rglob("*"))
+    got, out = finish(start(home, "--run-dir", "a/run", *more))
+    assert (got, told in out) == (code, True), out
+    assert len(out.strip().splitlines()) == 1 and "Traceback" not in out
+    assert sorted((home / "a/run").rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("corpus.sources=[missing/folder]", "missing/folder"),
+        ("corpus.domains=5000", "5000"),
+        ("ladder.max_share=0.01", "ladder.max_share"),
+    ],
+)
+def test_wrong_input_found_late(home: Path, undisturbed: dict, change: str, told: str) -> None:
+    name = change.split("=")[0]
+    code, out = finish(start(home, "--run-dir", f"a/{name}", "--set", change, "--set", "ladder.domains=1"))
+    assert code == 2 and "Traceback" not in out, out[-3000:]
+    assert told in out.strip().splitlines()[-1]
+    assert not (home / f"a/{name}/summary.json").exists() and not (home / f"a/{name}/report").exists()
