@@ -23,7 +23,7 @@ import ray
 from machine import describe
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from splitray.corpus import Corpus, CorpusSettings, build
+from splitray.corpus import Corpus, CorpusSettings, build_corpus
 from splitray.storage.store import Store
 
 HERE = Path(__file__).resolve().parent
@@ -120,7 +120,7 @@ def main() -> None:
             described = machine()
             with tempfile.TemporaryDirectory() as folder:
                 start = time.monotonic()
-                corpus = build(settings, seed, Store(folder), lambda message: print(message, flush=True))
+                corpus = build_corpus(settings, seed, Store(folder))
                 result = {"seed": seed, **measure(corpus, time.monotonic() - start), "machine": described}
                 if not runs:
                     draw(result, corpus, results / f"{case}.png")

@@ -30,9 +30,10 @@ import ray
 from clusters import HERE
 from machine import describe
 
-from splitray.corpus import CorpusSettings, build
+from splitray.corpus import CorpusSettings, build_corpus
 from splitray.corpus.kmeans import fit_centroids, nearest
 from splitray.corpus.settings import ClusterSettings
+from splitray.pipeline.logs import logged_to
 from splitray.storage.store import Store
 
 DOMAINS, ROWS = 16, 20_000
@@ -112,7 +113,8 @@ def stage(data: Path, count: int, workers: int) -> dict[str, Any]:
         settings = CorpusSettings(sources=[str(source)], domains=DOMAINS, group_column="source")
         watch, begun = Watch(), time.monotonic()
         watch.start()
-        corpus = build(settings, 1, Store(Path(folder, "store")), watch.said)
+        with logged_to(watch.said):
+            corpus = build_corpus(settings, 1, Store(Path(folder, "store")))
         seconds = time.monotonic() - begun
         watch.over.set()
         watch.join()

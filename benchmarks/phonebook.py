@@ -204,7 +204,7 @@ class Phonebook:
         from splitray.executor.coordinator import Request
         from splitray.executor.worker import RunContext
 
-        connect(self.say)
+        connect()
         config = Config(
             name="phonebook",
             budget=max(self.plan.budgets) * TRAINING.batch_tokens,
@@ -215,7 +215,7 @@ class Phonebook:
         )
         context = RunContext(self._store, self.corpora[overlap].key, TRAINING, f"phonebook/{overlap}/{time.time():.0f}")
         trainer = ExecutorClient(
-            config.resources, context, config.evaluate.validation_tokens, self.say, lambda kind, **values: None
+            config.resources, context, config.evaluate.validation_tokens, lambda kind, **values: None
         )
         requests = [Request(self.target(*each)) for each in asked]
         try:

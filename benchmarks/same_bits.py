@@ -24,7 +24,7 @@ from chaos_job import CONFIG, is_titled
 from machine import describe
 
 from splitray.config import Config
-from splitray.corpus import Corpus, build
+from splitray.corpus import Corpus, build_corpus
 from splitray.executor.client import start_coordinator
 from splitray.executor.connect import connect
 from splitray.executor.coordinator import Request
@@ -92,9 +92,9 @@ def main() -> None:
     cases = json.loads(target.read_text())["cases"] if target.exists() and not options.anew else []
     known = {(c["workers"], c["zero_stage"], c["precision"]) for c in cases}
     options.out.mkdir(parents=True, exist_ok=True)
-    connect(print)
+    connect()
     store, config = Store(work / "store"), Config(**CONFIG)
-    corpus = build(config.corpus, config.seed, store, lambda text: None)
+    corpus = build_corpus(config.corpus, config.seed, store)
     print("ZeRO  workers  precision  the same bits")
     for workers, stage, precision in itertools.product((1, 2), range(4), ("fp32", "bf16")):
         if (workers, stage, precision) in known:

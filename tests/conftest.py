@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from splitray.pipeline.logs import logged_to
 from tests.support import SHARED
 
 # The same examples every time, and no deadline: timing is never a test.
@@ -33,6 +34,14 @@ def ray_cluster() -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=True)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The messages of the package's log, from INFO up, as they come."""
+    lines: list[str] = []
+    with logged_to(lines.append):
+        yield lines
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.corpus.tokenizer import load_tokenizer
 from splitray.errors import SplitrayError, UserError
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.storage.folder import Folder
 from splitray.training.model import build, root_hash, size
 from splitray.training.settings import ModelShape
@@ -183,7 +183,7 @@ def test_yaml_builds_no_objects(tmp_path: Path, sprung: Path, tag: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_text(f"name: {evil}\n")
     with pytest.raises(UserError, match=r"run/config\.yaml"):
-        Run(Folder(tmp_path / "run"), Config(**PLAIN), print)
+        RunFolder(Folder(tmp_path / "run"), Config(**PLAIN))
     assert not sprung.exists()
 
 
@@ -206,7 +206,7 @@ def test_folders_have_no_control_characters(where: str) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "a\0b", "a\nb", "..", "a//b"])
 def test_nothing_is_written_outside_of_a_run_folder(tmp_path: Path, name: str) -> None:
-    run = Run(Folder(tmp_path / "run"), Config(**PLAIN), print)
+    run = RunFolder(Folder(tmp_path / "run"), Config(**PLAIN))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match="is not a name inside"), run.stage("law", dict):
         run.keep(name, lambda path: path.write_text("x"))
@@ -228,23 +228,22 @@ def secretive(**changes: Any) -> Config:
     return Config(**PLAIN | {"corpus": corpus, "run_dir": URI, "store": URI} | changes)
 
 
-def test_keys_in_uris_stay_out_of_the_run_folder(tmp_path: Path) -> None:
+def test_keys_in_uris_stay_out_of_the_run_folder(tmp_path: Path, logged: list[str]) -> None:
     """The folder is given keys in its URI by the config; everything that is written of the config lacks them."""
-    said: list[str] = []
     config = secretive()
     assert config.store == URI and config.corpus.sources[0] == URI, "they are there to be used"
-    run = Run(Folder(tmp_path / "run"), config, said.append)
+    run = RunFolder(Folder(tmp_path / "run"), config)
     with run.stage("corpus", dict) as result:
-        run.say(f"store {Folder(tmp_path).uri}")
+        run.event("log", text=f"store {Folder(tmp_path).uri}")
         result["config"] = config.model_dump(mode="json")
     texts = [p.read_text() for p in (tmp_path / "run").rglob("*") if p.is_file()]
-    texts += [dump(config), json.dumps(config.identity()), json.dumps(config.corpus.identity()), *said]
+    texts += [dump(config), json.dumps(config.identity()), json.dumps(config.corpus.identity()), *logged]
     assert len(texts) >= 7 and all(hidden(text) for text in texts)
     assert load(tmp_path / "run/config.yaml").corpus.sources == ["s3://bucket/x", "plain/*.txt"]
-    Run(Folder(tmp_path / "run"), secretive(), said.append)  # the same run, whoever holds the keys
+    RunFolder(Folder(tmp_path / "run"), secretive())  # the same run, whoever holds the keys
     moved = {"corpus": {"sources": [URI.replace("bucket", "other")], "domains": 2}}
     with pytest.raises(UserError, match=r"corpus\.sources: \['s3://bucket/x', .*'s3://other/x'") as caught:
-        Run(Folder(tmp_path / "run"), secretive(**moved), said.append)
+        RunFolder(Folder(tmp_path / "run"), secretive(**moved))
     assert hidden(str(caught.value))
 
 

@@ -11,7 +11,7 @@ import ray
 
 from proof.programme import Cell, Programme, Variant
 from proof.table import Table
-from splitray.corpus import Corpus, build
+from splitray.corpus import Corpus, build_corpus
 from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores
 from splitray.evaluate.loss import validation_key
@@ -115,10 +115,10 @@ class Bench:
         """The corpus: opened where an earlier start left it, else built on Ray Data."""
         if self.has_corpus:
             return Corpus.open(self._store, self._address.read_text().strip())
-        connect(self._say)
+        connect()
         config, variant = self.programme.config, self._variant or Variant("")
         settings = config.corpus.model_copy(update={"sources": variant.sources_of(config)})
-        made = build(settings, config.seed + variant.seed, self._store, self._say)
+        made = build_corpus(settings, config.seed + variant.seed, self._store)
         self._address.write_text(made.key + "\n")
         return made
 
@@ -134,14 +134,13 @@ class Bench:
 
     @cached_property
     def trainer(self) -> ExecutorClient:
-        connect(self._say)
+        connect()
         training = self.programme.config.training
         context = RunContext(self._store, self.corpus.key, training, f"proof/{time.time():.0f}")
         return ExecutorClient(
             self.programme.config.resources,
             context,
             self.programme.config.evaluate.validation_tokens,
-            self._say,
             lambda kind, **values: None,
         )
 

@@ -14,8 +14,11 @@ from rich.console import Console
 
 from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
-from splitray.pipeline.run_folder import STAGES, Run
+from splitray.pipeline.logs import logged_to
+from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.storage.folder import Folder, without_query
+
+_log = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 
@@ -92,22 +95,21 @@ def _beside(run: str) -> str:
 
 
 def _run(config: Config, run_dir: str, store: str, until: str, console: Console) -> int:
-    def say(text: str) -> None:
-        console.print(text, markup=False)
-
-    run = Run(Folder(run_dir), config, say)
-    say(f"run folder {run.folder.uri}, store {without_query(store)}")
-    wanted = STAGES[: STAGES.index(until) + 1]
-    if any(run.done(stage) is None for stage in wanted):
-        _stages(run, store, until)
-    else:
-        say(f"every stage up to {until} is done: nothing to train")
+    with logged_to(lambda line: console.print(line, markup=False)):
+        run = RunFolder(Folder(run_dir), config)
+        with logged_to(lambda line: run.event("log", text=line)):
+            _log.info("run folder %s, store %s", run.folder.uri, without_query(store))
+            wanted = STAGES[: STAGES.index(until) + 1]
+            if any(run.done(stage) is None for stage in wanted):
+                _stages(run, store, until)
+            else:
+                _log.info("every stage up to %s is done: nothing to train", until)
     if until == STAGES[-1]:
         _tell_end(run, console)
     return DONE
 
 
-def _stages(run: Run, store: str, until: str) -> None:
+def _stages(run: RunFolder, store: str, until: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
     from splitray.executor.connect import connect
@@ -115,7 +117,7 @@ def _stages(run: Run, store: str, until: str) -> None:
     from splitray.pipeline.runner import go
     from splitray.storage.store import Store
 
-    connect(run.say)
+    connect()
     _check_router(run, until)
     signal.signal(signal.SIGTERM, _stop)
     job = Job(run, Store(store))
@@ -128,7 +130,7 @@ def _stages(run: Run, store: str, until: str) -> None:
         run.flush()
 
 
-def _check_router(run: Run, until: str) -> None:
+def _check_router(run: RunFolder, until: str) -> None:
     """Load the router's embedder before anything is paid for: the evaluation, which comes last, needs it here."""
     evaluates = STAGES.index("evaluate") <= STAGES.index(until) and run.done("evaluate") is None
     if evaluates and run.config.corpus.embedder == "sentence-transformers":
@@ -141,7 +143,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _tell_end(run: Run, console: Console) -> None:
+def _tell_end(run: RunFolder, console: Console) -> None:
     from splitray.report import terminal
 
     console.print(terminal(run.folder.read_checksummed("summary.json")))

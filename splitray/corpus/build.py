@@ -6,6 +6,7 @@ shuffles, memory is bounded by one block a task, and nothing depends on the orde
 """
 
 import json
+import logging
 import platform
 import tempfile
 import time
@@ -37,6 +38,8 @@ from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.probe import check_seen
 from splitray.storage.store import Attempt, Store
 
+_log = logging.getLogger(__name__)
+
 RECIPE = 2  # bump when the same input and settings would give another corpus
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
 
@@ -49,7 +52,7 @@ def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> 
     return "corpus-" + fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])
 
 
-def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus:
+def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
     """The corpus that the settings describe: opened where the store holds it, else built. Ray must be running.
 
     Raises `UserError` where the input cannot make a corpus (missing path, no such column, fewer documents than
@@ -58,13 +61,13 @@ def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus
     files, passed = list_sources(settings)
     key = corpus_key(settings, seed, files)
     if store.find(key) is not None:
-        say(f"corpus: {key} stands in the store")
+        _log.info(f"corpus: {key} stands in the store")
         return Corpus.open(store, key)
-    check_seen(store, say, workers=True)
+    check_seen(store, workers=True)
     megabytes = sum(file.size for file in files) / 1e6
-    say(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
+    _log.info(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
     attempt = store.attempt(key)
-    work = _Build(settings, seed, attempt, say)
+    work = _Build(settings, seed, attempt)
     done = False
     try:
         meta = work.run(files, passed)
@@ -81,11 +84,11 @@ def build(settings: CorpusSettings, seed: int, store: Store, say: Say) -> Corpus
 class _Build:
     """One build: `rows` are the narrow rows of all documents, `side` says where each goes, `spans` where blocks lie."""
 
-    def __init__(self, settings: CorpusSettings, seed: int, attempt: Attempt, say: Say) -> None:
-        self.settings, self.seed, self.attempt, self.say = settings, seed, attempt, say
+    def __init__(self, settings: CorpusSettings, seed: int, attempt: Attempt) -> None:
+        self.settings, self.seed, self.attempt = settings, seed, attempt
         self.target = attempt.folder
         self.scratch = attempt.folder / "scratch"
-        self.engine = Engine(settings, say)
+        self.engine = Engine(settings)
         self.dropped: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
 
@@ -260,7 +263,7 @@ class _Build:
         start = time.monotonic()
         yield
         self.seconds[name] = round(time.monotonic() - start, 2)
-        self.say(f"corpus: {name}: {self._progress(name)}{self.seconds[name]:.1f} s")
+        _log.info(f"corpus: {name}: {self._progress(name)}{self.seconds[name]:.1f} s")
 
     def _lost(self) -> str:
         lost = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(8) if count)
@@ -299,5 +302,5 @@ class _Build:
             pq.write_table(picture, local / "projection.parquet")
             self.attempt.add_tree(local)
         tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
-        self.say(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
+        _log.info(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
         return {"content_hash": manifest["content_hash"], "domains": names}

@@ -12,6 +12,8 @@ from ray.exceptions import RayError
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import SplitrayError, StageError
 
+_log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
 _SILENCE = 15.0  # seconds between lines of progress within a pass
 
@@ -19,17 +21,16 @@ _SILENCE = 15.0  # seconds between lines of progress within a pass
 class Engine:
     """Runs the passes with the workers and the memory that the settings allow."""
 
-    def __init__(self, settings: CorpusSettings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: CorpusSettings) -> None:
         resources = ray.cluster_resources()
         cpus = max(int(resources.get("CPU", 1)), 1)
         # Not the CPUs of now: an autoscaling cluster may have none before a task waits for one.
         self.workers = settings.workers
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
-        self.say = say
         self._running: list[Any] = []
         DataContext.get_current().enable_progress_bars = False
-        # `say` tells what these would: that bars are off, that an execution with a random name has ended.
+        # our own log tells what these would: that bars are off, that an execution with a random name has ended.
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
         logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
 
@@ -74,7 +75,7 @@ class Engine:
         """
         running = self._running
         if running and ray.wait(running, num_returns=len(running), timeout=0)[1]:
-            self.say("corpus: waiting for the tasks that still run")
+            _log.info("corpus: waiting for the tasks that still run")
             ray.wait(running, num_returns=len(running), timeout=60)
 
     def get(self, reference: Any) -> Any:
@@ -90,7 +91,7 @@ class Engine:
                 yield row
                 if time.monotonic() - said > _SILENCE:
                     said = time.monotonic()
-                    self.say(f"corpus: {name}: {count:,} of {total:,} tasks")
+                    _log.info(f"corpus: {name}: {count:,} of {total:,} tasks")
         except RayError as error:
             raise _our_own(error) from error
 

@@ -1,6 +1,7 @@
 """The client of the coordinator in the driver: asks for leaves and shows progress while it waits."""
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from splitray.executor.settings import ResourceSettings
 from splitray.executor.worker import COORDINATOR, RunContext
 from splitray.storage.probe import check_seen
 from splitray.units import human
+
+_log = logging.getLogger(__name__)
 
 _EVERY = 5.0  # seconds between progress lines
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
@@ -53,11 +56,10 @@ class ExecutorClient:
         resources: ResourceSettings,
         context: RunContext,
         validation_tokens: int,
-        say: Callable[[str], None],
         event: Callable[..., None],
     ) -> None:
-        self._say, self._event = say, event
-        check_seen(context.store, say)
+        self._event = event
+        check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
         for name, workers in (
             ("resources.base_workers", resources.base_workers),
@@ -116,7 +118,7 @@ class ExecutorClient:
         trained = progress["trained"] + sum(r["call_tokens"] for r in running)
         rate = sum(r["rate"] for r in running)
         now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
-        self._say(
+        _log.info(
             f"   {progress['finished']}/{progress['segments']} segments, {human(trained)}/{human(progress['tokens'])} "
             f"tokens, {human(rate)} tokens/s" + (f"; loss: {now}" if now else "")
         )

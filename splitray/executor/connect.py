@@ -1,8 +1,8 @@
 """The Ray cluster from the side of the driver: join or start it, and see what it has."""
 
+import logging
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -11,8 +11,10 @@ from splitray.errors import StageError, UserError
 from splitray.executor.machine import cpu_model
 from splitray.executor.settings import ResourceSettings
 
+_log = logging.getLogger(__name__)
 
-def connect(say: Callable[[str], None]) -> None:
+
+def connect() -> None:
     """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
 
     The local one stands beside any other Ray of this machine, its dashboard on loopback. Token authentication is the
@@ -38,7 +40,7 @@ def connect(say: Callable[[str], None]) -> None:
             raise StageError(f"Ray did not start here, often since the machine is too busy: {error}") from error
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
-    say(
+    _log.info(
         f"Ray {ray.__version__}: {have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs on {nodes()} nodes{dashboard}"
     )
 

@@ -6,6 +6,7 @@ starts a worker anew when it dies. Those who wait hold no CPU.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from splitray.executor.pool import ANY, LADDER, Pool
 from splitray.executor.worker import RunContext, Worker
 from splitray.training.loop import reached
 from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
+
+_log = logging.getLogger(__name__)
 
 _TIDY = 4.0  # seconds between looks for resources that nobody uses
 
@@ -145,7 +148,7 @@ class Coordinator:
             self._tidied = time.monotonic()
             with contextlib.suppress(RayError):
                 if count := await asyncio.to_thread(release_orphans):
-                    print(f"gave back the resources of {count} worker groups that are dead")
+                    _log.warning("gave back the resources of %d worker groups that are dead", count)
 
     # growing
 
@@ -228,7 +231,7 @@ class Coordinator:
             except CorruptError as error:
                 if attempt == 2:
                     raise
-                print(f"store: {error}; what is damaged is withdrawn and trained again")
+                _log.warning("store: %s; what is damaged is invalidated and trained again", error)
                 async with self._healing:  # two at once would withdraw what the first has begun to train again
                     await self._heal(request)
                     self._grow([request])
@@ -298,6 +301,6 @@ class Coordinator:
                 if deaths.too_many:
                     raise deaths.told(lease.name, failure) from error
                 count = "" if failure.preempted else f", {deaths.in_vain} of {LIMIT} deaths without progress"
-                print(f"{lease.name} is replaced ({failure.first_line}{count})")
+                _log.warning("%s is replaced (%s%s)", lease.name, failure.first_line, count)
             finally:
                 await self._pool.give_back(lease, reusable)

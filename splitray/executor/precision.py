@@ -1,6 +1,6 @@
 """bf16 or fp32: measured on the machine that will train, never assumed."""
 
-from collections.abc import Callable
+import logging
 from typing import Any
 
 import ray
@@ -8,12 +8,12 @@ import ray
 from splitray.training.precision import measure_precision
 from splitray.training.settings import ModelShape, TrainingSettings
 
+_log = logging.getLogger(__name__)
+
 _MARGIN = 1.1  # bf16 must win by a tenth: near a tie fp32 is the safer arithmetic
 
 
-def resolve_precision(
-    shape: ModelShape, training: TrainingSettings, vocab: int, use_gpu: bool, say: Callable[[str], None]
-) -> dict[str, Any]:
+def resolve_precision(shape: ModelShape, training: TrainingSettings, vocab: int, use_gpu: bool) -> dict[str, Any]:
     """The faster precision for the target model, with both speeds in tokens per second (CPU)."""
     if use_gpu:
         return {"precision": "bf16", "why": "GPUs train in bf16"}
@@ -23,5 +23,5 @@ def resolve_precision(
         .remote(shape, training, vocab)
     )
     chosen = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
-    say(f"   precision {chosen}: {speeds['fp32']:.0f} tokens/s in fp32, {speeds['bf16']:.0f} in bf16")
+    _log.info(f"   precision {chosen}: {speeds['fp32']:.0f} tokens/s in fp32, {speeds['bf16']:.0f} in bf16")
     return {"precision": chosen, "tokens_per_second": speeds}

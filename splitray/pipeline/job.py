@@ -20,7 +20,7 @@ from splitray.executor.precision import resolve_precision
 from splitray.executor.worker import RunContext
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.storage.store import Store
 from splitray.training.model import size
 from splitray.training.settings import ModelShape
@@ -35,7 +35,7 @@ _NAMED = 3  # domains in one warning
 class Job:
     """What stages share. Everything is made when first asked for: a finished run starts no owner."""
 
-    run: Run
+    run: RunFolder
     store: Store
 
     @property
@@ -62,9 +62,7 @@ class Job:
 
     def _measured_precision(self) -> dict[str, Any]:
         config = self.config
-        return resolve_precision(
-            config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu, self.run.say
-        )
+        return resolve_precision(config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu)
 
     @cached_property
     def use_gpu(self) -> bool:
@@ -83,7 +81,6 @@ class Job:
             self.config.resources,
             self.context,
             self.config.evaluate.validation_tokens,
-            self.run.say,
             self.run.event,
         )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import tempfile
 import threading
 import time
@@ -16,12 +17,14 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage.checksum import checksummed, sha256_file
 from splitray.storage.folder import Folder
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
 STAGES = ("corpus", "ladder", "law", "plan", "search", "base", "specialists", "evaluate", "report")
 
 
-class Run:
+class RunFolder:
     """One run folder.
 
     A stage's record is written last, when its artifacts stand, and names the SHA-256 of each. A stage with a record is
@@ -31,8 +34,8 @@ class Run:
         UserError: the folder holds a run whose identity settings differ.
     """
 
-    def __init__(self, folder: Folder, config: Config, say: Callable[[str], None]) -> None:
-        self.folder, self.config, self._say = folder, config, say
+    def __init__(self, folder: Folder, config: Config) -> None:
+        self.folder, self.config = folder, config
         self._lines: list[str] = []  # of the events file that is being filled
         self._begun, self._full = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}", 0
         self._flushed, self._unwritten = time.monotonic(), False
@@ -52,11 +55,6 @@ class Run:
                     "Give another --run-dir (the store is shared, so nothing is trained twice), or the old settings"
                 )
         self.folder.write("config.yaml", dump(self.config).encode())
-
-    def say(self, text: str) -> None:
-        """A line for the person who watches, and an event."""
-        self._say(text)
-        self.event("said", text=text)
 
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
@@ -116,7 +114,7 @@ class Run:
                     self._good[file] = sha256
             return record
         except CorruptError as error:
-            self.say(f"   {error}; the stage {stage} is done again")
+            _log.warning("%s; the stage %s is done again", error, stage)
             self.folder.delete(name)
             return None
 
@@ -128,10 +126,10 @@ class Run:
 
     @contextmanager
     def stage(self, stage: str, work: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Run a stage: its result is what the block puts into the yielded dict; the record is written at its end."""
+        """Do a stage: its result is what the block puts into the yielded dict; the record is written at its end."""
         begun, result = time.time(), dict[str, Any]()
         self._files = {}
-        self.say(f"== {stage}")
+        _log.info("== %s", stage)
         self.event("stage begins", stage=stage)
         try:
             yield result

@@ -1,7 +1,7 @@
 """Whether every node reads what the driver writes: asked before the work that would fail without."""
 
+import logging
 import uuid
-from collections.abc import Callable
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -9,10 +9,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from splitray.errors import SplitrayError, UserError
 from splitray.storage.store import Store
 
+_log = logging.getLogger(__name__)
+
 _SILENCE = 30.0  # seconds without a node that takes a task, before it is said
 
 
-def check_seen(store: Store, say: Callable[[str], None], workers: bool = False) -> None:
+def check_seen(store: Store, workers: bool = False) -> None:
     """Refuse a store that some node does not read: a local path on a cluster, keys that only the head has.
 
     Args:
@@ -36,7 +38,7 @@ def check_seen(store: Store, say: Callable[[str], None], workers: bool = False) 
         if workers:
             asked.append(probe.options(num_cpus=1, name="probe[store]").remote(store, name))
             if ray.wait(asked, num_returns=len(asked), timeout=_SILENCE)[1]:
-                say("corpus: waiting for a node with a free CPU")
+                _log.info("corpus: waiting for a node with a free CPU")
         blind = sorted({node[:8] for node, seen in ray.get(asked) if seen != word})
     finally:
         store.root.delete(name)

@@ -1,6 +1,7 @@
 """The one loop that trains a segment. Imports no Ray: Ray Train workers and long-lived actors are thin hosts of it."""
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from splitray.training import warm
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 from splitray.training.writer import Writer
+
+_log = logging.getLogger(__name__)
 
 _STOP, _CHECKPOINT = 2, 1
 
@@ -151,7 +154,7 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
             states.load(held)
             return _Origin(tokens, key)
         except CorruptError as error:
-            print(f"store: {error}; the checkpoint is withdrawn")
+            _log.warning("store: %s; the checkpoint is invalidated", error)
             store.invalidate(key)
     assert (segment.parent is None) == (segment.start == 0), segment
     return _Origin(segment.start, segment.parent)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from splitray.corpus import Corpus, CorpusSettings, Router, build
+from splitray.corpus import Corpus, CorpusSettings, Router, build_corpus
 from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage.store import Store
 from tests.support.planted import documents, write_jsonl
@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def corpus(ray_cluster: None, source: Path, store: Store) -> Corpus:
-    return build(settings(source), 1, store, quiet)
+    return build_corpus(settings(source), 1, store)
 
 
 def placed(corpus: Corpus) -> dict[str, int]:
@@ -124,10 +124,11 @@ def test_the_corpus_travels_and_names_what_it_lacks(corpus: Corpus, store: Store
         Corpus.open(store, "corpus-nothing")
 
 
-def test_a_finished_corpus_is_opened_and_not_built(corpus: Corpus, source: Path, store: Store) -> None:
-    said: list[str] = []
-    assert build(settings(source, workers=1), 1, store, said.append).key == corpus.key
-    assert len(said) == 1
+def test_a_finished_corpus_is_opened_and_not_built(
+    corpus: Corpus, source: Path, store: Store, logged: list[str]
+) -> None:
+    assert build_corpus(settings(source, workers=1), 1, store).key == corpus.key
+    assert len(logged) == 1
     assert not [name for name in store.root.names(recursive=True) if "scratch" in name]
     assert not list(store.orphaned_attempts())
 
@@ -140,10 +141,10 @@ def test_same_bytes_whatever_the_workers_the_files_and_the_order(
     rows = random.Random(3).sample(ROWS, len(ROWS))
     for part in range(2):
         write_jsonl(folder / f"part{part}.jsonl", rows[part::2])
-    again = build(settings(folder, workers=1), 1, Store(tmp_path / "store"), quiet)
+    again = build_corpus(settings(folder, workers=1), 1, Store(tmp_path / "store"))
     assert again.key != corpus.key and again.content_hash == corpus.content_hash
     assert again.validation_hash == corpus.validation_hash
-    other = build(settings(folder), 2, Store(tmp_path / "store"), quiet)
+    other = build_corpus(settings(folder), 2, Store(tmp_path / "store"))
     assert other.content_hash != corpus.content_hash
 
 
@@ -156,7 +157,7 @@ def test_validation_text_reaches_nothing_that_is_fitted(corpus: Corpus, tmp_path
         for row in ROWS
     ]
     write_jsonl(tmp_path / "d.jsonl", rows)
-    again = build(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"), quiet)
+    again = build_corpus(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"))
     assert again.manifest["tokenizer"] == corpus.manifest["tokenizer"] and again.domains == corpus.domains
     for name in ("centroids.npy", "embedder/idf.npy", "embedder/components.npy"):
         one, two = (c.tokenizer_path().parent / "router" / name for c in (corpus, again))
@@ -180,7 +181,7 @@ def test_near_duplicates_of_validation_leave_training_and_are_counted(
     ]
     rows += [{**held[10], "id": "same", "group": sorted(groups)[10]}]
     write_jsonl(tmp_path / "d.jsonl", [*rows, {"id": "tiny", "text": "tiny", "group": "x"}])
-    again = build(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"), quiet)
+    again = build_corpus(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"))
     left = {i for d in again.domains for i in ids(again, d, "train")}
     assert not [i for i in left if i.startswith("copy")]
     assert again.statistics["dropped"] == {
@@ -188,7 +189,7 @@ def test_near_duplicates_of_validation_leave_training_and_are_counted(
         "near-duplicate of a validation document": 10,
         "too short": 1,
     }
-    kept = build(settings(tmp_path / "d.jsonl", near_duplicate=None), 1, Store(tmp_path / "store"), quiet)
+    kept = build_corpus(settings(tmp_path / "d.jsonl", near_duplicate=None), 1, Store(tmp_path / "store"))
     assert len([i for d in kept.domains for i in ids(kept, d, "train") if i.startswith("copy")]) == 10
 
 
@@ -198,7 +199,7 @@ def test_balanced_domains(tmp_path: Path, ray_cluster: None) -> None:
     shares = {}
     for balanced in (False, True):
         config = settings(tmp_path / "d.jsonl", cluster={"balanced": balanced}, workers=1)
-        again = build(config, 1, Store(tmp_path / "store"), quiet)
+        again = build_corpus(config, 1, Store(tmp_path / "store"))
         sizes = np.array([again.counts(d, "train")["bytes"] for d in again.domains])
         shares[balanced] = sizes.max() / sizes.min()
         found = placed(again)
@@ -225,7 +226,7 @@ def test_errors_are_the_users_and_leave_nothing(
 ) -> None:
     store = Store(tmp_path / "store")
     with pytest.raises(UserError) as caught:
-        build(settings(source, **fields), 1, store, quiet)
+        build_corpus(settings(source, **fields), 1, store)
     assert all(word in str(caught.value) for word in words), caught.value
     assert store.keys() == [] and not store.root.names(recursive=True)
 
@@ -233,14 +234,14 @@ def test_errors_are_the_users_and_leave_nothing(
 def test_equal_documents_are_fewer_than_domains(tmp_path: Path, ray_cluster: None) -> None:
     write_jsonl(tmp_path / "d.jsonl", [{**row, "text": ROWS[0]["text"]} for row in ROWS])
     with pytest.raises(UserError, match=r"corpus\.domains is 3.*449 exact duplicate"):
-        build(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"), quiet)
+        build_corpus(settings(tmp_path / "d.jsonl"), 1, Store(tmp_path / "store"))
 
 
 def test_a_damaged_corpus_is_refused_withdrawn_and_built_again(
     corpus: Corpus, source: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
     store = Store(tmp_path / "store")
-    again = build(settings(source), 1, store, quiet)
+    again = build_corpus(settings(source), 1, store)
     shard = shards(again, again.domains[0], "train")[0]["file"]
     path = next((tmp_path / "store").rglob(Path(shard).name))
     data = bytearray(path.read_bytes())
@@ -249,7 +250,7 @@ def test_a_damaged_corpus_is_refused_withdrawn_and_built_again(
     with pytest.raises(CorruptError, match=rf"{shard} has SHA-256 .*{again.key} is withdrawn"):
         again.tokens(0, "train")
     assert store.find(again.key) is None and not path.exists()
-    healed = build(settings(source), 1, store, quiet)
+    healed = build_corpus(settings(source), 1, store)
     assert healed.key == again.key and healed.content_hash == corpus.content_hash
     assert all((a == b).all() for a, b in zip(healed.tokens(0, "train"), corpus.tokens(0, "train"), strict=True))
 
@@ -278,7 +279,7 @@ def test_rubbish_in_a_tree_does_not_stop_the_build(tmp_path: Path, ray_cluster: 
     (tree / "latin.txt").write_bytes("é".encode("latin-1") * 200)
     (tree / "words.txt").write_text("+-*/ " * 200)
     (tree / "cut.jsonl").write_text(json.dumps({"text": ROWS[0]["text"] + " more"})[:-5])
-    again = build(settings(tree, id_column=None, group_column=None), 1, Store(tmp_path / "store"), quiet)
+    again = build_corpus(settings(tree, id_column=None, group_column=None), 1, Store(tmp_path / "store"))
     assert again.statistics["dropped"] == {
         "binary file": 1,
         "corrupt file: tree/broken.parquet": 1,
@@ -316,7 +317,7 @@ def test_a_sentence_model_in_an_actor_pool(tmp_path: Path, ray_cluster: None) ->
         sentence={"max_tokens": 32},
         workers=1,
     )
-    corpus = build(config, 1, Store(tmp_path / "store"), quiet)
+    corpus = build_corpus(config, 1, Store(tmp_path / "store"))
     found = {i: k for k in range(2) for split in ("train", "validation") for i in ids(corpus, k, split)}
     kept = [row for row in rows if row["id"] in found]  # templates repeat: some are exact duplicates
     labels = [row["domain"] for row in kept]

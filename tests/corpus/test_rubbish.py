@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from splitray.corpus import Corpus, CorpusSettings, build
+from splitray.corpus import Corpus, CorpusSettings, build_corpus
 from splitray.corpus import read as reading
 from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
@@ -379,7 +379,7 @@ def test_all_rubbish_at_once(tmp_path: Path, ray_cluster: None) -> None:
         numbered = {r.replace("d/", f"d/{number}/"): n for r, n in case.counted.items() if r.startswith("corrupt")}
         expected.update(numbered or case.counted)
     write_jsonl(folder / "planted.jsonl", documents(domains=2, each=150))
-    corpus = build(small(folder), 1, Store(tmp_path / "store"), quiet)
+    corpus = build_corpus(small(folder), 1, Store(tmp_path / "store"))
     dropped = Counter(corpus.statistics["dropped"])
     unknown = dropped.pop(NO_VECTOR, 0)  # a script of its own, and held out
     check(dropped, dict(expected), "all")
@@ -401,7 +401,7 @@ def test_documents_that_tell_nothing(tmp_path: Path, ray_cluster: None) -> None:
     source = write_jsonl(tmp_path / "d.jsonl", rows)
     named = {"id_column": "id", "group_column": "group", "cluster": {"sample": 30_000, "restarts": 1}}
     config = small(source, domains=1, min_characters=1, **named)
-    corpus = build(config, 1, Store(tmp_path / "store"), quiet)
+    corpus = build_corpus(config, 1, Store(tmp_path / "store"))
     lost = corpus.statistics["dropped"]
     assert lost.keys() == {"exact duplicate", NO_VECTOR} and lost["exact duplicate"] == 499
     # signs are no words; of the others only validation words that stand in no training document are unknown
@@ -437,7 +437,7 @@ def test_too_little_to_find_domains_in(
     (tmp_path / "d.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     store = Store(tmp_path / "store")
     with pytest.raises(UserError, match=told) as caught:
-        build(small(tmp_path / "d.jsonl", domains=domains), 1, store, quiet)
+        build_corpus(small(tmp_path / "d.jsonl", domains=domains), 1, store)
     assert len(str(caught.value).splitlines()) == 1 and "corpus.domains" in str(caught.value)
     assert store.keys() == [] and not store.root.names(recursive=True)
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from splitray.corpus import Corpus, CorpusSettings, build
+from splitray.corpus import Corpus, CorpusSettings, build_corpus
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.storage.store import Store
@@ -59,7 +59,10 @@ def test_listing_and_patterns(bucket: tuple[str, str]) -> None:
 
 @pytest.mark.ray
 def test_a_corpus_from_and_to_s3_equals_the_local_one(
-    bucket: tuple[str, str], tmp_path: Path, ray_cluster: None
+    bucket: tuple[str, str],
+    tmp_path: Path,
+    ray_cluster: None,
+    logged: list[str],
 ) -> None:
     prefix, options = bucket
     settings = CorpusSettings(
@@ -69,13 +72,12 @@ def test_a_corpus_from_and_to_s3_equals_the_local_one(
         tfidf={"dimensions": 8},
         tokenizer={"vocabulary": 400},
     )
-    said: list[str] = []
-    remote = build(settings, 1, Store(f"{prefix}/store?{options}"), said.append)
-    local = build(settings, 1, Store(tmp_path), said.append)
+    remote = build_corpus(settings, 1, Store(f"{prefix}/store?{options}"))
+    local = build_corpus(settings, 1, Store(tmp_path))
     assert remote.content_hash == local.content_hash
     again = Corpus.open(Store(f"{prefix}/store?{options}"), remote.key)
     for domain in local.domains:
         assert (np.concatenate(again.tokens(domain, "train")) == np.concatenate(local.tokens(domain, "train"))).all()
     texts = [row["text"] for row in ROWS]
     assert (again.router().route(texts) == local.router().route(texts)).all()
-    assert not [line for line in said if "secret" in line]
+    assert not [line for line in logged if "secret" in line]

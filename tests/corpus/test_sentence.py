@@ -13,7 +13,7 @@ from splitray.config import load
 from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.pipeline.run_folder import STAGES, Run
+from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.storage.folder import Folder
 from tests.support import CONFIGS
 
@@ -70,7 +70,7 @@ def test_the_job_asks_for_the_router_before_its_first_stage(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     (tmp_path / "model").mkdir()
     config = load(CONFIGS / "cluster-1b.yaml", [f"corpus.sentence.model={tmp_path}/model"])
-    run = Run(Folder(tmp_path / "run"), config, lambda text: None)
+    run = RunFolder(Folder(tmp_path / "run"), config)
     with pytest.raises(UserError, match="sentence-transformers cannot be imported here"):
         _check_router(run, STAGES[-1])
     _check_router(run, "specialists")
@@ -78,4 +78,4 @@ def test_the_job_asks_for_the_router_before_its_first_stage(tmp_path: Path, monk
         pass
     _check_router(run, STAGES[-1])
     plain = load(CONFIGS / "cluster-1b.yaml", ["corpus.embedder=tfidf"])
-    _check_router(Run(Folder(tmp_path / "other"), plain, lambda text: None), STAGES[-1])
+    _check_router(RunFolder(Folder(tmp_path / "other"), plain), STAGES[-1])

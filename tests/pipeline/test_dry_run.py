@@ -12,7 +12,7 @@ from splitray.config import Config, load
 from splitray.errors import UserError
 from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
 from splitray.pipeline.job import Job
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.stages import WORK
 from splitray.storage.folder import Folder
@@ -177,7 +177,7 @@ def test_no_corpus_is_built_for_a_ladder_that_costs_too_much(
         raise Built
 
     monkeypatch.setitem(WORK, "corpus", build)
-    run = Run(Folder(tmp_path / "run"), made, lambda text: None)
+    run = RunFolder(Folder(tmp_path / "run"), made)
     with pytest.raises(expected):
         go(Job(run, Store(tmp_path / "store")), until)
 

@@ -6,7 +6,7 @@ import pytest
 
 from splitray.cli.run import places
 from splitray.config import Config
-from splitray.corpus import CorpusSettings, build
+from splitray.corpus import CorpusSettings, build_corpus
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -48,9 +48,11 @@ class HeadsOwn(Folder):
 
 
 @pytest.mark.ray
-def test_a_store_that_a_node_does_not_see_is_refused_before_the_corpus(tmp_path: Path, ray_cluster: None) -> None:
+def test_a_store_that_a_node_does_not_see_is_refused_before_the_corpus(
+    tmp_path: Path, ray_cluster: None, logged: list[str]
+) -> None:
     (tmp_path / "text.txt").write_text("word " * 100)
-    settings, said = CorpusSettings(sources=[str(tmp_path / "text.txt")], domains=1), list[str]()
+    settings = CorpusSettings(sources=[str(tmp_path / "text.txt")], domains=1)
     with pytest.raises(UserError, match=r"store .*/store is not seen by nodes \w{8}: .*--run-dir"):
-        build(settings, 1, Store(HeadsOwn(tmp_path / "store")), said.append)
-    assert said == [], "nothing has begun"
+        build_corpus(settings, 1, Store(HeadsOwn(tmp_path / "store")))
+    assert logged == [], "nothing has begun"

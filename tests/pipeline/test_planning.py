@@ -11,7 +11,7 @@ from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.law import Law
 from splitray.pipeline.job import Job
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.stages import planning
 from splitray.storage.store import Store
 from tests.support.configs import PLAIN
@@ -27,7 +27,7 @@ def job(tokens: dict[str, int], **settings: Any) -> Job:
     """A job whose corpus has these training tokens by domain; nothing of it runs."""
     config = Config(**PLAIN | {"corpus": PLAIN["corpus"] | {"domains": len(tokens)}, "budget": BUDGET} | settings)
     corpus = SimpleNamespace(domains=list(tokens), counts=lambda domain, split: {"tokens": tokens[domain]})
-    made = Job(cast(Run, SimpleNamespace(config=config)), cast(Store, None))
+    made = Job(cast(RunFolder, SimpleNamespace(config=config)), cast(Store, None))
     made.__dict__["corpus"] = cast(Corpus, corpus)
     return made
 
@@ -70,16 +70,16 @@ def test_domains_weighted_by_their_size_run_out_together(known: Law) -> None:
         assert part.specialize_tokens.value == pytest.approx(4.0 * tokens[part.domain])
 
 
-def test_the_stage_says_what_the_law_did_not() -> None:
+def test_the_stage_says_what_the_law_did_not(logged: list[str]) -> None:
     """Warnings of the plan alone: the law's own were said with it."""
-    said, made = list[str](), job(PLENTY | {"b": BUDGET // 50})
+    made = job(PLENTY | {"b": BUDGET // 50})
     law = replace(LAW, warnings=(laws.LawWarning("few_sizes", "few sizes", "there are three", "add two"),))
-    run = {"kept": lambda name, read: law, "keep": lambda name, write: None, "say": said.append}
+    run = {"kept": lambda name, read: law, "keep": lambda name, write: None}
     made.run.__dict__.update(run)
     made.__dict__["params"] = lambda shape: PARAMS
     plan = planning.plan(made)
     assert plan["warnings"][0]["code"] == "few_sizes"
-    assert any("read more than once" in line for line in said) and not any("few sizes" in line for line in said)
+    assert any("read more than once" in line for line in logged) and not any("few sizes" in line for line in logged)
 
 
 def test_weights_that_the_ladder_cannot_tell_apart_are_said_to_be_left_out() -> None:

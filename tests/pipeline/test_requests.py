@@ -10,7 +10,7 @@ import pytest
 from splitray.config import Config
 from splitray.executor.coordinator import Request
 from splitray.pipeline.job import Job
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.stages import WORK
 from splitray.search import tuner
 from splitray.storage.folder import Folder
@@ -37,7 +37,7 @@ def job(root: Path, workers: int, **changes: Any) -> tuple[Asking, list[Request]
     config = Config(
         **PLAIN | {"model": {"hidden": 24, "layers": 1}, "resources": resources, "training": training} | changes
     )
-    run = Run(Folder(root / "run"), config, lambda text: None)
+    run = RunFolder(Folder(root / "run"), config)
     with run.stage("search", dict) as result:
         result["final_plan"] = {"split_fraction": {"value": 0.25}}
     made, asked = Asking(run, Store(root / "store")), list[Request]()

@@ -9,13 +9,13 @@ import pytest
 from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import ExecutorClient
-from splitray.pipeline.run_folder import Run
+from splitray.pipeline.run_folder import RunFolder
 from splitray.storage.folder import Folder
 from tests.support.configs import PLAIN
 
 
-def run(path: Path, said: list[str] | None = None, **changes: Any) -> Run:
-    return Run(Folder(path), Config(**PLAIN | changes), (said if said is not None else []).append)
+def run(path: Path, **changes: Any) -> RunFolder:
+    return RunFolder(Folder(path), Config(**PLAIN | changes))
 
 
 def test_the_resolved_config_is_kept_and_compared(tmp_path: Path) -> None:
@@ -43,16 +43,15 @@ def test_a_torn_config_in_the_folder_is_told(tmp_path: Path, text: str) -> None:
         run(tmp_path)
 
 
-def test_a_stage_that_ends_well_is_done(tmp_path: Path) -> None:
-    said: list[str] = []
-    one = run(tmp_path, said)
+def test_a_stage_that_ends_well_is_done(tmp_path: Path, logged: list[str]) -> None:
+    one = run(tmp_path)
     assert one.done("law") is None
     with one.stage("law", lambda: {"trained": 5}) as result:
         assert run(tmp_path).done("law") is None, "done before its end"
         result["form"] = "release"
     record = run(tmp_path).done("law")
     assert record is not None and record["result"] == {"form": "release"} and record["work"] == {"trained": 5}
-    assert record["stage"] == "law" and record["seconds"] >= 0 and said == ["== law"]
+    assert record["stage"] == "law" and record["seconds"] >= 0 and logged == ["== law"]
     assert one.result("law") == {"form": "release"}
 
 
@@ -62,7 +61,7 @@ def test_a_stage_that_breaks_leaves_no_record_but_its_events(tmp_path: Path) -> 
         one.event("tried", form="release")
         raise RuntimeError
     assert run(tmp_path).done("law") is None
-    assert [e["event"] for e in events(tmp_path)] == ["said", "stage begins", "tried"]
+    assert [e["event"] for e in events(tmp_path)] == ["stage begins", "tried"]
 
 
 def test_two_starts_keep_their_events_apart(tmp_path: Path) -> None:
@@ -119,11 +118,11 @@ def test_events_that_could_not_be_written_are_written_later(tmp_path: Path, monk
 
 def test_an_event_of_progress_does_not_grow_with_the_hosts(tmp_path: Path) -> None:
     one, client = run(tmp_path), object.__new__(ExecutorClient)
-    client._say, client._event = lambda text: None, one.event
+    client._event = one.event
     host = {"segment": "seg-x", "source": "mixture", "tokens": 10, "call_tokens": 10, "loss": 1.0, "rate": 2.5}
     counters = {"segments": 9, "finished": 1, "tokens": 1000, "trained": 100}
     client.tell({**counters, "running": {f"ladder[{i}]": host for i in range(64)}})
     one.flush()
     (event,) = events(tmp_path)
-    assert {k: event[k] for k in counters} == counters and (event["hosts"], event["rate"]) == (64, 160.0)
+    assert {k: event[k] for k in counters} == counters and (event["workers"], event["rate"]) == (64, 160.0)
     assert len(json.dumps(event)) < 250

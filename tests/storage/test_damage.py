@@ -22,7 +22,7 @@ from splitray.errors import CorruptError, UserError
 from splitray.law import Law
 from splitray.law.runs import read_runs
 from splitray.pipeline.job import Job
-from splitray.pipeline.run_folder import STAGES, Run
+from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.pipeline.runner import go
 from splitray.storage.checksum import checksummed, verified
 from splitray.storage.folder import Folder
@@ -315,11 +315,11 @@ def test_a_damaged_table_of_runs_is_refused_or_the_same(tmp_path: Path, damage: 
 # the run folder
 
 
-def start(root: Path, said: list[str] | None = None) -> Run:
-    return Run(Folder(root), Config(**PLAIN), (said if said is not None else []).append)
+def start(root: Path) -> RunFolder:
+    return RunFolder(Folder(root), Config(**PLAIN))
 
 
-def finish(run: Run, stage: str, text: str = "made") -> None:
+def finish(run: RunFolder, stage: str, text: str = "made") -> None:
     """A stage that keeps two files, one of them in a folder."""
     with run.stage(stage, dict) as result:
         for name in (f"{stage}.json", f"{stage}/table.bin"):
@@ -329,15 +329,16 @@ def finish(run: Run, stage: str, text: str = "made") -> None:
 
 @each_damage
 @pytest.mark.parametrize("name", ["law.json", "law/table.bin", "stages/law.json"])
-def test_a_damaged_file_of_a_stage_undoes_the_stage(tmp_path: Path, name: str, damage: Damage) -> None:
+def test_a_damaged_file_of_a_stage_undoes_the_stage(
+    tmp_path: Path, name: str, damage: Damage, logged: list[str]
+) -> None:
     for stage in STAGES[:5]:
         finish(start(tmp_path), stage)
     damage(tmp_path / name)
-    said: list[str] = []
-    run = start(tmp_path, said)
+    run = start(tmp_path)
     lost = name == "stages/law.json" and damage is Path.unlink  # no record, nothing to say
     assert run.done("law") is None and run.done("law") is None
-    assert lost or (len(said) == 1 and name in said[0] and "the stage law is done again" in said[0])
+    assert lost or (len(logged) == 1 and name in logged[0] and "the stage law is done again" in logged[0])
     assert run.done("ladder") is not None and run.done("plan") is not None
     finish(run, "law")
     assert start(tmp_path).done("law") is not None
@@ -392,10 +393,10 @@ def planned(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory, ray_clu
     return root, (root / "summary.json").read_bytes()
 
 
-def job_of(root: Path, store: Path, said: list[str] | None = None) -> Job:
+def job_of(root: Path, store: Path) -> Job:
     law = {"form": "release", "bootstrap": 0}
     made = Config(**PLAIN | {"law": law, "training": PLAIN["training"] | {"precision": "fp32"}})
-    return Job(Run(Folder(root), made, (said if said is not None else []).append), Store(store))
+    return Job(RunFolder(Folder(root), made), Store(store))
 
 
 def job_domains(store: Path) -> list[str]:
@@ -406,16 +407,20 @@ def job_domains(store: Path) -> list[str]:
 @pytest.mark.parametrize("damage", [flip(0.5), truncate, Path.unlink], ids=["a bit", "cut in half", "lost"])
 @pytest.mark.parametrize("name", ["law.json", "plan.json", "stages/law.json", "stages/plan.json", "summary.json"])
 def test_the_job_makes_anew_what_rots_in_its_folder(
-    planned: tuple[Path, bytes], corpus_root: Path, tmp_path: Path, name: str, damage: Damage
+    planned: tuple[Path, bytes],
+    corpus_root: Path,
+    tmp_path: Path,
+    name: str,
+    damage: Damage,
+    logged: list[str],
 ) -> None:
     shutil.copytree(planned[0], tmp_path / "run")
     files = {n: (tmp_path / "run" / n).read_bytes() for n in ("runs.parquet", "law.json", "plan.json")}
     damage(tmp_path / "run" / name)
-    said: list[str] = []
-    go(job_of(tmp_path / "run", corpus_root, said), "plan")
+    go(job_of(tmp_path / "run", corpus_root), "plan")
     assert {n: (tmp_path / "run" / n).read_bytes() for n in files} == files
     before, after = json.loads(planned[1]), json.loads((tmp_path / "run/summary.json").read_bytes())
     same = ("law", "plan", "ladder", "domains", "budget", "params")
     assert [before[part] for part in same] == [after[part] for part in same]
     named = name == "summary.json" or (name.startswith("stages/") and damage is Path.unlink)
-    assert named or any(name in line and "is done again" in line for line in said), said
+    assert named or any(name in line and "is done again" in line for line in logged), logged

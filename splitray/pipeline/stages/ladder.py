@@ -1,5 +1,6 @@
 """Stage ladder: small runs over N x D x D' x domain, and their table."""
 
+import logging
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,8 @@ from splitray.ladder.grid import TABLE, cost, row
 from splitray.pipeline.job import Job
 from splitray.units import human
 
+_log = logging.getLogger(__name__)
+
 
 def ladder(job: Job) -> dict[str, Any]:
     """Train and score every rung; their table is `runs.parquet`."""
@@ -20,7 +23,7 @@ def ladder(job: Job) -> dict[str, Any]:
     targets = [r.target for r in requests]
     check_ladder(job.config, targets, job.corpus.vocab_size)
     spent = cost(targets, job.context.training)
-    job.run.say(
+    _log.info(
         f"   {len(steps)} leaves in {spent['segments']:.0f} segments, {human(spent['tokens'])} tokens "
         f"({human(spent['from_scratch'])} if each were trained from scratch)"
     )

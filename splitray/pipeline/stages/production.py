@@ -1,11 +1,14 @@
 """Stages base and specialists: the plan carried out."""
 
+import logging
 from typing import Any
 
 from splitray.executor.coordinator import Request
 from splitray.pipeline.job import Job
 from splitray.training.tree import Target
 from splitray.units import human
+
+_log = logging.getLogger(__name__)
 
 
 def base(job: Job) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def base(job: Job) -> dict[str, Any]:
         else job.target(split.leaf(next(iter(job.weights))), made)
     )
     if trunk is None:
-        job.run.say("   the plan splits at zero tokens: there is no base")
+        _log.info("   the plan splits at zero tokens: there is no base")
         return {"path": None, "key": None, "tokens": 0}
     job.executor.leaves([Request(trunk, mixture_workers=job.group(job.config.model))])
     job.export(trunk.key, "base", {"pretrain_tokens": split.pretrain_tokens, "specialize_tokens": 0})
@@ -35,5 +38,5 @@ def specialists(job: Job) -> dict[str, Any]:
         card = {"domain": domain, "pretrain_tokens": split.pretrain_tokens, "specialize_tokens": tokens}
         job.export(result["key"], f"specialists/{domain}", card)
         listed.append({"domain": domain, "path": f"specialists/{domain}", "key": result["key"], "tokens": tokens})
-        job.run.say(f"   {domain}: loss {result['losses'][domain]['loss']:.4f} after {human(tokens)} tokens")
+        _log.info(f"   {domain}: loss {result['losses'][domain]['loss']:.4f} after {human(tokens)} tokens")
     return {"specialists": listed}

@@ -1,5 +1,6 @@
 """Stage search: real trials around the plan, and the law and plan that they settle."""
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from splitray.executor.coordinator import in_group
 from splitray.ladder.grid import TABLE, row
 from splitray.pipeline.job import Job
 from splitray.training.split import whole_budget
+
+_log = logging.getLogger(__name__)
 
 
 def search(job: Job) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def search(job: Job) -> dict[str, Any]:
         }
         for number, each in enumerate(searcher.rounds, 1)
     ]
-    job.run.say(f"   {len(searcher.trials)} trials; stopped by {searcher.stopped}")
+    _log.info(f"   {len(searcher.trials)} trials; stopped by {searcher.stopped}")
     found = {"params": params, "budget": budget, "rounds": rounds, "stopped": searcher.stopped}
     return _settle(job, searcher.law, found)
 
