@@ -32,8 +32,9 @@ from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Dec
 from splitray.corpus.ray_tasks import Engine
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
-from splitray.corpus.sources import SourceFile, list_sources, plan_units
+from splitray.corpus.sources import SourceFile, list_sources
 from splitray.corpus.tokenizer import Encoder
+from splitray.corpus.units import plan_units
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.probe import check_seen
 from splitray.storage.store import Attempt, Store

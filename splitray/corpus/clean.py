@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from splitray.corpus.read import Raw
+from splitray.corpus.records import Raw
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffe\uffff]")
 _MOST_CONTROL = 0.01  # text has none; terminal recordings and broken encodings lie above 1 %

@@ -1,39 +1,32 @@
 """Read one unit of files into raw documents, row by row, and count what cannot be read with its reason."""
 
+import codecs
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from email import message_from_string
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from splitray.corpus.json_values import is_lines, json_values
+from splitray.corpus.records import Raw, document
 from splitray.corpus.settings import CorpusSettings
-from splitray.corpus.sources import SourceFile
+from splitray.corpus.sources import Kind, SourceFile
+from splitray.corpus.tables import read_arrow, read_csv, read_parquet
+from splitray.corpus.text_file import TextFile
+
+__all__ = ["Raw", "read_file"]
 
 _LARGEST = 256 << 20  # bytes of one text file or one JSON line: it is held in memory whole
 _FAULTS = (OSError, pa.ArrowException)  # what decoders raise; storage that fails is a StorageError
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A document as it stands in its file. `group` is what must not be torn apart by the split."""
-
-    id: str
-    group: str
-    text: str
-    container: str
 
 
 def read_file(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     """The documents of one file in their order. A file that breaks half-way gives what stood before the break."""
-    reader = {"parquet": _parquet, "jsonl": _jsonl, "text": _text}[file.kind]
     try:
-        yield from reader(file, settings, tally)
+        yield from _READERS[file.kind](file, settings, tally)
     except _FAULTS as error:
         tally[f"corrupt file: {file.name} ({_reason(error)})"] += 1
 
@@ -43,60 +36,74 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:80]
 
 
-def _parquet(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
-    named = (settings.text_column, settings.id_column, settings.group_column)
-    wanted = sorted({column for column in named if column is not None})
-    with file.open() as stream, pq.ParquetFile(stream) as table:
-        groups = range(table.num_row_groups) if file.rows is None else file.rows
-        row = sum(table.metadata.row_group(g).num_rows for g in range(groups[0])) if groups else 0
-        for batch in table.iter_batches(1024, row_groups=list(groups), columns=wanted):
-            for record in _records(batch, tally):
-                if record is not None:
-                    yield from _record(record, row, file, settings, tally)
-                row += 1
-
-
-def _records(batch: pa.RecordBatch, tally: Counter[str]) -> Iterator[dict[str, Any] | None]:
-    """The rows of a batch, None for one that is no UTF-8 (Parquet does not check) or has no value in Python."""
-    try:
-        yield from batch.to_pylist()
-    except (ValueError, OverflowError):
-        for row in range(len(batch)):
-            try:
-                yield batch.slice(row, 1).to_pylist()[0]
-            except (ValueError, OverflowError) as error:
-                tally["not UTF-8" if isinstance(error, UnicodeDecodeError) else "unreadable row"] += 1
-                yield None
-
-
 def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
-    with _open(file) as stream:
-        if reason := _no_text(stream):
+    with TextFile(file) as source:
+        if reason := _no_json(source):
             tally[reason] += 1
             return
+        yield from _json_lines(source, file, settings, tally)
+
+
+def _json(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    """A `.json` file by its content: one object a line (C4, Dolma), an array of objects, or objects over lines."""
+    with TextFile(file) as source:
+        if reason := _no_json(source):
+            tally[reason] += 1
+            return
+        if is_lines(source.head()):
+            yield from _json_lines(source, file, settings, tally)
+            return
         row = 0
-        for line in _lines(stream, tally):
-            if line.isspace():
-                continue
-            row += 1
-            try:
-                record = json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
-            except UnicodeDecodeError:
-                tally["not UTF-8"] += 1
-                continue
-            except (ValueError, RecursionError):
-                tally["not JSON"] += 1
-                continue
-            if not isinstance(record, dict):
-                tally["not a JSON object"] += 1
-            elif settings.text_column not in record:
-                tally[f"no field {settings.text_column!r}"] += 1
-            elif _twice(line, settings.text_column):
-                tally[f"field {settings.text_column!r} given twice"] += 1
-            else:
-                yield from _record(record, row - 1, file, settings, tally)
-        if row == 0:
+        try:
+            for row, value in enumerate(json_values(source.stream, _LARGEST), start=1):
+                if not isinstance(value, dict):
+                    tally["not a JSON object"] += 1
+                elif settings.text_column not in value:
+                    tally[f"no field {settings.text_column!r}"] += 1
+                else:
+                    yield from document(value, row - 1, file, settings, tally)
+        except UnicodeDecodeError as error:
+            raise OSError("not UTF-8") from error
+        except OSError:
+            if source.fault is None:  # else the break follows from it
+                raise
+        source.count(tally)
+        if row == 0 and source.fault is None:
             tally["file without documents"] += 1
+
+
+def _no_json(source: TextFile) -> str | None:
+    """Why a file is no JSON, as its first 8 KiB tell."""
+    if reason := source.no_text():
+        return reason
+    head = source.head().removeprefix(codecs.BOM_UTF8).lstrip()
+    if source.named_compressed and head and not head.startswith((b"{", b"[")):
+        return f"corrupt file: {source.name} (not compressed as its ending says, and no JSON)"
+    return None
+
+
+def _json_lines(source: TextFile, file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    row, unread = 0, Counter[str]()
+    for line in _lines(source.stream, tally):
+        if line.isspace():
+            continue
+        row += 1
+        try:
+            record = json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
+        except (ValueError, RecursionError) as error:
+            unread["not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"] += 1
+            continue
+        if not isinstance(record, dict):
+            tally["not a JSON object"] += 1
+        elif settings.text_column not in record:
+            tally[f"no field {settings.text_column!r}"] += 1
+        elif _twice(line, settings.text_column):
+            tally[f"field {settings.text_column!r} given twice"] += 1
+        else:
+            yield from document(record, row - 1, file, settings, tally)
+    source.count(tally)
+    if source.fault is None:  # else they follow from it
+        tally.update(unread or ({} if row else {"file without documents": 1}))
 
 
 def _lines(stream: io.BufferedReader, tally: Counter[str]) -> Iterator[bytes]:
@@ -123,33 +130,22 @@ def _twice(line: bytes, field: str) -> bool:
     return sum(name == field for name, _ in top) > 1
 
 
-def _record(
-    record: dict[str, Any], row: int, file: SourceFile, settings: CorpusSettings, tally: Counter[str]
-) -> Iterator[Raw]:
-    text = record[settings.text_column]
-    if text is None:
-        tally["empty"] += 1
-        return
-    if not isinstance(text, str):
-        tally["text is not a string"] += 1
-        return
-    identity = record.get(settings.id_column) if settings.id_column else None
-    group = record.get(settings.group_column) if settings.group_column else file.name
-    own = f"{file.name}:{row}" if identity is None else str(identity)
-    yield Raw(own, own if group is None else str(group), text, file.container)
-
-
 def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
-    with _open(file) as stream:
-        if reason := _no_text(stream):
+    with TextFile(file) as source:
+        if reason := source.no_text():
             tally[reason] += 1
             return
-        data = stream.read(_LARGEST + 1)
+        data = source.stream.read(_LARGEST + 1)
+        source.count(tally)
+        cut = source.fault is not None
     if len(data) > _LARGEST:
         tally[f"text file above {_LARGEST >> 20} MB"] += 1
         return
+    if cut and not data:
+        return
     try:
-        text = data.decode("utf-8-sig")
+        # A file that was cut may end inside a letter.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=not cut)
     except UnicodeDecodeError:
         tally["not UTF-8"] += 1
         return
@@ -160,18 +156,12 @@ def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
     yield Raw(file.name, file.name, text, file.container)
 
 
-def _no_text(stream: io.BufferedReader) -> str | None:
-    """Why a file is no text, as its first 8 KiB tell."""
-    head = stream.peek(8192)[:8192]
-    if head.startswith(_UTF16):
-        return "not UTF-8 (UTF-16)"
-    return "binary file" if b"\0" in head else None
-
-
-def _open(file: SourceFile) -> io.BufferedReader:
-    """The decompressed bytes of a text or JSONL file; a truncated one ends in an `OSError`."""
-    stream: Any = file.open()
-    for ending, codec in ((".gz", "gzip"), (".zst", "zstd")):
-        if file.path.endswith(ending):
-            stream = pa.CompressedInputStream(stream, codec)
-    return io.BufferedReader(stream, 1 << 20)
+_Reader = Callable[[SourceFile, CorpusSettings, Counter[str]], Iterator[Raw]]
+_READERS: dict[Kind, _Reader] = {
+    "parquet": read_parquet,
+    "arrow": read_arrow,
+    "csv": read_csv,
+    "jsonl": _jsonl,
+    "json": _json,
+    "text": _text,
+}

@@ -79,7 +79,7 @@ class CorpusSettings(Settings):
         min_length=1,
         description="files, folders, globs, s3:// or gs:// URIs, or the word 'environment' (this Python's own text)",
     )
-    format: Literal["auto", "parquet", "jsonl", "text"] = Field(
+    format: Literal["auto", "parquet", "arrow", "csv", "jsonl", "json", "text"] = Field(
         "auto", description="how files are read; auto goes by their ending and takes what it does not know for text"
     )
     text_column: Name = Field("text", description="column or field that holds the text")

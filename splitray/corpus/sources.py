@@ -12,23 +12,27 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
+from splitray.corpus.decompress import ENDINGS
 from splitray.corpus.environment import environment_files
+from splitray.corpus.layouts import metadata
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
 from splitray.errors import StorageError, UserError
 from splitray.storage.folder import UNFIT, retry, without_query
 
-Kind = Literal["parquet", "jsonl", "text"]
-_ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+Kind = Literal["parquet", "arrow", "csv", "jsonl", "json", "text"]
+_ENDINGS: dict[str, Kind] = {
+    **dict.fromkeys((".parquet", ".pq", ".parq"), "parquet"),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), "arrow"),
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".jsonlines"), "jsonl"),
+    ".json": "json",
+}
 _MAGIC = "*?["
-# Bytes of source text a task: below 4 MB the tasks cost more than the work, above 64 MB the memory of one hurts.
-_UNIT_BYTES = (4 << 20, 64 << 20)
-_UNITS = 2048
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class SourceFile:
 def _open_root(root: str) -> tuple[fs.FileSystem, str]:
     if "://" not in root:
         return fs.LocalFileSystem(), root.rstrip("/")
-    system, path = fs.FileSystem.from_uri(root)
+    address, mark, query = root.partition("?")
+    # Arrow ends the path at '#', and takes no blank and no letter beyond ASCII; escapes stay as they are.
+    system, path = fs.FileSystem.from_uri(quote(address, safe="/:@%+,;=~!$&'()*[]") + mark + query)
     return system, path.rstrip("/")
 
 
@@ -102,14 +108,22 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
             yield SourceFile(root, path, path, source, "text", Path(root, path).stat().st_size, modified=0)
         return
     remote = "://" in source and not source.startswith("file://")
-    for root, path, label, size, modified in (_remote if remote else _local)(source, passed):
-        kind = _kind(path, settings)
-        if kind is None:
-            passed["file of another format"] += 1
+    found = [(_kind(below[1], settings), below) for below in (_remote if remote else _local)(source, passed)]
+    # One file is what the source names; and whoever says that all is text means it.
+    left_out: set[str] = set()
+    if len(found) > 1 and settings.format != "text":
+        left_out = metadata((_full(root, path), kind) for kind, (root, path, *_) in found if kind is not None)
+    for kind, (root, path, label, size, modified) in found:
+        if kind is None or _full(root, path) in left_out:
+            passed["metadata file" if kind else "file of another format"] += 1
             continue
         name = _shown(f"{label}/{path}" if label else path)
         container = name if kind != "text" else without_query(source).rstrip("/").rsplit("/", 1)[-1]
         yield SourceFile(root, path, name, container, kind, size, modified)
+
+
+def _full(root: str, path: str) -> str:
+    return f"{root.partition('?')[0]}/{path}"
 
 
 def _shown(name: str) -> str:
@@ -119,10 +133,11 @@ def _shown(name: str) -> str:
 
 
 def _kind(path: str, settings: CorpusSettings) -> Kind | None:
-    plain = path.removesuffix(".gz").removesuffix(".zst")
-    by_ending = _ENDINGS.get(Path(plain).suffix.lower())
+    name = Path(path).name.lower()
+    while name.endswith(ENDINGS):
+        name = name.rpartition(".")[0]
     if settings.format == "auto":
-        return by_ending or "text"
+        return _ENDINGS.get(Path(name).suffix, "text")
     marker = Path(path).name.startswith(("_", "."))  # _SUCCESS and the like beside tables
     return None if marker and settings.format != "text" else settings.format
 
@@ -134,7 +149,7 @@ def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
     """(root, path below it, name of the root where it is a folder, bytes, time of change in ns) of the regular files
     that a local source names."""
     label = ""
-    text = os.path.expanduser(source.removeprefix("file://"))  # noqa: PTH111
+    text = os.path.expanduser(_local_path(source))  # noqa: PTH111
     try:
         if set(text) & set(_MAGIC) and not Path(text).exists():
             fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
@@ -160,6 +175,13 @@ def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
             raise UserError(f"corpus.sources: {_shown(str(path))} cannot be read: permission denied")
         status = path.stat()
         yield str(root), path.relative_to(root).as_posix(), label, status.st_size, status.st_mtime_ns
+
+
+def _local_path(source: str) -> str:
+    """The path that a local source means; in a `file://` URI `%20` is a blank."""
+    if not source.startswith("file://"):
+        return source
+    return unquote(source.removeprefix("file://").removeprefix("localhost"))
 
 
 def _matches(pattern: str, passed: Counter[str]) -> Iterator[Path]:
@@ -219,63 +241,3 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
         hidden = any(part.startswith(".") for part in below.split("/"))
         if info.type == fs.FileType.File and not hidden and (pattern is None or fnmatch.fnmatch(below, pattern)):
             yield root, below, label, info.size, info.mtime_ns or 0
-
-
-def plan_units(files: list[SourceFile], settings: CorpusSettings, passed: Counter[str]) -> list[list[dict[str, Any]]]:
-    """Files packed into units of like size, in order of name: small files together, row groups of Parquet apart.
-
-    A pure function of the listing, so the blocks that follow never depend on the number of workers. Checks the
-    columns of every Parquet file; a file whose footer is broken is counted in `passed`.
-    """
-    total = sum(f.size for f in files)
-    target = min(max(total // _UNITS, _UNIT_BYTES[0]), _UNIT_BYTES[1])
-    units: list[list[dict[str, Any]]] = []
-    room = 0
-    for part, size in (piece for file in files for piece in _pieces(file, target, settings, passed)):
-        if size > room or not units:
-            units.append([])
-            room = target
-        units[-1].append(part.plain())
-        room -= size
-    return units
-
-
-def _pieces(
-    file: SourceFile, target: int, settings: CorpusSettings, passed: Counter[str]
-) -> Iterator[tuple[SourceFile, int]]:
-    if file.kind != "parquet":
-        yield file, file.size
-        return
-    try:
-        with file.open() as stream:
-            footer = pq.read_metadata(stream)
-    except (pa.ArrowException, OSError):
-        passed[f"corrupt file: {file.name}"] += 1
-        return
-    if footer.num_rows == 0:
-        passed["file without documents"] += 1
-        return
-    _check_columns(file, footer.schema.to_arrow_schema(), settings)
-    rows: list[int] = []
-    size = 0
-    for group in range(footer.num_row_groups):
-        rows.append(group)
-        size += footer.row_group(group).total_byte_size
-        if size >= target or group == footer.num_row_groups - 1:
-            yield SourceFile(**{**file.plain(), "rows": tuple(rows)}), size
-            rows, size = [], 0
-
-
-def _check_columns(file: SourceFile, schema: pa.Schema, settings: CorpusSettings) -> None:
-    for field in ("text_column", "id_column", "group_column"):
-        column = getattr(settings, field)
-        if column is None or schema.names.count(column) == 1:
-            continue
-        fault = "has two columns" if column in schema.names else "has no column"
-        listed = ", ".join(schema.names[:20]) + (", ..." if len(schema.names) > 20 else "")
-        raise UserError(f"corpus.{field}: {file.name} {fault} {column!r}; its columns are {listed or 'none'}")
-    kind = schema.field(settings.text_column).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
-        raise UserError(f"corpus.text_column: {settings.text_column!r} of {file.name} holds {kind}, not text")

@@ -19,7 +19,8 @@ from pyarrow import fs
 from splitray.corpus.clean import clean_documents
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
-from splitray.corpus.sources import SourceFile, list_sources, plan_units
+from splitray.corpus.sources import SourceFile, list_sources
+from splitray.corpus.units import plan_units
 from splitray.errors import CorruptError, SplitrayError, StorageError, UserError
 from splitray.storage import folder as folders
 from splitray.storage.cache import unchecked

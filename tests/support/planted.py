@@ -8,7 +8,8 @@ from pathlib import Path
 from splitray.corpus.clean import Document, clean_documents
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
-from splitray.corpus.sources import SourceFile, list_sources, plan_units
+from splitray.corpus.sources import SourceFile, list_sources
+from splitray.corpus.units import plan_units
 
 
 def documents(domains: int = 3, each: int = 150, seed: int = 0, words: int = 80) -> list[dict[str, str]]:

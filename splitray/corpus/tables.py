@@ -1,0 +1,135 @@
+"""Files of columns: Parquet, Arrow (files, streams and what `datasets.save_to_disk` writes) and CSV."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from splitray.corpus.records import Raw, columns_of, document
+from splitray.corpus.settings import CorpusSettings
+from splitray.corpus.sources import SourceFile
+from splitray.corpus.text_file import TextFile
+
+_ARROW_FILE = b"ARROW1"
+_FIELD = 256 << 20  # characters of one CSV cell: it is held in memory whole
+_DELIMITERS = ",\t;|"
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+def read_parquet(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    with file.open() as stream, pq.ParquetFile(stream) as table:
+        groups = range(table.num_row_groups) if file.rows is None else file.rows
+        row = sum(table.metadata.row_group(g).num_rows for g in range(groups[0])) if groups else 0
+        batches = table.iter_batches(1024, row_groups=list(groups), columns=columns_of(settings))
+        yield from _documents(batches, row, file, settings, tally)
+
+
+def read_arrow(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    with file.open() as stream:
+        batches = (batch.select(columns_of(settings)) for batch in _batches(stream))
+        yield from _documents(batches, 0, file, settings, tally)
+
+
+def arrow_schema(file: SourceFile) -> pa.Schema:
+    with file.open() as stream:
+        return _reader(stream).schema
+
+
+def _reader(stream: io.RawIOBase) -> Any:
+    is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
+    stream.seek(0)
+    return pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+
+
+def _batches(stream: io.RawIOBase) -> Iterator[pa.RecordBatch]:
+    reader = _reader(stream)
+    if isinstance(reader, pa.ipc.RecordBatchFileReader):
+        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+    else:
+        yield from reader
+
+
+def _documents(
+    batches: Iterator[pa.RecordBatch], row: int, file: SourceFile, settings: CorpusSettings, tally: Counter[str]
+) -> Iterator[Raw]:
+    for batch in batches:
+        for record in _records(batch, tally):
+            if record is not None:
+                yield from document(record, row, file, settings, tally)
+            row += 1
+
+
+def _records(batch: pa.RecordBatch, tally: Counter[str]) -> Iterator[dict[str, object] | None]:
+    """The rows of a batch, None for one that is no UTF-8 (Parquet does not check) or has no value in Python."""
+    for start in range(0, len(batch), 1024):
+        part = batch.slice(start, 1024)
+        try:
+            yield from part.to_pylist()
+        except (ValueError, OverflowError):
+            for row in range(len(part)):
+                try:
+                    yield part.slice(row, 1).to_pylist()[0]
+                except (ValueError, OverflowError) as error:
+                    tally["not UTF-8" if isinstance(error, UnicodeDecodeError) else "unreadable row"] += 1
+                    yield None
+
+
+def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    """The rows below the header. A row of more or fewer cells than the header has was cut in the wrong places."""
+    with TextFile(file) as source:
+        if reason := source.no_text():
+            tally[reason] += 1
+            return
+        rows = _rows(source, settings)
+        header = next(rows, [])
+        for number, cells in enumerate(rows):
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                if source.fault is None:  # else it is the row in which the file was cut
+                    tally["row with another number of cells than the header"] += 1
+                continue
+            record = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+            if _UNDECODED.search(record[settings.text_column] or ""):
+                tally["not UTF-8"] += 1
+                continue
+            yield from document(record, number, file, settings, tally)
+        source.count(tally)
+
+
+def csv_header(file: SourceFile, settings: CorpusSettings) -> list[str] | None:
+    """The names of the columns; None where the file is no text."""
+    with TextFile(file) as source:
+        return None if source.no_text() else next(_rows(source, settings), [])
+
+
+def _rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str]]:
+    """Cells by row. Bytes that are no UTF-8 come as lone surrogates, as Python escapes them."""
+    delimiter = _delimiter(source.head().decode("utf-8-sig", "replace"), settings.text_column)
+    text = io.TextIOWrapper(source.stream, "utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+    while True:
+        before = csv.field_size_limit(_FIELD)  # the limit is the whole process's
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise OSError(str(error)) from error
+        finally:
+            csv.field_size_limit(before)
+        if cells is None:
+            return
+        yield cells
+
+
+def _delimiter(head: str, text_column: str) -> str:
+    """The delimiter at which the header falls into columns with the text column among them, else the comma."""
+    lines = head.splitlines() or [""]
+    for delimiter in _DELIMITERS:
+        if text_column in next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), []):
+            return delimiter
+    return max(_DELIMITERS, key=lines[0].count)
