@@ -41,7 +41,7 @@ from splitray.storage.store import Attempt, Store
 
 _log = logging.getLogger(__name__)
 
-RECIPE = 2  # bump when the same input and settings would give another corpus
+RECIPE = 3  # bump when the same input and settings would give another corpus; 3: 64-bit shingles, formats by content
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
 
 Say = Callable[[str], None]

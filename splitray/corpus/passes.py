@@ -84,7 +84,7 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
         }
         write_table(scratch, f"clean/{name}.parquet", pa.table(columns))
         if settings.near_duplicate is not None:
-            sets = pa.array(map(shingles, texts), pa.list_(pa.uint32()))
+            sets = pa.array(map(shingles, texts), pa.list_(pa.uint64()))
             write_table(scratch, f"shingles/{name}.parquet", pa.table({"shingles": sets}))
         names.append(name)
         rows.append(np.array([narrow(d) for d in block], dtype=ROW).tobytes())

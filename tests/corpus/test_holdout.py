@@ -172,3 +172,38 @@ def test_a_shared_sentence_between_boilerplate_is_no_duplicate() -> None:
     index = ValidationIndex.build([shingles(text) for text in held])
     train = [fresh(200) + " " + sentence, held[99]]
     assert index.near_duplicates([shingles(text) for text in train], 0.8).tolist() == [False, True]
+
+
+def test_no_unrelated_text_is_lost_however_full_the_index_is() -> None:
+    """A terabyte's index, shrunk: 1.2 validation shingles for each value that a hash of 14 bits can have."""
+    draw = random.Random(4)
+    words = ["".join(draw.choices("abcdefghijklmnop", k=7)) for _ in range(20_000)]
+
+    def fresh(count: int) -> list[np.ndarray]:
+        """Texts of 5 to 20 shingles, unrelated to all others."""
+        texts = (" ".join(draw.choices(words, k=draw.randint(10, 26))) for _ in range(count))
+        return [s for s in map(shingles, texts) if 5 <= len(s) <= 20]
+
+    held, train = fresh(2400), fresh(1000)
+    assert sum(map(len, held)) > 1.2 * 2**14 and len(train) > 800
+
+    def lost(bits: int) -> float:
+        narrow = [[np.unique(s >> np.uint64(61 - bits)) for s in sets] for sets in (held, train)]
+        return float(ValidationIndex.build(narrow[0]).near_duplicates(narrow[1], 0.8).mean())
+
+    assert lost(14) > 0.15, "hashes as short as that lose texts: the index is full enough to show it"
+    assert lost(61) == 0 and not ValidationIndex.build(held).near_duplicates(train, 0.8).any()
+
+
+def test_shingles_of_different_text_never_meet() -> None:
+    """Of 1.4 million different windows some 200 met in 32 bits (by the birthday bound); in 61 none does."""
+    letters = np.random.default_rng(8).choice(
+        np.frombuffer(b"abcdefghijklmnopqrstuvwxyz0123456789", np.uint8), 11_000_000
+    )
+    found = shingles(letters.tobytes().decode())
+    assert len(found) > 1_300_000
+    assert len(np.unique(found >> np.uint64(29))) < len(found) - 100, "32 bits do meet"
+    # random text repeats no window of 24 letters, so as many windows are sampled as hashes are found
+    again = shingles(letters[: len(letters) // 2].tobytes().decode())
+    rest = shingles(letters[len(letters) // 2 - WINDOW + 1 :].tobytes().decode())
+    assert len(again) + len(rest) == len(found) == len(np.union1d(again, rest))
