@@ -13,6 +13,7 @@ from splitray.evaluate.settings import EvaluateSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
+from splitray.plugins import load_plugins
 from splitray.search.settings import SearchSettings
 from splitray.settings import Place, Settings, is_operational, operational
 from splitray.storage.folder import without_query
@@ -40,7 +41,19 @@ class Config(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     resources: ResourceSettings = ResourceSettings()
     run_dir: Place | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
+    plugins: list[str] = operational([], "Modules of your own, imported first: what they register is known by name.")
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plugins(cls, values: Any) -> Any:
+        """Import the plugins before the sections are checked, in which their names stand."""
+        if isinstance(values, dict) and isinstance(values.get("plugins"), list | tuple):
+            try:
+                load_plugins(values["plugins"])
+            except UserError as error:
+                raise ValueError(str(error)) from error
+        return values
 
     @model_validator(mode="after")
     def _relations(self) -> "Config":

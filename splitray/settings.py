@@ -65,4 +65,7 @@ def _identity(model: BaseModel) -> dict[str, Any]:
             result[name] = [_identity(v) for v in value]
         else:
             result[name] = plain[name]
+    # sections of what users register have no field
+    extra = model.model_extra or {}
+    result.update({name: _identity(value) for name, value in extra.items() if isinstance(value, BaseModel)})
     return result

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from splitray.config import Config, dump, load
-from splitray.corpus.embed import SentenceEmbedder
+from splitray.corpus.embedders import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.corpus.tokenizer import load_tokenizer
 from splitray.errors import SplitrayError, UserError
@@ -143,7 +143,7 @@ def test_sentence_models_bring_neither_code_nor_pickles(
     pytest.importorskip("sentence_transformers", reason="needs the extra 'sentence'")
     put(model, sprung)
     with pytest.raises(UserError, match=r"corpus\.sentence\.model: .*(without running code|is pickled)"):
-        SentenceEmbedder(SentenceSettings(model=str(model)))
+        SentenceEmbedder.check(SentenceSettings(model=str(model)))
     assert not sprung.exists()
 
 

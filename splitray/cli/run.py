@@ -133,10 +133,10 @@ def _stages(run: RunFolder, store: str, until: str) -> None:
 def _check_router(run: RunFolder, until: str) -> None:
     """Load the router's embedder before anything is paid for: the evaluation, which comes last, needs it here."""
     evaluates = STAGES.index("evaluate") <= STAGES.index(until) and run.done("evaluate") is None
-    if evaluates and run.config.corpus.embedder == "sentence-transformers":
-        from splitray.corpus.embed import SentenceEmbedder
+    if evaluates:
+        from splitray.corpus.router import check_router
 
-        SentenceEmbedder(run.config.corpus.sentence)
+        check_router(run.config.corpus)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property, partial
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,16 @@ import ray
 
 from splitray import __version__
 from splitray.corpus import fits, passes
-from splitray.corpus.checks import check_documents, check_domains, count_domains, oversized_groups
+from splitray.corpus.checks import check_documents, check_domains, check_tokenizer, count_domains, oversized_groups
 from splitray.corpus.corpus import Corpus, content_hash
-from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
+from splitray.corpus.documents import Documents, Placed
+from splitray.corpus.embedders import find_embedder
+from splitray.corpus.holdout import DROPPED, SPLITS, TRAIN, VALIDATION, Decision, decide
 from splitray.corpus.ray_tasks import Engine
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources
-from splitray.corpus.tokenizer import Encoder
+from splitray.corpus.tokenizer import CharacterLoss, Encoder
 from splitray.corpus.units import plan_units
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.probe import check_seen
@@ -43,8 +44,6 @@ _log = logging.getLogger(__name__)
 
 RECIPE = 3  # bump when the same input and settings would give another corpus; 3: 64-bit shingles, formats by content
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
-
-Say = Callable[[str], None]
 
 
 def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> str:
@@ -83,53 +82,67 @@ def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
 
 
 class _Build:
-    """One build: `rows` are the narrow rows of all documents, `side` says where each goes, `spans` where blocks lie."""
+    """One build. Each pass takes what earlier ones returned; only counts and seconds gather here."""
 
     def __init__(self, settings: CorpusSettings, seed: int, attempt: Attempt) -> None:
         self.settings, self.seed, self.attempt = settings, seed, attempt
         self.target = attempt.folder
         self.scratch = attempt.folder / "scratch"
         self.engine = Engine(settings)
+        self.embedder, self.embedder_settings = find_embedder(settings.embedder), settings.embedder_settings
         self.dropped: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
 
     def run(self, files: list[SourceFile], passed: Counter[str]) -> dict[str, Any]:
         """Fill the attempt's folder; returns what its marker tells."""
-        with self._timed("read"):
-            self._read(files, passed)
-        with self._timed("split"):
-            decision = self._split()
-        sample = self._chosen(self.settings.cluster.sample, "cluster")
+        settings = self.settings
+        with self._timed("read") as counts:
+            documents = self._read(files, passed)
+            counts.append(f"{len(documents):,} documents, {documents.bytes / 1e6:,.1f} MB of text ({self._lost()})")
+        with self._timed("split") as counts:
+            decision, side = self._split(documents)
+            train, held_out = (int((side == which).sum()) for which in (TRAIN, VALIDATION))
+            counts.append(f"{train:,} training and {held_out:,} validation documents ({self._lost()})")
         # The tokenizer needs no domains: it is fitted beside the embedder and the embedding pass.
-        tokenizer = self._start("tokenizer", fits.fit_tokens, self._tokenizer_sample(), self.settings)
+        enough = documents.tokenizer_sample(side, settings.tokenizer.sample_megabytes, self.seed)
+        tokenizer = self._start("tokenizer", fits.fit_tokens, documents.picks(enough), settings)
+        picks = documents.picks(documents.sample(side, settings.cluster.sample, self.seed))
         with self._timed("fit embedder"):
-            picks = self._picks(sample)
-            self._finish(self._start("router/embedder", fits.fit_embedder, picks, self.settings, self.seed))
+            arguments = (picks, self.embedder, self.embedder_settings, self.seed)
+            self._finish(self._start("router/embedder", fits.fit_embedder, *arguments))
         with self._timed("embed"):
-            vectors = self._embed(sample)
+            vectors = self._embed(documents.blocks(side), picks)
         with self._timed("find domains"):
-            found = self._start("router", fits.fit_domains, vectors, picks, self.settings, self.seed)
-            domains, picture = self._finish(found)
+            domains, picture = self._finish(
+                self._start("router", fits.fit_domains, vectors, picks, settings, self.seed)
+            )
         with self._timed("wait for the tokenizer"):
             self._finish(tokenizer)
         with self._timed("tokenize"):
-            placed, tokens, part = self._tokenize()
-        check_domains(domains["names"], self.side, placed)
+            placed, losses = self._tokenize(documents, side)
+        check_domains(domains["names"], side, placed.domain)
+        check_tokenizer(domains["names"], losses, settings.tokenizer)
+        encoder = Encoder(passes.local_copy((self.target / "tokenizer").address))
         with self._timed("write shards"):
-            shards = self._shards(placed, tokens, part, domains["names"])
+            shards = self._shards(documents, side, placed, domains["names"], encoder)
         statistics = {
-            "documents": len(self.rows),
-            "bytes": int(self.rows["bytes"].sum()),
-            "domains": count_domains(domains, self.rows["bytes"], self.side, placed, tokens),
+            "documents": len(documents),
+            "bytes": documents.bytes,
+            "domains": count_domains(domains, documents, side, placed, losses),
             "dropped": {reason: count for reason, count in sorted(self.dropped.items()) if count},
-            "groups_split_by_row": oversized_groups(decision, self.scratch, self.spans),
+            "groups_split_by_row": oversized_groups(decision, self.scratch, documents),
             "seconds": self.seconds,
         }
-        return self._describe(domains["names"], picture, shards, statistics)
+        manifest = self._manifest(domains["names"], shards, encoder)
+        self._write(manifest, statistics, picture)
+        tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
+        names = domains["names"]
+        _log.info(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
+        return {"content_hash": manifest["content_hash"], "domains": names}
 
     # the passes
 
-    def _read(self, files: list[SourceFile], passed: Counter[str]) -> None:
+    def _read(self, files: list[SourceFile], passed: Counter[str]) -> Documents:
         units = plan_units(files, self.settings, passed)
         items = [{"unit": number, "files": json.dumps(unit)} for number, unit in enumerate(units)]
         work = partial(passes.read_unit, scratch=self.scratch, settings=self.settings)
@@ -137,44 +150,41 @@ class _Build:
         self.dropped.update(passed)
         for result in results:
             self.dropped.update(json.loads(result["tally"]))
-        parts = [np.frombuffer(rows, dtype=ROW) for result in results for rows in result["rows"]]
-        self.rows = np.concatenate([*parts, np.empty(0, dtype=ROW)])
-        ends = np.cumsum([0, *map(len, parts)]).tolist()
-        names = (name for result in results for name in result["blocks"])
-        self.spans = [(name, slice(*span)) for name, span in zip(names, pairwise(ends), strict=True)]
+        return Documents.of([pair for r in results for pair in zip(r["blocks"], r["rows"], strict=True)])
 
-    def _split(self) -> Decision:
-        decision = decide(self.rows, self.settings, self.seed)
-        self.side = decision.side
+    def _split(self, documents: Documents) -> tuple[Decision, np.ndarray]:
+        """What was decided from the rows, and the side of each document once near-duplicates are gone too."""
+        decision = decide(documents.rows, self.settings, self.seed)
+        side = decision.side.copy()
         self.dropped += decision.dropped
         near = self.settings.near_duplicate
-        if near is not None and (self.side == VALIDATION).any():
-            blocks = {name: self.side[span] for name, span in self.spans}
+        if near is not None and (side == VALIDATION).any():
+            blocks = {name: side[span] for name, span in documents.spans}
             self.engine.get(self.engine.task("index validation", passes.index_validation, blocks, self.scratch))
-            starts = {name: span.start for name, span in self.spans}
+            starts = {name: span.start for name, span in documents.spans}
             work = partial(passes.find_near_duplicates, scratch=self.scratch, threshold=near)
-            found = self.engine.over("find near-duplicates", work, self._blocks())
+            found = self.engine.over("find near-duplicates", work, documents.blocks(side))
             rows = [starts[row["block"]] + np.frombuffer(row["near"], dtype=np.int32) for row in found]
             near_duplicates = np.concatenate(rows)
-            self.side[near_duplicates] = DROPPED
+            side[near_duplicates] = DROPPED
             self.dropped["near-duplicate of a validation document"] = len(near_duplicates)
-        check_documents(self.side, self.settings.domains, self._lost())
-        return decision
+        check_documents(side, self.settings.domains, self._lost())
+        return decision, side
 
-    def _embed(self, sample: np.ndarray) -> np.ndarray:
+    def _embed(self, items: list[dict[str, Any]], picks: dict[str, np.ndarray]) -> np.ndarray:
         """The sample's vectors, in the order of `fits.gather`."""
-        items = self._blocks()
-        picks = self._picks(sample)
         for item in items:
             item["sample"] = picks.get(item["block"], np.empty(0)).astype(np.int64).tobytes()
-        address = (self.target / "router/embedder").address
-        if self.settings.embedder == "tfidf":
-            work = partial(passes.embed_with, scratch=self.scratch, address=address)
+        # The class travels with the work: a worker need not know where it was registered.
+        kind, address = self.embedder, (self.target / "router/embedder").address
+        pool = kind.pool(self.embedder_settings)
+        if pool is None:
+            work = partial(passes.embed_with, scratch=self.scratch, kind=kind, address=address)
             results = list(self.engine.over("embed", work, items))
         else:
-            threads, gpus = self.settings.sentence.threads, self.settings.sentence.gpus
-            arguments = (self.scratch, address, gpus > 0, threads)
-            results = list(self.engine.over_actors("embed", passes.EmbedActor, arguments, items, float(threads), gpus))
+            arguments = (self.scratch, kind, address, pool.gpus > 0, pool.cpus)
+            actors = self.engine.over_actors("embed", passes.EmbedActor, arguments, items, float(pool.cpus), pool.gpus)
+            results = list(actors)
         dimensions = results[0]["dimensions"]
         vectors, order, content = (
             np.concatenate([np.frombuffer(row[name], dtype=kind) for row in results])
@@ -182,34 +192,37 @@ class _Build:
         )
         return vectors.reshape(-1, dimensions)[np.lexsort((content, order))]
 
-    def _tokenize(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Domain (-1 for none), tokens and partition of every row."""
-        blocks = self._blocks()
+    def _tokenize(self, documents: Documents, side: np.ndarray) -> tuple[Placed, dict[int, CharacterLoss]]:
+        """Where each document went, and what the tokenizer lost of a sample of each domain."""
+        blocks = documents.blocks(side)
         size = -(-len(blocks) // _PARTS)
         items: list[dict[str, Any]] = [
             {"part": part, "blocks": [b["block"] for b in some], "sides": [b["side"] for b in some]}
             for part, some in enumerate(blocks[at : at + size] for at in range(0, len(blocks), size))
         ]
         part_of = {block: item["part"] for item in items for block in item["blocks"]}
-        placed = np.full(len(self.rows), -1, dtype=np.int64)
-        tokens, part = np.zeros_like(placed), np.zeros_like(placed)
-        spans = dict(self.spans)
+        domain = np.full(len(documents), -1, dtype=np.int64)
+        placed = Placed(domain, np.zeros_like(domain), np.zeros_like(domain))
+        spans, losses = dict(documents.spans), dict[int, CharacterLoss]()
         work = partial(passes.tokenize_part, scratch=self.scratch, target=self.target)
         for row in self.engine.over("place and tokenize", work, items):
             for block, domains, counts in zip(row["blocks"], row["domains"], row["tokens"], strict=True):
-                placed[spans[block]] = np.frombuffer(domains, dtype=np.int16)
-                tokens[spans[block]] = np.frombuffer(counts, dtype=np.int32)
-                part[spans[block]] = part_of[block]
-        lost = int(((self.side != DROPPED) & (placed < 0)).sum())
-        if lost:
-            self.dropped["no vector (no word known to the embedder, or not finite)"] = lost
-        return placed, tokens, part
+                placed.domain[spans[block]] = np.frombuffer(domains, dtype=np.int16)
+                placed.tokens[spans[block]] = np.frombuffer(counts, dtype=np.int32)
+                placed.part[spans[block]] = part_of[block]
+            for k, (characters, lost) in json.loads(row["lost"]).items():
+                losses.setdefault(int(k), CharacterLoss()).merge(characters, lost)
+        unplaced = int(((side != DROPPED) & (placed.domain < 0)).sum())
+        if unplaced:
+            self.dropped["no vector (no word known to the embedder, or not finite)"] = unplaced
+        return placed, losses
 
     def _shards(
-        self, placed: np.ndarray, tokens: np.ndarray, part: np.ndarray, names: list[str]
+        self, documents: Documents, side: np.ndarray, placed: Placed, names: list[str], encoder: Encoder
     ) -> dict[str, dict[str, list[Any]]]:
-        plans = plan_shards(self.rows["order"], tokens, placed, self.side, part, self.settings.shard_tokens)
-        work = partial(passes.gather_shard, scratch=self.scratch, target=self.target, dtype=self.encoder.dtype)
+        limit = self.settings.shard_tokens
+        plans = plan_shards(documents.rows["order"], placed.tokens, placed.domain, side, placed.part, limit)
+        work = partial(passes.gather_shard, scratch=self.scratch, target=self.target, dtype=encoder.dtype)
         items = [{"plan": json.dumps(asdict(plan))} for plan in plans]
         shards: dict[str, dict[str, list[Any]]] = {name: {split: [] for split in SPLITS} for name in names}
         rows = self.engine.over("write shards", work, items)
@@ -218,35 +231,11 @@ class _Build:
             self._register("", json.loads(row["files"]))
         return shards
 
-    @cached_property
-    def encoder(self) -> Encoder:
-        return Encoder(passes.local_copy((self.target / "tokenizer").address))
-
-    # samples
-
-    def _chosen(self, count: int, purpose: str) -> np.ndarray:
-        return chosen(self.rows, self.side == TRAIN, count, self.seed, purpose)
-
-    def _tokenizer_sample(self) -> dict[str, np.ndarray]:
-        ranked = mixed(self.rows["order"], self.seed, "tokenizer")
-        train = np.flatnonzero(self.side == TRAIN)
-        train = train[np.argsort(ranked[train], kind="stable")]
-        enough = np.searchsorted(np.cumsum(self.rows["bytes"][train]), self.settings.tokenizer.sample_megabytes * 1e6)
-        return self._picks(np.sort(train[: int(enough) + 1]))
-
-    def _picks(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return passes.picks_of(self.spans, rows)
-
-    def _blocks(self) -> list[dict[str, Any]]:
-        """An item for each block of which something is kept."""
-        sides = ((name, self.side[span]) for name, span in self.spans)
-        return [{"block": name, "side": side.tobytes()} for name, side in sides if (side != DROPPED).any()]
-
-    # results
+    # the fits
 
     def _start(self, folder: str, work: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
         """Start a fit whose files go to a folder of the artifact."""
-        places = (self.scratch, self.target / folder)
+        places = fits.Places(self.scratch, self.target / folder)
         return folder, self.engine.task(work.__name__.replace("_", " "), work, places, *arguments)
 
     def _finish(self, started: tuple[str, Any]) -> Any:
@@ -259,29 +248,21 @@ class _Build:
         for name, (size, sha256) in files.items():
             self.attempt.register(prefix + name, size, sha256)
 
+    # results
+
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
+    def _timed(self, name: str) -> Iterator[list[str]]:
+        """Time a pass and log it, with what the block adds to the list."""
+        start, counts = time.monotonic(), list[str]()
+        yield counts
         self.seconds[name] = round(time.monotonic() - start, 2)
-        _log.info(f"corpus: {name}: {self._progress(name)}{self.seconds[name]:.1f} s")
+        _log.info(f"corpus: {name}: {', '.join([*counts, f'{self.seconds[name]:.1f} s'])}")
 
     def _lost(self) -> str:
         lost = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.most_common(8) if count)
         return f"dropped: {lost}" if lost else "none dropped"
 
-    def _progress(self, name: str) -> str:
-        if name == "read":
-            return f"{len(self.rows):,} documents, {self.rows['bytes'].sum() / 1e6:,.1f} MB of text ({self._lost()}), "
-        if name == "split":
-            counts = [int((self.side == side).sum()) for side in (TRAIN, VALIDATION)]
-            return f"{counts[0]:,} training and {counts[1]:,} validation documents ({self._lost()}), "
-        return ""
-
-    def _describe(
-        self, names: list[str], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Write manifest, statistics and picture; returns what the marker tells."""
+    def _manifest(self, names: list[str], shards: dict[str, Any], encoder: Encoder) -> dict[str, Any]:
         tokenizer = passes.local_copy((self.target / "tokenizer").address)
         manifest = {
             "recipe": RECIPE,
@@ -289,19 +270,19 @@ class _Build:
             "settings": self.settings.identity(),
             "domains": names,
             "shards": shards,
-            "tokenizer": {"sha256": sha256_file(tokenizer / "tokenizer.json"), "vocabulary": self.encoder.vocabulary},
-            "end_token": self.encoder.end,
-            "dtype": self.encoder.dtype.name,
+            "tokenizer": {"sha256": sha256_file(tokenizer / "tokenizer.json"), "vocabulary": encoder.vocabulary},
+            "end_token": encoder.end,
+            "dtype": encoder.dtype.name,
             "versions": {"splitray": __version__, "ray": ray.__version__, "python": platform.python_version()},
         }
         manifest["content_hash"] = content_hash(manifest)
         manifest["validation_hash"] = content_hash(manifest, ("validation",))
+        return manifest
+
+    def _write(self, manifest: dict[str, Any], statistics: dict[str, Any], picture: pa.Table) -> None:
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder)
             for name, value in (("manifest", manifest), ("statistics", statistics)):
                 (local / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n")
             pq.write_table(picture, local / "projection.parquet")
             self.attempt.add_tree(local)
-        tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
-        _log.info(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
-        return {"content_hash": manifest["content_hash"], "domains": names}

@@ -4,8 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from splitray.corpus.documents import Documents, Placed
 from splitray.corpus.holdout import SPLITS, TRAIN, VALIDATION, Decision
-from splitray.corpus.passes import Spans, group_names, picks_of
+from splitray.corpus.passes import group_names
+from splitray.corpus.settings import TokenizerSettings
+from splitray.corpus.tokenizer import CharacterLoss
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
 
@@ -29,24 +32,36 @@ def check_domains(names: list[str], side: np.ndarray, placed: np.ndarray) -> Non
             )
 
 
+def check_tokenizer(names: list[str], losses: dict[int, CharacterLoss], settings: TokenizerSettings) -> None:
+    """Refuse a tokenizer that cannot write the text of one domain, however well it writes the others."""
+    for k, loss in sorted(losses.items()):
+        loss.check(settings, f"domain {names[k]}, on a sample")
+
+
 def count_domains(
-    domains: dict[str, Any], size: np.ndarray, side: np.ndarray, placed: np.ndarray, tokens: np.ndarray
+    found: dict[str, Any], documents: Documents, side: np.ndarray, placed: Placed, losses: dict[int, CharacterLoss]
 ) -> dict[str, dict[str, Any]]:
-    """Terms and, by split, documents, tokens and bytes of each domain. All arrays have shape (documents,)."""
+    """Terms and, by split, documents, tokens and bytes of each domain; tokens a byte; what the tokenizer lost."""
     counted: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(domains["names"]):
-        counted[name] = {"terms": domains["terms"][k]}
+    size = documents.rows["bytes"]
+    for k, name in enumerate(found["names"]):
+        counted[name] = {"terms": found["terms"][k]}
         for which, split in ((TRAIN, SPLITS[TRAIN]), (VALIDATION, SPLITS[VALIDATION])):
-            here = (placed == k) & (side == which)
-            counts = {"documents": here.sum(), "tokens": tokens[here].sum(), "bytes": size[here].sum()}
+            here = (placed.domain == k) & (side == which)
+            counts = {"documents": here.sum(), "tokens": placed.tokens[here].sum(), "bytes": size[here].sum()}
             counted[name][split] = {what: int(count) for what, count in counts.items()}
+        tokens, length = (sum(counted[name][split][what] for split in SPLITS) for what in ("tokens", "bytes"))
+        counted[name]["tokens_per_byte"] = tokens / max(length, 1)
+        loss = losses.get(k, CharacterLoss())
+        counted[name]["characters"] = {"sampled": loss.characters, "lost": loss.lost.total(), "share_lost": loss.share}
     return counted
 
 
-def oversized_groups(decision: Decision, scratch: Folder, spans: Spans) -> list[dict[str, Any]]:
+def oversized_groups(decision: Decision, scratch: Folder, documents: Documents) -> list[dict[str, Any]]:
     """The groups that were split by row, with their names, rows and shares of their files."""
     found = sorted(decision.oversized)
-    names = group_names(scratch, picks_of(spans, np.array([index for index, _, _ in found], dtype=np.int64)))
+    rows = np.array([index for index, _, _ in found], dtype=np.int64)
+    names = group_names(scratch, documents.picks(rows))
     return [
         {"group": name, "rows": rows, "share_of_file": round(share, 4)}
         for name, (_, rows, share) in zip(names, found, strict=True)

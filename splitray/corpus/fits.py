@@ -1,16 +1,17 @@
 """The fits: tasks that run once, on samples of the training documents.
 
-`places` are the scratch folder and the one to write to; each returns the files that it wrote and a result.
+Each returns the files that it wrote and a result.
 """
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.embed import TfidfEmbedder, save_sentence
+from splitray.corpus.embedders import Embedder
 from splitray.corpus.kmeans import (
     domain_names,
     fit_centroids,
@@ -26,10 +27,19 @@ from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import read_table
 from splitray.corpus.tokenizer import fit_tokenizer
 from splitray.errors import UserError
+from splitray.settings import Settings
 from splitray.storage.folder import Folder
 
 _PROJECTED = 5000
 _TERM_SAMPLE = 4000  # documents whose words are ranked: counting those of 4,000 takes a second
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a fit works: `scratch` holds the blocks, `target` takes the files that it writes."""
+
+    scratch: Folder
+    target: Folder
 
 
 def gather(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
@@ -42,30 +52,24 @@ def gather(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
 
 
 def fit_embedder(
-    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings, seed: int
+    places: Places, picks: dict[str, np.ndarray], embedder: type[Embedder], settings: Settings, seed: int
 ) -> tuple[Files, None]:
-    """Fit the embedder on the sample; a sentence model needs no fit and is only described."""
-    scratch, target = places
+    """Fit the embedder on the sample, which is read only if it wants it."""
+    texts = gather(places.scratch, picks) if embedder.needs_sample else []
     with tempfile.TemporaryDirectory() as local:
-        if settings.embedder == "tfidf":
-            TfidfEmbedder.fit(gather(scratch, picks), settings.tfidf, seed).save(Path(local))
-        else:
-            save_sentence(settings.sentence, Path(local))
-        return upload(Path(local), target), None
+        embedder.fit(texts, settings, seed).save(Path(local))
+        return upload(Path(local), places.target), None
 
 
-def fit_tokens(
-    places: tuple[Folder, Folder], picks: dict[str, np.ndarray], settings: CorpusSettings
-) -> tuple[Files, None]:
+def fit_tokens(places: Places, picks: dict[str, np.ndarray], settings: CorpusSettings) -> tuple[Files, None]:
     """Train the tokenizer on the picked documents, or load it."""
-    scratch, target = places
     with tempfile.TemporaryDirectory() as local:
-        fit_tokenizer(gather(scratch, picks), settings.tokenizer, Path(local))
-        return upload(Path(local), target), None
+        fit_tokenizer(gather(places.scratch, picks), settings.tokenizer, Path(local))
+        return upload(Path(local), places.target), None
 
 
 def fit_domains(
-    places: tuple[Folder, Folder],
+    places: Places,
     vectors: np.ndarray,
     picks: dict[str, np.ndarray],
     settings: CorpusSettings,
@@ -75,10 +79,9 @@ def fit_domains(
 
     The result is the domains (names, terms) and the table of their picture.
     """
-    scratch, target = places
-    texts = gather(scratch, picks)
-    told = np.flatnonzero(vectors.any(axis=1))
-    vectors, texts = vectors[told], [texts[i] for i in told]
+    texts = gather(places.scratch, picks)
+    placeable = np.flatnonzero(vectors.any(axis=1))
+    vectors, texts = vectors[placeable], [texts[i] for i in placeable]
     distinct = len(np.unique(vectors, axis=0))
     if distinct < settings.domains:
         raise UserError(
@@ -100,7 +103,7 @@ def fit_domains(
     domains = domain_names(terms)
     with tempfile.TemporaryDirectory() as local:
         Placement(centroids, offsets, settings.cluster.spherical, domains).save(Path(local))
-        files = upload(Path(local), target)
+        files = upload(Path(local), places.target)
     plane = vectors[:_PROJECTED] @ projection_plane(vectors, centroids)
     picture = pa.table({"x": plane[:, 0], "y": plane[:, 1], "domain": [domains[k] for k in placed[:_PROJECTED]]})
     return files, ({"names": domains, "terms": terms}, picture)

@@ -1,7 +1,10 @@
 """Domains: k-means on a sample, capacity offsets that balance them if asked, and the words that tell them apart."""
 
 import re
+import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -41,19 +44,45 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, offsets
         vectors = np.column_stack([vectors, np.ones(len(vectors), np.float32)])
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    threshold, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 1 << 30
-    try:
+    with _row_by_row():
         found: np.ndarray = index.search(np.ascontiguousarray(vectors, dtype=np.float32), 1)[1][:, 0]
-    finally:
-        faiss.cvar.distance_compute_blas_threshold = threshold
     return found
+
+
+_FAISS = threading.Lock()  # faiss has no setting of one call: what we change is the whole process's while we hold this
+
+
+@contextmanager
+def _row_by_row() -> Iterator[None]:
+    """faiss without matrix products, however many rows it searches."""
+    import faiss
+
+    with _FAISS:
+        threshold, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 1 << 30
+        try:
+            yield
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = threshold
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """faiss on one thread: sums in one order, whatever the machine has."""
+    import faiss
+
+    with _FAISS:
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            yield
+        finally:
+            faiss.omp_set_num_threads(threads)
 
 
 def fit_centroids(vectors: np.ndarray, domains: int, settings: ClusterSettings, seed: int) -> np.ndarray:
     """k-means (faiss) with restarts, the best objective wins: float32 of shape (domains, dimensions)."""
     import faiss
 
-    faiss.omp_set_num_threads(1)  # sums in one order, whatever the machine has
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     kmeans = faiss.Kmeans(
         vectors.shape[1],
@@ -65,7 +94,8 @@ def fit_centroids(vectors: np.ndarray, domains: int, settings: ClusterSettings, 
         min_points_per_centroid=1,
         max_points_per_centroid=len(vectors),
     )
-    kmeans.train(vectors)
+    with _one_thread():
+        kmeans.train(vectors)
     return np.asarray(kmeans.centroids, dtype=np.float32).copy()
 
 

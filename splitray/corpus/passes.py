@@ -1,4 +1,4 @@
-"""The work of each pass over one block, on a scratch folder. Plain functions: the engine that runs them is `pipeline`.
+"""The work of each pass over one block, on a scratch folder: plain functions, which `ray_tasks` runs.
 
 clean/<block>.parquet       id, group, order, content, text of the clean documents
 shingles/<block>.parquet    their sampled shingles
@@ -9,7 +9,7 @@ partitions/<part>/...       tokens by domain and split
 import io
 import json
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,20 +20,20 @@ import pyarrow as pa
 
 from splitray.corpus.clean import Document, clean_documents
 from splitray.corpus.duplicates import ValidationIndex, shingles
-from splitray.corpus.embed import Embedder, load_embedder
+from splitray.corpus.embedders import Embedder
 from splitray.corpus.holdout import DROPPED, ROW, VALIDATION, narrow
 from splitray.corpus.read import read_file
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_table, write_shard, write_table
 from splitray.corpus.sources import SourceFile
-from splitray.corpus.tokenizer import Encoder
+from splitray.corpus.tokenizer import CharacterLoss, Encoder
 from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder
 
+_CHECKED = 8  # one document in so many, by hash of its id, is compared with what its tokens give back
 _BLOCK_BYTES = 64 << 20  # text of one block at most: what a task holds in memory
 
-Spans = list[tuple[str, slice]]  # blocks and where their rows lie among all rows
 Files = dict[str, tuple[int, str]]  # name -> bytes, SHA-256
 
 
@@ -150,20 +150,20 @@ def group_names(scratch: Folder, picks: dict[str, np.ndarray]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _embedder(address: str) -> Embedder:
-    return load_embedder(local_copy(address))
+def _embedder(kind: type[Embedder], address: str) -> Embedder:
+    return kind.load(local_copy(address))
 
 
-def embed_with(item: dict[str, Any], scratch: Folder, address: str) -> dict[str, Any]:
+def embed_with(item: dict[str, Any], scratch: Folder, kind: type[Embedder], address: str) -> dict[str, Any]:
     """`embed_block` with the embedder that lies at `address`, loaded once a process."""
-    return embed_block(item, scratch, _embedder(address))
+    return embed_block(item, scratch, _embedder(kind, address))
 
 
 class EmbedActor:
     """`embed_block` in an actor that keeps its model."""
 
-    def __init__(self, scratch: Folder, address: str, gpu: bool, threads: int) -> None:
-        self.scratch, self.embedder = scratch, load_embedder(local_copy(address), gpu, threads)
+    def __init__(self, scratch: Folder, kind: type[Embedder], address: str, gpu: bool, threads: int) -> None:
+        self.scratch, self.embedder = scratch, kind.load(local_copy(address), gpu, threads)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         return embed_block(item, self.scratch, self.embedder)
@@ -192,12 +192,13 @@ def _encoder(address: str) -> Encoder:
 def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict[str, Any]:
     """Place and tokenize some blocks and write them by domain and split.
 
-    Returns for each block the domain of every row (int16, -1 where dropped or without a vector) and its tokens.
+    Returns for each block the domain of every row (int16, -1 where dropped or without a vector) and its tokens; and
+    what the tokenizer lost of a sample of the documents, by domain.
     """
     placement = Placement.load(local_copy((target / "router").address))
     encoder = _encoder((target / "tokenizer").address)
     parts: dict[tuple[int, int], list[pa.Table]] = {}
-    domains, tokens = [], []
+    domains, tokens, losses = [], [], defaultdict[int, CharacterLoss](CharacterLoss)
     for block, sides in zip(item["blocks"], item["sides"], strict=True):
         side = np.frombuffer(sides, dtype=np.int8)
         kept = np.flatnonzero(side != DROPPED)
@@ -207,6 +208,9 @@ def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict
         table = read_table(scratch, f"clean/{block}.parquet").take(kept)
         texts = _strings(table["text"])
         encoded = encoder.encode(texts)
+        checked = np.flatnonzero(table["order"].to_numpy() % _CHECKED == 0).tolist()
+        for row, decoded in zip(checked, encoder.decode([encoded[row] for row in checked]), strict=True):
+            losses[int(placed[row])].add(texts[row], decoded)
         table = table.append_column("bytes", pa.array([len(t.encode()) for t in texts], pa.uint32()))
         table = table.append_column("tokens", pa.array([t.tobytes() for t in encoded], pa.large_binary()))
         for domain, where in sorted(set(zip(placed.tolist(), side[kept].tolist(), strict=True))):
@@ -219,7 +223,8 @@ def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict
         tokens.append(all_tokens.tobytes())
     for (domain, where), tables in parts.items():
         write_table(scratch, partition_name(item["part"], domain, where), pa.concat_tables(tables))
-    return {"blocks": item["blocks"], "domains": domains, "tokens": tokens}
+    lost = {k: [loss.characters, loss.lost] for k, loss in losses.items()}
+    return {"blocks": item["blocks"], "domains": domains, "tokens": tokens, "lost": json.dumps(lost)}
 
 
 def gather_shard(item: dict[str, Any], scratch: Folder, target: Folder, dtype: np.dtype) -> dict[str, Any]:
@@ -242,13 +247,3 @@ def _write_array(folder: Folder, name: str, array: np.ndarray) -> None:
     sink = io.BytesIO()
     np.save(sink, array, allow_pickle=False)
     folder.write(name, sink.getvalue())
-
-
-def picks_of(blocks: Spans, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Row numbers over the whole corpus (sorted) as row numbers by block; blocks without any are left out."""
-    picks = {}
-    for name, span in blocks:
-        low, high = np.searchsorted(rows, [span.start, span.stop])
-        if high > low:
-            picks[name] = rows[low:high] - span.start
-    return picks

@@ -1,8 +1,13 @@
-"""The corpus stage's only contact with Ray besides `pipeline`: run a function over items, or once, and get its rows."""
+"""The corpus stage's contact with Ray: run a function over items, or once, and get its rows.
+
+Nothing that Ray Data keeps for the whole process is changed: each pass brings a context of its own, and its loggers
+are quiet only while the pass runs.
+"""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -16,6 +21,11 @@ _log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 _SILENCE = 15.0  # seconds between lines of progress within a pass
+# Our own log tells what these would: that bars are off, that an execution with a random name has ended.
+_QUIET = {
+    "ray.data._internal.progress": logging.ERROR,
+    "ray.data._internal.execution.streaming_executor": logging.WARNING,
+}
 
 
 class Engine:
@@ -29,15 +39,10 @@ class Engine:
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
         self._running: list[Any] = []
-        DataContext.get_current().enable_progress_bars = False
-        # our own log tells what these would: that bars are off, that an execution with a random name has ended.
-        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-        logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
-        _allow_gpus(False)
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        dataset = _dataset(items, data_context(gpus=False)).map(
             _named(work, name),
             num_cpus=1,
             memory=self.memory,
@@ -49,8 +54,7 @@ class Engine:
         self, name: str, actor: type, arguments: tuple[Any, ...], items: list[Row], cpus: float, gpus: float
     ) -> Iterator[Row]:
         """As `over`, by a pool of actors that are made once: for models that take long to load."""
-        _allow_gpus(gpus > 0)
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        dataset = _dataset(items, data_context(gpus=gpus > 0)).map(
             type(name.replace(" ", "_"), (actor,), {}),
             fn_constructor_args=arguments,
             num_cpus=cpus,
@@ -85,22 +89,45 @@ class Engine:
             raise _our_own(error) from error
 
     def _rows(self, name: str, dataset: Any, total: int) -> Iterator[Row]:
-        said = time.monotonic()
+        logged = time.monotonic()
         try:
-            for count, row in enumerate(dataset.iter_rows(), start=1):
-                yield row
-                if time.monotonic() - said > _SILENCE:
-                    said = time.monotonic()
-                    _log.info(f"corpus: {name}: {count:,} of {total:,} tasks")
+            with _quiet():
+                for count, row in enumerate(dataset.iter_rows(), start=1):
+                    yield row
+                    if time.monotonic() - logged > _SILENCE:
+                        logged = time.monotonic()
+                        _log.info(f"corpus: {name}: {count:,} of {total:,} tasks")
         except RayError as error:
             raise _our_own(error) from error
 
 
-def _allow_gpus(allowed: bool) -> None:
-    """Ray Data has a busy cluster grow by a node of every type that its limits allow (2.60): without this one, idle
-    GPU nodes would be started for passes of CPUs."""
-    limits = ExecutionResources.for_limits(gpu=None if allowed else 0)
-    DataContext.get_current().execution_options.resource_limits = limits
+def data_context(gpus: bool) -> DataContext:
+    """The context of one pass.
+
+    Ray Data has a busy cluster grow by a node of every type that its limits allow (2.60): without this one, idle GPU
+    nodes would be started for passes of CPUs.
+    """
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_options.resource_limits = ExecutionResources.for_limits(gpu=None if gpus else 0)
+    return context
+
+
+def _dataset(items: list[Row], context: DataContext) -> ray.data.Dataset:
+    with DataContext.current(context):
+        return ray.data.from_items(items, override_num_blocks=len(items))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = {name: logging.getLogger(name).level for name in _QUIET}
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:

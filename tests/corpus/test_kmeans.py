@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from splitray.corpus.embed import TfidfEmbedder, unit
+from splitray.corpus.embedders import TfidfEmbedder, unit
 from splitray.corpus.kmeans import (
     domain_names,
     fit_centroids,
@@ -123,3 +123,19 @@ def test_projection_separates_what_is_separate(planted) -> None:
     spread = np.mean([points[labels == k].std() for k in range(5)])
     apart = np.linalg.norm(means[:, None] - means[None], axis=-1)
     assert apart.max() > 4 * spread
+
+
+def test_faiss_is_left_as_it_was() -> None:
+    """Its settings are the whole process's, and somebody's own search may go by them."""
+    import faiss
+
+    threads, threshold = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    faiss.omp_set_num_threads(3)
+    try:
+        vectors = np.random.default_rng(0).standard_normal((200, 8), dtype=np.float32)
+        centroids = fit_centroids(vectors, 2, ClusterSettings(restarts=1), 0)
+        nearest(vectors, centroids, True, np.zeros(2))
+        assert faiss.omp_get_max_threads() == 3
+        assert faiss.cvar.distance_compute_blas_threshold == threshold
+    finally:
+        faiss.omp_set_num_threads(threads)

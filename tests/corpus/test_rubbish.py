@@ -20,7 +20,7 @@ import zstandard
 
 from splitray.corpus import Corpus, CorpusSettings, build_corpus
 from splitray.corpus import read as reading
-from splitray.corpus.embed import SentenceEmbedder
+from splitray.corpus.embedders import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
 from splitray.storage import folder as folders

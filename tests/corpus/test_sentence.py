@@ -10,7 +10,7 @@ import pytest
 
 from splitray.cli.run import _check_router
 from splitray.config import load
-from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
+from splitray.corpus.embedders import SentenceEmbedder, load_embedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
 from splitray.pipeline.run_folder import STAGES, RunFolder
@@ -33,9 +33,9 @@ def test_what_was_built_on_gpus_routes_without_one(tmp_path: Path, before: dict[
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from splitray.corpus.embed import model_folder
+    from splitray.corpus.embedders.sentence import model_folder
 
-    save_sentence(SentenceSettings(precision="float32", gpus=0.25, threads=8), tmp_path)
+    SentenceEmbedder(SentenceSettings(precision="float32", gpus=0.25, threads=8)).save(tmp_path)
     written = json.loads((tmp_path / "embedder.json").read_text())
     assert not written["settings"].keys() & {"gpus", "threads"}
     written["settings"] |= before
@@ -54,15 +54,15 @@ def test_a_missing_gpu_is_told(tmp_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    save_sentence(SentenceSettings(gpus=1), tmp_path)
+    SentenceEmbedder(SentenceSettings(gpus=1)).save(tmp_path)
     with pytest.raises(UserError, match=r"corpus\.sentence\.gpus asks for GPUs, but PyTorch"):
-        load_embedder(tmp_path, gpu=True)
+        load_embedder(tmp_path, gpu=True).embed(TEXTS)
 
 
 def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match=r"corpus\.embedder = .*pip install '\.\[cpu,sentence\]'"):
-        SentenceEmbedder(SentenceSettings(model=str(tmp_path)))
+        SentenceEmbedder.check(SentenceSettings(model=str(tmp_path)))
 
 
 def test_the_job_asks_for_the_router_before_its_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

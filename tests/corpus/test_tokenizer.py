@@ -82,3 +82,78 @@ def test_the_same_bytes_in_every_process_and_with_any_threads(folder: Path, tmp_
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
     digests = [hashlib.sha256((f / "tokenizer.json").read_bytes()).hexdigest() for f in (folder, tmp_path)]
     assert digests[0] == digests[1]
+
+
+GERMAN = "Über die Straße läuft der größte Bär; schöne Grüße aus Köln, Füße hoch und Tür zu. " * 3
+PLAIN_ENGLISH = "The judge read the verdict, and the court was silent while the clerk wrote it down. " * 3
+
+
+def without_letters(folder: Path, target: Path, dropped: str) -> Path:
+    """A byte-level BPE whose alphabet lacks some bytes, as training without `initial_alphabet` leaves it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    missing = {b for letter in dropped for b in letter.encode()}
+    kept = [c for c in sorted(pre_tokenizers.ByteLevel.alphabet()) if _byte_of(c) not in missing]
+    tokenizer = Tokenizer(models.BPE({END: 0, **{c: n for n, c in enumerate(kept, start=1)}}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END).save_pretrained(target)
+    return target
+
+
+def _byte_of(letter: str) -> int:
+    from tokenizers import decoders
+
+    text = decoders.ByteLevel().decode([letter])
+    return text.encode()[0] if text != "\ufffd" else -1 - ord(letter)
+
+
+def test_what_a_tokenizer_cannot_write_is_counted(folder: Path, tmp_path: Path) -> None:
+    lossy = Encoder(without_letters(folder, tmp_path / "t", "e"))
+    loss = lossy.loss([PLAIN_ENGLISH])
+    assert loss.lost == {"e": PLAIN_ENGLISH.count("e")}
+    assert loss.characters == len("".join(PLAIN_ENGLISH.split()))
+    assert Encoder(folder).loss([*HARD, GERMAN]).lost.total() == 0
+
+
+def test_a_tokenizer_that_loses_text_is_refused_before_anything_is_embedded(folder: Path, tmp_path: Path) -> None:
+    source = without_letters(folder, tmp_path / "t", "e")
+    with pytest.raises(UserError, match=r"corpus\.tokenizer\.source: .* cannot write 1\d\.\d% .*'e'.*max_lost_share"):
+        fit_tokenizer([PLAIN_ENGLISH] * 3, TokenizerSettings(source=str(source)), tmp_path / "out")
+    allowed = TokenizerSettings(source=str(source), max_lost_share=0.5)
+    fit_tokenizer([PLAIN_ENGLISH] * 3, allowed, tmp_path / "out")
+    assert allowed.identity() == TokenizerSettings(source=str(source)).identity(), "it changes no token"
+
+
+@pytest.mark.ray
+def test_one_domain_that_cannot_be_written_is_named(folder: Path, tmp_path: Path, ray_cluster: None) -> None:
+    """A rare domain: over the whole corpus too little is lost to be seen."""
+    from splitray.corpus import CorpusSettings, build_corpus
+    from splitray.storage.store import Store
+    from tests.support.planted import write_jsonl
+
+    rows = [{**row, "text": row["text"].replace("q", "k")} for row in documents(domains=2, each=400)]
+    few = [row for row in rows if row["domain"] == 1][:40]
+    rows = [row for row in rows if row["domain"] == 0] + [
+        {**row, "text": " ".join(word + "q" * (n % 2) for n, word in enumerate(row["text"].split()))} for row in few
+    ]
+    config = {
+        "sources": [str(write_jsonl(tmp_path / "d.jsonl", rows))],
+        "domains": 2,
+        "group_column": "id",
+        "id_column": "id",
+        "validation_share": 0.2,
+        "tfidf": {"dimensions": 16},
+    }
+    tokenizer = {"source": str(without_letters(folder, tmp_path / "t", "q")), "max_lost_share": 0.03}
+    with pytest.raises(UserError, match=r"cannot write \d\.\d% of the characters of domain 1_.*'q'"):
+        build_corpus(CorpusSettings(**config, tokenizer=tokenizer), 0, Store(tmp_path / "store"))
+    tokenizer["max_lost_share"] = 0.5
+    corpus = build_corpus(CorpusSettings(**config, tokenizer=tokenizer), 0, Store(tmp_path / "store"))
+    large, small = (corpus.statistics["domains"][name] for name in corpus.domains)
+    assert large["characters"]["lost"] == 0 < large["characters"]["sampled"]
+    assert 0.03 < small["characters"]["share_lost"] < 0.2
+    for domain in (large, small):
+        counts = [domain[split] for split in ("train", "validation")]
+        assert domain["tokens_per_byte"] == sum(c["tokens"] for c in counts) / sum(c["bytes"] for c in counts)

@@ -15,7 +15,7 @@ import torch
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.corpus import corpus as corpora
-from splitray.corpus.embed import TfidfEmbedder
+from splitray.corpus.embedders import TfidfEmbedder
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import TfidfSettings
 from splitray.errors import CorruptError, UserError
