@@ -130,7 +130,9 @@ class CorpusSettings(Settings):
             return values
         embedder = values.get("embedder", "tfidf")
         faults: list[InitErrorDetails] = []
-        given = {name: value for name, value in values.items() if name not in cls.model_fields | cls.renamed}
+        given = {
+            name: value for name, value in values.items() if name not in cls.model_fields and name not in cls.renamed
+        }
         if isinstance(embedder, str) and embedder:
             try:
                 section = find_embedder(embedder).section

@@ -24,24 +24,7 @@ from tests.support import CONFIGS, ROOT
 from tests.support.configs import PLAIN
 from tests.support.planted import documents, write_jsonl
 
-EXAMPLE = """
-from collections import Counter
-import numpy as np
-from splitray.corpus.embedders import Embedder, register_embedder, unit
-from splitray.settings import Settings
-
-class LetterSettings(Settings):
-    alphabet: str = "abcdefghijklmnopqrstuvwxyz"
-
-@register_embedder
-class Letters(Embedder):
-    name = "letters"
-    settings_class = LetterSettings
-
-    def embed(self, texts):
-        counts = [Counter(text.lower()) for text in texts]
-        return unit(np.array([[count[letter] for letter in self.settings.alphabet] for count in counts]))
-"""
+EXAMPLE = "tests.support.letters"  # what docs/extending.md shows
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +34,10 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The module of a user, in a folder on the path."""
-    (tmp_path / "plugin").mkdir()
-    (tmp_path / "plugin/my_letters.py").write_text(EXAMPLE)
-    monkeypatch.syspath_prepend(str(tmp_path / "plugin"))
-    monkeypatch.delitem(sys.modules, "my_letters", raising=False)
-    return "my_letters"
+def plugin(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The module of a user, not yet imported."""
+    monkeypatch.delitem(sys.modules, EXAMPLE, raising=False)
+    return EXAMPLE
 
 
 def config(**corpus: Any) -> dict[str, Any]:
@@ -193,7 +173,7 @@ def test_core_installs_can_load_a_config() -> None:
 
 @pytest.mark.ray
 def test_ten_lines_build_a_corpus_and_route(plugin: str, tmp_path: Path, ray_cluster: None) -> None:
-    """The workers get the class with their work: this one's module is on no worker's path."""
+    """The workers get the class with their work: nobody registers it there."""
     rows = documents(domains=2, each=100)
     for row in rows:  # two kinds of text that letters alone tell apart
         row["text"] = (

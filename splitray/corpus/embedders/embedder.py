@@ -48,7 +48,9 @@ class Embedder(ABC):
         if "name" in cls.__dict__ and "section" not in cls.__dict__:
             cls.section = cls.name
 
-    def __init__(self, settings: Settings) -> None:
+    settings: Any  # an object of `settings_class`
+
+    def __init__(self, settings: Any) -> None:
         self.settings = settings
 
     @abstractmethod
