@@ -63,7 +63,7 @@ def fit(
         components=tuple(_components(fits, choice, table, bootstrap, seed)),
         domains=table.domains,
         objective=best.objective,
-        warnings=fit_warnings(best, table),
+        warnings=(*table.warnings, *fit_warnings(best, table)),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,
