@@ -20,6 +20,8 @@ from splitray.settings import Place, Settings, is_operational, operational
 from splitray.storage.folder import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
 
+DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
+
 
 class Config(Settings):
     """The whole run. Fields are identity fields unless marked operational: see docs/architecture.md."""
@@ -191,10 +193,22 @@ def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{name}", is_operational(model, name), default, field.description or ""
 
 
-def manual() -> str:
-    """Every field as text, one paragraph each: key, default as YAML takes it, whether it is operational, meaning."""
+def manual(section: str = "") -> str:
+    """Every field as text, one paragraph each: key, default as YAML takes it, whether it is operational, meaning.
+
+    Args:
+        section: only the fields of this section, or this field; all where empty.
+
+    Raises:
+        UserError: there is no such section or field.
+    """
     told = []
-    for key, is_free, default, meaning in describe():
+    fields = [f for f in describe() if not section or f[0] == section or f[0].startswith(f"{section}.")]
+    if not fields:
+        keys = [key for key, *_ in describe()]
+        sections = {".".join(key.split(".")[:n]) for key in keys for n in (1, 2)}
+        raise UserError(f"the configuration has no {section!r}{did_you_mean(section, [*sections, *keys])}")
+    for key, is_free, default, meaning in fields:
         value = "  (required)" if default == "required" else f" = {yaml_text.inline(default)}"
         told.append(f"{key}{value}{'  [operational]' if is_free else ''}\n    {meaning}")
     return "\n".join(told)

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from splitray.config import Config
 from splitray.errors import UserError
 from splitray.ladder.cost import check_ladder, ladder_steps, unbuilt
 from splitray.law import Plan
+from splitray.pipeline.dry_run_result import DryRun, DryRunPart
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
@@ -45,21 +47,22 @@ class Standing:
     """What an earlier start left in the run folder.
 
     `corpus` holds `content_hash`, `vocab`, `end_token` and domain names, so that keys can be compared with the store:
-    without it nothing counts as reused. `precision` is what `auto` was measured to be.
+    without it nothing counts as reused. `precision` is what `auto` was measured to be. `note`
+    says why nothing is known.
     """
 
     plan: Plan | None = None
     corpus: dict[str, Any] | None = None
     precision: str | None = None
+    note: str | None = None
 
     @classmethod
-    def of(cls, run_dir: str, store: str, console: Console) -> "Standing":
+    def of(cls, run_dir: str, store: str) -> "Standing":
         """Of a run folder, where it can be reached."""
         try:
             run = Folder(run_dir)
         except UserError as error:
-            console.print(f"Nothing is counted as reused: {error}", markup=False)
-            return cls()
+            return cls(note=f"Nothing is counted as reused: {error}")
         # base and specialists follow the plan that the search settles on
         name = "plan_final.json" if run.exists("stages/search.json") else "plan.json"
         plan = Plan.load(run.fetch(name)) if run.exists(name) else None
@@ -72,37 +75,51 @@ class Standing:
         return cls(plan, {**corpus.identity(), "domains": corpus.domains}, precision)
 
 
-def show(config: Config, store: str, standing: Standing, console: Console) -> None:
-    """Print the tree and its cost; without a plan a few split fractions are shown.
-
-    Raises:
-        UserError: the ladder costs more than it may; the tree is printed first.
-    """
+def foresee(config: Config, store: str, standing: Standing) -> DryRun:
+    """The tree and its cost; without a plan a few split fractions are shown."""
+    shown: list[RenderableType] = [] if standing.note is None else [Text(standing.note)]
     training = config.training
     precision = standing.precision if training.precision == "auto" else training.precision
     tree, plan = _Tree(config, store, standing.corpus, precision or "bf16"), standing.plan
     gpu = config.resources.accelerator == "gpu"
-    console.print(_facts(config, tree, gpu, standing))
+    shown.append(_facts(config, tree, gpu, standing))
     parts = [tree.ladder()]
     if config.search.at != "off":
         parts.append(tree.search(plan))
     fractions = [plan.split_fraction.value] if plan is not None else list(_FRACTIONS)
     parts += [tree.production(f) for f in fractions]
     parts.append(tree.baselines())
-    console.print(_table(config, tree, parts, gpu))
+    shown.append(_table(config, tree, parts, gpu))
     if plan is None:
-        console.print("No plan yet: base and specialists are shown for three split fractions.")
+        shown.append("No plan yet: base and specialists are shown for three split fractions.")
     if config.resources.tokens_per_second is None:
         assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
-        console.print(
-            f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate."
-        )
+        shown.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
     per_hour = config.resources.price_per_hour
     if per_hour is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
-        console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+        shown.append(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+    refusal = None
     if standing.corpus or config.corpus.tokenizer.source == "bpe":
-        check_ladder(config, tree.ladder_targets(), tree.corpus["vocab"])
+        try:
+            check_ladder(config, tree.ladder_targets(), tree.corpus["vocab"])
+        except UserError as error:
+            refusal = str(error)
+    return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
+
+
+def _plain(config: Config, part: Part, gpu: bool) -> DryRunPart:
+    return DryRunPart(
+        part.name,
+        len(part.segments),
+        part.tokens,
+        part.leaf_tokens,
+        part.reused,
+        _flops(config, part),
+        _disk(part),
+        part.workers,
+        _seconds(config, part, gpu),
+    )
 
 
 class _Tree:
