@@ -84,7 +84,18 @@ class Config(Settings):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `section.key=value` overrides; every fault is a `UserError` naming file and field."""
+    """Read a configuration from a YAML file.
+
+    Args:
+        path: of the file. `splitray settings` prints what it may hold.
+        overrides: `section.key=value`, applied to the file's values in order, as `--set` takes them.
+
+    Returns:
+        The configuration, checked, defaults filled in.
+
+    Raises:
+        UserError: names the file and every field that is wrong, missing or unknown, and the nearest name that is known.
+    """
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError as error:
