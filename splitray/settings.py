@@ -47,6 +47,16 @@ def operational(default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"operational": True}, **constraints)
 
 
+def later(default: Any, description: str, **constraints: Any) -> Any:
+    """An identity field that came after keys were made: left out of the identity at its default, so those keys stay."""
+    return Field(default, description=description, json_schema_extra={"later": True}, **constraints)
+
+
+def _is_later(model: type[BaseModel], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("later"))
+
+
 def is_operational(model: type[BaseModel], name: str) -> bool:
     extra = model.model_fields[name].json_schema_extra
     return isinstance(extra, dict) and bool(extra.get("operational"))
@@ -59,6 +69,8 @@ def _identity(model: BaseModel) -> dict[str, Any]:
         if is_operational(type(model), name):
             continue
         value = getattr(model, name)
+        if _is_later(type(model), name) and value == type(model).model_fields[name].default:
+            continue
         if isinstance(value, BaseModel):
             result[name] = _identity(value)
         elif isinstance(value, list | tuple) and value and all(isinstance(v, BaseModel) for v in value):

@@ -97,13 +97,13 @@ class Meter:
 
     def __call__(self, progress: Progress) -> None:
         segment = progress.segment
-        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.values["params"])}
+        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.params)}
         self._loss.set(progress.loss, tags)
         self._rate.set(progress.tokens_per_second, tags)
         before = self._last[1] if self._last[0] == segment.key else progress.tokens - segment.recipe.batch_tokens
         self._tokens.inc(max(1, progress.tokens - before), tags)
         self._last = (segment.key, progress.tokens)
-        said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.values["params"]}
+        said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
         self._coordinator.note.remote(self._worker, said)
@@ -126,9 +126,9 @@ def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], le
 
 def order_of(context: RunContext, segment: Segment) -> Any:
     """The data order of a segment's recipe, kept open in this process."""
-    values = segment.recipe.values
-    weights = tuple(sorted(values["weights"].items()))
-    return _order(context.store, context.corpus, weights, values["sequence_length"], values["seed"])
+    recipe = segment.recipe
+    weights = tuple(sorted(recipe.weights.items()))
+    return _order(context.store, context.corpus, weights, recipe.sequence_length, recipe.seed)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ from splitray.config import Config
 from splitray.errors import UserError
 from splitray.ladder.grid import Rung, cost, rungs, spread
 from splitray.training.model import size
-from splitray.training.tree import Target, flops, recipe
+from splitray.training.recipe import recipe
+from splitray.training.tree import Target, flops
 
 
 def unbuilt(config: Config) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def ladder_steps(config: Config, domains: Sequence[str]) -> list[Rung]:
 def check_ladder(config: Config, targets: Sequence[Target], vocab: int) -> None:
     """Refuse a ladder that costs more than the setting allows."""
     ladder_flops = cost(targets, config.training)["flops"]
-    counted = size(config.model, vocab, config.training.tie_embeddings)
+    counted = size(config.model, vocab, config.training)
     whole = flops(counted.params, config.budget, counted.layers, counted.hidden, config.training.sequence_length)
     if ladder_flops > config.ladder.max_share * whole:
         raise UserError(

@@ -15,9 +15,10 @@ from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size, size
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split, whole_budget
-from splitray.training.tree import Recipe, Segment, Target, by_recipe, flops, grow, recipe
+from splitray.training.tree import Segment, Target, by_recipe, flops, grow
 from splitray.units import duration, human
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
@@ -120,7 +121,7 @@ class _Tree:
         return recipe(shape, self._training, self.corpus, self.weights, self.config.seed + seed)
 
     def size(self, shape: ModelShape) -> Size:
-        return size(shape, self.corpus["vocab"], self.config.training.tie_embeddings)
+        return size(shape, self.corpus["vocab"], self.config.training)
 
     def _ends(self, line: str) -> set[int]:
         return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
@@ -133,7 +134,7 @@ class _Tree:
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
         leaf_tokens = sum(t.tokens for t in unique)
         recipes = (group[0].recipe for group in groups)
-        sizes = {r.hash: self.size(ModelShape(**r.values["model"])) for r in recipes}
+        sizes = {r.hash: self.size(r.shape) for r in recipes}
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
     def ladder_targets(self) -> list[Target]:

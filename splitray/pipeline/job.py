@@ -23,9 +23,10 @@ from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.run_folder import RunFolder
 from splitray.storage.store import Store
 from splitray.training.model import size
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split, whole_budget
-from splitray.training.tree import Recipe, Target, recipe
+from splitray.training.tree import Target
 from splitray.units import human
 
 _NAMED = 3  # domains in one warning
@@ -100,7 +101,7 @@ class Job:
 
     def params(self, shape: ModelShape) -> int:
         """N of a shape with the corpus's vocabulary."""
-        return size(shape, self.corpus.vocab_size, self.config.training.tie_embeddings).params
+        return size(shape, self.corpus.vocab_size, self.config.training).params
 
     @property
     def budget(self) -> int:

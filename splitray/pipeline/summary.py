@@ -20,7 +20,7 @@ def summarise(
         facts: what is no stage's result: machine, precision, budget, law, ladder's table.
     """
     results = {s: r["result"] for s, r in records.items()}
-    counted = size(config.model, corpus.vocab_size, config.training.tie_embeddings)
+    counted = size(config.model, corpus.vocab_size, config.training)
     search, law = results.get("search", {}), facts.pop("law")
     table, budget = facts.pop("table"), facts["budget"]
     return {

@@ -21,9 +21,10 @@ from splitray.law import Law
 from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
+from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
-from splitray.training.tree import Recipe, Target
+from splitray.training.tree import Target
 
 _RETRIES = 3  # of a trial whose process died
 

@@ -76,10 +76,10 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
     made = config(ladder=PLAIN["ladder"] | {"shapes": shapes}, training=PLAIN["training"] | {"tie_embeddings": False})
     part, operations, held = _Tree(made, str(tmp_path), None).ladder(), 0.0, 0.0
     for segment in part.segments:
-        values = segment.recipe.values
-        hidden, layers = values["model"]["hidden"], values["model"]["layers"]
-        operations += segment.tokens * (6 * values["params"] + 6 * layers * hidden * 64)
-        held += (values["params"] + 8192 * hidden) * (4 if segment.final else 12)
+        made_of = segment.recipe
+        hidden, layers = made_of.shape.width, made_of.shape.depth
+        operations += segment.tokens * (6 * made_of.params + 6 * layers * hidden * 64)
+        held += (made_of.params + 8192 * hidden) * (4 if segment.final else 12)
     assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
 
 
