@@ -163,8 +163,9 @@ class Worker:
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
-            from splitray.training.engine import join_world
+            from splitray.training.engine import join_world, keep_memory
 
+            keep_memory()
             join_world()  # imports DeepSpeed
 
     def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
@@ -236,6 +237,9 @@ def _group_loop(config: dict[str, Any]) -> None:
     from ray.train.v2._internal.execution import context as reports
 
     logging.getLogger(reports.__file__).setLevel(logging.WARNING)  # so Ray names the logger that tells every report
+    from splitray.training.engine import keep_memory
+
+    keep_memory()
     context: RunContext = config["context"]
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"

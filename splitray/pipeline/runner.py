@@ -10,6 +10,7 @@ from typing import Any
 
 from splitray.ladder.cost import check_before_corpus
 from splitray.pipeline.job import Job
+from splitray.pipeline.models import check_models
 from splitray.pipeline.run_folder import STAGES
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.stages.report import summary
@@ -20,8 +21,10 @@ _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 def go(job: Job, until: str) -> dict[str, Any]:
     """Run what is missing up to a stage; the summary of what stands then."""
     wanted = STAGES[: STAGES.index(until) + 1]
-    if "ladder" in wanted and job.run.done("corpus") is None:
-        check_before_corpus(job.config)
+    if job.run.done("corpus") is None:
+        check_models(job.config)
+        if "ladder" in wanted:
+            check_before_corpus(job.config)
     for stage in wanted:
         if not _stands(job, stage):
             with _counted(job, stage) as result:

@@ -9,8 +9,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,8 +26,6 @@ from splitray.training.state import MOMENTS, State
 
 T = TypeVar("T")
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_MAX = -1, -4  # of glibc's malloc.h
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported, which warns when it has to guess
 
 
 def join_world() -> None:
@@ -37,24 +35,39 @@ def join_world() -> None:
     on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    keep_memory()
     if not dist.is_initialized():
-        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    import deepspeed
+    with deepspeed_environment():
+        import deepspeed
 
-    if not deepspeed.comm.is_initialized():
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+        if not deepspeed.comm.is_initialized():
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+@contextmanager
+def deepspeed_environment() -> Iterator[None]:
+    """The variables that DeepSpeed reads while it starts; those of the process come back after.
+
+    It asks for a local rank, and warns when it has to guess the accelerator.
+    """
+    given = {"LOCAL_RANK": "0"} | ({} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"})
+    own = {name: value for name, value in given.items() if name not in os.environ}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
 
 
 def keep_memory() -> None:
     """Have glibc keep the arrays that a step frees for the next step, where it would give back the large ones at once.
 
     The kernel zeroes and maps every page anew otherwise: on two virtual cores that was a third of the time of a step
-    of 4096 tokens at 0.4M parameters. The process holds its peak of memory until it ends. Other C libraries decide
-    for themselves.
+    of 4096 tokens at 0.4M parameters. The process holds its peak of memory until it ends, so only a process that is a
+    worker asks for it. Other C libraries decide for themselves.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -125,7 +138,10 @@ class Engine:
         self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
         if settings.compile:
             module.compile(dynamic=False)
-        self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+        if self.stage == 3:
+            os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
+        with deepspeed_environment():
+            self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
         self.device = self.engine.device
         self.step_count = 0
 

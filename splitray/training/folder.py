@@ -143,11 +143,14 @@ def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and load reports out of the output; ours says what is wrong."""
     from transformers.utils import logging
 
+    from splitray.training.engine import deepspeed_environment
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
     try:
-        yield
+        with deepspeed_environment():  # transformers imports DeepSpeed where it is installed
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -18,7 +18,7 @@ def measure_precision(shape: ModelShape, training: TrainingSettings, vocab: int)
     from splitray.training.model import build, size
     from splitray.training.recipe import recipe
 
-    torch.set_num_threads(training.threads)
+    torch.set_num_threads(training.threads)  # of this process, which measures and ends
     engines.join_world()
     if shape.path is not None or size(shape, vocab, training).params > _LARGEST:
         shape = ModelShape(hidden=256, layers=4)

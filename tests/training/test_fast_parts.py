@@ -123,5 +123,5 @@ def test_a_training_process_keeps_the_memory_of_its_arrays() -> None:
         del arrays
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    engines.join_world()
+    engines.keep_memory()
     assert min(faults() for _ in range(8)) < 1000, "each time, 32,768 pages are mapped anew"
