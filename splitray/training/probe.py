@@ -8,7 +8,6 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -70,38 +69,46 @@ def _probe_config(path: Path, state: str) -> Probed:
 
 def probe_config(config: Any) -> Probed:
     """Probe a small copy of the model that `AutoModelForCausalLM` makes of a config; the first copy that runs."""
+    import torch
     from transformers import AutoModelForCausalLM
 
     why: Exception | None = None
-    for small, limit in _small(config):
+    for layers, positions in ((True, True), (True, False), (False, True), (False, False)):
         try:
-            return probe(AutoModelForCausalLM.from_config(small, trust_remote_code=False).float(), limit)
+            small, limit = _small(config, layers, positions)
+            with torch.random.fork_rng(devices=[]):
+                model = AutoModelForCausalLM.from_config(small, trust_remote_code=False).float()
+            return probe(model, limit)
         except Exception as error:  # a cut that this architecture does not take raises whatever its code meets
             why = why or error
     reason = (str(why).strip() or repr(why)).splitlines()[0]
     raise UserError(f"a small copy of {config.model_type} does not run on a CPU: {reason}") from why
 
 
-def _small(config: Any) -> Iterator[tuple[Any, int | None]]:
-    """Smaller and smaller changes to a config, and the positions that it then declares (None: as many as it had)."""
-    for layers, positions in ((True, True), (True, False), (False, True), (False, False)):
-        small = copy.deepcopy(config)
-        text = small.get_text_config(decoder=True)
-        for name, value in list(text.to_dict().items()):
-            if _WINDOW_FIELD.search(name) and isinstance(value, int) and value > _WINDOW:
-                setattr(text, name, _WINDOW)
-        if getattr(text, "vocab_size", 0) > _VOCAB:
-            text.vocab_size = _VOCAB
-            for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-                if getattr(text, name, None) is not None:
-                    setattr(text, name, _VOCAB - 1)
-        declared = declared_positions(text)
-        limit = min(declared, PROBED_TOKENS) if positions and declared is not None else None
-        if limit is not None:
-            text.max_position_embeddings = limit
-        if layers:
-            _cut_layers(text)
-        yield small, limit
+def _small(config: Any, layers: bool, positions: bool) -> tuple[Any, int | None]:
+    """A config with a small table and window, and the positions that it then declares (None: as many as it had).
+
+    Args:
+        layers: leave out layers of a large model.
+        positions: declare few positions.
+    """
+    small = copy.deepcopy(config)
+    text = small.get_text_config(decoder=True)
+    for name, value in list(text.to_dict().items()):
+        if _WINDOW_FIELD.search(name) and isinstance(value, int) and value > _WINDOW:
+            setattr(text, name, _WINDOW)
+    if getattr(text, "vocab_size", 0) > _VOCAB:
+        text.vocab_size = _VOCAB
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(text, name, None) is not None:
+                setattr(text, name, _VOCAB - 1)
+    declared = declared_positions(text)
+    limit = min(declared, PROBED_TOKENS) if positions and declared is not None else None
+    if limit is not None:
+        text.max_position_embeddings = limit
+    if layers:
+        _cut_layers(text)
+    return small, limit
 
 
 def declared_positions(text: Any) -> int | None:

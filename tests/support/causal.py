@@ -2,11 +2,11 @@
 
 from typing import Any
 
-VOCAB = 96
+VOCAB, HIDDEN = 96, 32
 # Names that configs use for one thing, and the value that makes it tiny.
 _TINY: dict[str, Any] = {
     **dict.fromkeys(("vocab_size",), VOCAB),
-    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "emb_dim"), 32),
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "emb_dim"), HIDDEN),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers"), 2),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
     **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads", "attention_heads"), 4),
