@@ -37,9 +37,10 @@ from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.store import Store
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split
-from splitray.training.tree import Recipe, Target, recipe
+from splitray.training.tree import Target
 
 LETTERS, DIGITS = 26, 10
 END, COLON, VOCAB = 0, 1, 2 + DIGITS + LETTERS
@@ -232,7 +233,7 @@ class Phonebook:
             target = self.target(point, cluster)
             held = self._store.find(target.key)
             assert held is not None, target.key
-            model = build(target.recipe.values)
+            model = build(target.recipe)
             load_weights(model, load(held, moments=False))
             told = {"overlap": point.overlap, "steps": point.steps, "split_step": point.split_step, "seed": point.seed}
             accuracy = recall(model.eval(), facts(point.overlap)[cluster])

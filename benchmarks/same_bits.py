@@ -30,8 +30,9 @@ from splitray.executor.connect import connect
 from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Published, Store
+from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.tree import Leaf, Target, recipe
+from splitray.training.tree import Leaf, Target
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 400

@@ -26,8 +26,9 @@ from splitray.executor.worker import RunContext, order_of
 from splitray.ladder.grid import cost, rungs
 from splitray.storage.store import Store
 from splitray.training.loop import Hooks, train
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, recipe
+from splitray.training.tree import MIXTURE, Leaf, Phase, Segment, Target
 
 WORKERS, SEQUENCES, LENGTH = 2, 16, 256
 SHAPES = (ModelShape(hidden=32, layers=2), ModelShape(hidden=48, layers=2), ModelShape(hidden=64, layers=3))
@@ -147,7 +148,7 @@ def stage(bench: Bench, label: str, warm: list[Request], requests: list[Request]
     assert work["failures"] == 0 and work["finished"] == len(segments)
     tokens: dict[str, int] = {}
     for meta in segments:
-        made = Recipe(meta["recipe"]).hash
+        made = Recipe.from_json(meta["recipe"]).hash
         tokens[made] = tokens.get(made, 0) + meta["end"] - meta["start"]
     return {
         "label": label,

@@ -96,6 +96,16 @@ def refit(default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"kind": "refit"}, **constraints)
 
 
+def later(default: Any, description: str, **constraints: Any) -> Any:
+    """An identity field that came after keys were made: left out of the identity at its default, so those keys stay."""
+    return Field(default, description=description, json_schema_extra={"later": True}, **constraints)
+
+
+def _is_later(model: type[BaseModel], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("later"))
+
+
 def kind_of(model: type[BaseModel], name: str) -> Kind:
     """Of which kind a field is."""
     extra = model.model_fields[name].json_schema_extra
@@ -112,6 +122,8 @@ def _of_kind(model: BaseModel, kind: Kind) -> dict[str, Any]:
     for name in type(model).model_fields:
         value, own = getattr(model, name), kind_of(type(model), name)
         if own == "operational":
+            continue
+        if _is_later(type(model), name) and value == type(model).model_fields[name].default:
             continue
         if isinstance(value, BaseModel):
             inner = _of_kind(value, kind)

@@ -23,8 +23,9 @@ from splitray.pipeline.run_folder import RunFolder
 from splitray.results.stages import CorpusResult, LawResult
 from splitray.storage.folder import Folder
 from splitray.training.model import build, root_hash, size
+from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape
-from tests.support import ROOT
+from tests.support import ROOT, tiny
 from tests.support.configs import PLAIN
 
 LLAMA = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
@@ -87,9 +88,15 @@ REFUSED: list[tuple[Callable[[ModelShape], Any], Callable[[Path, Path], None], s
         (pickled, r"no \.safetensors files; pickled weights \(\.bin, \.pt\) are not loaded"),
         (code_of_its_own, r"needs code of its own .*own\.Own.*trust_remote_code stays off"),
     )
-    for use in (lambda shape: size(shape, 64, True), root_hash)
+    for use in (lambda shape: size(shape, 64, tiny.training()), root_hash)
 ]
-REFUSED += [(lambda s: size(s, 64, True), pickled_under_another_name, r"model\.safetensors is no readable safetensors")]
+REFUSED += [
+    (
+        lambda s: size(s, 64, tiny.training()),
+        pickled_under_another_name,
+        r"model\.safetensors is no readable safetensors",
+    )
+]
 
 
 @pytest.mark.parametrize(("use", "put", "told"), REFUSED)
@@ -109,9 +116,9 @@ def test_pickles_beside_safetensors_are_left_alone(model: Path, sprung: Path) ->
     torch.manual_seed(1)
     LlamaForCausalLM(LlamaConfig(**LLAMA, intermediate_size=16)).save_pretrained(model)
     pickled(model, sprung)
-    values = {"model": {"path": str(model)}, "seed": 0, "vocab": 64}
-    made = build(values)
-    assert sum(p.numel() for p in made.parameters()) == size(ModelShape(path=str(model)), 64, False).total
+    shape, named = ModelShape(path=str(model)), {"content_hash": "", "vocab": 64, "end_token": 0}
+    made = build(recipe(shape, tiny.training(), named, {}, 0))
+    assert sum(p.numel() for p in made.parameters()) == size(shape, 64, tiny.training()).total
     assert not sprung.exists()
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
-from splitray.training.tree import Recipe, Target
+from splitray.training.recipe import Recipe
+from splitray.training.tree import Target
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,13 @@ class Meter:
 
     def __call__(self, progress: Progress) -> None:
         segment = progress.segment
-        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.values["params"])}
+        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.params)}
         self._loss.set(progress.loss, tags)
         self._rate.set(progress.tokens_per_second, tags)
         before = self._last[1] if self._last[0] == segment.key else progress.tokens - segment.recipe.batch_tokens
         self._tokens.inc(max(1, progress.tokens - before), tags)
         self._last = (segment.key, progress.tokens)
-        said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.values["params"]}
+        said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
         self._coordinator.note.remote(self._worker, said)
@@ -126,9 +126,9 @@ def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], le
 
 def order_of(context: RunContext, segment: Segment) -> Any:
     """The data order of a segment's recipe, kept open in this process."""
-    values = segment.recipe.values
-    weights = tuple(sorted(values["weights"].items()))
-    return _order(context.store, context.corpus, weights, values["sequence_length"], values["seed"])
+    recipe = segment.recipe
+    weights = tuple(sorted(recipe.weights.items()))
+    return _order(context.store, context.corpus, weights, recipe.sequence_length, recipe.seed)
 
 
 @contextlib.contextmanager
@@ -163,8 +163,9 @@ class Worker:
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
-            from splitray.training.engine import join_world
+            from splitray.training.engine import join_world, keep_memory
 
+            keep_memory()
             join_world()  # imports DeepSpeed
 
     def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
@@ -236,6 +237,9 @@ def _group_loop(config: dict[str, Any]) -> None:
     from ray.train.v2._internal.execution import context as reports
 
     logging.getLogger(reports.__file__).setLevel(logging.WARNING)  # so Ray names the logger that tells every report
+    from splitray.training.engine import keep_memory
+
+    keep_memory()
     context: RunContext = config["context"]
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"

@@ -23,12 +23,13 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
 
     from splitray.training.loop import load_weights
     from splitray.training.model import build
+    from splitray.training.recipe import Recipe
     from splitray.training.state import load
 
     published = store.find(key)
     if published is None:
         raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
-    model: Any = build(published.meta["recipe"])
+    model: Any = build(Recipe.from_json(published.meta["recipe"]))
     with store.invalidating(published):
         load_weights(model, load(published, moments=False))
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:

@@ -18,7 +18,6 @@ from splitray.pipeline.standing import Standing
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size
-from splitray.training.settings import ModelShape
 from splitray.training.split import Split
 from splitray.training.tree import Segment, by_recipe, flops, grow
 from splitray.units import duration, human
@@ -126,7 +125,7 @@ class _Tree:
         segments = [s for group in groups for s in grow(group, lambda line: self._stands[line])]
         whole = [s for group in groups for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
-        sizes = {g[0].recipe.hash: self.programme.size(ModelShape(**g[0].recipe.values["model"])) for g in groups}
+        sizes = {g[0].recipe.hash: self.programme.size(g[0].recipe.shape) for g in groups}
         if kept:
             for line, end in (s.key.rsplit("-", 1) for s in segments):
                 self._stands[line].add(int(end))

@@ -14,9 +14,10 @@ from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
 from splitray.training.model import Size, size
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split, whole_budget
-from splitray.training.tree import Leaf, Recipe, Target, recipe
+from splitray.training.tree import Leaf, Target
 
 if TYPE_CHECKING:
     from splitray.corpus import Corpus
@@ -99,7 +100,7 @@ class Programme:
 
     def size(self, shape: ModelShape) -> Size:
         """Parameter counts with the corpus's vocabulary."""
-        return size(shape, self.corpus.vocab, self.training.tie_embeddings)
+        return size(shape, self.corpus.vocab, self.training)
 
     def ladder(self) -> list[tuple[Rung, Request]]:
         """The ladder's leaves and what is asked for each; shapes that come to one model are trained and listed once."""

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from splitray.config import Config
 from splitray.pipeline.job import Job
+from splitray.pipeline.models import check_models
 from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import STAGES
 from splitray.pipeline.stages import WORK
@@ -21,8 +22,10 @@ _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 def go(job: Job, until: str) -> Summary:
     """Run what is missing up to a stage; the summary of what stands then."""
     wanted = STAGES[: STAGES.index(until) + 1]
-    if "ladder" in wanted and job.run.done("corpus") is None:
-        _check_before_corpus(job.config)
+    if job.run.done("corpus") is None:
+        check_models(job.config)
+        if "ladder" in wanted:
+            _check_before_corpus(job.config)
     for stage in wanted:
         if not _stands(job, stage):
             _carry_out(job, stage)

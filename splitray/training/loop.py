@@ -81,7 +81,7 @@ def train(
     held = _standing(store, origin.key) if origin.key is not None else None
     engine = _engine(segment, states.load(held) if held is not None else None, settings)
     provenance = _provenance(engine, settings, hooks.provenance, origin, held)
-    rank_batch = segment.recipe.values["batch_sequences"] // engine.world
+    rank_batch = segment.recipe.global_batch_size // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
     checkpointed, reported, writer = began, 0.0, Writer()
     try:
@@ -208,14 +208,14 @@ def _engine(segment: Segment, start: states.State | None, settings: TrainingSett
     from splitray.training.model import build
 
     if start is None:
-        return engines.Engine(build(segment.recipe.values), segment.recipe.values, settings)
+        return engines.Engine(build(segment.recipe), segment.recipe, settings)
     engine = warm.take(segment.recipe, settings)
     if engine is not None:
         load_weights(engine.lm, start)
     else:
-        model = build(segment.recipe.values)
+        model = build(segment.recipe)
         load_weights(model, start)
-        engine = engines.Engine(model, segment.recipe.values, settings)
+        engine = engines.Engine(model, segment.recipe, settings)
     engine.restore(start)
     return engine
 
@@ -258,7 +258,7 @@ def _part(segment: Segment) -> str:
 
 def _meta(segment: Segment) -> dict[str, Any]:
     return {
-        "recipe": segment.recipe.values,
+        "recipe": segment.recipe.to_json(),
         "phases": [asdict(p) for p in segment.phases],
         "start": segment.start,
         "end": segment.end,
@@ -271,5 +271,5 @@ def _seed(segment: Segment, tokens: int, rank: int) -> None:
     """Dropout, where a model has it, depends on (seed, token, rank) alone, so a resumed step draws the same."""
     import torch
 
-    digest = hashlib.sha256(f"{segment.recipe.values['seed']}/{tokens}/{rank}".encode()).digest()
+    digest = hashlib.sha256(f"{segment.recipe.seed}/{tokens}/{rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -9,23 +9,14 @@ start from shares its prefix.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 from splitray.storage.checksum import fingerprint
-from splitray.training.model import root_hash
-from splitray.training.settings import ModelShape, Schedule, TrainingSettings
+from splitray.training.recipe import Recipe
+from splitray.training.settings import Schedule
 
 T = TypeVar("T")
 MIXTURE = "mixture"
-RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
-# Settings that decide the bits, under the names that keys have had since the first release.
-_HASHED = {
-    **{name: name for name in ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "warmup_tokens")},
-    **{name: name for name in ("sequence_length", "attention_across_documents")},
-    "batch_sequences": "global_batch_size",
-    "final_learning_rate": "min_lr_ratio",
-}
 
 
 @dataclass(frozen=True)
@@ -85,61 +76,6 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The resolved values that fix what training gives, hashed into every key; one for each model of a run."""
-
-    values: dict[str, Any] = field(hash=False)
-
-    @cached_property
-    def hash(self) -> str:
-        return fingerprint(self.values)
-
-    @property
-    def batch_tokens(self) -> int:
-        return int(self.values["batch_sequences"] * self.values["sequence_length"])
-
-
-def recipe(
-    shape: ModelShape, training: TrainingSettings, corpus: dict[str, Any], weights: dict[str, float], seed: int
-) -> Recipe:
-    """The recipe of one model.
-
-    Args:
-        corpus: `content_hash`, `vocab` and `end_token` of the token shards.
-        weights: share of every domain in the mixture, summing to 1.
-        seed: of the initial weights and of the data order.
-    """
-    assert training.precision != "auto", "resolve the precision first"
-    from splitray.training.model import size
-
-    counted = size(shape, corpus["vocab"], training.tie_embeddings)
-    plain = training.identity()
-    root = root_hash(shape)
-    model = shape.identity() | {
-        "heads": None if root else shape.head_count,
-        "kv_heads": None if root else shape.kv_head_count,
-        "intermediate": None if root else shape.mlp_width,
-    }
-    values = {
-        "recipe": RECIPE_VERSION,
-        "model": model,
-        "root": root,
-        "params": counted.params,
-        "seed": seed,
-        "learning_rate": training.peak(counted.hidden),
-        "precision": training.precision,
-        "tie_embeddings": training.tie_embeddings,
-        "rope_theta": training.rope_theta,
-        "weights": weights,
-        "vocab": corpus["vocab"],
-        "end_token": corpus["end_token"],
-        "corpus": corpus["content_hash"],
-        **{name: plain[setting] for name, setting in _HASHED.items()},
-    }
-    return Recipe(values)
-
-
-@dataclass(frozen=True)
 class Segment:
     """Training from `start` to the end of `phases`, inside the last phase; `parent` is the state it starts from."""
 
@@ -172,18 +108,18 @@ class Segment:
             if phase.source == self.source:
                 drawn += min(phase.end, tokens) - begin
             begin = phase.end
-        return drawn // int(self.recipe.values["sequence_length"])
+        return drawn // self.recipe.sequence_length
 
     def learning_rate(self, tokens: int) -> float:
         """Learning rate of the step that starts at `tokens`: a pure function of the lineage."""
-        values, phase = self.recipe.values, self.phases[-1]
-        peak, after = float(values["learning_rate"]) * phase.rate, tokens + self.recipe.batch_tokens
-        warmed = min(1.0, after / values["warmup_tokens"]) if values["warmup_tokens"] else 1.0
+        recipe, phase = self.recipe, self.phases[-1]
+        peak, after = recipe.learning_rate * phase.rate, tokens + recipe.batch_tokens
+        warmed = min(1.0, after / recipe.warmup_tokens) if recipe.warmup_tokens else 1.0
         if phase.decay is None:
             return peak * warmed
         begin, end = phase.decay
         done = (after - begin) / (end - begin)
-        return peak * warmed * (1 - (1 - values["final_learning_rate"]) * done)
+        return peak * warmed * (1 - (1 - recipe.min_lr_ratio) * done)
 
 
 def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:

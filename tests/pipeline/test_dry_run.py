@@ -85,10 +85,10 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
     made = config(ladder=PLAIN["ladder"] | {"shapes": shapes}, training=PLAIN["training"] | {"tie_embeddings": False})
     part, operations, held = tree(made).ladder(), 0.0, 0.0
     for segment in part.segments:
-        values = segment.recipe.values
-        hidden, layers = values["model"]["hidden"], values["model"]["layers"]
-        operations += segment.tokens * (6 * values["params"] + 6 * layers * hidden * 64)
-        held += (values["params"] + 8192 * hidden) * (4 if segment.final else 12)
+        made_of = segment.recipe
+        hidden, layers = made_of.shape.width, made_of.shape.depth
+        operations += segment.tokens * (6 * made_of.params + 6 * layers * hidden * 64)
+        held += (made_of.params + 8192 * hidden) * (4 if segment.final else 12)
     assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
 
 
@@ -118,7 +118,7 @@ def test_weights_by_tokens_set_the_recipe_and_the_split(tmp_path: Path) -> None:
     grown = tree(config(weights="tokens"), tmp_path, CORPUS)
     ends = {s.source: s.end - s.start for s in production(grown, 0.5).segments if s.final}
     segment = production(tree(config(weights="tokens"), tmp_path, CORPUS), 0.5).segments[0]
-    assert segment.recipe.values["weights"] == {"a": 0.75, "b": 0.25}
+    assert segment.recipe.weights == {"a": 0.75, "b": 0.25}
     assert grown.programme.final().split(0.5).specialize_tokens == {"a": 24576, "b": 8192} and set(ends) == {"a", "b"}
     assert "weights = tokens" in told(config(weights="tokens"), tmp_path)
     assert "weights = tokens" not in told(config(weights="tokens"), tmp_path, CORPUS)
@@ -130,7 +130,7 @@ SHAPES = [{"hidden": 8, "layers": 1, "intermediate": 16}, {"hidden": 8, "layers"
 def test_shapes_that_differ_are_models_that_differ() -> None:
     """They share width and depth: told apart in the recipe, in the table's N, and by name."""
     asked = tree(config(ladder=PLAIN["ladder"] | {"shapes": SHAPES})).programme.ladder()
-    params = {request.target.recipe.values["params"] for _, request in asked}
+    params = {request.target.recipe.params for _, request in asked}
     assert len(params) == 2 and len({request.target.key for _, request in asked}) == len(asked) == 6
     names = labels([ModelShape(**shape) for shape in SHAPES])
     assert names == ["h8-l1-i16-a2-kv2", "h8-l1-i96-a2-kv2"]
@@ -253,7 +253,7 @@ def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
         model={"hidden": 32, "layers": 1},
     )
     text = told(made, tmp_path / "store")
-    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, made.training)
     assert f"{human(counted.params)} params" in text and "2 workers, ZeRO 1" in text
     for fraction in ("0.1", "0.25", "0.5"):
         assert f"base and specialists at s = {fraction}" in text
@@ -277,7 +277,7 @@ def test_shipped_configs_pass(path: Path, tmp_path: Path) -> None:
 def test_memory_falls_as_states_are_sharded() -> None:
     """16 bytes a weight at stage 0, and by Rajbhandari et al. 2020 what stages 1, 2 and 3 leave of it on 4 workers."""
     made = config(training=PLAIN["training"] | {"global_batch_size": 8, "micro_batch_size": 1})
-    counted = size(made.model, 8192, True)
+    counted = size(made.model, 8192, made.training)
 
     def bytes_held(stage: int, workers: int) -> float:
         staged = made.model_copy(update={"training": made.training.model_copy(update={"zero_stage": stage})})
@@ -294,7 +294,7 @@ def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     made = config(
         training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
     )
-    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, made.training)
     base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
     assert specialist > base + 0.01
     said = " ".join(told(made, tmp_path).split())

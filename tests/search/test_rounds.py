@@ -15,8 +15,8 @@ from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 from splitray.search.tuner import LawSearcher, predicted
+from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
-from splitray.training.tree import Recipe
 
 PARAMS, BUDGET, DOMAINS = 1.3e9, 240e9, 16
 QUESTION = Question(PARAMS, BUDGET, DOMAINS)

@@ -30,9 +30,10 @@ from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.model import build
+from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape
 from splitray.training.state import load
-from splitray.training.tree import Leaf, Segment, recipe
+from splitray.training.tree import Leaf, Segment
 from tests.support import tiny
 from tests.support.configs import PLAIN
 from tests.support.results import RELEASE, RESULTS
@@ -203,13 +204,13 @@ def test_a_state_of_another_config_under_this_key_is_never_used(copy: Store, tra
 def test_a_model_to_continue_from_that_changed_is_refused(tmp_path: Path) -> None:
     """Its hash is the root of every key: other weights under that name would be another run's."""
     made = tiny.make_recipe()
-    segment = build(made.values)
+    segment = build(made)
     segment.save_pretrained(tmp_path)  # type: ignore[operator]
     continued = recipe(ModelShape(path=str(tmp_path)), tiny.training(), NAMED, tiny.WEIGHTS, 0)
-    build(continued.values)
+    build(continued)
     flip(0.9)(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"its files are not those that this run began with"):
-        build(continued.values)
+        build(continued)
 
 
 # the corpus
