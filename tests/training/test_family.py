@@ -76,10 +76,10 @@ def test_a_family_of_ten_lines_trains(own: str, across: bool, tmp_path: Path) ->
     assert size(shape, tiny.VOCAB, settings).params == recipe_of.params == total, "GPT-2 shares its table with its head"
     store = Store(tmp_path / "store")
     losses: list[float] = []
-    for piece in tiny.segments(recipe_of, Leaf(40 * recipe_of.batch_tokens), trunks=False):
+    for piece in tiny.segments(recipe_of, Leaf(16 * recipe_of.batch_tokens), trunks=False):
         hooks = Hooks(progress=lambda p: losses.append(p.loss), every_seconds=0)
         published = train(piece, tiny.order(), store, settings, hooks)
-    assert sum(losses[-5:]) / 5 < losses[0] - 0.3
+    assert sum(losses[-4:]) / 4 < losses[0] - 0.2
     assert Recipe.from_json(published.meta["recipe"]) == recipe_of
 
 
