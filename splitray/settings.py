@@ -66,10 +66,8 @@ def refit(default: Any, description: str, **constraints: Any) -> Any:
 def kind_of(model: type[BaseModel], name: str) -> Kind:
     """Of which kind a field is."""
     extra = model.model_fields[name].json_schema_extra
-    kind = extra.get("kind") if isinstance(extra, dict) else None
-    if kind == "refit" or kind == "operational":
-        return kind
-    return "identity"
+    marked = extra.get("kind") if isinstance(extra, dict) else None
+    return "refit" if marked == "refit" else "operational" if marked == "operational" else "identity"
 
 
 def _of_kind(model: BaseModel, kind: Kind) -> dict[str, Any]:
