@@ -6,7 +6,8 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.programme import CorpusFacts
-from splitray.results.stages import CorpusResult, SearchResult, StageRecord
+from splitray.results.stages import CorpusResult, PlanResult, SearchResult, StageRecord
+from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.split import Split
@@ -36,14 +37,15 @@ class Standing:
             run = Folder(run_dir)
         except UserError as error:
             return cls(note=f"Nothing is counted as reused: {error}")
-        searched = None
-        search, built = _record(run, "search"), _record(run, "corpus")
+        searched, fit = None, fingerprint(config.refit())
+        search, planned, built = (_record(run, stage) for stage in ("search", "plan", "corpus"))
+        # a start with another fit takes away what rests on the law
+        search, planned = (r if r is not None and r.refit in (None, fit) else None for r in (search, planned))
+        plan = planned.result.plan if planned is not None and isinstance(planned.result, PlanResult) else None
         if search is not None and isinstance(search.result, SearchResult):
+            plan = search.result.final_plan  # which base and specialists follow
             trials = search.result.search.trials if search.result.search else ()
             searched = tuple(trial.split for trial in trials)
-        # base and specialists follow the plan that the search settles on
-        name = "plan_final.json" if searched is not None else "plan.json"
-        plan = Plan.load(run.fetch(name)) if run.exists(name) else None
         precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
         return cls(plan, _corpus_facts(config, Store(store), recorded), precision, searched)

@@ -15,7 +15,7 @@ from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.standing import Standing
-from splitray.results.stages import CorpusResult, SearchResult
+from splitray.results.stages import CorpusResult, PlanResult, SearchResult
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.model import size
@@ -176,13 +176,12 @@ def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
     first, final = (laws.plan(known, params=1.3e9, budget=budget, domains=16) for budget in (240e9, 960e9))
     assert first.split_fraction.value != final.split_fraction.value
     assert standing(tmp_path, made).plan is None
-    for plan, name in ((first, "plan"), (final, "plan_final")):
-        plan.save(tmp_path / f"{name}.json")
-        run.folder.put(tmp_path / f"{name}.json", f"{name}.json")
-    found = [standing(tmp_path, made).plan]
+    run.carry_out("plan", lambda: PlanResult(first), lambda: None)
+    assert standing(tmp_path, made).plan == first
     run.carry_out("search", lambda: SearchResult(None, final), lambda: None)
-    found.append(standing(tmp_path, made).plan)
-    assert [p.split_fraction.value for p in found if p] == [first.split_fraction.value, final.split_fraction.value]
+    assert standing(tmp_path, made).plan == final
+    other = standing(tmp_path, config(law={"form": "release"}))
+    assert other.plan is None and other.searched is None, "another fit makes another plan"
 
 
 @pytest.mark.parametrize("domains", [2, 4])
@@ -212,12 +211,12 @@ def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Pa
 
 def test_its_numbers_are_typed(tmp_path: Path) -> None:
     """What a program reads is what the table shows."""
-    result = foresee(config(), str(tmp_path), Standing())
+    made = config(model={"hidden": 32, "layers": 1})  # no model of the ladder's: nothing is shared
+    result = foresee(made, str(tmp_path), Standing())
     ladder, search, *production, baselines = result.parts
-    assert (ladder.name, ladder.segments) == ("ladder: 10 leaves", len(tree(config()).ladder().segments))
+    assert (ladder.name, ladder.segments) == ("ladder: 10 leaves", len(tree(made).ladder().segments))
     assert search.name.startswith("search") and baselines.name.startswith("baselines") and len(production) == 3
-    # the model is one of the ladder, whose trunk it shares
-    assert all(part.tokens + part.tokens_reused == 65536 and part.seconds > 0 for part in production)
+    assert all(part.tokens == 65536 and part.tokens_reused == 0 and part.seconds > 0 for part in production)
     assert result.refusal is None and "base and specialists at s = 0.25" in str(result)
 
 
