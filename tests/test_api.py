@@ -135,8 +135,7 @@ import os, signal, sys, threading
 import splitray
 
 def state():
-    kept = {k: v for k, v in os.environ.items() if k not in {"RAY_CLIENT_MODE"}}
-    return kept, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
+    return dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
 
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 before, lines = state(), []
