@@ -155,6 +155,8 @@ def _told(error: Any) -> str:
         return f"unknown key {without_query(place)}{near or listed}"
     if error["type"] == "missing":
         return f"{place} is missing"
+    if error["input"] is None:
+        return f"{place} is empty: give a value"
     if error["type"] in ("model_type", "model_attributes_type"):
         return f"{place}: a section of keys is expected, not {without_query(repr(error['input'])):.80}"
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -135,19 +135,18 @@ import os, signal, sys, threading
 import splitray
 
 def state():
-    kept = {k: v for k, v in os.environ.items() if k not in {"RAY_CLIENT_MODE"}}
-    return kept, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
+    return dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
 
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 before, lines = state(), []
 result = splitray.run(sys.argv[1], until="corpus", run_dir="run", log=lines.append)
 assert result.done == ("corpus",) and result.plan is None and result.losses == (), result
-assert any(line.startswith("run folder") for line in lines) and len(result.summary["domains"]) == 3
+assert any(line.startswith("run folder") for line in lines) and len(result.summary.domains) == 3
 import ray
 assert not ray.is_initialized(), "the Ray that was started is left again"
 config = splitray.load_config(sys.argv[1])
 corpus = splitray.build_corpus(config, "store")
-assert corpus.domains == [d["name"] for d in result.summary["domains"]], "found in the store, by another Ray"
+assert corpus.domains == [d.name for d in result.summary.domains], "found in the store, by another Ray"
 again = splitray.run(config, until="corpus", run_dir="run")
 assert again.summary == result.summary
 assert state() == before, [k for k in state()[0] if before[0].get(k) != os.environ.get(k)]
@@ -181,7 +180,8 @@ def test_a_notebook_runs_to_the_end_in_its_own_ray(tmp_path: Path, ray_cluster: 
     strategies = {loss.strategy: loss for loss in result.losses}
     assert set(strategies) == {"planned split", "unsplit", "split at zero", "split at one half"}
     assert len({loss.tokens for loss in result.losses}) == 1
-    weights = {d["name"]: d["weight"] for d in result.summary["domains"]}
+    assert result.summary is not None
+    weights = {d.name: d.weight for d in result.summary.domains}
     for loss in result.losses:
         assert loss.loss == pytest.approx(sum(weights[d] * value for d, value in loss.by_domain.items()))
     files = [result.report, *result.figures.values(), *(f"{p}/config.json" for p in result.specialists.values())]

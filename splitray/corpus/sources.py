@@ -20,7 +20,7 @@ from pyarrow import fs
 from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
-from splitray.errors import StorageError, UserError
+from splitray.errors import UserError
 from splitray.storage.folder import UNFIT, retry, without_query
 
 Kind = Literal["parquet", "jsonl", "text"]
@@ -211,8 +211,13 @@ def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
             yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
             return
         infos = retry(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
-    except (OSError, ValueError, StorageError) as error:
-        raise UserError(f"corpus.sources: {shown} cannot be opened: {without_query(str(error))}") from error
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # every client has errors of its own: httpx's for hf://, Arrow's unknown ones for abfs://
+        reason = " ".join(without_query(str(error)).split()) or type(error).__name__
+        raise UserError(f"corpus.sources: {shown} cannot be opened: {reason:.500}") from error
     label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]

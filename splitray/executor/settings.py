@@ -12,7 +12,7 @@ class ResourceSettings(Settings):
     base_workers: int = operational(1, "Workers of the group that trains the target's mixture segments.", ge=1)
     specialist_workers: int = operational(1, "Workers of each specialist.", ge=1)
     capacity: float | None = operational(
-        None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start."
+        None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start.", gt=0
     )
     tokens_per_second: float | None = operational(
         None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0

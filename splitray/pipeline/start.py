@@ -54,20 +54,21 @@ def interruptible(work: Callable[[], object], stop: Callable[[], None]) -> None:
 
 @contextmanager
 def token_asked_for() -> Iterator[None]:
-    """Have a Ray that is started in the block refuse whoever lacks the token, as long as the block runs.
+    """Have a Ray that is started in the block refuse whoever lacks the token. The environment is as before after it.
 
     Ray reads RAY_AUTH_MODE once in a process, when it is imported; the processes that it starts read it anew. Where
-    the user has set it, or has imported Ray without it, it stays as it is: the two must agree.
+    the user has set it, or has imported Ray without it, it stays as it is: the two must agree. Ray itself adds
+    variables of its own to the process's environment, which are taken away again.
     """
-    if "RAY_AUTH_MODE" in os.environ or ("ray" in sys.modules and not _imported_with_token):
-        yield
-        return
-    _imported_with_token.append(True)
-    os.environ["RAY_AUTH_MODE"] = "token"
+    before = dict(os.environ)
+    if "RAY_AUTH_MODE" not in before and ("ray" not in sys.modules or _imported_with_token):
+        _imported_with_token.append(True)
+        os.environ["RAY_AUTH_MODE"] = "token"
     try:
         yield
     finally:
-        os.environ.pop("RAY_AUTH_MODE", None)
+        for name in [name for name in os.environ if name.startswith("RAY_") and name not in before]:
+            del os.environ[name]
 
 
 def check_router(run: RunFolder, until: str) -> None:

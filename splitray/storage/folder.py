@@ -61,8 +61,8 @@ class Folder:
             else:
                 self._fs, self._path = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
                 self.uri = self._path
-        except (ValueError, OSError) as error:
-            told = str(error).replace(text, without_query(text))
+        except Exception as error:  # every client has errors of its own, some of them no OSError
+            told = " ".join(str(error).replace(text, without_query(text)).split())
             # pyarrow quotes the URI in its own words: where that would tell a secret, its reason is left out
             safe = without_query(text) == text or not any(part in told for part in _secrets(text))
             raise UserError(f"cannot open the folder {without_query(text)}" + (f": {told}" if safe else "")) from None

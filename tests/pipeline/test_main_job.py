@@ -165,7 +165,7 @@ def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) 
     [
         (["--set", "budget=60000"], 2, "budget: 49152 -> 60000"),
         (["--set", "training.zero_stag=2"], 2, "unknown key training.zero_stag"),
-        (["--set", "training.global_batch_size=many"], 2, "training.batch_sequences"),
+        (["--set", "training.global_batch_size=many"], 2, "training.global_batch_size: "),
         (["--set", "resources.base_workers=3"], 2, "resources.base_workers = 3"),
         (["--config", "none.yaml"], 2, "none.yaml: no such file"),
     ],
