@@ -10,6 +10,7 @@ import numpy as np
 
 from splitray.errors import CorruptError
 from splitray.evaluate.loss import Validation, document_losses, validation_key
+from splitray.storage.keys import LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import warm
 from splitray.training.loop import load_weights
@@ -17,7 +18,8 @@ from splitray.training.state import load
 
 
 def loss_key(segment: str, validation: str, domain: str) -> str:
-    return f"loss-{segment}-{validation}-{domain}"
+    """The store's name of a segment's losses on one domain; `validation` is a `validation_key`."""
+    return LossKey(SegmentKey.parse(segment), validation, domain).format()
 
 
 def measure(
@@ -36,7 +38,7 @@ def measure(
         published = store.find(key)
         if published is None:
             raise CorruptError(f"{key} has no readable marker")
-        values = published.meta["recipe"]
+        values = published.recorded("recipe")
         model = warm.model(values)
         load_weights(model, load(published, moments=False))
         model = model.to(device)

@@ -6,6 +6,7 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.programme import CorpusFacts
+from splitray.pipeline.run_folder import PRECISION
 from splitray.results.stages import CorpusResult, SearchResult, StageRecord
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -44,7 +45,8 @@ class Standing:
         # base and specialists follow the plan that the search settles on
         name = "plan_final.json" if searched is not None else "plan.json"
         plan = Plan.load(run.fetch(name)) if run.exists(name) else None
-        precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
+        measured = run.exists("precision.json")
+        precision = run.read_checksummed("precision.json", PRECISION)["precision"] if measured else None
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
         return cls(plan, _corpus_facts(config, Store(store), recorded), precision, searched)
 
