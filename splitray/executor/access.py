@@ -10,8 +10,8 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-# Ray's switch for clusters where one machine is the rule (macOS, Windows), on everywhere else. Off means that the node's
-# address is loopback, and that the GCS, the raylet, the agents and the metrics listen there and nowhere else.
+# Ray's switch for clusters where one machine is the rule (macOS, Windows), on everywhere else. Off means that the
+# address of the node is loopback, and that GCS, raylet, agents and metrics listen there and nowhere else.
 _CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
