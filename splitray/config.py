@@ -17,7 +17,7 @@ from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
 from splitray.search.settings import SearchSettings
 from splitray.settings import Kind, Place, Settings, kind_of, operational
-from splitray.storage.folder import without_query
+from splitray.storage.redact import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
 from splitray.errors import UserError
-from splitray.storage.folder import without_query
+from splitray.storage.redact import without_query
 from splitray.units import parse_count
 
 _log = logging.getLogger(__name__)

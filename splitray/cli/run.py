@@ -16,6 +16,7 @@ from splitray.cli.options import add_config, config_of, source_of
 from splitray.cli.terminal import terminal
 from splitray.config import manual
 from splitray.errors import UserError, check_choice
+from splitray.executor.access import listen_on_loopback
 from splitray.pipeline.logs import logged_to
 from splitray.pipeline.places import places
 from splitray.pipeline.run_folder import STAGES, RunFolder
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> None:
         return dry_run(options)
     console = terminal()
     config = config_of(options)
+    listen_on_loopback()
     run_dir, store = places(config, options.run_dir)
     with logged_to(lambda line: console.print(line, markup=False)):
         if (source := source_of(options)) is not None:

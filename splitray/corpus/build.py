@@ -27,7 +27,7 @@ import ray
 from splitray import __version__
 from splitray.corpus import fits, passes
 from splitray.corpus.checks import check_documents, check_domains, count_domains, oversized_groups
-from splitray.corpus.corpus import Corpus, content_hash
+from splitray.corpus.corpus import MANIFEST, Corpus, content_hash
 from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
 from splitray.corpus.ray_tasks import Engine
 from splitray.corpus.settings import CorpusSettings
@@ -35,6 +35,8 @@ from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.corpus.tokenizer import Encoder
 from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.keys import CorpusKey
+from splitray.storage.local import local_copy
 from splitray.storage.probe import check_seen
 from splitray.storage.store import Attempt, Store
 
@@ -49,7 +51,7 @@ Say = Callable[[str], None]
 def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> str:
     """The name of the corpus in the store: identity settings, seed, recipe, and name, size and time of every file."""
     identity = {name: value for name, value in settings.identity().items() if name != "sources"}
-    return "corpus-" + fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])
+    return CorpusKey(fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])).format()
 
 
 def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
@@ -219,7 +221,7 @@ class _Build:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder(passes.local_copy((self.target / "tokenizer").address))
+        return Encoder(local_copy((self.target / "tokenizer").address))
 
     # samples
 
@@ -281,8 +283,9 @@ class _Build:
         self, names: list[str], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
     ) -> dict[str, Any]:
         """Write manifest, statistics and picture; returns what the marker tells."""
-        tokenizer = passes.local_copy((self.target / "tokenizer").address)
+        tokenizer = local_copy((self.target / "tokenizer").address)
         manifest = {
+            "schema": str(MANIFEST),
             "recipe": RECIPE,
             "seed": self.seed,
             "settings": self.settings.identity(),

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from splitray.errors import StageError, UserError
+from splitray.executor.access import tighten_token
 from splitray.executor.address import check_address
 from splitray.executor.machine import cpu_model
 from splitray.executor.settings import ResourceSettings
@@ -51,6 +52,7 @@ def connect() -> None:
     address = os.environ.get("RAY_ADDRESS", "")
     with _signals_kept():
         context = _start() if address in ("", "local") else _join(address)
+    tighten_token()  # Ray writes it when it starts for the first time
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     _log.info(

@@ -21,8 +21,9 @@ from splitray.executor.orphans import release_orphans
 from splitray.executor.pool import ANY, LADDER, Pool
 from splitray.executor.request import Request
 from splitray.executor.worker import RunContext, Worker
+from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
-from splitray.training.tree import MIXTURE, Segment, by_recipe, grow
+from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Coordinator:
         unit, per_worker = ("GPUs", 1.0) if context.use_gpu else ("CPUs", float(context.training.threads))
         self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill)
         self._inflight: dict[str, asyncio.Future[None]] = {}
-        self._published = set(context.store.keys("seg-"))
+        self._published = set(context.store.keys(SegmentKey.prefix()))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
         self._trunk: list[Segment] = []
         self._base: asyncio.Task[None] | None = None
@@ -136,9 +137,9 @@ class Coordinator:
     def _missing(self, group: Sequence[Request]) -> list[Segment]:
         return grow([r.target for r in group], self._ends)
 
-    def _ends(self, line: str) -> set[int]:
+    def _ends(self, name: str) -> set[int]:
         """Ends that stand or are in flight on a line."""
-        return {int(k.rsplit("-", 1)[1]) for k in self._published | self._inflight.keys() if k.startswith(line + "-")}
+        return SegmentKey.ends(name, self._published | self._inflight.keys())
 
     def _grow(self, requests: Sequence[Request]) -> None:
         """Put every missing segment of the requests in flight, parents first."""
@@ -222,8 +223,8 @@ class Coordinator:
         """Withdraw the states of a leaf's lineage that do not load."""
         target = request.target
         for depth in range(1, len(target.phases) + 1):
-            line = Segment(target.recipe, target.phases[:depth]).key.rsplit("-", 1)[0]
-            for key in sorted(k for k in self._published if k.startswith(line + "-")):
+            on_line = SegmentKey.prefix(line(target.recipe, target.phases[:depth]))
+            for key in sorted(k for k in self._published if k.startswith(on_line)):
                 if not await asyncio.to_thread(self._loads, key, not (target.final and key == target.key)):
                     await asyncio.to_thread(self._context.store.invalidate, key)
                     self._published.discard(key)

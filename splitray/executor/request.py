@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
-from splitray.training.recipe import Recipe
 from splitray.training.tree import Target
 
 

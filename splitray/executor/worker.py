@@ -21,6 +21,7 @@ import ray
 from splitray.errors import SplitrayError
 from splitray.evaluate.measure import measure
 from splitray.executor.failures import lost_by
+from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, train
 from splitray.training.settings import TrainingSettings
@@ -204,7 +205,8 @@ def train_in_group(context: RunContext, name: str, segments: Sequence[Segment], 
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
     # that every node reaches: on a local store that is the store's own disk.
-    storage, run = context.store.root / "ray_train", f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}"
+    lineage = SegmentKey.parse(segments[0].key).lineage[:8]
+    storage, run = context.store.root / "ray_train", f"{name}-{lineage}-{int(time.time() * 1000)}"
     trainer = TorchTrainer(
         _group_loop,
         train_loop_config={"context": context, "name": name, "segments": list(segments)},

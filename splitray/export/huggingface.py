@@ -29,8 +29,8 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     published = store.find(key)
     if published is None:
         raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
-    model: Any = build(Recipe.from_json(published.meta["recipe"]))
     with store.invalidating(published):
+        model: Any = build(Recipe.from_json(published.recorded("recipe")))
         load_weights(model, load(published, moments=False))
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:
         model.save_pretrained(folder)  # safetensors is all that transformers 5 writes

@@ -15,6 +15,7 @@ from splitray.law.planning.plan import Plan
 from splitray.pipeline.dry_run_result import DryRun, DryRunPart
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.standing import Standing
+from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
 from splitray.training.model import Size
@@ -115,8 +116,12 @@ class _Tree:
         self.programme, self._config = programme, programme.config
         self._pool = int(self._config.resources.capacity or 1)
         self._stands = defaultdict[str, set[int]](set)  # ends by line
-        for line, end in (key.rsplit("-", 1) for key in (store.keys("seg-") if store else [])):
-            self._stands[line].add(int(end))
+        self._add(store.keys(SegmentKey.prefix()) if store else [])
+
+    def _add(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (key := SegmentKey.match(name)) is not None:
+                self._stands[key.line].add(key.tokens)
 
     def _part(self, name: str, requests: Iterable[Request], workers: int, kept: bool = True) -> Part:
         """A line of the table; what is `kept` counts as trained for the lines below."""
@@ -127,8 +132,7 @@ class _Tree:
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
         sizes = {g[0].recipe.hash: self.programme.size(g[0].recipe.shape) for g in groups}
         if kept:
-            for line, end in (s.key.rsplit("-", 1) for s in segments):
-                self._stands[line].add(int(end))
+            self._add(s.key for s in segments)
         leaf_tokens = sum(t.tokens for t in unique if t.final)
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 

@@ -17,7 +17,7 @@ from splitray.executor.connect import uses_gpu
 from splitray.executor.precision import resolve_precision
 from splitray.executor.worker import RunContext
 from splitray.pipeline.programme import CorpusFacts, Programme
-from splitray.pipeline.run_folder import RunFolder
+from splitray.pipeline.run_folder import PRECISION, RunFolder
 from splitray.results.stages import CorpusResult, SearchResult
 from splitray.storage.store import Store
 from splitray.training.split import Split
@@ -46,9 +46,9 @@ class Job:
             return self.config.training.precision
         name = "precision.json"
         if not self.run.folder.exists(name):
-            self.run.folder.write_checksummed(name, self._measured_precision())
+            self.run.folder.write_checksummed(name, self._measured_precision(), PRECISION)
         try:
-            return str(self.run.folder.read_checksummed(name)["precision"])
+            return str(self.run.folder.read_checksummed(name, PRECISION)["precision"])
         except CorruptError as error:
             raise CorruptError(f"{error}; delete it, and it is measured again") from error
 

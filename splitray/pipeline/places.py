@@ -1,36 +1,58 @@
-"""Where the run folder and the store lie."""
+"""Where a run and its store lie: addresses from the config, an argument or the defaults."""
 
 import os
-from pathlib import Path
+from typing import NamedTuple
 
 from splitray.config import Config
 from splitray.errors import UserError
-from splitray.storage.folder import without_query
+from splitray.storage.address import Address
+
+HOME = "SPLITRAY_HOME"
 
 
-def places(config: Config, run_dir: str | None = None, store: str | None = None) -> tuple[str, str]:
-    """Addresses of the run folder and the store, as given, else from the config, else by its name.
+class Places(NamedTuple):
+    """Addresses of the run folder and the store, absolute, with logins and options: not for logs."""
 
-    Under `ray job submit --working-dir` the current folder is a copy that vanishes with the job, so a relative run
-    folder is anchored at ~/splitray (or SPLITRAY_HOME) there.
+    run: str
+    store: str
+
+
+def places(config: Config, run_dir: str | None = None, store: str | None = None) -> Places:
+    """Where a run and its store lie.
+
+    Args:
+        run_dir: goes before `run_dir` of the config. Without both it is `runs/NAME`.
+        store: goes before `store` of the config. Without both the store lies beside the run folder, with the same
+            storage options.
+
+    Raises:
+        UserError: an address names no place, or there is none beside the run folder.
     """
-    run = run_dir or config.run_dir or f"runs/{config.name}"
-    store = store or config.store or _beside(run)
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
-        home = Path(os.environ.get("SPLITRAY_HOME") or Path.home() / "splitray")
-        run, store = (p if "://" in p else str(home / p) for p in (run, store))
-    return run, store
+    base = _base()
+    run = Address.parse(run_dir or config.run_dir or f"runs/{config.name}", base)
+    named = store or config.store
+    return Places(run.full, (Address.parse(named, base) if named else _beside(run)).full)
 
 
-def _beside(run: str) -> str:
-    """The default store: a folder `store` beside the run folder, with the same storage options."""
-    remote = "://" in run
-    path, mark, query = run.partition("?") if remote else (run, "", "")
-    inside = without_query(path).partition("://")[2] if remote else path  # bucket/runs/NAME, or a local path
-    if not inside.strip("/") or (remote and "/" not in inside.rstrip("/")):
+def _base() -> Address | None:
+    """What relative paths are relative to: None for the current folder.
+
+    Under `ray job submit --working-dir` the current folder is a copy that vanishes with the job, so there it is
+    ~/splitray, or what SPLITRAY_HOME names.
+    """
+    if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        return None
+    home = os.environ.get(HOME)
+    try:
+        return Address.parse(home or "~/splitray")
+    except UserError as error:
+        raise UserError(f"{HOME}: {error}") from None
+
+
+def _beside(run: Address) -> Address:
+    if run.parent is None:
         raise UserError(
-            f"--run-dir {without_query(run)} is the root of a bucket or disk, with no place for the store beside it: "
+            f"--run-dir {run.uri} is the root of a bucket or disk, with no place for the store beside it: "
             "give a folder below, or `store` in the config"
         )
-    parent, slash, _ = path.rstrip("/").rpartition("/")
-    return f"{parent}{slash}store{mark}{query}"
+    return run.parent / "store"

@@ -8,7 +8,7 @@ from splitray.law.planning.plan import Plan
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.results.stages import BaseResult, Compared, EvaluationResult, ReportResult, SpecialistsResult
 from splitray.results.summary import Summary
-from splitray.storage.folder import without_query
+from splitray.storage.redact import without_query
 from splitray.units import human
 
 

@@ -16,7 +16,7 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.results.codec import to_json
 from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
-from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.checksum import Schema, fingerprint, sha256_file
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R", bound=StageResult)
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
+# That of the first release names no schema: it is schema 1, has the same field, and is read as it is.
+PRECISION = Schema("precision", 2)
+_CONFIG = "config.yaml"
 _FITS = STAGES[STAGES.index("law") :]  # stages that rest on the fit
 
 
@@ -46,13 +49,14 @@ class RunFolder:
         self._files: dict[str, str] = {}  # of the stage that runs: name -> SHA-256
         self._good: dict[str, str] = {}  # compared by this process, or written by it
         self._damaged: dict[str, StageRecord] = {}  # records of stages whose files were found damaged
+        self._vanished = False  # whether it was said that the folder is gone
         self._identity, self._fit = fingerprint(config.identity()), fingerprint(config.refit())
         self._claim()
 
     def _claim(self) -> None:
         """Refuse a folder of another run; where only the fit changed, take away what rests on the law."""
-        if self.folder.exists("config.yaml"):
-            before = parse(self.folder.read("config.yaml"), f"{self.folder.uri}/config.yaml")
+        if self.folder.exists(_CONFIG):
+            before = parse(self.folder.read(_CONFIG), f"{self.folder.uri}/{_CONFIG}")
             changed = list(changes(before.identity(), self.config.identity()))
             if changed:
                 raise UserError(
@@ -62,7 +66,7 @@ class RunFolder:
             self._refit("; ".join(changes(before.refit(), self.config.refit())))
         else:
             self._claim_by_records()
-        self.folder.write("config.yaml", dump(self.config).encode())
+        self.folder.write(_CONFIG, dump(self.config).encode())
 
     def _claim_by_records(self) -> None:
         """`_claim` for a folder that lost its config: the records know which settings made them, not what they were.
@@ -108,11 +112,28 @@ class RunFolder:
             self._flushed = time.monotonic()
             if not self._unwritten:
                 return
+            if not self._vanished and (loss := self._loss()):
+                self._vanished = True
+                _log.warning("%s", loss)
             data = "".join(self._lines).encode()
             self.folder.write(f"events/{self._begun}-{self._full:05d}.jsonl", data)
             self._unwritten = False
             if len(data) >= _FILE:
                 self._lines, self._full = [], self._full + 1
+
+    def _loss(self) -> str | None:
+        """What is to be said where the folder has vanished since it was claimed."""
+        if self.folder.exists(_CONFIG):
+            return None
+        return (
+            f"the run folder {self.folder.uri} was deleted or moved while the run goes on, and the records of its "
+            "stages with it. The run ends with this stage: start it again, and it continues from what the store has"
+        )
+
+    def _check_there(self) -> None:
+        """Stop where the folder has vanished: a record must not be added where those before it are lost."""
+        if loss := self._loss():
+            raise StorageError(loss)
 
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep a file of the stage that runs: `write` is given a local path, the run folder gets what it wrote."""
@@ -159,6 +180,8 @@ class RunFolder:
         """What the finished stage of this kind of result left for the later ones."""
         stage = next(name for name, known in RESULTS.items() if known is kind)
         record = self.done(stage)
+        if record is None:
+            self._check_there()
         assert record is not None and isinstance(record.result, kind), stage
         return record.result
 
@@ -169,6 +192,7 @@ class RunFolder:
             make: does the stage's work and gives its result.
             work: asked at the end for what was trained; gives None where the stage trains nothing.
         """
+        self._check_there()
         begun, self._files = time.time(), {}
         _log.info("== %s", stage)
         self.event("stage begins", stage=stage)
@@ -177,6 +201,7 @@ class RunFolder:
             assert isinstance(result, RESULTS[stage]), (stage, result)
             seconds = time.time() - begun
             record = StageRecord(stage, begun, seconds, work(), result, self._files, self._identity, self._fit)
+            self._check_there()
             self._supersede(record)
             self.folder.write_checksummed(f"stages/{stage}.json", record.plain())
             self.event("stage ends", stage=stage, seconds=seconds)

@@ -6,6 +6,7 @@ from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.programme import CorpusFacts
+from splitray.pipeline.run_folder import PRECISION
 from splitray.results.stages import CorpusResult, PlanResult, SearchResult, StageRecord
 from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder
@@ -46,7 +47,8 @@ class Standing:
             plan = search.result.final_plan  # which base and specialists follow
             trials = search.result.search.trials if search.result.search else ()
             searched = tuple(trial.split for trial in trials)
-        precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
+        measured = run.exists("precision.json")
+        precision = run.read_checksummed("precision.json", PRECISION)["precision"] if measured else None
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
         return cls(plan, _corpus_facts(config, Store(store), recorded), precision, searched)
 

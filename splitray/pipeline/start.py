@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from splitray.pipeline.run_folder import STAGES, RunFolder
-from splitray.storage.folder import without_query
+from splitray.storage.redact import without_query
 
 _log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """The run folder: who may use it, what a finished stage leaves, and what a broken one does not."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import ExecutorClient
 from splitray.pipeline.run_folder import RunFolder
-from splitray.results.stages import STAGES, LawResult, Work
+from splitray.results.stages import STAGES, CorpusResult, LawResult, Work
 from splitray.storage.folder import Folder
 from tests.support.configs import PLAIN
 from tests.support.results import RESULTS
@@ -224,3 +225,26 @@ def test_an_event_of_progress_does_not_grow_with_the_hosts(tmp_path: Path) -> No
     (event,) = events(tmp_path)
     assert {k: event[k] for k in counters} == counters and (event["workers"], event["rate"]) == (64, 160.0)
     assert len(json.dumps(event)) < 250
+
+
+def test_a_folder_that_vanishes_ends_the_run_and_is_said(tmp_path: Path, logged: list[str]) -> None:
+    one = run(tmp_path / "run")
+    one.carry_out("corpus", lambda: RESULTS["corpus"], lambda: None)
+
+    def vanish() -> LawResult:
+        shutil.rmtree(tmp_path / "run")
+        one.event("progress")
+        one.flush()
+        assert sum("was deleted or moved" in line for line in logged) == 1, "while the stage still runs"
+        return LawResult("release")
+
+    with pytest.raises(StorageError, match=r"run folder .*/run was deleted or moved while .* start it again"):
+        one.carry_out("law", vanish, lambda: None)
+    with pytest.raises(StorageError, match="was deleted or moved"):
+        one.carry_out("plan", lambda: pytest.fail("a later stage must not begin"), lambda: None)
+    with pytest.raises(StorageError, match="was deleted or moved"):
+        one.result(CorpusResult)
+    again = run(tmp_path / "run")
+    assert again.done("corpus") is None and again.done("law") is None
+    again.carry_out("corpus", lambda: RESULTS["corpus"], lambda: None)
+    assert again.done("corpus") is not None
