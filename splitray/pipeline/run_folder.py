@@ -18,6 +18,7 @@ from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
+from splitray.units import duration
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class RunFolder:
             work: asked at the end for what was trained; gives None where the stage trains nothing.
         """
         begun, self._files = time.time(), {}
-        _log.info("== %s", stage)
+        _log.info("stage %d of %d: %s", STAGES.index(stage) + 1, len(STAGES), stage, extra={"stage": stage})
         self.event("stage begins", stage=stage)
         try:
             result = make()
@@ -180,6 +181,7 @@ class RunFolder:
             self._supersede(record)
             self.folder.write_checksummed(f"stages/{stage}.json", record.plain())
             self.event("stage ends", stage=stage, seconds=seconds)
+            _log.info("   %s: done in %s", stage, duration(seconds))
         finally:
             self.flush()
 
