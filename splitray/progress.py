@@ -4,14 +4,12 @@ The library logs them at the level `PROGRESS`, below INFO, so that they are seen
 """
 
 import logging
-import math
 import time
 from dataclasses import dataclass
 
 PROGRESS = 15  # between DEBUG and INFO
 _EVERY = 1.0  # seconds between two records of a `Task`
 _QUICK = 3.0  # seconds: work that ends sooner shows no progress
-_SHORT, _LONG = 20.0, 600.0  # seconds: bounds of the time over which a rate is smoothed
 _FIXED = 1e6  # parameters whose FLOPs cost about as much as what every token costs besides
 
 
@@ -59,8 +57,9 @@ def effort(params: float, tokens: float) -> float:
 class Pace:
     """A smoothed rate from counts at given times.
 
-    Recent work weighs more: by half the time since the first work was seen, but no less than 20 s and no more than 10
-    minutes. Time before the first work counts not at all, since workers start then.
+    Work weighs by its time since the first work was seen, so that the later half counts for three quarters. A pause
+    then lengthens the estimate in proportion to its square; an average that forgets exponentially announced 12 hours
+    where two minutes of waiting for a worker were left. Time before the first work counts not at all: workers start.
     """
 
     def __init__(self) -> None:
@@ -75,9 +74,9 @@ class Pace:
             self._began = at if self._at and gained > 0 else None
             self._done = self._spent = 0.0
         elif passed > 0:
-            keep = math.exp(-passed / min(_LONG, max(_SHORT, (at - self._began) / 2)))
-            self._done = self._done * keep + gained
-            self._spent = self._spent * keep + passed
+            weight = (at + self._at) / 2 - self._began
+            self._done += weight * gained
+            self._spent += weight * passed
         self._at, self._count = at, count
 
     @property

@@ -37,6 +37,13 @@ def test_a_pause_counts_and_what_is_recent_weighs_more() -> None:
     assert paced((600, 10.0), (2400, 2.0))[0].rate == pytest.approx(2.0, rel=0.25)
 
 
+def test_a_pause_does_not_make_hours_of_minutes() -> None:
+    """Ten minutes of work, five of waiting, five of work left: between five minutes and three times that."""
+    pace, _ = paced((600, 4.0), (300, 0.0))
+    left = pace.left(300 * 4.0)
+    assert left is not None and 300 <= left <= 900
+
+
 def test_done_is_done_even_before_a_rate_is_known() -> None:
     assert Pace().left(0.0) == 0.0
 
