@@ -3,8 +3,11 @@
 import argparse
 import logging
 import signal
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -17,14 +20,19 @@ from splitray.cli.terminal import terminal
 from splitray.config import manual
 from splitray.errors import UserError, check_choice
 from splitray.executor.access import listen_on_loopback
-from splitray.pipeline.logs import logged_to
+from splitray.pipeline.display import shown
+from splitray.pipeline.logs import foreign_errors
+from splitray.pipeline.outlook import effort_after
 from splitray.pipeline.places import places
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.pipeline.start import interruptible, start
+from splitray.quiet import environment
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
 
+# read by C++ libraries when they are first used; errors come back as exceptions, so their lines add nothing
+_QUIET = {"GRPC_VERBOSITY": "NONE", "GLOG_minloglevel": "3"}
 _STOPPED = "stopped; the same command continues from what is published"
 
 
@@ -59,22 +67,37 @@ def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
         return dry_run(options)
     console = terminal()
-    config = config_of(options)
-    listen_on_loopback()
-    run_dir, store = places(config, options.run_dir)
-    with logged_to(lambda line: console.print(line, markup=False)):
+    with shown(console) as log:
+        config = config_of(options)
+        listen_on_loopback()
+        run_dir, store = places(config, options.run_dir)
         if (source := source_of(options)) is not None:
             _log.info(source)
         run = RunFolder(Folder(run_dir), config)
-        with logged_to(lambda line: run.event("log", text=line)):
-            logging.getLogger("ray").setLevel(logging.WARNING)
-            try:
-                with _sigterm_stops():
-                    start(run, store, options.until, interruptible)
-            except KeyboardInterrupt:
-                raise Stopped(_STOPPED) from None
+        log.follow(run.event)
+        log.foresee(cache(lambda stage: effort_after(config, stage, options.until)))
+        try:
+            with _sigterm_stops(), _others_silent():
+                start(run, store, options.until, _watched)
+        except KeyboardInterrupt:
+            raise Stopped(_STOPPED) from None
     if options.until == STAGES[-1]:
         _show_end(run, console)
+
+
+def _watched(work: Callable[[], object], stop: Callable[[], None]) -> None:
+    """`interruptible`; Ray's logger, which has its handler since Ray was imported, comes out as lines of ours."""
+    with foreign_errors("ray"):
+        interruptible(work, stop)
+
+
+@contextmanager
+def _others_silent() -> Iterator[None]:
+    """Other libraries of this process write nothing but errors, and those as lines of ours."""
+    with environment(**_QUIET), foreign_errors("root"), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from splitray.corpus import fits, passes
 from splitray.corpus.checks import check_documents, check_domains, count_domains, oversized_groups
 from splitray.corpus.corpus import MANIFEST, Corpus, content_hash
 from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
-from splitray.corpus.ray_tasks import Engine
+from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
@@ -69,8 +69,14 @@ def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
     megabytes = sum(file.size for file in files) / 1e6
     _log.info(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
     attempt = store.attempt(key)
-    work = _Build(settings, seed, attempt)
-    done = False
+    with own_context():
+        _publish(store, _Build(settings, seed, attempt), files, passed)
+    return Corpus.open(store, key)
+
+
+def _publish(store: Store, work: "_Build", files: list[SourceFile], passed: Counter[str]) -> None:
+    """Run a build and publish what it made; an unfinished one leaves nothing."""
+    attempt, done = work.attempt, False
     try:
         meta = work.run(files, passed)
         attempt.folder.delete("scratch")
@@ -79,8 +85,7 @@ def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
     finally:
         if not done:
             work.engine.stop()  # a task that still runs would write into the folder after it is gone
-            store.root.delete(f"attempts/{key}/{attempt.nonce}")
-    return Corpus.open(store, key)
+            store.root.delete(f"attempts/{attempt.key}/{attempt.nonce}")
 
 
 class _Build:

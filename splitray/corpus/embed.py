@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from splitray.corpus.settings import SentenceSettings, TfidfSettings
 from splitray.errors import CorruptError, UserError
+from splitray.quiet import no_bars
 
 
 class Embedder(Protocol):
@@ -129,12 +130,13 @@ class SentenceEmbedder:
         if threads is not None:
             torch.set_num_threads(threads)
         try:
-            self.model = SentenceTransformer(
-                folder,
-                device="cuda" if gpu else "cpu",
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+            with no_bars():
+                self.model = SentenceTransformer(
+                    folder,
+                    device="cuda" if gpu else "cpu",
+                    trust_remote_code=False,
+                    model_kwargs={"use_safetensors": True},
+                )
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -13,15 +13,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from splitray.errors import SplitrayError, StageError, UserError
 from splitray.executor.connect import worker_environment
 from splitray.executor.coordinator import Coordinator
+from splitray.executor.relay import log_again
 from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
 from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.progress import Pace, Progress, effort, report
 from splitray.storage.probe import check_seen
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
 
-_EVERY = 5.0  # seconds between progress lines
+_TICK = 1.0  # seconds between looks at the work
+_EVERY = 5.0  # seconds between events of progress
+_SHOWN = 4  # losses in a line of progress
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
 
 
@@ -51,7 +55,7 @@ def start_coordinator(context: RunContext, capacity: float, limit: int) -> Any:
 
 
 class ExecutorClient:
-    """The driver's handle of the coordinator: asks for leaves and prints progress while it waits."""
+    """The driver's handle of the coordinator: asks for leaves and logs progress while it waits."""
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class ExecutorClient:
         event: Callable[..., None],
     ) -> None:
         self._event = event
+        self._pace, self._event_at = Pace(), 0.0
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
         for name, workers in (
@@ -77,18 +82,16 @@ class ExecutorClient:
         self.actor = start_coordinator(context, capacity, validation_tokens)
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """Train and score; see `Coordinator.leaves`. Prints a line every few seconds."""
-        ref, said = self.actor.leaves.remote(list(requests)), time.monotonic()
-        while True:
-            ready, _ = ray.wait([ref], timeout=_EVERY)
-            if ready:
-                break
-            if time.monotonic() - said >= _EVERY:
-                said = time.monotonic()
-                self.tell(self.progress())
+        """Train and score; see `Coordinator.leaves`. Logs progress meanwhile."""
+        ref = self.actor.leaves.remote(list(requests))
+        while not ray.wait([ref], timeout=_TICK)[0]:
+            self._follow()
         try:
-            return list(ray.get(ref))
+            result = list(ray.get(ref))
+            self._fetch_messages()
+            return result
         except ray.exceptions.RayTaskError as error:
+            self._fetch_messages()
             raise told_by(error) from error
         except ray.exceptions.RayError as error:  # of memory, too, which is no RayActorError
             raise StageError(
@@ -96,13 +99,14 @@ class ExecutorClient:
             ) from error
 
     def watch(self, work: Callable[[], Any]) -> Any:
-        """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress lines meanwhile."""
+        """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress meanwhile."""
         over = threading.Event()
 
         def talk() -> None:
             with contextlib.suppress(ray.exceptions.RayError):  # a dead coordinator is told by the work itself
-                while not over.wait(_EVERY):
-                    self.tell(self.progress())
+                while not over.wait(_TICK):
+                    self._follow()
+                self._fetch_messages()
 
         talker = threading.Thread(target=talk, daemon=True, name="progress")
         talker.start()
@@ -112,27 +116,63 @@ class ExecutorClient:
             over.set()
             talker.join(timeout=_EVERY)
 
+    def _follow(self) -> None:
+        """Log what the actors logged, and how far the stage is."""
+        self._fetch_messages()
+        self.tell(self.progress())
+
     def progress(self) -> dict[str, Any]:
+        """The stage's counters; see `Coordinator.progress`."""
         return dict(ray.get(self.actor.progress.remote()))
 
-    def tell(self, progress: dict[str, Any]) -> None:
-        running = progress["running"].values()
-        trained = progress["trained"] + sum(r["call_tokens"] for r in running)
-        rate = sum(r["rate"] for r in running)
-        now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
-        _log.info(
-            f"   {progress['finished']}/{progress['segments']} segments, {human(trained)}/{human(progress['tokens'])} "
-            f"tokens, {human(rate)} tokens/s" + (f"; loss: {now}" if now else "")
-        )
-        counters = {k: v for k, v in progress.items() if k != "running"}  # every worker each time would be megabytes
-        self._event("progress", **counters, workers=len(running), rate=round(rate, 1))
+    def tell(self, counters: dict[str, Any]) -> None:
+        """Log how far the stage is, every few seconds as an event too."""
+        running, now = counters["running"].values(), time.monotonic()
+        report(_log, look(counters, self._pace, now))
+        if now - self._event_at >= _EVERY:
+            self._event_at = now
+            plain = {k: v for k, v in counters.items() if k != "running"}  # every worker would be megabytes
+            rate = round(sum(r["rate"] for r in running), 1)
+            self._event("progress", **plain, workers=len(running), rate=rate)
+
+    def _fetch_messages(self) -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # whoever waits for the coordinator hears of its death
+            log_again(ray.get(self.actor.messages.remote()))
 
     def begin_stage(self) -> None:
+        self._pace = Pace()
         ray.get(self.actor.begin_stage.remote())
 
     def stop(self) -> None:
         """Ask every worker to checkpoint; waits a moment for them."""
         ray.get(self.actor.stop.remote(), timeout=25)
+
+
+def look(counters: Mapping[str, Any], pace: Pace, now: float) -> Progress:
+    """How far a stage is by its counters, see `Coordinator.progress`, at a time in seconds."""
+    running = list(counters["running"].values())
+    trained = counters["trained"] + sum(r["call_tokens"] for r in running)
+    done = counters["effort_trained"] + sum(effort(r["params"], r["call_tokens"]) for r in running)
+    pace.see(done, now)
+    if not counters["segments"]:
+        if not counters["leaves"]:
+            return Progress("models", "none asked for yet")
+        return Progress("models", f"nothing to train, {counters['scored']}/{counters['leaves']} scored")
+    text = f"{counters['finished']}/{counters['segments']} segments"
+    if counters["finished"] == counters["segments"]:
+        return Progress("models", f"{text}, {counters['scored']}/{counters['leaves']} scored", share=1.0)
+    text += f", {human(trained)} of {human(counters['tokens'])} tokens"
+    rate = sum(r["rate"] for r in running)
+    text += f", {human(rate)} tokens/s" if running else ", workers start" if not trained else ""
+    losses = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in running[:_SHOWN])
+    return Progress(
+        "training",
+        text,
+        detail=f"loss: {losses}" if losses else "",
+        share=done / counters["effort"],
+        left=pace.left(counters["effort"] - done),
+        rate=pace.rate,
+    )
 
 
 def told_by(error: ray.exceptions.RayTaskError) -> SplitrayError:

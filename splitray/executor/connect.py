@@ -19,6 +19,9 @@ from splitray.executor.settings import ResourceSettings
 
 _log = logging.getLogger(__name__)
 
+# What workers print is for Ray's own log. Their messages of ours come by the coordinator, see `relay`.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
 
 @contextmanager
 def connected() -> Iterator[None]:
@@ -62,7 +65,7 @@ def connect() -> None:
 
 def _start() -> Any:
     try:
-        return ray.init(address="local", dashboard_host="127.0.0.1", runtime_env=_runtime_env())
+        return ray.init(address="local", dashboard_host="127.0.0.1", runtime_env=_runtime_env(), **_QUIET)
     except (Exception, SystemExit) as error:  # a node that is not up in time raises a bare Exception, or ends us
         raise StageError(f"Ray did not start here, often since the machine is too busy: {_reason(error)}") from error
 
@@ -70,7 +73,7 @@ def _start() -> Any:
 def _join(address: str) -> Any:
     check_address(address, _found() if address == "auto" else None)
     try:
-        return ray.init(address=address, runtime_env=_runtime_env())
+        return ray.init(address=address, runtime_env=_runtime_env(), **_QUIET)
     except (Exception, SystemExit) as error:
         raise UserError(f"RAY_ADDRESS = {address}: cannot join that cluster: {_reason(error)}") from error
 

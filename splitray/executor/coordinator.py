@@ -19,8 +19,10 @@ from splitray.errors import CorruptError, SplitrayError
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
 from splitray.executor.orphans import release_orphans
 from splitray.executor.pool import ANY, LADDER, Pool
+from splitray.executor.relay import Mailbox, Message, relay
 from splitray.executor.request import Request
 from splitray.executor.worker import RunContext, Worker
+from splitray.progress import effort
 from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
 from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
@@ -32,8 +34,15 @@ _TIDY = 4.0  # seconds between looks for resources that nobody uses
 
 @dataclass
 class Work:
-    """Counters of a stage, for progress lines and the report. Tokens are training tokens."""
+    """Counters of a stage, for progress lines and the report. Tokens are training tokens.
 
+    `leaves` are models asked for, `scored` those that are trained and measured; `effort` weighs tokens by model size.
+    """
+
+    leaves: int = 0
+    scored: int = 0
+    effort: float = 0.0
+    effort_trained: float = 0.0
     segments: int = 0
     finished: int = 0
     tokens: int = 0
@@ -42,6 +51,10 @@ class Work:
     failures: int = 0
     training_seconds: float = 0.0
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _effort(segment: Segment) -> float:
+    return effort(segment.recipe.params, segment.tokens)
 
 
 class Coordinator:
@@ -67,10 +80,14 @@ class Coordinator:
         self._work = Work()
         self._healing = asyncio.Lock()
         self._tidied = 0.0
+        self._mailbox = Mailbox()
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id():  # this process is the coordinator's own
+            relay(self._mailbox.put)
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
         self._grow(requests)
+        self._work.leaves += len(requests)
         results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
         errors = [e for e in results if isinstance(e, BaseException)]
         if errors:
@@ -132,6 +149,14 @@ class Coordinator:
                 if count := await asyncio.to_thread(release_orphans):
                     _log.warning("gave back the resources of %d worker groups that are dead", count)
 
+    async def log(self, message: Message) -> None:
+        """A worker's message, for the driver's log."""
+        self._mailbox.put(message)
+
+    async def messages(self) -> list[Message]:
+        """What the coordinator and its workers logged since the last call."""
+        return self._mailbox.fetch()
+
     # growing
 
     def _missing(self, group: Sequence[Request]) -> list[Segment]:
@@ -147,6 +172,7 @@ class Coordinator:
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
+            self._work.effort += sum(_effort(s) for s in segments)
             self._work.leaf_tokens += sum(r.target.tokens for r in group)
             trunk = [s for s in segments if s.source == MIXTURE]
             if trunk and group[0].mixture_workers > 0:
@@ -195,6 +221,7 @@ class Coordinator:
                 self._published.add(segment.key)
                 self._work.finished += 1
                 self._work.trained += segment.tokens
+                self._work.effort_trained += _effort(segment)
                 self._inflight.pop(segment.key).set_result(None)
         except BaseException as error:
             for key in own & self._inflight.keys():
@@ -209,7 +236,9 @@ class Coordinator:
             try:
                 if (future := self._inflight.get(key)) is not None:
                     await asyncio.shield(future)
-                return {"key": key, "losses": await self._losses(key, request.domains) if request.domains else {}}
+                losses = await self._losses(key, request.domains) if request.domains else {}
+                self._work.scored += 1
+                return {"key": key, "losses": losses}
             except CorruptError as error:
                 if attempt == 2:
                     raise

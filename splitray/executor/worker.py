@@ -21,6 +21,7 @@ import ray
 from splitray.errors import SplitrayError
 from splitray.evaluate.measure import measure
 from splitray.executor.failures import lost_by
+from splitray.executor.relay import relay
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, train
@@ -161,6 +162,7 @@ class Worker:
     def __init__(self, context: RunContext, name: str, workers: int = 1) -> None:
         self._context, self._name, self._workers = context, name, workers
         self._meter = Meter(context, name)
+        relay(coordinator_of(context.namespace).log.remote)
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
@@ -243,6 +245,7 @@ def _group_loop(config: dict[str, Any]) -> None:
 
     keep_memory()
     context: RunContext = config["context"]
+    relay(coordinator_of(context.namespace).log.remote)
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))

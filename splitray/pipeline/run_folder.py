@@ -18,6 +18,7 @@ from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
 from splitray.storage.checksum import Schema, fingerprint, sha256_file
 from splitray.storage.folder import Folder
+from splitray.units import duration
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +195,7 @@ class RunFolder:
         """
         self._check_there()
         begun, self._files = time.time(), {}
-        _log.info("== %s", stage)
+        _log.info("stage %d of %d: %s", STAGES.index(stage) + 1, len(STAGES), stage, extra={"stage": stage})
         self.event("stage begins", stage=stage)
         try:
             result = make()
@@ -205,6 +206,7 @@ class RunFolder:
             self._supersede(record)
             self.folder.write_checksummed(f"stages/{stage}.json", record.plain())
             self.event("stage ends", stage=stage, seconds=seconds)
+            _log.info("   %s: done in %s", stage, duration(seconds))
         finally:
             self.flush()
 

@@ -4,6 +4,7 @@ A stage that has a record is not run again. Everything trained goes through the 
 run again finds its segments standing.
 """
 
+import logging
 from dataclasses import fields
 
 from splitray.config import Config
@@ -16,12 +17,17 @@ from splitray.pipeline.summary import summarise
 from splitray.results.stages import CorpusResult, Work
 from splitray.results.summary import Summary
 
+_log = logging.getLogger(__name__)
+
+_MUCH = 0.01  # a budget that rounding raises by more than this share is warned of
 _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 
 def go(job: Job, until: str) -> Summary:
     """Run what is missing up to a stage; the summary of what stands then."""
     wanted = STAGES[: STAGES.index(until) + 1]
+    if (rounded := budget_in_whole_batches(job.config)) is not None:
+        _log.log(*rounded)
     if job.run.done("corpus") is None:
         check_models(job.config)
         if "ladder" in wanted:
@@ -39,6 +45,19 @@ def _check_before_corpus(config: Config) -> None:
     """
     if config.corpus.tokenizer.source == "bpe":
         Programme.unbuilt(config).check_ladder()
+
+
+def budget_in_whole_batches(config: Config) -> tuple[int, str] | None:
+    """What is said of a budget that is no whole number of batches for every domain: level and sentence."""
+    domains, batch, budget = config.corpus.domains, config.training.batch_tokens, Programme.unbuilt(config).budget
+    if budget == config.budget:
+        return None
+    change = budget - config.budget
+    level = logging.WARNING if change > _MUCH * config.budget else logging.INFO
+    return level, (
+        f"budget: {budget:,} tokens are trained. The {config.budget:,} given are {abs(change):,} "
+        f"{'fewer' if change > 0 else 'more'}: every one of {domains} domains gets whole batches of {batch:,} tokens"
+    )
 
 
 def _stands(job: Job, stage: str) -> bool:

@@ -4,7 +4,7 @@ Each round is a pure function of the completed earlier rounds, so that a killed 
 proposals and finds their leaves in the store: its finished trials replay without training.
 """
 
-import os
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from splitray.executor.request import SplitFamily
 from splitray.executor.worker import coordinator_of
 from splitray.law import Law
 from splitray.law.planning.question import Question
+from splitray.quiet import environment, levels
 from splitray.results.codec import from_json, to_json
 from splitray.results.stages import Trial, TrialModel
 from splitray.search.rounds import Proposal, curve, propose
@@ -134,7 +135,6 @@ def search(
         folder: a local folder for Tune's own records.
         wait: runs a function while it prints progress.
     """
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a frame and paths whatever the verbosity
     trainable = tune.with_resources(tune.with_parameters(trial, family=family, namespace=namespace), {"CPU": 0.01})
     tuner = tune.Tuner(
         trainable,
@@ -153,7 +153,12 @@ def search(
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
         ),
     )
-    results = wait(tuner.fit)
+    # Tune's new output prints a frame and paths whatever the verbosity, and its loggers warn of what they cannot write
+    with (
+        environment(RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1"),
+        levels({"ray.tune": logging.ERROR}),
+    ):
+        results = wait(tuner.fit)
     errors = [e for e in results.errors if e is not None]
     if errors:
         raise next((e for e in errors if isinstance(e, SplitrayError)), StageError(f"search: {errors[0]}"))

@@ -1,7 +1,9 @@
 """The main job as a user runs it: `python jobs/split.py` on a small corpus, killed, run again, given wrong input."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from splitray.pipeline.run_folder import STAGES
+from splitray.report import terminal
 from splitray.results.summary import Summary, every_loss
 from tests.support import ROOT
 from tests.support.configs import config, write_corpus
@@ -77,6 +82,21 @@ def test_ends_with_specialists_and_a_report(home: Path, undisturbed: dict) -> No
         for column, domain in enumerate(matrix["domains"]):
             by_model = {m: matrix["loss"][matrix["models"].index(m)][column] for m in own}
             assert min(by_model, key=by_model.__getitem__) == domain
+
+
+def test_every_line_is_ours(undisturbed: dict) -> None:
+    """Messages begin with the time; after the last of them come the result's tables and nothing else."""
+    lines = undisturbed["log"].splitlines()
+    ours = [re.match(r"\d\d:\d\d:\d\d \S|\d\d:\d\d:\d\d    \S", line) is not None for line in lines]
+    messages = len(ours) - ours[::-1].index(True)
+    assert all(ours[:messages]), [line for line, our in zip(lines[:messages], ours, strict=False) if not our]
+    page = Console(file=io.StringIO(), width=140, highlight=False)
+    page.print(terminal(Summary.parse({k: v for k, v in undisturbed.items() if k != "log"})))
+    assert lines[messages:-1] == page.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[-1].startswith("report: ")
+    stages = [line[9:] for line in lines if " stage " in line]
+    assert stages == [f"stage {n} of 9: {stage}" for n, stage in enumerate(STAGES, 1)]
+    assert not [line for line in lines if "0/0" in line]
 
 
 def test_models_load_and_generate(home: Path, undisturbed: dict) -> None:

@@ -12,6 +12,7 @@ from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import ExecutorClient
 from splitray.pipeline.run_folder import RunFolder
+from splitray.progress import Pace
 from splitray.results.stages import STAGES, CorpusResult, LawResult, Work
 from splitray.storage.folder import Folder
 from tests.support.configs import PLAIN
@@ -34,14 +35,14 @@ def test_the_resolved_config_is_kept_and_compared(tmp_path: Path) -> None:
     assert load(tmp_path / "config.yaml").budget == 65536, "a refused config must not be written"
 
 
-def test_a_foreign_config_in_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_foreign_config_in_the_folder_is_event_at(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("name: x\nflavour: sweet\n")
     with pytest.raises(UserError, match=r"config\.yaml: .*unknown key flavour"):
         run(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "\x00"])
-def test_a_torn_config_in_the_folder_is_told(tmp_path: Path, text: str) -> None:
+def test_a_torn_config_in_the_folder_is_event_at(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=r"config\.yaml"):
         run(tmp_path)
@@ -58,7 +59,7 @@ def test_a_stage_that_ends_well_is_done(tmp_path: Path, logged: list[str]) -> No
     one.carry_out("law", fit, lambda: Work(trained=5))
     record = run(tmp_path).done("law")
     assert record is not None and record.result == LawResult("release") and record.work == Work(trained=5)
-    assert record.stage == "law" and record.seconds >= 0 and logged == ["== law"]
+    assert record.stage == "law" and record.seconds >= 0 and logged[0] == "stage 3 of 9: law" and len(logged) == 2
     assert one.result(LawResult) == LawResult("release")
 
 
@@ -217,14 +218,16 @@ def test_events_that_could_not_be_written_are_written_later(tmp_path: Path, monk
 
 def test_an_event_of_progress_does_not_grow_with_the_hosts(tmp_path: Path) -> None:
     one, client = run(tmp_path), object.__new__(ExecutorClient)
-    client._event = one.event
+    client._event, client._pace, client._event_at = one.event, Pace(), 0.0
     host = {"segment": "seg-x", "source": "mixture", "tokens": 10, "call_tokens": 10, "loss": 1.0, "rate": 2.5}
+    host |= {"params": 1000}
     counters = {"segments": 9, "finished": 1, "tokens": 1000, "trained": 100}
+    counters |= {"leaves": 3, "scored": 0, "effort": 1e9, "effort_trained": 1e8}
     client.tell({**counters, "running": {f"ladder[{i}]": host for i in range(64)}})
     one.flush()
     (event,) = events(tmp_path)
     assert {k: event[k] for k in counters} == counters and (event["workers"], event["rate"]) == (64, 160.0)
-    assert len(json.dumps(event)) < 250
+    assert len(json.dumps(event)) < 350
 
 
 def test_a_folder_that_vanishes_ends_the_run_and_is_said(tmp_path: Path, logged: list[str]) -> None:

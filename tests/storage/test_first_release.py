@@ -85,7 +85,7 @@ def test_keys_are_the_same(store: Store, run: RunFolder) -> None:
     schedule, settled = config().training.schedule, run.result(SearchResult).final_plan
     rows = run.kept("runs.parquet", pq.read_table).to_pylist()
     assert len({row["run"] for row in rows}) == len(rows) == LEAVES
-    sizes = {recipe_of(store, shape).values["params"]: shape for shape in config().ladder.shapes}
+    sizes = {recipe_of(store, shape).params: shape for shape in config().ladder.shapes}
     for row in rows:
         split = row["specialize_tokens"]
         leaf = Leaf(int(row["pretrain_tokens"]), int(split), row["domain"] if split else None)
@@ -93,7 +93,7 @@ def test_keys_are_the_same(store: Store, run: RunFolder) -> None:
         assert Target.leaf(ladder, leaf, schedule).key == row["run"], row
 
     target = recipe_of(store, config().model)
-    weights = target.values["weights"]
+    weights = target.weights
     split = Split.at(settled.split_fraction.value, config().budget, weights, config().training.batch_tokens)
     by_domain = {s.domain: s.key for s in run.result(SpecialistsResult).specialists}
     assert {d: Target.leaf(target, split.leaf(d), schedule).key for d in weights} == by_domain

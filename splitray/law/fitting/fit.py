@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
 from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.runs import Runs, read_runs
+from splitray.progress import Task
+
+_log = logging.getLogger(__name__)
 
 _CONTEST_ROWS = 1024  # rows that forms compete on; a larger table is sampled
 
@@ -86,8 +90,11 @@ def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tup
     if len(table) > _CONTEST_ROWS:
         rows = np.random.default_rng([seed, 3]).choice(len(table), _CONTEST_ROWS, replace=False)
         small = table.take(np.sort(rows))
-    fits = {form.name: fit_form(form, small, goal, seed, share) for form in entrants}
-    choice = choose(fits, small, seed)
+    task, fits = Task(_log, "comparing forms", 2 * len(entrants), "fits"), dict[str, Fitted]()
+    for form in entrants:
+        fits[form.name] = fit_form(form, small, goal, seed, share)
+        task.update(len(fits))
+    choice = choose(fits, small, seed, lambda compared: task.update(len(entrants) + compared))
     if choice is None:
         reasons = "; ".join(f"{name}: {rising(fit, small)}" for name, fit in fits.items())
         raise UserError(f"no form can plan on these runs ({reasons}); check the losses, or add runs")

@@ -8,7 +8,9 @@ bootstrap) or its own targets (parametric bootstrap). All of them advance togeth
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -175,17 +177,24 @@ def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
     return np.asarray(vectors[best])
 
 
-def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9) -> tuple[Array, Array]:
+def minimise(
+    problem: Problem,
+    starts: Array,
+    iterations: int = 100,
+    tolerance: float = 1e-9,
+    done: Callable[[float], None] = lambda share: None,
+) -> tuple[Array, Array]:
     """Local optima [batch, P] from `starts` and their objectives (prior included) [batch].
 
     A step solves (newton + damping (bound + diagonal)) step = -slope with constants that press on a bound held
     there, and is taken only if the objective falls. An element stops when a step gains less than `tolerance` of
-    its objective, or when no damping helps.
+    its objective, or when no damping helps. `done` is called after every step with the share of elements that stopped.
     """
     if len(problem.index) > 1 and problem.separable:
         vectors, total = np.empty_like(starts), np.zeros(len(starts))
         for domain, index in enumerate(problem.index):
-            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance)
+            share = partial(_part, done, domain, len(problem.index))
+            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance, share)
             total += worth
         return vectors, total
     vectors = np.clip(starts, problem.low, problem.high)
@@ -214,7 +223,13 @@ def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: 
             small = better & (gain <= tolerance * np.abs(fresh[0]))
             calm[active] = np.where(small, calm[active] + 1, np.where(better, 0, calm[active]))
             active = active[(calm[active] < 2) & (damping[active] < _MAX_DAMPING)]
+            done(1.0 - active.size / len(vectors))
     return vectors, state[0]
+
+
+def _part(done: Callable[[float], None], number: int, parts: int, share: float) -> None:
+    """Say what a share of one of several parts is of the whole."""
+    done((number + share) / parts)
 
 
 def _step(problem: Problem, vectors: Array, slope: Array, newton: Array, bound: Array, damping: Array) -> Array:

@@ -8,6 +8,7 @@ Without replicates whole clusters are reweighted at random.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from splitray.law.arrays import Array
 from splitray.law.fitting.marquardt import minimise
 from splitray.law.fitting.regression import Fitted, predict
 from splitray.law.runs import Runs
+from splitray.progress import Task
+
+_log = logging.getLogger(__name__)
 
 _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
@@ -116,7 +120,8 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
         target = loss * np.exp(noise.simulate(runs, fitted.vector.size, count, random))
         problem = replace(fitted.problem, target=target)
     starts = np.tile(fitted.vector, (count, 1))
-    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5)
+    task = Task(_log, f"bootstrap of {fitted.problem.form.name}", 1.0)
+    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5, done=task.update)
     return problem.constants(vectors)
 
 

@@ -1,6 +1,7 @@
 """Stages law and plan: the table fitted, and where the law says to split."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 
 import pyarrow as pa
@@ -52,15 +53,20 @@ def run_plan(job: Job) -> PlanResult:
     law = job.law
     plan = planned(job.programme, law)
     job.run.keep("plan.json", plan.save)
+    log_plan(plan, job.programme.budget, law.warnings)
+    return PlanResult(plan)
+
+
+def log_plan(plan: laws.Plan, budget: int, logged: Collection[laws.LawWarning]) -> None:
+    """Say where a plan splits a budget, and those of its warnings that were not logged before."""
     _log.info(
-        f"   split after {plan.split_fraction.value:.0%} of {human(job.programme.budget)} tokens "
+        f"   split after {plan.split_fraction.value:.0%} of {human(budget)} tokens "
         f"({_between(plan.split_fraction, '.0%')}); predicted loss {plan.predicted_loss.value:.3f}, "
         f"unsplit {plan.unsplit_loss.value:.3f}"
     )
     for warning in plan.warnings:
-        if warning not in law.warnings:  # those were said with the law
+        if warning not in logged:
             _log.warning("%s", warning)
-    return PlanResult(plan)
 
 
 def _between(estimate: Estimate, form: str) -> str:

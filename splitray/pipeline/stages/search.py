@@ -12,7 +12,7 @@ from splitray import law as laws
 from splitray.ladder.grid import TABLE, row
 from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.job import Job
-from splitray.pipeline.stages.planning import fitted, planned
+from splitray.pipeline.stages.planning import fitted, log_plan, planned
 from splitray.results.stages import Searched, SearchResult, SearchRound, Trial
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,9 @@ def run_search(job: Job) -> SearchResult:
 def _settle(job: Job, law: laws.Law, found: Searched | None) -> SearchResult:
     """Keep the law and the plan that will be carried out."""
     final = planned(job.programme, law)
+    # a refit words the law's warnings a little differently: a kind that stages law and plan named is not named again
+    kinds = {warning.code for warning in job.run.kept("plan.json", laws.Plan.load).warnings}
+    log_plan(final, job.programme.budget, [warning for warning in final.warnings if warning.code in kinds])
     job.run.keep("law_final.json", law.save)
     job.run.keep("plan_final.json", final.save)
     return SearchResult(found, final)
