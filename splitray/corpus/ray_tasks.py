@@ -9,6 +9,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources, TaskPoolStrategy
 from ray.exceptions import RayError
 
+from splitray.compat import quiet_ray_data
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import SplitrayError, StageError
 
@@ -30,9 +31,7 @@ class Engine:
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
         self._running: list[Any] = []
         DataContext.get_current().enable_progress_bars = False
-        # our own log tells what these would: that bars are off, that an execution with a random name has ended.
-        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-        logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
+        quiet_ray_data()
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""

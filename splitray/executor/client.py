@@ -13,13 +13,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from splitray.errors import SplitrayError, StageError, UserError
 from splitray.executor.coordinator import Coordinator, Request
 from splitray.executor.settings import ResourceSettings
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
 from splitray.storage.probe import check_seen
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
 
 _EVERY = 5.0  # seconds between progress lines
+_PING = 3.0  # seconds for an answer that takes none, when the run is to stop
+_STOP = 25.0  # seconds that a stop may take: the coordinator waits 20 s for checkpoints
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
 
 
@@ -58,7 +61,7 @@ class ExecutorClient:
         validation_tokens: int,
         event: Callable[..., None],
     ) -> None:
-        self._event = event
+        self._event, self._silence = event, context.silence_seconds
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
         for name, workers in (
@@ -73,34 +76,27 @@ class ExecutorClient:
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
         self.actor = start_coordinator(context, capacity, validation_tokens)
+        self._heard = time.monotonic()
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Coordinator.leaves`. Prints a line every few seconds."""
-        ref, said = self.actor.leaves.remote(list(requests)), time.monotonic()
-        while True:
-            ready, _ = ray.wait([ref], timeout=_EVERY)
-            if ready:
-                break
-            if time.monotonic() - said >= _EVERY:
-                said = time.monotonic()
-                self.tell(self.progress())
+        ref = self.actor.leaves.remote(list(requests))
+        while not ray.wait([ref], timeout=_EVERY)[0]:
+            self._follow()
         try:
             return list(ray.get(ref))
         except ray.exceptions.RayTaskError as error:
             raise told_by(error) from error
         except ray.exceptions.RayError as error:  # of memory, too, which is no RayActorError
-            raise StageError(
-                f"the coordinator of the tree died: {error}; start again, it continues from the store"
-            ) from error
+            raise _dead(error) from error
 
     def watch(self, work: Callable[[], Any]) -> Any:
         """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress lines meanwhile."""
         over = threading.Event()
 
         def talk() -> None:
-            with contextlib.suppress(ray.exceptions.RayError):  # a dead coordinator is told by the work itself
-                while not over.wait(_EVERY):
-                    self.tell(self.progress())
+            while not over.wait(_EVERY):
+                self._follow()
 
         talker = threading.Thread(target=talk, daemon=True, name="progress")
         talker.start()
@@ -110,8 +106,48 @@ class ExecutorClient:
             over.set()
             talker.join(timeout=_EVERY)
 
+    def _follow(self) -> None:
+        """Tell the coordinator's notices and progress; one that has been silent for long is named and replaced."""
+        try:
+            asked = [self.actor.notices.remote(), self.actor.progress.remote()]
+            notices, progress = ray.get(asked, timeout=_EVERY)
+        except ray.exceptions.GetTimeoutError:
+            self._mind_silence()
+            return
+        except ray.exceptions.RayError:  # it died: what waits for its work is told so, or goes on with the next one
+            return
+        self._heard = time.monotonic()
+        for notice in notices:
+            _log.warning("   %s", notice)
+        self.tell(progress)
+
+    def _mind_silence(self) -> None:
+        """Say that the coordinator does not answer; after long, end its process, so that Ray starts another."""
+        silence = time.monotonic() - self._heard
+        if silence < self._silence:
+            _log.warning("   the coordinator has not answered for %.0f s", silence)
+            return
+        _log.warning("   the coordinator has not answered for %.0f s: its process is replaced", silence)
+        ray.kill(self.actor, no_restart=False)  # the calls that wait go on with the next one, which reads the store
+        self._heard = time.monotonic()
+
+    def _ask(self, ref: Any) -> Any:
+        """What a call of the coordinator returns that takes no time by itself.
+
+        Raises:
+            StageError: the coordinator died too often.
+        """
+        self._heard = time.monotonic()
+        while not ray.wait([ref], timeout=_EVERY)[0]:
+            self._mind_silence()
+        try:
+            return ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            raise _dead(error) from error
+
     def progress(self) -> dict[str, Any]:
-        return dict(ray.get(self.actor.progress.remote()))
+        """The counters of the stage; see `Coordinator.progress`."""
+        return dict(self._ask(self.actor.progress.remote()))
 
     def tell(self, progress: dict[str, Any]) -> None:
         running = progress["running"].values()
@@ -126,11 +162,18 @@ class ExecutorClient:
         self._event("progress", **counters, workers=len(running), rate=round(rate, 1))
 
     def begin_stage(self) -> None:
-        ray.get(self.actor.begin_stage.remote())
+        self._ask(self.actor.begin_stage.remote())
 
     def stop(self) -> None:
-        """Ask every worker to checkpoint; waits a moment for them."""
-        ray.get(self.actor.stop.remote(), timeout=25)
+        """Have every worker checkpoint what it trains. Returns when they have; soon where the coordinator is silent."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            stopped, alive = self.actor.stop.remote(), self.actor.notices.remote()
+            ray.get(alive, timeout=_PING)
+            ray.get(stopped, timeout=_STOP)
+
+
+def _dead(error: Exception) -> StageError:
+    return StageError(f"the coordinator of the tree died: {error}; start again, it continues from the store")
 
 
 def told_by(error: ray.exceptions.RayTaskError) -> SplitrayError:

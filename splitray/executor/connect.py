@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from splitray.compat import untested_versions
 from splitray.errors import StageError, UserError
 from splitray.executor.machine import cpu_model
 from splitray.executor.settings import ResourceSettings
@@ -38,6 +39,8 @@ def connect() -> None:
             context = ray.init(address="local", dashboard_host="127.0.0.1", **options)
         except (RuntimeError, OSError, ray.exceptions.RayError) as error:
             raise StageError(f"Ray did not start here, often since the machine is too busy: {error}") from error
+    for sentence in untested_versions():
+        _log.warning("%s: what splitray takes from its inside may have moved", sentence)
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     _log.info(

@@ -73,7 +73,8 @@ class Job:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         training = self.config.training.model_copy(update={"precision": self.precision})
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
-        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu)
+        silence = self.config.resources.silence_seconds
+        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu, silence)
 
     @cached_property
     def executor(self) -> ExecutorClient:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from splitray.compat import allow_recompiles
+
 _SIZES = 256  # compiled models that a process keeps; a ladder of more has other worries
 _CPU_LOGITS, _GPU_LOGITS = 1 << 20, 1 << 26  # entries at once: on a CPU 4 MB in fp32, on a GPU work for all of it
 
@@ -45,9 +47,7 @@ class NextToken(torch.nn.Module):
 
         A host trains models of many sizes with one code. By torch's default the ninth runs uncompiled, with a warning.
         """
-        import torch._dynamo
-
-        torch._dynamo.config.recompile_limit = max(_SIZES, torch._dynamo.config.recompile_limit)
+        allow_recompiles(_SIZES)
         (self.lm if self.whole else self.lm.model).compile(*args, **kwargs)
 
 
