@@ -3,15 +3,15 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from splitray.cli.signals import LINE, Signals, Stopped
+from splitray.cli.streams import outlive_readers
 from splitray.config import Config, load, manual
 from splitray.errors import SplitrayError, UserError
 from splitray.pipeline.logs import logged_to
@@ -21,10 +21,6 @@ from splitray.storage.folder import Folder, without_query
 _log = logging.getLogger(__name__)
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
-
-
-class Stopped(BaseException):
-    """SIGTERM: `ray job stop`, a preempted driver, or an operator."""
 
 
 class _Settings(argparse.Action):
@@ -37,6 +33,7 @@ class _Settings(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The main job. Returns the exit code: 0 done, 1 a stage failed, 2 the user's input is wrong."""
+    outlive_readers()
     parser = argparse.ArgumentParser(description="From a corpus and a token budget to proven specialist models.")
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one field")
@@ -54,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             show(config, store, Standing.of(run_dir, store, console), console)
             return DONE
-        return _run(config, run_dir, store, options.until, console)
+        with Signals() as signals:
+            return _run(config, run_dir, store, options.until, console, signals)
     except UserError as error:
         print(f"splitray: {error}", file=sys.stderr)
         return WRONG_INPUT
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"splitray: {error}", file=sys.stderr)
         return FAILED
     except (Stopped, KeyboardInterrupt):
-        print("splitray: stopped; the same command continues from what is published", file=sys.stderr)
+        print(LINE, file=sys.stderr)
         return FAILED
 
 
@@ -94,14 +92,14 @@ def _beside(run: str) -> str:
     return f"{parent}{slash}store{mark}{query}"
 
 
-def _run(config: Config, run_dir: str, store: str, until: str, console: Console) -> int:
+def _run(config: Config, run_dir: str, store: str, until: str, console: Console, signals: Signals) -> int:
     with logged_to(lambda line: console.print(line, markup=False)):
         run = RunFolder(Folder(run_dir), config)
         with logged_to(lambda line: run.event("log", text=line)):
             _log.info("run folder %s, store %s", run.folder.uri, without_query(store))
             wanted = STAGES[: STAGES.index(until) + 1]
             if any(run.done(stage) is None for stage in wanted):
-                _stages(run, store, until)
+                _stages(run, store, until, signals)
             else:
                 _log.info("every stage up to %s is done: nothing to train", until)
     if until == STAGES[-1]:
@@ -109,7 +107,7 @@ def _run(config: Config, run_dir: str, store: str, until: str, console: Console)
     return DONE
 
 
-def _stages(run: RunFolder, store: str, until: str) -> None:
+def _stages(run: RunFolder, store: str, until: str, signals: Signals) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is first imported
     logging.getLogger("ray").setLevel(logging.WARNING)
     from splitray.executor.connect import connect
@@ -117,15 +115,17 @@ def _stages(run: RunFolder, store: str, until: str) -> None:
     from splitray.pipeline.runner import go
     from splitray.storage.store import Store
 
-    connect()
+    with signals.starting_ray():
+        connect()
     _check_router(run, until)
-    signal.signal(signal.SIGTERM, _stop)
     job = Job(run, Store(store))
-    try:
-        go(job, until)
-    except (Stopped, KeyboardInterrupt):
+
+    def stop() -> None:
         job.stop()
-        raise
+        run.flush()
+
+    try:
+        signals.run(lambda: go(job, until), stop)
     finally:
         run.flush()
 
@@ -137,10 +137,6 @@ def _check_router(run: RunFolder, until: str) -> None:
         from splitray.corpus.embed import SentenceEmbedder
 
         SentenceEmbedder(run.config.corpus.sentence)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped
 
 
 def _tell_end(run: RunFolder, console: Console) -> None:
