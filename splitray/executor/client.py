@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _EVERY = 5.0  # seconds between progress lines
 _PING = 3.0  # seconds for an answer that takes none, when the run is to stop
+_START = 300.0  # seconds that a new coordinator may take to answer: it imports, and lists the store
 _STOP = 25.0  # seconds that a stop may take: the coordinator waits 20 s for checkpoints
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
 
@@ -76,7 +77,7 @@ class ExecutorClient:
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
         self.actor = start_coordinator(context, capacity, validation_tokens)
-        self._heard = time.monotonic()
+        self._heard, self._answered = time.monotonic(), False
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Coordinator.leaves`. Prints a line every few seconds."""
@@ -116,7 +117,7 @@ class ExecutorClient:
             return
         except ray.exceptions.RayError:  # it died: what waits for its work is told so, or goes on with the next one
             return
-        self._heard = time.monotonic()
+        self._heard, self._answered = time.monotonic(), True
         for notice in notices:
             _log.warning("   %s", notice)
         self.tell(progress)
@@ -124,12 +125,12 @@ class ExecutorClient:
     def _mind_silence(self) -> None:
         """Say that the coordinator does not answer; after long, end its process, so that Ray starts another."""
         silence = time.monotonic() - self._heard
-        if silence < self._silence:
+        if silence < (self._silence if self._answered else max(self._silence, _START)):
             _log.warning("   the coordinator has not answered for %.0f s", silence)
             return
         _log.warning("   the coordinator has not answered for %.0f s: its process is replaced", silence)
         ray.kill(self.actor, no_restart=False)  # the calls that wait go on with the next one, which reads the store
-        self._heard = time.monotonic()
+        self._heard, self._answered = time.monotonic(), False
 
     def _ask(self, ref: Any) -> Any:
         """What a call of the coordinator returns that takes no time by itself.
@@ -141,9 +142,11 @@ class ExecutorClient:
         while not ray.wait([ref], timeout=_EVERY)[0]:
             self._mind_silence()
         try:
-            return ray.get(ref)
+            answer = ray.get(ref)
         except ray.exceptions.RayActorError as error:
             raise _dead(error) from error
+        self._heard, self._answered = time.monotonic(), True
+        return answer
 
     def progress(self) -> dict[str, Any]:
         """The counters of the stage; see `Coordinator.progress`."""
