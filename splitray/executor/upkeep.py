@@ -88,4 +88,4 @@ def describe(found: list[Holder], namespace: str) -> str:
         run = f"run {parts[1]}" if len(parts) == 3 and parts[0] == "splitray" else "another job"
         runs.setdefault("this run" if holder.namespace == namespace else run, []).append(holder.name)
     named = [f"{', '.join(sorted(names))} of {run}" for run, names in sorted(runs.items(), key=lambda r: r[0])]
-    return "; ".join(named) or "other work on the cluster"
+    return "; ".join(named) or "work without a name, or workers that are being started"

@@ -45,4 +45,4 @@ def test_who_holds_the_cluster_in_words() -> None:
     found.append(Holder("splitray/demo/1", "ladder[0]"))
     told = "mine of another job; ladder[0] of run other; ladder[0], ladder[1] of this run"
     assert describe(found, "splitray/demo/1") == told
-    assert describe([], "splitray/demo/1") == "other work on the cluster"
+    assert describe([], "splitray/demo/1") == "work without a name, or workers that are being started"
