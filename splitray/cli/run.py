@@ -2,13 +2,11 @@
 
 import argparse
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from types import FrameType
+from functools import cache, partial
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +14,7 @@ from rich.console import Console
 from splitray.cli.command import Command
 from splitray.cli.dry_run import dry_run
 from splitray.cli.options import add_config, config_of, source_of
+from splitray.cli.signals import Signals
 from splitray.cli.terminal import terminal
 from splitray.config import manual
 from splitray.errors import UserError, check_choice
@@ -25,7 +24,7 @@ from splitray.pipeline.logs import foreign_errors
 from splitray.pipeline.outlook import effort_after
 from splitray.pipeline.places import places
 from splitray.pipeline.run_folder import STAGES, RunFolder
-from splitray.pipeline.start import interruptible, start
+from splitray.pipeline.start import start
 from splitray.quiet import environment
 from splitray.storage.folder import Folder
 
@@ -33,11 +32,6 @@ _log = logging.getLogger(__name__)
 
 # read by C++ libraries when they are first used; errors come back as exceptions, so their lines add nothing
 _QUIET = {"GRPC_VERBOSITY": "NONE", "GLOG_minloglevel": "3"}
-_STOPPED = "stopped; the same command continues from what is published"
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM: `ray job stop`, a preempted driver, or an operator."""
 
 
 class _Settings(argparse.Action):
@@ -76,19 +70,16 @@ def _run(options: argparse.Namespace) -> None:
         run = RunFolder(Folder(run_dir), config)
         log.follow(run.event)
         log.foresee(cache(lambda stage: effort_after(config, stage, options.until)))
-        try:
-            with _sigterm_stops(), _others_silent():
-                start(run, store, options.until, _watched)
-        except KeyboardInterrupt:
-            raise Stopped(_STOPPED) from None
+        with Signals() as signals, _others_silent():
+            start(run, store, options.until, partial(_watched, signals))
     if options.until == STAGES[-1]:
         _show_end(run, console)
 
 
-def _watched(work: Callable[[], object], stop: Callable[[], None]) -> None:
-    """`interruptible`; Ray's logger, which has its handler since Ray was imported, comes out as lines of ours."""
+def _watched(signals: Signals, work: Callable[[], object], stop: Callable[[], None]) -> None:
+    """`Signals.run`; Ray's logger, which has its handler since Ray was imported, comes out as lines of ours."""
     with foreign_errors("ray"):
-        interruptible(work, stop)
+        signals.run(work, stop)
 
 
 @contextmanager
@@ -98,18 +89,6 @@ def _others_silent() -> Iterator[None]:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def _sigterm_stops() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_end(run: RunFolder, console: Console) -> None:

@@ -16,7 +16,8 @@ from splitray.executor.coordinator import Coordinator
 from splitray.executor.relay import log_again
 from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
 from splitray.progress import Pace, Progress, effort, report
 from splitray.storage.probe import check_seen
 from splitray.units import human
@@ -24,8 +25,12 @@ from splitray.units import human
 _log = logging.getLogger(__name__)
 
 _TICK = 1.0  # seconds between looks at the work
-_EVERY = 5.0  # seconds between events of progress
+_EVERY = 5.0  # seconds between events of progress, and that an answer of the coordinator may take
 _SHOWN = 4  # losses in a line of progress
+_PING = 3.0  # seconds for an answer that takes none, when the run is to stop
+_START = 300.0  # seconds that a new coordinator may take to answer: it imports, and lists the store
+_LATE = 15.0  # seconds without an answer, after which it is said
+_STOP = 25.0  # seconds that a stop may take: the coordinator waits 20 s for checkpoints
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
 
 
@@ -64,7 +69,7 @@ class ExecutorClient:
         validation_tokens: int,
         event: Callable[..., None],
     ) -> None:
-        self._event = event
+        self._event, self._silence = event, context.silence_seconds
         self._pace, self._event_at = Pace(), 0.0
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
@@ -80,6 +85,7 @@ class ExecutorClient:
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
         self.actor = start_coordinator(context, capacity, validation_tokens)
+        self._heard, self._answered = time.monotonic(), False
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Coordinator.leaves`. Logs progress meanwhile."""
@@ -94,19 +100,16 @@ class ExecutorClient:
             self._fetch_messages()
             raise told_by(error) from error
         except ray.exceptions.RayError as error:  # of memory, too, which is no RayActorError
-            raise StageError(
-                f"the coordinator of the tree died: {error}; start again, it continues from the store"
-            ) from error
+            raise _dead(error) from error
 
     def watch(self, work: Callable[[], Any]) -> Any:
         """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress meanwhile."""
         over = threading.Event()
 
         def talk() -> None:
-            with contextlib.suppress(ray.exceptions.RayError):  # a dead coordinator is told by the work itself
-                while not over.wait(_TICK):
-                    self._follow()
-                self._fetch_messages()
+            while not over.wait(_TICK):
+                self._follow()
+            self._fetch_messages()
 
         talker = threading.Thread(target=talk, daemon=True, name="progress")
         talker.start()
@@ -117,13 +120,49 @@ class ExecutorClient:
             talker.join(timeout=_EVERY)
 
     def _follow(self) -> None:
-        """Log what the actors logged, and how far the stage is."""
-        self._fetch_messages()
-        self.tell(self.progress())
+        """Log what the actors logged and how far the stage is; a coordinator silent for long is replaced."""
+        try:
+            asked = [self.actor.messages.remote(), self.actor.progress.remote()]
+            messages, progress = ray.get(asked, timeout=_EVERY)
+        except ray.exceptions.GetTimeoutError:
+            self._mind_silence()
+            return
+        except ray.exceptions.RayError:  # it died: what waits for its work is told so, or goes on with the next one
+            return
+        self._heard, self._answered = time.monotonic(), True
+        log_again(messages)
+        self.tell(progress)
+
+    def _mind_silence(self) -> None:
+        """Say that the coordinator does not answer; after long, end its process, so that Ray starts another."""
+        silence = time.monotonic() - self._heard
+        if silence < (self._silence if self._answered else max(self._silence, _START)):
+            if silence > _LATE:
+                _log.warning("the coordinator has not answered for %.0f s", silence)
+            return
+        _log.warning("the coordinator has not answered for %.0f s: its process is replaced", silence)
+        ray.kill(self.actor, no_restart=False)  # the calls that wait go on with the next one, which reads the store
+        self._heard, self._answered = time.monotonic(), False
+
+    def _ask(self, ref: Any) -> Any:
+        """What a call of the coordinator returns that takes no time by itself.
+
+        Raises:
+            StageError: the coordinator died too often.
+        """
+        self._heard = time.monotonic()
+        while not ray.wait([ref], timeout=_EVERY)[0]:
+            self._mind_silence()
+        try:
+            answer = ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            raise _dead(error) from error
+        self._heard, self._answered = time.monotonic(), True
+        return answer
 
     def progress(self) -> dict[str, Any]:
         """The stage's counters; see `Coordinator.progress`."""
-        return dict(ray.get(self.actor.progress.remote()))
+        return dict(self._ask(self.actor.progress.remote()))
 
     def tell(self, counters: dict[str, Any]) -> None:
         """Log how far the stage is, every few seconds as an event too."""
@@ -137,15 +176,22 @@ class ExecutorClient:
 
     def _fetch_messages(self) -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # whoever waits for the coordinator hears of its death
-            log_again(ray.get(self.actor.messages.remote()))
+            log_again(ray.get(self.actor.messages.remote(), timeout=_EVERY))
 
     def begin_stage(self) -> None:
         self._pace = Pace()
-        ray.get(self.actor.begin_stage.remote())
+        self._ask(self.actor.begin_stage.remote())
 
     def stop(self) -> None:
-        """Ask every worker to checkpoint; waits a moment for them."""
-        ray.get(self.actor.stop.remote(), timeout=25)
+        """Have every worker checkpoint what it trains. Returns when they have; soon where the coordinator is silent."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            stopped, alive = self.actor.stop.remote(), self.actor.messages.remote()
+            ray.get(alive, timeout=_PING)
+            ray.get(stopped, timeout=_STOP)
+
+
+def _dead(error: Exception) -> StageError:
+    return StageError(f"the coordinator of the tree died: {error}; start again, it continues from the store")
 
 
 def look(counters: Mapping[str, Any], pace: Pace, now: float) -> Progress:

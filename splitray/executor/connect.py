@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from splitray.compat import untested_versions
 from splitray.errors import StageError, UserError
 from splitray.executor.access import tighten_token
 from splitray.executor.address import check_address
@@ -56,6 +57,8 @@ def connect() -> None:
     with _signals_kept():
         context = _start() if address in ("", "local") else _join(address)
     tighten_token()  # Ray writes it when it starts for the first time
+    for sentence in untested_versions():
+        _log.warning("%s: what splitray takes from its inside may have moved", sentence)
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     _log.info(
@@ -111,11 +114,18 @@ def _runtime_env() -> dict[str, dict[str, str]]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Give SIGTERM its handler back, which Ray replaces; only the main thread has any."""
+    """Give SIGTERM its handler back, which Ray replaces; only the main thread has any.
+
+    SIGHUP is blocked in the block, so that the processes of a Ray that is started here begin with it blocked: a dropped
+    connection would reach them all, before the run has asked them for checkpoints. One that comes meanwhile is handled
+    after the block.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGTERM, before)
 

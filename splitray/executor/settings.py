@@ -14,6 +14,12 @@ class ResourceSettings(Settings):
     capacity: float | None = operational(
         None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start.", gt=0
     )
+    silence_seconds: float = operational(
+        60.0,
+        "Seconds without a sign of life after which a worker, or the coordinator, counts as hung and is replaced. "
+        "A thread gives signs about once a second, however long a training step takes.",
+        gt=0,
+    )
     tokens_per_second: float | None = operational(
         None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0
     )

@@ -64,7 +64,8 @@ class Job:
     def context(self) -> RunContext:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
-        return RunContext(self.store, self.corpus.key, self.programme.training, namespace, self.use_gpu)
+        silence = self.config.resources.silence_seconds
+        return RunContext(self.store, self.corpus.key, self.programme.training, namespace, self.use_gpu, silence)
 
     @cached_property
     def executor(self) -> ExecutorClient:

@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
 from splitray.executor.request import SplitFamily
-from splitray.executor.worker import coordinator_of
+from splitray.executor.watch import coordinator_of
 from splitray.law import Law
 from splitray.law.planning.question import Question
 from splitray.quiet import environment, levels

@@ -18,7 +18,8 @@ from splitray.errors import StageError
 from splitray.executor.client import start_coordinator
 from splitray.executor.orphans import release_orphans
 from splitray.executor.request import Request
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.recipe import Recipe
