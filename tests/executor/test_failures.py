@@ -9,11 +9,11 @@ import pytest
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-from splitray.executor.request import Request
 
 from splitray.errors import CorruptError, StageError
 from splitray.executor.coordinator import Coordinator
 from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import Interrupted, reached
