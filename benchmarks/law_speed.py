@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from splitray.law import fit
 from splitray.law.fitting.regression import Objective, fit_form
 from splitray.law.fitting.uncertainty import bootstrap
-from splitray.law.forms.registry import find
+from splitray.law.forms import find
 from splitray.law.runs import read_runs
 
 DELTA, REPEATS, DRAWS = 1e-3, 5, 1000

@@ -328,12 +328,14 @@ def test_every_documented_start_of_a_cluster_asks_for_a_token() -> None:
 
 def test_our_own_start_asks_for_a_token_on_loopback() -> None:
     """`make demo` starts Ray through `connect`: the dashboard on loopback; the token is asked for before the import."""
-    starts = [ast.unparse(c) for n, c in called(ROOT / "splitray/executor/client.py") if n == "ray.init" and c.keywords]
+    starts = [
+        ast.unparse(c) for n, c in called(ROOT / "splitray/executor/connect.py") if n == "ray.init" and c.keywords
+    ]
     own = [start for start in starts if "address='local'" in start]
     assert own and all("dashboard_host='127.0.0.1'" in start for start in own), starts
     source = (ROOT / "splitray/cli/run.py").read_text()
     assert source.index('setdefault("RAY_AUTH_MODE", "token")') < source.index(
-        "from splitray.executor.client import connect"
+        "from splitray.executor.connect import connect"
     )
     files = [p for folder in ("benchmarks", "tests") for p in (ROOT / folder).rglob("*.py")]
     servers = [c for path in files for name, c in called(path) if "MotoServer" in name]

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from splitray.errors import UserError
-from splitray.law import saved
-from splitray.law.forms import registry as forms
-from splitray.law.forms.dual import Array
-from splitray.law.forms.form import Form
+from splitray.law import forms, saved
+from splitray.law.arrays import Array
+from splitray.law.forms import Form
 
 SCHEMA = "splitray-law-2"
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
@@ -213,7 +212,8 @@ class Law:
     def _mean(self, of: Callable[[Form, Array], Array], domain: str | None) -> Array:
         rows = self._select(domain)
         with np.errstate(all="ignore"):
-            return sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
+            mean: Array = sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
+            return mean
 
     def _draws(self, of: Callable[[Form, Array, slice], Array], points: int, domain: str | None) -> Array:
         rows = self._select(domain)

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from splitray.errors import UserError
-from splitray.law.forms.dual import Array, Ints
+from splitray.law.arrays import Array, Ints
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 OPTIONAL = ("weight", "seed", "run", "trunk", "branch", "flops")

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, fit
-from splitray.law.forms.registry import REGISTRY
+from splitray.law.forms import REGISTRY
 from tests.law.test_forms import BY_HAND
 from tests.support import SHARED
 

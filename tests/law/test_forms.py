@@ -7,8 +7,7 @@ import pytest
 
 from splitray.errors import UserError
 from splitray.law import Law
-from splitray.law.forms.form import Constant, Form, coefficient, exponent
-from splitray.law.forms.registry import REGISTRY, find
+from splitray.law.forms import REGISTRY, Constant, Form, coefficient, exponent, find
 
 # Plausible constants in units of 1 parameter and 1 token, and the law at one point written out in plain Python.
 E, A, a = 1.7, 400.0, 0.34

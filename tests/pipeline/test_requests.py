@@ -49,7 +49,7 @@ def job(root: Path, workers: int, **changes: Any) -> tuple[Asking, list[Request]
     identity = {"content_hash": "c", "vocab": 300, "end_token": 0}
     made.__dict__["corpus"] = SimpleNamespace(domains=DOMAINS, identity=lambda: identity, vocab_size=300)
     made.__dict__["context"] = SimpleNamespace(training=config.training, namespace="n")
-    made.__dict__["trainer"] = SimpleNamespace(leaves=leaves, watch=None)
+    made.__dict__["executor"] = SimpleNamespace(leaves=leaves, watch=None)
     return made, asked
 
 

@@ -335,6 +335,7 @@ def test_a_damaged_file_of_a_stage_undoes_the_stage(
     for stage in STAGES[:5]:
         finish(start(tmp_path), stage)
     damage(tmp_path / name)
+    logged.clear()
     run = start(tmp_path)
     lost = name == "stages/law.json" and damage is Path.unlink  # no record, nothing to say
     assert run.done("law") is None and run.done("law") is None

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from splitray.law.arrays import Array, Flags, Ints
 from splitray.law.fitting.marquardt import refine
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import Fitted, candidates, predict
-from splitray.law.forms.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
 from splitray.law.runs import Runs
 
@@ -127,7 +127,8 @@ def _errors(fitted: Fitted, masks: list[Flags], seed: int) -> Array:
     """Errors [1 + masks, rows]: of each row hidden alone, then of the rows of each mask hidden together."""
     alone = each_out(fitted)[None]
     found = np.concatenate([alone, held_out(fitted, np.stack(masks), seed)]) if masks else alone
-    return np.clip(np.nan_to_num(found, nan=1.0), -1.0, 1.0)
+    errors: Array = np.clip(np.nan_to_num(found, nan=1.0), -1.0, 1.0)
+    return errors
 
 
 def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, Ints]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
+from splitray.law import forms
 from splitray.law.fitting import uncertainty
 from splitray.law.fitting.choose import Choice, choose
 from splitray.law.fitting.fit_warnings import fit_warnings
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
-from splitray.law.forms import registry as forms
-from splitray.law.forms.form import Form
+from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.runs import Runs, read_runs
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitray.law.forms.dual import Array, Ints
-from splitray.law.forms.form import Form
+from splitray.law.arrays import Array, Ints
+from splitray.law.forms import Form
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _SCOUT = 12  # steps of every start; by then the worth of its basin shows
@@ -105,7 +105,8 @@ class Problem:
         return total + (self.penalty(vectors) if prior else 0.0)
 
     def penalty(self, vectors: Array) -> Array:
-        return 0.5 * np.sum(self.precision * (vectors - self.mean) ** 2, axis=-1)
+        penalty: Array = 0.5 * np.sum(self.precision * (vectors - self.mean) ** 2, axis=-1)
+        return penalty
 
     def normal(self, vectors: Array) -> tuple[Array, Array, Array, Array]:
         """Objective (prior included) [batch], slope [batch, P], and two curvatures [batch, P, P].

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import linalg, optimize
 
+from splitray.law.arrays import Array
 from splitray.law.fitting.marquardt import minimise
 from splitray.law.fitting.regression import Fitted, predict
-from splitray.law.forms.dual import Array
 from splitray.law.runs import Runs
 
 _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
@@ -121,4 +121,5 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
 
 
 def _same(codes: Any) -> Array:
-    return (codes[:, None] == codes[None, :]).astype(np.float64)
+    equal: Array = (codes[:, None] == codes[None, :]).astype(np.float64)
+    return equal

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from splitray.law.forms import registry as forms
+from splitray.law import forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.line import COARSE, Line
 from splitray.law.planning.plan import Plan

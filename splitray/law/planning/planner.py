@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law.forms import registry as forms
+from splitray.law import forms
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import Line
@@ -15,7 +16,6 @@ from splitray.law.planning.plan import DomainPlan, FormPlan, Plan
 from splitray.law.planning.plan_warnings import plan_warnings
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.threshold import compute_multiplier, split_threshold
-from splitray.law.solve import Array
 
 # Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an
 # 80 % interval within a tenth of its width.
