@@ -1,11 +1,11 @@
-# make demo | test | lint | clean. Everything lives in .venv; nothing outside this folder is touched.
+# make demo | test | lint | docs | clean. Everything lives in .venv; nothing outside this folder is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Where this is set, Ray's workers compile all their imports anew at every start: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.cpu
@@ -19,8 +19,12 @@ lint: $(VENV)/.cpu,dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/prose.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (results, and the store that later runs reuse). Delete it by hand when you no longer need it."
 
@@ -33,3 +37,8 @@ $(BIN)/python:
 $(VENV)/.cpu $(VENV)/.cpu,dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
 	@touch $@ $(VENV)/.cpu
+
+# The site needs no engine: it reads the sources.
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	@touch $@

@@ -8,7 +8,7 @@ from tests.support import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from proof.page import page  # noqa: E402
+from proof.page import page
 
 RESULTS = ROOT / "benchmarks/results"
 
