@@ -1,23 +1,36 @@
-# make demo | test | lint | docs | clean. Everything lives in .venv; nothing outside this folder is touched.
+# make demo | test | test-fast | lint | docs | wheel | clean. Everything lives in .venv; nothing outside is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Where this is set, Ray's workers compile all their imports anew at every start: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-fast lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.cpu
 	$(BIN)/python jobs/split.py --config configs/demo.yaml
 
 test: $(VENV)/.cpu,dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not gpu"
+
+# What needs no Ray and no patience: under three minutes on two cores.
+test-fast: $(VENV)/.cpu,dev
+	$(BIN)/python -m pytest -m "not gpu and not ray and not slow and not s3"
 
 lint: $(VENV)/.cpu,dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The wheel in a clean environment without the engines: planning must work there.
+wheel: $(VENV)/.cpu,dev
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m pip wheel -q --no-deps -w build/wheel .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip install -q -c constraints.txt build/wheel/*.whl
+	cd build/wheel && env/bin/splitray plan ../../examples/runs.csv --params 1.3B --budget 240B --domains 16
 
 docs: $(VENV)/.docs
 	$(BIN)/python scripts/prose.py --check

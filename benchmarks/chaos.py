@@ -40,7 +40,7 @@ from chaos_job import CONFIG, TITLES, is_titled
 from machine import describe
 from ray.cluster_utils import Cluster
 
-from splitray.pipeline.summary import every_loss
+from splitray.results.summary import Summary, every_loss
 from splitray.storage.checksum import sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,7 +143,7 @@ class Job:
         run = self.folder / "run"
         models = sorted(run.glob("**/model.safetensors"))
         digests = {p.relative_to(run).as_posix(): sha256_file(p) for p in models}
-        return {"losses": every_loss(json.loads((run / "summary.json").read_text())), "models": digests}
+        return {"losses": every_loss(Summary.parse(json.loads((run / "summary.json").read_text()))), "models": digests}
 
 
 @dataclass

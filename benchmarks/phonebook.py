@@ -201,7 +201,7 @@ class Phonebook:
         from splitray.corpus.settings import CorpusSettings
         from splitray.executor.client import ExecutorClient
         from splitray.executor.connect import connect
-        from splitray.executor.coordinator import Request
+        from splitray.executor.request import Request
         from splitray.executor.worker import RunContext
 
         connect()

@@ -27,7 +27,7 @@ from splitray.config import Config
 from splitray.corpus import Corpus, build_corpus
 from splitray.executor.client import start_coordinator
 from splitray.executor.connect import connect
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Published, Store
 from splitray.training.settings import ModelShape, TrainingSettings

@@ -21,7 +21,7 @@ from throughput_loops import Enough, Waiting
 
 from splitray.corpus import Corpus
 from splitray.executor.client import start_coordinator
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext, order_of
 from splitray.ladder.grid import cost, rungs
 from splitray.storage.store import Store

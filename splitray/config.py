@@ -14,13 +14,13 @@ from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
 from splitray.search.settings import SearchSettings
-from splitray.settings import Place, Settings, is_operational, operational
+from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.folder import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
 
 
 class Config(Settings):
-    """The whole run. Fields are identity fields unless marked operational: see docs/architecture.md."""
+    """The whole run. Fields are identity fields unless marked otherwise: see docs/architecture.md."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; default run folder runs/NAME."
@@ -147,7 +147,7 @@ def dump(config: Config) -> str:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Identity fields that differ between two `Settings.identity()`, as `section.key: old -> new`."""
+    """Fields that differ between two `Settings.identity()` or `refit()`, as `section.key: old -> new`."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
@@ -156,22 +156,22 @@ def changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{name}: {old!r} -> {new!r}"
 
 
-def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple[str, bool, Any, str]]:
-    """(key, operational, default, description) of every field: the manual of the configuration."""
+def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple[str, Kind, Any, str]]:
+    """(key, kind, default, description) of every field: the manual of the configuration."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Settings):
             yield from describe(kind, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-            yield f"{prefix}{name}", is_operational(model, name), default, field.description or ""
+            yield f"{prefix}{name}", kind_of(model, name), default, field.description or ""
 
 
 def manual() -> str:
-    """Every field as text, one paragraph each: key, default as YAML takes it, whether it is operational, meaning."""
+    """Every field as text, one paragraph each: key, default as YAML takes it, its kind but for identity, meaning."""
     told = []
-    for key, is_free, default, meaning in describe():
+    for key, kind, default, meaning in describe():
         plain = yaml.safe_dump([default], default_flow_style=True, width=10**6).strip()[1:-1]
         value = "  (required)" if default == "required" else f" = {plain}"
-        told.append(f"{key}{value}{'  [operational]' if is_free else ''}\n    {meaning}")
+        told.append(f"{key}{value}{'' if kind == 'identity' else f'  [{kind}]'}\n    {meaning}")
     return "\n".join(told)

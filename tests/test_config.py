@@ -150,8 +150,12 @@ def test_the_manual_covers_every_field() -> None:
     assert len(names) == len(set(names))
     assert leaves(Config(**PLAIN).model_dump()) == set(names)
     assert all(len(text) > 10 for *_, text in told), [key for key, *_, text in told if len(text) <= 10]
-    marks = {key: operational for key, operational, *_ in told}
-    assert marks["resources.base_workers"] and marks["training.threads"] and not marks["training.learning_rate"]
+    kinds = {key: kind for key, kind, *_ in told}
+    assert kinds["resources.base_workers"] == kinds["training.threads"] == kinds["search.concurrent"] == "operational"
+    assert {key for key, kind in kinds.items() if kind == "refit"} == {
+        "law.form", "law.objective", "law.bootstrap", "plan.min_pretrain_tokens", "plan.epochs"
+    }  # fmt: skip
+    assert kinds["training.learning_rate"] == kinds["search.tolerance"] == kinds["seed"] == "identity"
 
 
 def test_sections_refuse_what_they_do_not_know() -> None:
@@ -176,7 +180,8 @@ def test_settings_prints_the_manual_without_a_config(capsys: pytest.CaptureFixtu
     heads, meanings = lines[::2], lines[1::2]
     assert len(heads) == len(meanings) == len(list(describe())) and all(m.startswith("    ") for m in meanings)
     assert [h for h in heads if h == "corpus.domains  (required)"] and "training.threads = 1  [operational]" in heads
-    parts = [head.removesuffix("  [operational]").partition(" = ") for head in heads]
+    assert "law.bootstrap = 200  [refit]" in heads
+    parts = [head.removesuffix("  [operational]").removesuffix("  [refit]").partition(" = ") for head in heads]
     told = {key: yaml.safe_load(value) for key, _, value in parts if value}
     values = Config(**PLAIN).model_dump(mode="json")
     for key, default in told.items():

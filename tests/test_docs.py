@@ -224,6 +224,7 @@ def _build(sources: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=sources)
 
 
+@pytest.mark.slow
 def test_site_builds_and_loads_nothing_from_elsewhere(site_sources: Path) -> None:
     built = _build(site_sources)
     assert built.returncode == 0, built.stderr
@@ -237,6 +238,7 @@ def test_site_builds_and_loads_nothing_from_elsewhere(site_sources: Path) -> Non
     assert (site_sources / "site/benchmarks/results/shared/measured.png").is_file()
 
 
+@pytest.mark.slow
 def test_broken_links_end_the_build(site_sources: Path) -> None:
     page = site_sources / "docs/glossary.md"
     links = ["[x](no_page.md)", "[x](law.md#no_anchor)", "[x](../benchmarks/no_file.json)", "[x](/no_root.md)"]

@@ -20,6 +20,7 @@ from splitray.corpus.settings import SentenceSettings
 from splitray.corpus.tokenizer import load_tokenizer
 from splitray.errors import SplitrayError, UserError
 from splitray.pipeline.run_folder import RunFolder
+from splitray.results.stages import CorpusResult, LawResult
 from splitray.storage.folder import Folder
 from splitray.training.model import build, root_hash, size
 from splitray.training.settings import ModelShape
@@ -208,8 +209,13 @@ def test_folders_have_no_control_characters(where: str) -> None:
 def test_nothing_is_written_outside_of_a_run_folder(tmp_path: Path, name: str) -> None:
     run = RunFolder(Folder(tmp_path / "run"), Config(**PLAIN))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="is not a name inside"), run.stage("law", dict):
+
+    def fit() -> LawResult:
         run.keep(name, lambda path: path.write_text("x"))
+        return LawResult("release")
+
+    with pytest.raises(UserError, match="is not a name inside"):
+        run.carry_out("law", fit, lambda: None)
     assert [p for p in sorted(tmp_path.rglob("*")) if "events" not in str(p)] == before
 
 
@@ -233,9 +239,12 @@ def test_keys_in_uris_stay_out_of_the_run_folder(tmp_path: Path, logged: list[st
     config = secretive()
     assert config.store == URI and config.corpus.sources[0] == URI, "they are there to be used"
     run = RunFolder(Folder(tmp_path / "run"), config)
-    with run.stage("corpus", dict) as result:
+
+    def build() -> CorpusResult:
         run.event("log", text=f"store {Folder(tmp_path).uri}")
-        result["config"] = config.model_dump(mode="json")
+        return CorpusResult("corpus-x", ())
+
+    run.carry_out("corpus", build, lambda: None)
     texts = [p.read_text() for p in (tmp_path / "run").rglob("*") if p.is_file()]
     texts += [dump(config), json.dumps(config.identity()), json.dumps(config.corpus.identity()), *logged]
     assert len(texts) >= 7 and all(hidden(text) for text in texts)

@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(options.config, options.set)
         run_dir, store = places(config, options.run_dir)
         if options.dry_run:
-            from splitray.pipeline.dry_run import Standing, show
+            from splitray.pipeline.dry_run import show
+            from splitray.pipeline.standing import Standing
 
-            show(config, store, Standing.of(run_dir, store, console), console)
+            show(config, store, Standing.of(config, run_dir, store, console), console)
             return DONE
         return _run(config, run_dir, store, options.until, console)
     except UserError as error:
@@ -145,6 +146,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _tell_end(run: RunFolder, console: Console) -> None:
     from splitray.report import terminal
+    from splitray.results.stages import ReportResult
+    from splitray.results.summary import Summary
 
-    console.print(terminal(run.folder.read_checksummed("summary.json")))
-    console.print(f"report: {run.folder.uri}/{run.result('report')['path']}", markup=False)
+    console.print(terminal(Summary.parse(run.folder.read_checksummed("summary.json"))))
+    console.print(f"report: {run.folder.uri}/{run.result(ReportResult).path}", markup=False)

@@ -11,7 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.errors import SplitrayError, StageError, UserError
-from splitray.executor.coordinator import Coordinator, Request
+from splitray.executor.coordinator import Coordinator
+from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
 from splitray.executor.worker import COORDINATOR, RunContext
 from splitray.storage.probe import check_seen

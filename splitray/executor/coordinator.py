@@ -19,33 +19,14 @@ from splitray.errors import CorruptError, SplitrayError
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
 from splitray.executor.orphans import release_orphans
 from splitray.executor.pool import ANY, LADDER, Pool
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext, Worker
 from splitray.training.loop import reached
-from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
+from splitray.training.tree import MIXTURE, Segment, by_recipe, grow
 
 _log = logging.getLogger(__name__)
 
 _TIDY = 4.0  # seconds between looks for resources that nobody uses
-
-
-@dataclass(frozen=True)
-class Request:
-    """A state to train, the domains to score it on, and where its segments are trained.
-
-    Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
-    with `specialist` workers. 0 leaves either to the ladder's pool of single processes, where a model that is sharded
-    over several workers may not fit.
-    """
-
-    target: Target
-    domains: tuple[str, ...] = ()
-    mixture_workers: int = 0
-    domain_workers: int = 0
-
-
-def in_group(workers: int) -> int:
-    """`Request.domain_workers` where a domain needs no actor of its own: the pool is as good as one worker."""
-    return workers if workers > 1 else 0
 
 
 @dataclass

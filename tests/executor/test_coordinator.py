@@ -16,8 +16,8 @@ import torch
 
 from splitray.errors import StageError
 from splitray.executor.client import start_coordinator
-from splitray.executor.coordinator import Request
 from splitray.executor.orphans import release_orphans
+from splitray.executor.request import Request
 from splitray.executor.worker import COORDINATOR, RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import train

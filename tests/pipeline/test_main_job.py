@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from splitray.pipeline.summary import every_loss
+from splitray.results.summary import Summary, every_loss
 from tests.support import ROOT
 from tests.support.configs import config, write_corpus
 
@@ -49,6 +50,10 @@ def kill_when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
         time.sleep(0.02)
     job.send_signal(signal.SIGKILL)
     job.communicate()
+
+
+def losses(run: Path) -> dict[str, Any]:
+    return every_loss(Summary.parse(json.loads((run / "summary.json").read_text())))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +109,7 @@ def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
     kill_when(start(home, "--run-dir", "b/run"), specializing)
     code, out = finish(start(home, "--run-dir", "b/run"))
     assert code == 0, out[-4000:]
-    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+    assert losses(run) == losses(home / "a/run")
 
 
 def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:
@@ -143,7 +148,7 @@ def test_what_rots_between_two_starts_is_named_and_made_anew(home: Path, undistu
         assert name in said
     for path in rotten[2:]:
         assert path.relative_to(home / "rot/store").as_posix() in said.replace("\n", ""), path
-    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+    assert losses(run) == losses(home / "a/run")
 
 
 def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) -> None:

@@ -1,5 +1,6 @@
 """A plan as it is kept: its parts, each number with its interval, and its file."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -105,12 +106,14 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
         """Read a plan that `save` wrote. Raises UserError naming a file that is missing, damaged or not a plan."""
-        return saved.read(path, "plan", SCHEMA, cls._of)
+        return saved.read(path, "plan", SCHEMA, cls.parse)
 
     @classmethod
-    def _of(cls, record: dict[str, Any]) -> "Plan":
-        del record["schema"]
-        known = _parse(record, record["draws"] > 0)
+    def parse(cls, record: Mapping[str, Any]) -> "Plan":
+        """The inverse of `plain`. Raises ValueError for a record of another schema, KeyError or TypeError for none."""
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"schema {record['schema']!r} is not {SCHEMA!r}")
+        known = _parse({name: value for name, value in record.items() if name != "schema"}, record["draws"] > 0)
         known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
         known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
         known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])

@@ -1,0 +1,77 @@
+"""What earlier starts left for a run: read without a cluster, and nothing is written."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from splitray.config import Config
+from splitray.errors import SplitrayError, UserError
+from splitray.law.planning.plan import Plan
+from splitray.pipeline.programme import CorpusFacts
+from splitray.results.stages import CorpusResult, SearchResult, StageRecord
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
+from splitray.training.split import Split
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What earlier starts left, in the run folder and in the store.
+
+    Args:
+        corpus: its facts, so that keys can be compared with the store: without it nothing counts as reused.
+        precision: what `auto` was measured to be.
+        searched: the splits that a finished search tried; None before it is done.
+    """
+
+    plan: Plan | None = None
+    corpus: CorpusFacts | None = None
+    precision: str | None = None
+    searched: tuple[Split, ...] | None = None
+
+    @classmethod
+    def of(cls, config: Config, run_dir: str, store: str, console: Console) -> "Standing":
+        """Of a run folder and the store, where they can be reached."""
+        try:
+            run = Folder(run_dir)
+        except UserError as error:
+            console.print(f"Nothing is counted as reused: {error}", markup=False)
+            return cls()
+        searched = None
+        search, built = _record(run, "search"), _record(run, "corpus")
+        if search is not None and isinstance(search.result, SearchResult):
+            trials = search.result.search.trials if search.result.search else ()
+            searched = tuple(trial.split for trial in trials)
+        # base and specialists follow the plan that the search settles on
+        name = "plan_final.json" if searched is not None else "plan.json"
+        plan = Plan.load(run.fetch(name)) if run.exists(name) else None
+        precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
+        recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
+        return cls(plan, _corpus_facts(config, Store(store), recorded), precision, searched)
+
+
+def _record(run: Folder, stage: str) -> StageRecord | None:
+    name = f"stages/{stage}.json"
+    return StageRecord.parse(run.read_checksummed(name), f"{run.uri}/{name}") if run.exists(name) else None
+
+
+def _corpus_facts(config: Config, store: Store, recorded: str | None) -> CorpusFacts | None:
+    """Facts of the run's corpus where the store holds it: under the recorded key, else under that of the sources."""
+    if recorded is None and not store.keys("corpus-"):
+        return None
+    from splitray.corpus import Corpus
+
+    if (key := recorded or _key_of_sources(config)) is None or store.find(key) is None:
+        return None
+    return CorpusFacts.of(Corpus.open(store, key))
+
+
+def _key_of_sources(config: Config) -> str | None:
+    """The key that the corpus of the sources has; None where these, or Ray, cannot be reached from here."""
+    try:
+        from splitray.corpus.build import corpus_key
+        from splitray.corpus.sources import list_sources
+
+        return corpus_key(config.corpus, config.seed, list_sources(config.corpus)[0])
+    except (SplitrayError, ImportError, OSError):
+        return None
