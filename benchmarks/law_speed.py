@@ -19,7 +19,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from splitray.law import fit
-from splitray.law.fitting.regression import Objective, fit_form
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import fit_form
 from splitray.law.fitting.uncertainty import bootstrap
 from splitray.law.forms import find
 from splitray.law.runs import read_runs

@@ -10,11 +10,13 @@ object in `splitray/config.py`.
 
 import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator, model_validator
 
+from splitray.errors import UserError
 from splitray.storage.folder import without_query
+from splitray.units import parse_count
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ Kind = Literal["identity", "refit", "operational"]
 class Settings(BaseModel):
     """A section of the configuration. Fields are identity fields unless made with `operational` or `refit`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}  # old names of fields, still read: old name -> name
 
     @model_validator(mode="before")
@@ -44,6 +46,16 @@ class Settings(BaseModel):
             _log.warning("config: %s is now called %s; the old name is still read", name, new)
         return {old.get(name, name): value for name, value in values.items()}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_people_write_it(cls, value: Any, info: ValidationInfo) -> Any:
+        """Numbers by the rule of `parse_count`; a section that is named and left empty has its defaults."""
+        assert info.field_name is not None
+        kind = cls.model_fields[info.field_name].annotation
+        if value is None and isinstance(kind, type) and issubclass(kind, Settings):
+            return {}
+        return _number(value) if is_numeric(kind) else value
+
     def identity(self) -> dict[str, Any]:
         """The resolved values (defaults included) of the identity fields, as plain JSON types, nested."""
         return _of_kind(self, "identity")
@@ -51,6 +63,27 @@ class Settings(BaseModel):
     def refit(self) -> dict[str, Any]:
         """The resolved values of the fields that only change the fit, as plain JSON types, nested."""
         return _of_kind(self, "refit")
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether a field's type is int or float, or a list, a choice or an option of them."""
+    parts = get_args(kind)
+    if kind in (int, float) or type(kind) is int:  # the latter: a choice of a Literal
+        return True
+    return bool(parts) and all(part is type(None) or is_numeric(part) for part in parts)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    if isinstance(value, list | tuple):
+        return [_number(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_count(value)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def operational(default: Any, description: str, **constraints: Any) -> Any:
@@ -67,9 +100,9 @@ def kind_of(model: type[BaseModel], name: str) -> Kind:
     """Of which kind a field is."""
     extra = model.model_fields[name].json_schema_extra
     kind = extra.get("kind") if isinstance(extra, dict) else None
-    if kind == "refit" or kind == "operational":
-        return kind
-    return "identity"
+    if kind == "refit":
+        return "refit"
+    return "operational" if kind == "operational" else "identity"
 
 
 def _of_kind(model: BaseModel, kind: Kind) -> dict[str, Any]:

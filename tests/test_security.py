@@ -342,10 +342,9 @@ def test_our_own_start_asks_for_a_token_on_loopback() -> None:
     ]
     own = [start for start in starts if "address='local'" in start]
     assert own and all("dashboard_host='127.0.0.1'" in start for start in own), starts
-    source = (ROOT / "splitray/cli/run.py").read_text()
-    assert source.index('setdefault("RAY_AUTH_MODE", "token")') < source.index(
-        "from splitray.executor.connect import connect"
-    )
+    for module in ("pipeline/start.py", "api.py"):
+        source = (ROOT / "splitray" / module).read_text()
+        assert source.index("with token_asked_for()") < source.index("from splitray.executor.connect import connected")
     files = [p for folder in ("benchmarks", "tests") for p in (ROOT / folder).rglob("*.py")]
     servers = [c for path in files for name, c in called(path) if "MotoServer" in name]
     assert servers and all(ast.unparse(call.args[0]) == "'127.0.0.1'" for call in servers if call.args), servers

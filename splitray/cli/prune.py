@@ -1,11 +1,11 @@
-"""`python jobs/prune.py STORE`: say what a store could do without, and delete it only when told to."""
+"""`splitray prune` and `python jobs/prune.py`: say what a store could do without, and delete it only when told to."""
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from splitray.errors import SplitrayError, UserError
+from splitray.cli.command import Command
+from splitray.errors import UserError
 from splitray.storage.store import Store
 
 
@@ -30,27 +30,26 @@ def waste(store: Store) -> Iterator[Waste]:
         yield Waste(name, size, "unfinished: its writer was killed, or is at work now")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done or nothing to do, 1 the storage failed, 2 wrong input."""
-    parser = argparse.ArgumentParser(description="List what a store could do without; --delete deletes it.")
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", help="path or URI of the store, for instance runs/store")
     parser.add_argument("--delete", action="store_true", help="delete what is listed; no run may be using the store")
-    options = parser.parse_args(arguments)
-    try:
-        store = Store(options.store)
-        if not store.root.folders():
-            raise UserError(f"{store.root.uri} is not a store: it has no artifacts")
-        found = list(waste(store))
+
+
+def _run(options: argparse.Namespace) -> None:
+    store = Store(options.store)
+    if not store.root.folders():
+        raise UserError(f"{store.root.uri} is not a store: it has no artifacts")
+    found = list(waste(store))
+    for item in found:
+        print(f"{item.size / 2**20:10.1f} MiB  {item.name}  ({item.why})")
+    print(f"{sum(i.size for i in found) / 2**20:10.1f} MiB in {len(found)} places")
+    if options.delete:
         for item in found:
-            print(f"{item.size / 2**20:10.1f} MiB  {item.name}  ({item.why})")
-        print(f"{sum(i.size for i in found) / 2**20:10.1f} MiB in {len(found)} places")
-        if options.delete:
-            for item in found:
-                store.invalidate(item.key) if item.key else store.root.delete(item.name)
-            print("deleted")
-        elif found:
-            print("nothing is deleted yet: stop every run that uses this store, then add --delete")
-        return 0
-    except SplitrayError as error:
-        print(f"splitray: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+            store.invalidate(item.key) if item.key else store.root.delete(item.name)
+        print("deleted")
+    elif found:
+        print("nothing is deleted yet: stop every run that uses this store, then add --delete")
+
+
+COMMAND = Command("List what a store could do without; --delete deletes it.", _add_arguments, _run)
+main = COMMAND.main

@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.errors import SplitrayError, StageError, UserError
+from splitray.executor.connect import worker_environment
 from splitray.executor.coordinator import Coordinator
 from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
@@ -43,7 +44,7 @@ def start_coordinator(context: RunContext, capacity: float, limit: int) -> Any:
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(runtime.get_node_id(), soft=True),
-            runtime_env={"env_vars": {"RAY_ADDRESS": runtime.gcs_address}},
+            runtime_env={"env_vars": {**worker_environment(), "RAY_ADDRESS": runtime.gcs_address}},
         )
         .remote(context, capacity, limit)
     )

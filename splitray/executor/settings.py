@@ -8,7 +8,7 @@ from splitray.settings import Settings, operational
 class ResourceSettings(Settings):
     """Where the work runs. Nothing here changes what comes out, but for the world size of groups, which is recorded."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = operational("auto", "auto uses GPUs where the cluster has any.")
+    accelerator: Literal["auto", "cpu", "gpu"] = operational("auto", "With auto, GPUs where the cluster has any.")
     base_workers: int = operational(1, "Workers of the group that trains the target's mixture segments.", ge=1)
     specialist_workers: int = operational(1, "Workers of each specialist.", ge=1)
     capacity: float | None = operational(

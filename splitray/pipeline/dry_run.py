@@ -4,12 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from splitray.config import Config
+from splitray.errors import UserError
 from splitray.executor.request import Request
 from splitray.law.planning.plan import Plan
+from splitray.pipeline.dry_run_result import DryRun, DryRunPart
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.standing import Standing
 from splitray.storage.store import Store
@@ -40,17 +43,14 @@ class Part:
         return sum(s.tokens for s in self.segments)
 
 
-def show(config: Config, store: str, standing: Standing, console: Console) -> None:
-    """Print the tree and its cost; without a plan a few split fractions are shown.
-
-    Raises:
-        UserError: the ladder costs more than it may; the tree is printed first.
-    """
+def foresee(config: Config, store: str, standing: Standing) -> DryRun:
+    """The tree and its cost; without a plan a few split fractions are shown."""
     corpus, plan = standing.corpus or CorpusFacts.unbuilt(config), standing.plan
     held = Store(store) if standing.corpus else None
     programme = Programme(config, corpus, _precision(config, corpus, held, standing))
     gpu = config.resources.accelerator == "gpu"
-    console.print(_facts(programme, gpu, standing))
+    shown: list[RenderableType] = [] if standing.note is None else [Text(standing.note)]
+    shown.append(_facts(programme, gpu, standing))
     tree = _Tree(programme, held)
     parts = [tree.ladder()]
     if config.search.at != "off":
@@ -60,23 +60,26 @@ def show(config: Config, store: str, standing: Standing, console: Console) -> No
         parts += [tree.production(split), tree.baselines(), *([tree.reference(split)] if split.pretrain_tokens else [])]
     else:
         parts += [tree.alternative(programme.final().split(f)) for f in _FRACTIONS] + [tree.baselines()]
-    console.print(_table(config, parts, gpu))
-    console.print("Reused is what the store holds by then: from earlier runs, and from the lines above.")
+    shown.append(_table(config, parts, gpu))
+    shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
     if plan is None:
-        console.print("No plan yet: base and specialists are shown for three split fractions.")
+        shown.append("No plan yet: base and specialists are shown for three split fractions.")
     if config.weights == "tokens" and corpus.train_tokens is None:
-        console.print("Domains have equal weights here: with weights = tokens theirs are known after the corpus.")
+        shown.append("Domains have equal weights here: with weights = tokens theirs are known after the corpus.")
     if config.resources.tokens_per_second is None:
         assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
-        console.print(
-            f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate."
-        )
+        shown.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
     per_hour = config.resources.price_per_hour
     if per_hour is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
-        console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+        shown.append(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+    refusal = None
     if standing.corpus or config.corpus.tokenizer.source == "bpe":
-        programme.check_ladder()
+        try:
+            programme.check_ladder()
+        except UserError as error:
+            refusal = str(error)
+    return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
 
 
 def _precision(config: Config, corpus: CorpusFacts, store: Store | None, standing: Standing) -> str:
@@ -86,6 +89,20 @@ def _precision(config: Config, corpus: CorpusFacts, store: Store | None, standin
     if standing.precision is not None or store is None:
         return standing.precision or "bf16"
     return max(("bf16", "fp32"), key=lambda p: _Tree(Programme(config, corpus, p), store).ladder().reused)
+
+
+def _plain(config: Config, part: Part, gpu: bool) -> DryRunPart:
+    return DryRunPart(
+        part.name,
+        len(part.segments),
+        part.tokens,
+        part.leaf_tokens,
+        part.reused,
+        _flops(config, part),
+        _disk(part),
+        part.workers,
+        _seconds(config, part, gpu),
+    )
 
 
 class _Tree:

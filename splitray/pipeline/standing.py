@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.plan import Plan
@@ -22,21 +20,22 @@ class Standing:
         corpus: its facts, so that keys can be compared with the store: without it nothing counts as reused.
         precision: what `auto` was measured to be.
         searched: the splits that a finished search tried; None before it is done.
+        note: why nothing is known.
     """
 
     plan: Plan | None = None
     corpus: CorpusFacts | None = None
     precision: str | None = None
     searched: tuple[Split, ...] | None = None
+    note: str | None = None
 
     @classmethod
-    def of(cls, config: Config, run_dir: str, store: str, console: Console) -> "Standing":
+    def of(cls, config: Config, run_dir: str, store: str) -> "Standing":
         """Of a run folder and the store, where they can be reached."""
         try:
             run = Folder(run_dir)
         except UserError as error:
-            console.print(f"Nothing is counted as reused: {error}", markup=False)
-            return cls()
+            return cls(note=f"Nothing is counted as reused: {error}")
         searched = None
         search, built = _record(run, "search"), _record(run, "corpus")
         if search is not None and isinstance(search.result, SearchResult):

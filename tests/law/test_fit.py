@@ -193,7 +193,7 @@ def test_too_few_rows_is_a_clear_error():
 
 
 def test_unknown_settings_are_clear_errors():
-    with pytest.raises(UserError, match="known forms"):
+    with pytest.raises(UserError, match="is not known: choose"):
         fit(row(9), form="linear")
     for objective in ("mse", "huber_log:-1", "huber_log:x", "squared:2"):
         with pytest.raises(UserError, match="objective"):

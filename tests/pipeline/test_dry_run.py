@@ -1,16 +1,14 @@
 """The dry run's tree and costs, counted again by hand; it needs neither data nor a cluster."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
+from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, foresee
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
@@ -38,9 +36,7 @@ def config(**changes: Any) -> Config:
 
 
 def told(made: Config, store: Path, corpus: dict[str, Any] | None = None) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    show(made, str(store), Standing(corpus=corpus), console)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+    return str(foresee(made, str(store), Standing(corpus=corpus)))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
@@ -95,7 +91,7 @@ def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
 
 
 def standing(root: Path) -> Standing:
-    return Standing.of(str(root / "run"), str(root / "store"), Console(file=io.StringIO()))
+    return Standing.of(str(root / "run"), str(root / "store"))
 
 
 def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: Path) -> None:
@@ -109,9 +105,7 @@ def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: P
     assert made.training.precision == "auto" and found.corpus is not None
     for segment in _Tree(fp32, str(tmp_path / "store"), found.corpus, "fp32").production(0.5).segments:
         store.attempt(segment.key).publish({})
-    console = Console(file=io.StringIO(), width=200)
-    show(made, str(tmp_path / "store"), found, console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = str(foresee(made, str(tmp_path / "store"), found))
     (line,) = (line for line in text.splitlines() if "base and specialists at s = 0.5" in line)
     cells = [cell.strip() for cell in line.split("│")[1:-1]]
     assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (measured: fp32)" in text
@@ -149,11 +143,21 @@ def shared(share: float, **tokenizer: Any) -> Config:
 
 def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Path) -> None:
     assert "The tree" in told(shared(1.01), tmp_path)
-    console = Console(file=io.StringIO(), width=200)
+    refused = foresee(shared(0.99), str(tmp_path), Standing())
     with pytest.raises(UserError, match=r"ladder\.max_share = 0\.\d+ allows less"):
-        show(shared(0.99), str(tmp_path), Standing(), console)
-    assert "ladder: 10 leaves" in console.file.getvalue()  # type: ignore[attr-defined]
-    told(shared(0.99, source="gpt2"), tmp_path)
+        refused.check()
+    assert "ladder: 10 leaves" in str(refused) and str(refused).rstrip().endswith(str(refused.refusal))
+    foresee(shared(0.99, source="gpt2"), str(tmp_path), Standing()).check()
+
+
+def test_its_numbers_are_typed(tmp_path: Path) -> None:
+    """What a program reads is what the table shows."""
+    result = foresee(config(), str(tmp_path), Standing())
+    ladder, search, *production, baselines = result.parts
+    assert (ladder.name, ladder.segments) == ("ladder: 10 leaves", len(_Tree(config(), "", None).ladder().segments))
+    assert search.name.startswith("search") and baselines.name.startswith("baselines") and len(production) == 3
+    assert all(part.tokens == 65536 and part.tokens_reused == 0 and part.seconds > 0 for part in production)
+    assert result.refusal is None and "base and specialists at s = 0.25" in str(result)
 
 
 class Built(Exception):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from splitray.cli.run import places
 from splitray.config import Config
 from splitray.corpus import CorpusSettings, build_corpus
 from splitray.errors import UserError
+from splitray.pipeline.places import places
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from tests.support.configs import PLAIN

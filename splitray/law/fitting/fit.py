@@ -14,7 +14,8 @@ from splitray.law.fitting import uncertainty
 from splitray.law.fitting.choose import Choice, choose
 from splitray.law.fitting.fit_warnings import fit_warnings
 from splitray.law.fitting.monotone import rising
-from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
 from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.runs import Runs, read_runs
@@ -31,18 +32,25 @@ def fit(
     *,
     share: bool | None = None,
 ) -> Law:
-    """Fit a law to a table of runs.
+    """Fit a law to a table of runs. Deterministic for a seed.
 
-    runs: path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame; see `read_runs` for its columns.
-    form: a registered form, or "auto" to let them compete on held-out rows and average those within noise.
-    objective: "huber_log", Huber on log loss with a threshold of 1.345 times the noise (1e-3 for the form
-        "chinchilla" named outright, as published); "huber_log:DELTA" for a given threshold; "squared", the residual
-        sum of squares of the raw loss. `Law.objective` is its value at the fit, summed over rows, without priors.
-    bootstrap: number of draws for intervals.
-    share: whether domains share their exponents; None shares where a domain has few rows per constant.
+    Args:
+        runs: path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame; see `read_runs` for its columns.
+        form: a registered form, or "auto" to let them compete on held-out rows and average those within noise. "auto"
+            refuses forms that would rise with tokens in the planning range; one that is named is kept, with a warning.
+        objective: "huber_log", Huber on log loss with a threshold of 1.345 times the noise (1e-3 for the form
+            "chinchilla" named outright, as published); "huber_log:DELTA" for a given threshold; "squared", the
+            residual sum of squares of the raw loss.
+        seed: of starts, of the contest's sample of rows and of the draws.
+        bootstrap: number of draws for intervals; 0 for none, 200 or more for a plan.
+        share: whether domains share their exponents; None shares where a domain has few rows per constant.
 
-    "auto" refuses forms that would rise with tokens in the planning range; one that is named is kept, with a warning.
-    Deterministic for a seed. Raises UserError for a table that cannot be used, or too few rows for the form.
+    Returns:
+        The law, with `warnings` of what the table cannot support. Its `objective` is the value at the fit, summed over
+        rows, without priors.
+
+    Raises:
+        UserError: the table cannot be used or has too few rows for the form, or form or objective are not known.
     """
     table = read_runs(runs)
     goal = Objective.parse(objective)
@@ -62,7 +70,7 @@ def fit(
         components=tuple(_components(fits, choice, table, bootstrap, seed)),
         domains=table.domains,
         objective=best.objective,
-        warnings=fit_warnings(best, table),
+        warnings=(*table.warnings, *fit_warnings(best, table)),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,

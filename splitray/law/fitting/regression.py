@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import qmc
 
-from splitray.errors import UserError
 from splitray.law.arrays import Array, Ints
 from splitray.law.fitting.marquardt import Problem, minimise, refine
+from splitray.law.fitting.objective import Objective
 from splitray.law.forms import Form
 from splitray.law.runs import Runs
 
@@ -23,29 +23,6 @@ _START_ROWS = 512  # rows per domain that starts are refined on; the best one is
 _FIRST_NOISE = 0.01  # noise of log loss assumed until residuals are there
 _MIN_NOISE = 1e-7  # of log loss; noise-free tables must not divide by zero
 _SHARE_BELOW = 6  # rows per constant and domain below which domains share their exponents
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised. delta: Huber threshold on log loss; None to set it from the noise; squared: raw loss."""
-
-    squared: bool = False
-    delta: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Objective:
-        """ "huber_log", "huber_log:DELTA" or "squared"."""
-        kind, _, number = text.partition(":")
-        if kind == "squared" and not number:
-            return cls(squared=True)
-        if kind == "huber_log":
-            try:
-                delta = float(number) if number else None
-            except ValueError:
-                delta = -1.0
-            if delta is None or (np.isfinite(delta) and delta > 0):
-                return cls(delta=delta)
-        raise UserError(f'objective {text!r}: give "huber_log", "huber_log:1e-3" (a threshold), or "squared"')
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The registry of forms: `@register` on a class adds one."""
 
-from splitray.errors import UserError
+from splitray.errors import UserError, check_choice
 from splitray.law.forms.form import Form
 
 REGISTRY: dict[str, Form] = {}
@@ -16,8 +16,9 @@ def find(name: str) -> Form:
     """The form of that name.
 
     Raises:
-        UserError: there is none; the message lists the known ones.
+        UserError: there is none; the message lists the known ones, and the one that is spelled most like it.
     """
-    if name not in REGISTRY:
-        raise UserError(f"form {name!r} is not known; known forms: {', '.join(REGISTRY)}, or 'auto'")
+    check_choice("form", name, [*REGISTRY, "auto"])
+    if name == "auto":
+        raise UserError("form 'auto' is a contest of forms, not a form: name one")
     return REGISTRY[name]
