@@ -13,7 +13,7 @@ import argparse
 import math
 from pathlib import Path
 
-from splitray.law import fit, plan
+import splitray
 from splitray.law.planning.estimate import Estimate
 
 HERE = Path(__file__).resolve().parent
@@ -30,11 +30,11 @@ def main() -> None:
 
     # 1. The law. `fit` lets the registered forms compete on rows that are hidden from them. Every bootstrap draw is a
     #    refit of the law, and their spread gives the intervals.
-    law = fit(given.runs, bootstrap=200)
+    law = splitray.fit(given.runs, bootstrap=200)
     print(f"law: {law.form}, noise {law.noise:.2%} of the loss")
 
     # 2. The plan: the best place to split this budget, for the law and for each of its draws.
-    made = plan(law, params=given.params, budget=given.budget, domains=given.domains)
+    made = splitray.plan(law, params=given.params, budget=given.budget, domains=given.domains)
     print(f"split after {show(made.split_fraction, '.0%')} of {given.budget:,.0f} tokens")
     print(f"D  = {show(made.pretrain_tokens, ',.0f')} tokens of the mixture, for the base")
     print(f"D' = {show(made.specialize_tokens, ',.0f')} tokens of its domain, for each of {made.domains} specialists")
@@ -49,7 +49,7 @@ def main() -> None:
     for warning in made.warnings:
         print(f"warning: {warning.message}\n  because {warning.reason}\n  cure: {warning.cure}")
 
-    # 4. Keep both. `Law.load` and `Plan.load` read them back, and jobs/plan.py takes a saved law instead of a table.
+    # 4. Keep both. `Law.load` and `Plan.load` read them back, and `splitray plan` takes a saved law instead of a table.
     given.out.mkdir(parents=True, exist_ok=True)
     law.save(given.out / "law.json")
     made.save(given.out / "plan.json")

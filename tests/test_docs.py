@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from splitray.cli.main import COMMANDS
 from splitray.law import fit, forms
 from splitray.law.planning.plan import Plan
 from tests.support import ROOT
@@ -82,6 +83,12 @@ def test_places_that_pages_name_exist() -> None:
     }
     assert len(named) > 80
     assert [both for both in sorted(named) if not (ROOT / both[1]).exists()] == []
+
+
+def test_commands_that_pages_show_exist() -> None:
+    code = [c for page in PAGES for c in re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", page.read_text(), re.DOTALL)]
+    shown = {c for both in code for c in re.findall(r"^(?:\S+/)?splitray ([a-z-]+)", "".join(both), re.MULTILINE)}
+    assert {"run", "plan", "dry-run", "settings", "prune"} <= shown <= set(COMMANDS)
 
 
 def test_names_that_contributing_places_in_a_file_are_there() -> None:
