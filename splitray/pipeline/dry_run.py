@@ -130,7 +130,8 @@ class _Tree:
         if kept:
             for line, end in (s.key.rsplit("-", 1) for s in segments):
                 self._stands[line].add(int(end))
-        return Part(name, sizes, segments, sum(t.tokens for t in unique), workers, reused)
+        leaf_tokens = sum(t.tokens for t in unique if t.final)
+        return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
     def ladder(self) -> Part:
         requests = [request for _, request in self.programme.ladder()]

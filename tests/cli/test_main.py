@@ -119,7 +119,7 @@ def test_the_module_and_the_script(command: list[str]) -> None:
 def test_a_reader_that_goes_ends_in_no_traceback(arguments: str) -> None:
     """`| head` at every place where more is printed than a pipe holds, or after the reader has gone."""
     gone = "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1); "
-    gone += "os.execv(sys.executable, ['python', *sys.argv[1:]])"
+    gone += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     command = [str(ROOT / word) if word.startswith("jobs/") else word for word in arguments.split()]
     done = call("-c", gone, *command)
     assert (done.returncode, done.stderr) == (0, ""), done

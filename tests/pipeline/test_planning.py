@@ -1,7 +1,8 @@
 """What the main job tells the planner: how much text there is, and the weights of its domains."""
 
+import importlib
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from splitray import law as laws
 from splitray.config import Config
 from splitray.law import Law
+from splitray.pipeline import stages
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.stages import planning
@@ -42,6 +44,13 @@ def codes(plan: laws.Plan) -> list[str]:
 
 PLENTY = {"a": BUDGET, "b": 3 * BUDGET, "c": 2 * BUDGET}
 FREE = laws.plan(LAW, params=PARAMS, budget=BUDGET, domains=3)
+
+
+def test_stages_are_modules() -> None:
+    """No function of the package hides the module of its name."""
+    for name in ("corpus", "ladder", "search", "report", "evaluation", "planning", "production"):
+        module = importlib.import_module(f"splitray.pipeline.stages.{name}")
+        assert getattr(stages, name) is module and isinstance(module, ModuleType)
 
 
 def test_where_text_suffices_the_plan_is_the_unlimited_one() -> None:
