@@ -1,11 +1,11 @@
-# make demo | test | test-fast | lint | wheel | clean. Everything lives in .venv; nothing outside this folder is touched.
+# make demo | test | test-fast | lint | docs | wheel | clean. Everything lives in .venv; nothing outside is touched.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Where this is set, Ray's workers compile all their imports anew at every start: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint wheel clean
+.PHONY: demo test test-fast lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.cpu
@@ -32,8 +32,12 @@ wheel: $(VENV)/.cpu,dev
 	build/wheel/env/bin/python -m pip install -q -c constraints.txt build/wheel/*.whl
 	cd build/wheel && env/bin/splitray plan ../../examples/runs.csv --params 1.3B --budget 240B --domains 16
 
+docs: $(VENV)/.docs
+	$(BIN)/python scripts/prose.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (results, and the store that later runs reuse). Delete it by hand when you no longer need it."
 
@@ -46,3 +50,8 @@ $(BIN)/python:
 $(VENV)/.cpu $(VENV)/.cpu,dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
 	@touch $@ $(VENV)/.cpu
+
+# The site needs no engine: it reads the sources.
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	@touch $@
