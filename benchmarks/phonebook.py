@@ -36,10 +36,12 @@ from splitray.config import Config
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError
 from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.keys import CorpusKey
 from splitray.storage.store import Store
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split
-from splitray.training.tree import Recipe, Target, recipe
+from splitray.training.tree import Target
 
 LETTERS, DIGITS = 26, 10
 END, COLON, VOCAB = 0, 1, 2 + DIGITS + LETTERS
@@ -114,7 +116,7 @@ def publish(store: Store, clusters: dict[str, np.ndarray], seed: int = 0) -> str
         name: np.concatenate([*(rows[rng.permutation(len(rows))].ravel() for _ in range(PASSES)), [END]])
         for name, rows in clusters.items()
     }
-    key = f"corpus-phonebook-{fingerprint([s.tolist() for s in streams.values()])}"
+    key = CorpusKey(f"phonebook-{fingerprint([s.tolist() for s in streams.values()])}").format()
     if store.find(key) is not None:
         return key
     attempt = store.attempt(key)
@@ -201,7 +203,7 @@ class Phonebook:
         from splitray.corpus.settings import CorpusSettings
         from splitray.executor.client import ExecutorClient
         from splitray.executor.connect import connect
-        from splitray.executor.coordinator import Request
+        from splitray.executor.request import Request
         from splitray.executor.worker import RunContext
 
         connect()
@@ -232,7 +234,7 @@ class Phonebook:
             target = self.target(point, cluster)
             held = self._store.find(target.key)
             assert held is not None, target.key
-            model = build(target.recipe.values)
+            model = build(target.recipe)
             load_weights(model, load(held, moments=False))
             told = {"overlap": point.overlap, "steps": point.steps, "split_step": point.split_step, "seed": point.seed}
             accuracy = recall(model.eval(), facts(point.overlap)[cluster])

@@ -20,8 +20,9 @@ from compact_gpt import train as train_compact
 
 from splitray.training.data import Order
 from splitray.training.model import build
+from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.tree import MIXTURE, Phase, Segment, recipe
+from splitray.training.tree import MIXTURE, Phase, Segment
 
 SIZES = {"0.4M": (64, 3), "1.3M": (128, 4), "5.8M": (256, 6)}  # hidden, layers; heads of width 32
 VOCAB, LENGTH, SEQUENCES = 4096, 256, 16
@@ -92,7 +93,7 @@ def ours(tick: Callable[[], None], size: str, choice: Choice, sequences: int = S
 
 def bare(tick: Callable[[], None], size: str, choice: Choice) -> None:
     """The same Llama module in a plain PyTorch loop over ready-made batches."""
-    model = build(segment(size, choice)[1].recipe.values)
+    model = build(segment(size, choice)[1].recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
     def loss_of(rows: torch.Tensor) -> torch.Tensor:
@@ -160,7 +161,7 @@ def trainer(tick: Callable[[], None], size: str, choice: Choice) -> None:
         logging_nan_inf_filter=False,
         dataloader_pin_memory=False,
     )
-    model = build(segment(size, choice)[1].recipe.values)
+    model = build(segment(size, choice)[1].recipe)
     data = [{"input_ids": r, "labels": r} for r in rows]
     Trainer(model=model, args=arguments, train_dataset=data, callbacks=[Ticking()]).train()
 

@@ -18,15 +18,16 @@ from splitray.evaluate.loss import validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.executor.client import ExecutorClient, told_by
 from splitray.executor.connect import connect
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.ladder.grid import cost, row
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import load
-from splitray.training.tree import Recipe, Target, recipe
+from splitray.training.tree import Target
 from splitray.units import human
 
 
@@ -201,7 +202,7 @@ class Bench:
         held = self._store.find(key)
         if held is None:
             raise StorageError(f"{self._store.root.uri} has no {key}: its losses are committed, its weights are not")
-        model = build_model(made.values)
+        model = build_model(made)
         load_weights(model, load(held, moments=False))
         return model.eval()
 
@@ -220,7 +221,7 @@ class Bench:
                     base
                     | {
                         "shape": cell.shape.label,
-                        "learning_rate": made.values["learning_rate"] * cell.specialist_lr_multiplier,
+                        "learning_rate": made.learning_rate * cell.specialist_lr_multiplier,
                         "tokens": cell.leaf.tokens,
                         "epochs": drawn / self.corpus.counts(domain, "train")["tokens"],
                         "bits_per_byte": scores["nats"] / scores["bytes"] / 0.6931471805599453,

@@ -93,7 +93,7 @@ class Oracle:
 
     def told(self, bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
         """What every forecast says of itself, and its rows."""
-        params, table = int(bench.recipe(cells[0]).values["params"]), self.law.runs.table
+        params, table = int(bench.recipe(cells[0]).params), self.law.runs.table
         return {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": _git("rev-parse", "HEAD"),

@@ -143,7 +143,7 @@ def other_sizes(bench: Bench, folder: Path) -> list[tuple[ModelShape, int, float
         share = flops(programme.hidden) / flops(shape)
         tokens = whole_budget(round(programme.same_flops * share), len(domains), programme.batch)
         if tokens <= most:
-            params = bench.recipe(Cell(shape, Leaf(tokens), domains)).values["params"]
+            params = bench.recipe(Cell(shape, Leaf(tokens), domains)).params
             plan = laws.plan(law, params=params, budget=tokens, domains=len(domains))
             found.append((shape, tokens, plan.split_fraction.value))
     return found
@@ -188,7 +188,7 @@ def allocate(bench: Bench, folder: Path) -> dict[str, Any] | None:
     if not equal:
         return None  # the plan is not to split
     law = forecast.fit(forecast.ladder_rows(bench), 0)
-    params, total = bench.recipe(cells[0]).values["params"], len(known) * equal // programme.batch
+    params, total = bench.recipe(cells[0]).params, len(known) * equal // programme.batch
     tokens = np.arange(1, total + 1) * programme.batch
     falls = {d: -np.diff(law.predict(params, before, tokens, d)) for d in known}
     given = dict.fromkeys(known, 1)

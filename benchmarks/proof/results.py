@@ -163,7 +163,7 @@ def thresholds(bench: Bench, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     law, leaf = Law.load(path), Leaf(programme.batch)
-    sizes = [int(bench.recipe(Cell(shape, leaf, tuple(domains))).values["params"]) for shape in programme.shapes]
+    sizes = [int(bench.recipe(Cell(shape, leaf, tuple(domains))).params) for shape in programme.shapes]
     # [sizes, 1 + draws]; the question's budget plays no part
     tokens = np.array([split_threshold(Question(n, 1e6, len(domains)).surface(law), n) for n in sizes])
     ends = np.quantile(tokens[:, 1:], [0.1, 0.9], axis=1, method="nearest").T

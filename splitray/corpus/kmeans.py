@@ -1,13 +1,13 @@
 """Domains: k-means on a sample, capacity offsets that balance them if asked, and the words that tell them apart."""
 
 import re
-import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
+from splitray.compat import row_by_row
 from splitray.corpus.settings import ClusterSettings
 
 _TERMS = 12
@@ -44,39 +44,25 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, offsets
         vectors = np.column_stack([vectors, np.ones(len(vectors), np.float32)])
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    with _row_by_row():
-        found: np.ndarray = index.search(np.ascontiguousarray(vectors, dtype=np.float32), 1)[1][:, 0]
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    found = np.empty(len(vectors), dtype=np.int64)
+    with row_by_row() as rows:
+        for begin in range(0, len(vectors), rows):
+            found[begin : begin + rows] = index.search(vectors[begin : begin + rows], 1)[1][:, 0]
     return found
-
-
-_FAISS = threading.Lock()  # faiss has no setting of one call: what we change is the whole process's while we hold this
-
-
-@contextmanager
-def _row_by_row() -> Iterator[None]:
-    """faiss without matrix products, however many rows it searches."""
-    import faiss
-
-    with _FAISS:
-        threshold, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 1 << 30
-        try:
-            yield
-        finally:
-            faiss.cvar.distance_compute_blas_threshold = threshold
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """faiss on one thread: sums in one order, whatever the machine has."""
+    """faiss on one thread: sums in one order, whatever the machine has. The setting is the whole process's."""
     import faiss
 
-    with _FAISS:
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
-            yield
-        finally:
-            faiss.omp_set_num_threads(threads)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def fit_centroids(vectors: np.ndarray, domains: int, settings: ClusterSettings, seed: int) -> np.ndarray:

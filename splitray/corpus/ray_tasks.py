@@ -1,13 +1,9 @@
-"""The corpus stage's contact with Ray: run a function over items, or once, and get its rows.
-
-Nothing that Ray Data keeps for the whole process is changed: each pass brings a context of its own, and its loggers
-are quiet only while the pass runs.
-"""
+"""The corpus stage's only contact with Ray besides `pipeline`: run a function over items, or once, and get its rows."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -16,20 +12,33 @@ from ray.exceptions import RayError
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import SplitrayError, StageError
+from splitray.progress import Progress, Task, report
+from splitray.quiet import levels, without_lines
+from splitray.units import duration
 
 _log = logging.getLogger(__name__)
 
+_QUICK = 3.0  # seconds: a task that ends sooner shows no progress
 Row = dict[str, Any]
-_SILENCE = 15.0  # seconds between lines of progress within a pass
-# Our own log tells what these would: that bars are off, that an execution with a random name has ended.
-_QUIET = {
-    "ray.data._internal.progress": logging.ERROR,
-    "ray.data._internal.execution.streaming_executor": logging.WARNING,
-}
+# Ray's C++ core calls it an error that an actor which may be restarted has arguments in the object store. Every pool of
+# Ray Data's has: the pass holds them until it ends.
+_ARGUMENTS = r"core_worker\.cc:.*has constructor arguments in the object store"
+
+
+@contextmanager
+def own_context() -> Iterator[None]:
+    """Ray Data's settings within the block are a copy, and it shows neither bars nor lines: our own log tells these.
+
+    So the passes change nothing for whoever uses Ray Data in the same process.
+    """
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    with DataContext.current(context), levels({"ray.data": logging.ERROR}):
+        yield
 
 
 class Engine:
-    """Runs the passes with the workers and the memory that the settings allow."""
+    """Runs the passes, inside `own_context`, with the workers and the memory that the settings allow."""
 
     def __init__(self, settings: CorpusSettings) -> None:
         resources = ray.cluster_resources()
@@ -39,10 +48,12 @@ class Engine:
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
         self._running: list[Any] = []
+        self._names: dict[Any, str] = {}
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
-        dataset = _dataset(items, data_context(gpus=False)).map(
+        _allow_gpus(False)
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _named(work, name),
             num_cpus=1,
             memory=self.memory,
@@ -54,20 +65,22 @@ class Engine:
         self, name: str, actor: type, arguments: tuple[Any, ...], items: list[Row], cpus: float, gpus: float
     ) -> Iterator[Row]:
         """As `over`, by a pool of actors that are made once: for models that take long to load."""
-        dataset = _dataset(items, data_context(gpus=gpus > 0)).map(
+        _allow_gpus(gpus > 0)
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             type(name.replace(" ", "_"), (actor,), {}),
             fn_constructor_args=arguments,
             num_cpus=cpus,
             num_gpus=gpus,
             compute=ActorPoolStrategy(min_size=1, max_size=min(self.workers or len(items), len(items))),
         )
-        return self._rows(name, dataset, len(items))
+        return self._rows(name, dataset, len(items), without_lines(_ARGUMENTS))
 
     def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Start one task of one CPU; `get` waits for what it returns."""
         options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory}
         reference = ray.remote(work).options(**options).remote(*arguments)
         self._running.append(reference)
+        self._names[reference] = name
         return reference
 
     def stop(self) -> None:
@@ -83,51 +96,34 @@ class Engine:
             ray.wait(running, num_returns=len(running), timeout=60)
 
     def get(self, reference: Any) -> Any:
+        """What a task of `task` returns; progress says how long it has been waited for."""
+        began = time.monotonic()
+        while not ray.wait([reference], timeout=1.0)[0]:
+            if (spent := time.monotonic() - began) > _QUICK:
+                report(_log, Progress(self._names[reference], f"under way for {duration(spent)}"))
         try:
             return ray.get(reference)
         except RayError as error:
             raise _our_own(error) from error
 
-    def _rows(self, name: str, dataset: Any, total: int) -> Iterator[Row]:
-        logged = time.monotonic()
+    def _rows(
+        self, name: str, dataset: Any, total: int, silence: AbstractContextManager[None] | None = None
+    ) -> Iterator[Row]:
+        task = Task(_log, name, total, "tasks")
         try:
-            with _quiet():
+            with silence or nullcontext():
                 for count, row in enumerate(dataset.iter_rows(), start=1):
                     yield row
-                    if time.monotonic() - logged > _SILENCE:
-                        logged = time.monotonic()
-                        _log.info(f"corpus: {name}: {count:,} of {total:,} tasks")
+                    task.update(count)
         except RayError as error:
             raise _our_own(error) from error
 
 
-def data_context(gpus: bool) -> DataContext:
-    """The context of one pass.
-
-    Ray Data has a busy cluster grow by a node of every type that its limits allow (2.60): without this one, idle GPU
-    nodes would be started for passes of CPUs.
-    """
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.execution_options.resource_limits = ExecutionResources.for_limits(gpu=None if gpus else 0)
-    return context
-
-
-def _dataset(items: list[Row], context: DataContext) -> ray.data.Dataset:
-    with DataContext.current(context):
-        return ray.data.from_items(items, override_num_blocks=len(items))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = {name: logging.getLogger(name).level for name in _QUIET}
-    for name, level in _QUIET.items():
-        logging.getLogger(name).setLevel(level)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+def _allow_gpus(allowed: bool) -> None:
+    """Ray Data has a busy cluster grow by a node of every type that its limits allow (2.60): without this one, idle
+    GPU nodes would be started for passes of CPUs."""
+    limits = ExecutionResources.for_limits(gpu=None if allowed else 0)
+    DataContext.get_current().execution_options.resource_limits = limits
 
 
 def _named(work: Callable[[Row], Row], name: str) -> Callable[[Row], Row]:

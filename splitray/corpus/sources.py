@@ -8,11 +8,10 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, unquote
 
 from pyarrow import fs
 
@@ -21,8 +20,10 @@ from splitray.corpus.environment import environment_files
 from splitray.corpus.layouts import metadata
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
-from splitray.errors import StorageError, UserError
-from splitray.storage.folder import UNFIT, retry, without_query
+from splitray.errors import UserError
+from splitray.storage.address import UNFIT, Address
+from splitray.storage.redact import without_query
+from splitray.storage.retry import retry
 
 Kind = Literal["parquet", "arrow", "csv", "jsonl", "json", "text"]
 _ENDINGS: dict[str, Kind] = {
@@ -69,9 +70,7 @@ class SourceFile:
 def _open_root(root: str) -> tuple[fs.FileSystem, str]:
     if "://" not in root:
         return fs.LocalFileSystem(), root.rstrip("/")
-    address, mark, query = root.partition("?")
-    # Arrow ends the path at '#', and takes no blank and no letter beyond ASCII; escapes stay as they are.
-    system, path = fs.FileSystem.from_uri(quote(address, safe="/:@%+,;=~!$&'()*[]") + mark + query)
+    system, path = Address.parse(root).open()
     return system, path.rstrip("/")
 
 
@@ -107,8 +106,12 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
             # Without the time: the same packages installed again are the same corpus.
             yield SourceFile(root, path, path, source, "text", Path(root, path).stat().st_size, modified=0)
         return
-    remote = "://" in source and not source.startswith("file://")
-    found = [(_kind(below[1], settings), below) for below in (_remote if remote else _local)(source, passed)]
+    try:
+        address = Address.parse(source)
+    except UserError as error:
+        raise UserError(f"corpus.sources: {error}") from None
+    listing = (_local if address.is_local else _remote)(address, source, passed)
+    found = [(_kind(below[1], settings), below) for below in listing]
     # One file is what the source names; and whoever says that all is text means it.
     left_out: set[str] = set()
     if len(found) > 1 and settings.format != "text":
@@ -145,11 +148,12 @@ def _kind(path: str, settings: CorpusSettings) -> Kind | None:
 _Found = tuple[str, str, str, int, int]
 
 
-def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
+def _local(address: Address, source: str, passed: Counter[str]) -> Iterator[_Found]:
     """(root, path below it, name of the root where it is a folder, bytes, time of change in ns) of the regular files
     that a local source names."""
     label = ""
-    text = os.path.expanduser(_local_path(source))  # noqa: PTH111
+    # a relative pattern stays one: the names of the folders around it may hold `[` and `*`
+    text = address.path if address.scheme or source[0] in "/~" else source
     try:
         if set(text) & set(_MAGIC) and not Path(text).exists():
             fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
@@ -175,13 +179,6 @@ def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
             raise UserError(f"corpus.sources: {_shown(str(path))} cannot be read: permission denied")
         status = path.stat()
         yield str(root), path.relative_to(root).as_posix(), label, status.st_size, status.st_mtime_ns
-
-
-def _local_path(source: str) -> str:
-    """The path that a local source means; in a `file://` URI `%20` is a blank."""
-    if not source.startswith("file://"):
-        return source
-    return unquote(source.removeprefix("file://").removeprefix("localhost"))
 
 
 def _matches(pattern: str, passed: Counter[str]) -> Iterator[Path]:
@@ -212,32 +209,35 @@ def _walk(top: Path, passed: Counter[str]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
 
 
-def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
+def _remote(address: Address, source: str, passed: Counter[str]) -> Iterator[_Found]:
     """As `_local`, for S3 and GCS URIs; a pattern may stand in the path after its first folder."""
-    address, _, query = source.partition("?")
-    if query and not query.partition("&")[0].count("="):  # '?' as a wildcard
-        address, query = source, ""
     pattern = None
-    if set(address) & {"*", "["}:
-        cut = address.rindex("/", 0, min(address.find(c) for c in "*[" if c in address))
-        address, pattern = address[:cut], address[cut + 1 :]
-    root = f"{address}?{query}" if query else address
+    if set(address.path) & set(_MAGIC):
+        cut = address.path.rfind("/", 0, min(address.path.find(c) for c in _MAGIC if c in address.path))
+        if cut < 0:
+            raise UserError(f"corpus.sources: {without_query(source)}: the name of a bucket cannot be a pattern")
+        address, pattern = replace(address, path=address.path[:cut]), address.path[cut + 1 :]
     shown = without_query(source)
     try:
-        system, path = _open_root(root)
+        system, path = _open_root(address.full)
         info = retry(lambda: system.get_file_info(path), shown, remote=True)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"corpus.sources: {shown} does not exist")
         if info.type == fs.FileType.File:
-            parent = address.rsplit("/", 1)[0]
-            yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
+            assert address.parent is not None, "a bucket is no file"
+            yield address.parent.full, info.base_name, "", info.size, info.mtime_ns or 0
             return
         infos = retry(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
-    except (OSError, ValueError, StorageError) as error:
-        raise UserError(f"corpus.sources: {shown} cannot be opened: {without_query(str(error))}") from error
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # every client has errors of its own: httpx's for hf://, Arrow's unknown ones for abfs://
+        reason = " ".join(without_query(str(error)).split()) or type(error).__name__
+        raise UserError(f"corpus.sources: {shown} cannot be opened: {reason:.500}") from error
     label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]
         hidden = any(part.startswith(".") for part in below.split("/"))
         if info.type == fs.FileType.File and not hidden and (pattern is None or fnmatch.fnmatch(below, pattern)):
-            yield root, below, label, info.size, info.mtime_ns or 0
+            yield address.full, below, label, info.size, info.mtime_ns or 0

@@ -15,6 +15,8 @@ from splitray.storage.checksum import fingerprint
 if TYPE_CHECKING:
     import torch
 
+    from splitray.training.recipe import Recipe
+
 _BATCH_TOKENS = 16384  # a forward pass
 
 
@@ -52,29 +54,30 @@ def validation_key(corpus: Any, limit: int) -> str:
 
 
 def document_losses(
-    model: "torch.nn.Module", values: dict[str, Any], validation: Validation
+    model: "torch.nn.Module", recipe: "Recipe", validation: Validation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats and number of predicted tokens of every document: two float64 [documents]."""
     import torch
 
-    from splitray.training.engine import autocast, forward_inputs
+    from splitray.training.engine import autocast, check_tokens, table_rows
     from splitray.training.head import token_losses
 
+    check_tokens(int(validation.tokens.max()), table_rows(model))
     device = next(model.parameters()).device
-    length = int(values["sequence_length"])
+    length = recipe.sequence_length
     targets = len(validation.tokens) - 1
     windows = -(-targets // length)
-    padded = np.full(windows * length + 1, values["end_token"], dtype=np.int64)
+    padded = np.full(windows * length + 1, recipe.end_token, dtype=np.int64)
     padded[: targets + 1] = validation.tokens
     rows = np.lib.stride_tricks.sliding_window_view(padded, length + 1)[::length]
     losses = np.empty((windows, length))
     step = max(1, _BATCH_TOKENS // length)
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), autocast(values, device):
+    with torch.inference_mode(), autocast(recipe, device):
         for begin in range(0, windows, step):
             batch = torch.from_numpy(rows[begin : begin + step].copy()).to(device)
-            nats = token_losses(model, batch[:, 1:], **forward_inputs(batch[:, :-1], values))
+            nats = token_losses(model, batch[:, :-1], batch[:, 1:], recipe)
             losses[begin : begin + step] = nats.double().cpu().numpy()
     model.train(was_training)
     place = validation.document[1:]

@@ -10,14 +10,17 @@ import numpy as np
 
 from splitray.errors import CorruptError
 from splitray.evaluate.loss import Validation, document_losses, validation_key
+from splitray.storage.keys import LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import warm
 from splitray.training.loop import load_weights
+from splitray.training.recipe import Recipe
 from splitray.training.state import load
 
 
 def loss_key(segment: str, validation: str, domain: str) -> str:
-    return f"loss-{segment}-{validation}-{domain}"
+    """The store's name of a segment's losses on one domain; `validation` is a `validation_key`."""
+    return LossKey(SegmentKey.parse(segment), validation, domain).format()
 
 
 def measure(
@@ -36,13 +39,13 @@ def measure(
         published = store.find(key)
         if published is None:
             raise CorruptError(f"{key} has no readable marker")
-        values = published.meta["recipe"]
-        model = warm.model(values)
+        recipe = Recipe.from_json(published.recorded("recipe"))
+        model = warm.model(recipe)
         load_weights(model, load(published, moments=False))
         model = model.to(device)
         for domain in missing:
             text = _validation(corpus, domain, limit)
-            nats, tokens = document_losses(model, values, text)
+            nats, tokens = document_losses(model, recipe, text)
             attempt = store.attempt(loss_key(key, validation, domain))
             with tempfile.TemporaryDirectory(prefix="splitray-loss-") as folder:
                 np.save(Path(folder) / "documents.npy", np.stack([nats, tokens]))

@@ -13,12 +13,20 @@ _log = logging.getLogger(__name__)
 _MARGIN = 1.1  # bf16 must win by a tenth: near a tie fp32 is the safer arithmetic
 
 
+def _measure(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
+    """In a process of its own, set up as the training's are."""
+    from splitray.training.engine import keep_memory
+
+    keep_memory()
+    return measure_precision(shape, training, vocab)
+
+
 def resolve_precision(shape: ModelShape, training: TrainingSettings, vocab: int, use_gpu: bool) -> dict[str, Any]:
     """The faster precision for the target model, with both speeds in tokens per second (CPU)."""
     if use_gpu:
         return {"precision": "bf16", "why": "GPUs train in bf16"}
     speeds = ray.get(
-        ray.remote(measure_precision)
+        ray.remote(_measure)
         .options(name="measure[precision]", num_cpus=training.worker_cpus)
         .remote(shape, training, vocab)
     )

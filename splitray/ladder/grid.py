@@ -1,14 +1,15 @@
 """The ladder: its leaves, and the table of runs that the law is fitted on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from splitray.training.model import size
+from splitray.training.recipe import Recipe
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.tree import Leaf, Recipe, Target, by_recipe, flops, grow
+from splitray.training.tree import Leaf, Target, by_recipe, flops, grow
 
 TABLE = pa.schema(
     [
@@ -62,8 +63,7 @@ def rungs(
 
 def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training: TrainingSettings) -> dict[str, Any]:
     """One row of the table of runs."""
-    values = recipe.values
-    counted = size(ModelShape(**values["model"]), values["vocab"], training.tie_embeddings)
+    counted = size(recipe.shape, recipe.vocab, training)
     branch = f"{recipe.hash[:10]}/{leaf.pretrain_tokens}/{leaf.domain or 'mixture'}"
     return {
         "params": counted.params,
@@ -71,7 +71,7 @@ def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training
         "specialize_tokens": leaf.specialize_tokens,
         "domain": domain,
         "loss": loss,
-        "seed": values["seed"],
+        "seed": recipe.seed,
         "run": key,
         "trunk": recipe.hash[:10],
         "branch": branch,
@@ -83,8 +83,7 @@ def cost(targets: Sequence[Target], training: TrainingSettings) -> dict[str, flo
     """What targets cost from an empty store: segments, tokens, FLOPs, and the tokens of training each from scratch."""
     total = {"segments": 0.0, "tokens": 0.0, "flops": 0.0, "from_scratch": float(sum(t.tokens for t in targets))}
     for group in by_recipe(targets, lambda t: t.recipe):
-        values: Mapping[str, Any] = group[0].recipe.values
-        counted = size(ModelShape(**values["model"]), values["vocab"], training.tie_embeddings)
+        counted = size(group[0].recipe.shape, group[0].recipe.vocab, training)
         segments = grow(group, lambda line: [])
         tokens = sum(s.tokens for s in segments)
         total["segments"] += len(segments)

@@ -9,23 +9,24 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from splitray.errors import SplitrayError
+from splitray.compat import link_moments, skip_shared_memory_op
+from splitray.errors import SplitrayError, UserError
 from splitray.training.head import NextToken
+from splitray.training.model import family_of
+from splitray.training.recipe import Recipe
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import MOMENTS, State
 
 T = TypeVar("T")
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_MAX = -1, -4  # of glibc's malloc.h
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # before DeepSpeed is imported, which warns when it has to guess
 
 
 def join_world() -> None:
@@ -35,24 +36,39 @@ def join_world() -> None:
     on every worker's PATH. gloo does the same exchange, so that is switched off and nothing is compiled.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    keep_memory()
     if not dist.is_initialized():
-        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    import deepspeed
+    with deepspeed_environment():
+        import deepspeed
 
-    if not deepspeed.comm.is_initialized():
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+        if not deepspeed.comm.is_initialized():
+            skip_shared_memory_op()
+            deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+@contextmanager
+def deepspeed_environment() -> Iterator[None]:
+    """The variables that DeepSpeed reads while it starts; those of the process come back after.
+
+    It asks for a local rank, and warns when it has to guess the accelerator.
+    """
+    given = {"LOCAL_RANK": "0"} | ({} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"})
+    own = {name: value for name, value in given.items() if name not in os.environ}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            os.environ.pop(name, None)
 
 
 def keep_memory() -> None:
     """Have glibc keep the arrays that a step frees for the next step, where it would give back the large ones at once.
 
     The kernel zeroes and maps every page anew otherwise: on two virtual cores that was a third of the time of a step
-    of 4096 tokens at 0.4M parameters. The process holds its peak of memory until it ends. Other C libraries decide
-    for themselves.
+    of 4096 tokens at 0.4M parameters. The process holds its peak of memory until it ends, so only a process that is a
+    worker asks for it. Other C libraries decide for themselves.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -91,42 +107,42 @@ class Engine:
 
     Args:
         model: with the weights to start from.
-        values: the recipe's values (optimizer, precision, batch).
+        recipe: the model's; optimizer, precision and batch are read of it.
         settings: operational fields only are read (ZeRO stage, micro-batch, compilation).
     """
 
-    def __init__(self, model: torch.nn.Module, values: dict[str, Any], settings: TrainingSettings) -> None:
+    def __init__(self, model: torch.nn.Module, recipe: Recipe, settings: TrainingSettings) -> None:
         import deepspeed
 
         self.world, self.rank = dist.get_world_size(), dist.get_rank()
         self.stage = settings.stage(self.world)
-        local = values["batch_sequences"] // self.world
+        local = recipe.global_batch_size // self.world
         self.micro = largest_divisor(local, settings.micro_batch_size)
         self.accumulation = local // self.micro
-        self._values, self._end = values, values["end_token"]
-        self._bf16 = values["precision"] == "bf16"
-        decayed = [p for p in model.parameters() if p.dim() >= 2]
-        plain = [p for p in model.parameters() if p.dim() < 2]
-        groups = [{"params": decayed, "weight_decay": values["weight_decay"]}]
-        groups += [{"params": plain, "weight_decay": 0.0}] if plain else []
+        self._recipe = recipe
+        self._table = table_rows(model)
+        groups = family_of(recipe.shape).parameter_groups(model, recipe.weight_decay)
         optimizer = torch.optim.AdamW(
-            groups, lr=0.0, betas=(values["beta1"], values["beta2"]), eps=values["epsilon"], fused=True
+            groups, lr=0.0, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon, fused=True
         )
         config: dict[str, Any] = {
-            "train_batch_size": values["batch_sequences"],
+            "train_batch_size": recipe.global_batch_size,
             "train_micro_batch_size_per_gpu": self.micro,
             "gradient_accumulation_steps": self.accumulation,
-            "gradient_clipping": values["gradient_clip"] if self.stage else 0.0,
+            "gradient_clipping": recipe.gradient_clip if self.stage else 0.0,
             "zero_optimization": {"stage": self.stage},
             "zero_allow_untested_optimizer": True,
             "steps_per_print": sys.maxsize,
         }
-        if self._bf16:
+        if recipe.precision == "bf16":
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-        self.lm, module = model, NextToken(model, whole=self.stage == 3)
+        self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
         if settings.compile:
             module.compile(dynamic=False)
-        self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+        if self.stage == 3:
+            os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
+        with deepspeed_environment():
+            self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
         self.device = self.engine.device
         self.step_count = 0
 
@@ -141,6 +157,7 @@ class Engine:
 
         No step is taken where the loss or the gradient's norm is not finite.
         """
+        check_tokens(int(sequences.max()), self._table)
         batch = torch.from_numpy(sequences).to(self.device)
         total = torch.zeros((), device=self.device)
         losses = []
@@ -173,12 +190,12 @@ class Engine:
 
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
-        limit = self._values["gradient_clip"] or math.inf
+        limit = self._recipe.gradient_clip or math.inf
         return torch.nn.utils.clip_grad_norm_(self.lm.parameters(), limit)
 
     def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]
-        loss: torch.Tensor = self.engine(targets, **forward_inputs(inputs, self._values))
+        loss: torch.Tensor = self.engine(inputs, targets)
         return loss
 
     # state
@@ -218,7 +235,7 @@ class Engine:
         """Moments exist only after a step: take one with a learning rate and a loss of zero, which changes nothing."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = 0.0
-        tokens = torch.full((1, 2), self._end, device=self.device)
+        tokens = torch.full((1, 2), self._recipe.end_token, device=self.device)
         for _ in range(self.accumulation):
             loss = self._loss(tokens) * 0.0
             self.engine.backward(loss)
@@ -226,11 +243,9 @@ class Engine:
         self._link_moments()
 
     def _link_moments(self) -> None:
-        """Stages 1 and 2 map parameters to their moments after the first group's first step, when a second group's
-        moments do not exist yet (DeepSpeed 0.19.8): map them again."""
+        """Stages 1 and 2 may have mapped parameters to their moments too early: have them mapped again."""
         if self.stage in (1, 2):
-            self.engine.optimizer._hp_optimizer_states_linked = False
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+            link_moments(self.engine.optimizer)
 
     def _read(self, param: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
@@ -251,31 +266,23 @@ class Engine:
         self.engine.destroy()
 
 
-def forward_inputs(inputs: torch.Tensor, values: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a Hugging Face causal LM for a packed batch, int64 [batch, length].
-
-    Where attention must not cross documents, positions restart after each end token and a boolean mask
-    [batch, 1, length, length] keeps every document to itself.
-    """
-    plain: dict[str, Any] = {"input_ids": inputs, "use_cache": False}
-    if values["attention_across_documents"]:
-        return plain
-    ended = (inputs == values["end_token"]).long()
-    document = ended.cumsum(1) - ended
-    length = inputs.shape[1]
-    place = torch.arange(length, device=inputs.device)
-    causal = place[None, :, None] >= place[None, None, :]
-    mask = causal & (document[:, :, None] == document[:, None, :])
-    first = torch.zeros_like(inputs)
-    first[:, 1:] = torch.where(document[:, 1:] != document[:, :-1], place[1:], 0)
-    plain["position_ids"] = place - first.cummax(1).values
-    plain["attention_mask"] = mask[:, None]
-    return plain
-
-
-def autocast(values: dict[str, Any], device: torch.device) -> Any:
+def autocast(recipe: Recipe, device: torch.device) -> Any:
     """The precision of a recipe for a forward pass outside the engine."""
-    return torch.autocast(device.type, torch.bfloat16) if values["precision"] == "bf16" else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+
+
+def table_rows(model: Any) -> int:
+    """Token ids that a causal LM has an embedding for."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def check_tokens(largest: int, rows: int) -> None:
+    """Refuse an id beyond the embedding table, which a GPU would answer with an abort of the process."""
+    if largest >= rows:
+        raise UserError(
+            f"the text holds token {largest}, and the model has embeddings for {rows}: the tokenizer's added tokens "
+            "occur in the text; set corpus.tokenizer.source to a tokenizer whose ids all lie in the model's table"
+        )
 
 
 def largest_divisor(number: int, limit: int) -> int:

@@ -10,6 +10,12 @@ from typing import Any
 
 import torch
 
+from splitray.compat import allow_recompiles
+from splitray.training.family import Packing
+from splitray.training.model import family_of
+from splitray.training.packing import forward_inputs, packed_logits, packing_of
+from splitray.training.recipe import Recipe
+
 _SIZES = 256  # compiled models that a process keeps; a ladder of more has other worries
 _CPU_LOGITS, _GPU_LOGITS = 1 << 20, 1 << 26  # entries at once: on a CPU 4 MB in fp32, on a GPU work for all of it
 
@@ -18,26 +24,27 @@ class NextToken(torch.nn.Module):
     """A causal LM whose forward pass is its training loss.
 
     Args:
-        lm: a causal LM of `transformers`.
+        lm: a model of the recipe's family.
         whole: compute it the plain way, with all logits at once. Models whose head is more than a matrix need that,
             and so does ZeRO 3, which gathers the head's weights inside the head's own forward pass only.
     """
 
-    def __init__(self, lm: torch.nn.Module, whole: bool) -> None:
+    def __init__(self, lm: torch.nn.Module, recipe: Recipe, whole: bool) -> None:
         super().__init__()
-        self.lm, self.whole = lm, whole or not plain_head(lm)
-        if plain_head(lm):
-            from splitray.training import attention
+        self.lm, self._family = lm, family_of(recipe.shape)
+        self._end, self._packing = recipe.end_token, packing_of(recipe)
+        self.whole = whole or self._packing is Packing.ROWS or self._family.head(lm) is None
+        if (implementation := self._family.attention(lm)) is not None:
+            lm.set_attn_implementation(implementation)
 
-            lm.set_attn_implementation(attention.NAME)
-
-    def forward(self, targets: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Mean cross-entropy in nats of int64 `targets` [batch, length]; `inputs` are the LM's own."""
-        if self.whole:
-            logits = self.lm(**inputs).logits
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy in nats of int64 `targets` [batch, length], each the token after that of `inputs`."""
+        head = None if self.whole else self._family.head(self.lm)
+        if head is None:
+            logits = packed_logits(self.lm, inputs, self._end, self._packing)
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-        hidden = self.lm.model(**inputs).last_hidden_state
-        loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), self.lm.lm_head.weight, targets.flatten())
+        hidden = head.trunk(**forward_inputs(inputs, self._end, self._packing)).last_hidden_state
+        loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, targets.flatten())
         return loss
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -45,10 +52,9 @@ class NextToken(torch.nn.Module):
 
         A host trains models of many sizes with one code. By torch's default the ninth runs uncompiled, with a warning.
         """
-        import torch._dynamo
-
-        torch._dynamo.config.recompile_limit = max(_SIZES, torch._dynamo.config.recompile_limit)
-        (self.lm if self.whole else self.lm.model).compile(*args, **kwargs)
+        allow_recompiles(_SIZES)
+        head = None if self.whole else self._family.head(self.lm)
+        (self.lm if head is None else head.trunk).compile(*args, **kwargs)
 
 
 def logits_at_once(device: str) -> int:
@@ -56,20 +62,16 @@ def logits_at_once(device: str) -> int:
     return _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
 
 
-def plain_head(lm: torch.nn.Module) -> bool:
-    """Whether logits are `last_hidden_state @ lm_head.weight.T` and nothing else."""
-    from transformers import LlamaForCausalLM
-
-    return type(lm) is LlamaForCausalLM and lm.lm_head.bias is None
-
-
-def token_losses(lm: torch.nn.Module, targets: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """Nats of every target, fp32 [batch, length], without gradients."""
+def token_losses(lm: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Nats of every target under a model of the recipe, fp32 [batch, length], without gradients."""
+    packing, head = packing_of(recipe), family_of(recipe.shape).head(lm)
     with torch.no_grad():
-        if not plain_head(lm):
-            logits = lm(**inputs).logits.flatten(0, 1).float()
-            return torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="none").view_as(targets)
-        hidden, weight, flat = _ready(lm.model(**inputs).last_hidden_state.flatten(0, 1), lm.lm_head.weight, targets)
+        if head is None or packing is Packing.ROWS:
+            logits = packed_logits(lm, inputs, recipe.end_token, packing).flatten(0, 1).float()
+            flat = targets.flatten()
+            return torch.nn.functional.cross_entropy(logits, flat, reduction="none").view_as(targets)
+        states = head.trunk(**forward_inputs(inputs, recipe.end_token, packing)).last_hidden_state
+        hidden, weight, flat = _ready(states.flatten(0, 1), head.weight, targets)
         nats = [_nats(hidden[rows], weight, flat[rows])[0] for rows in _chunks(hidden, weight)]
         return torch.cat(nats).view_as(targets)
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from splitray.errors import CorruptError, SplitrayError
+from splitray.storage.keys import CheckpointKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
@@ -81,7 +82,7 @@ def train(
     held = _standing(store, origin.key) if origin.key is not None else None
     engine = _engine(segment, states.load(held) if held is not None else None, settings)
     provenance = _provenance(engine, settings, hooks.provenance, origin, held)
-    rank_batch = segment.recipe.values["batch_sequences"] // engine.world
+    rank_batch = segment.recipe.global_batch_size // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
     checkpointed, reported, writer = began, 0.0, Writer()
     try:
@@ -143,7 +144,7 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
         return None
     if hooks.stop():
         raise Interrupted(f"stopped before segment {segment.key}")
-    for key in reversed(store.keys(_part(segment))):
+    for key in reversed(store.keys(_checkpoints(segment))):
         held = store.find(key)
         if held is None:
             continue
@@ -164,7 +165,8 @@ def reached(store: Store, segments: Sequence[Segment]) -> int:
     """Tokens of segments that the store holds, in published ones and in the newest checkpoints of the others."""
     keys, total = store.keys(), 0
     for segment in segments:
-        parts = (int(k.rsplit("-", 1)[1]) - segment.start for k in keys if k.startswith(_part(segment)))
+        found = (CheckpointKey.match(k) for k in keys if k.startswith(_checkpoints(segment)))
+        parts = (key.tokens - segment.start for key in found if key is not None)
         total += segment.tokens if segment.key in keys else max(parts, default=0)
     return total
 
@@ -208,14 +210,14 @@ def _engine(segment: Segment, start: states.State | None, settings: TrainingSett
     from splitray.training.model import build
 
     if start is None:
-        return engines.Engine(build(segment.recipe.values), segment.recipe.values, settings)
+        return engines.Engine(build(segment.recipe), segment.recipe, settings)
     engine = warm.take(segment.recipe, settings)
     if engine is not None:
         load_weights(engine.lm, start)
     else:
-        model = build(segment.recipe.values)
+        model = build(segment.recipe)
         load_weights(model, start)
-        engine = engines.Engine(model, segment.recipe.values, settings)
+        engine = engines.Engine(model, segment.recipe, settings)
     engine.restore(start)
     return engine
 
@@ -238,27 +240,28 @@ def load_weights(model: Any, state: states.State) -> None:
 
 
 def _checkpoint(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> None:
-    key = f"{_part(segment)}{meta['tokens']:015d}"
+    key = CheckpointKey(SegmentKey.parse(segment.key), meta["tokens"]).format()
     states.publish(store, key, state, meta)
-    for old in store.keys(_part(segment)):
+    for old in store.keys(_checkpoints(segment)):
         if old < key:
             store.invalidate(old)
 
 
 def _publish(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> Published:
     published = states.publish(store, segment.key, state, meta)
-    for key in store.keys(_part(segment)):
+    for key in store.keys(_checkpoints(segment)):
         store.invalidate(key)
     return published
 
 
-def _part(segment: Segment) -> str:
-    return f"part-{segment.key}-"
+def _checkpoints(segment: Segment) -> str:
+    """What the keys of a segment's checkpoints start with."""
+    return CheckpointKey.prefix(SegmentKey.parse(segment.key))
 
 
 def _meta(segment: Segment) -> dict[str, Any]:
     return {
-        "recipe": segment.recipe.values,
+        "recipe": segment.recipe.to_json(),
         "phases": [asdict(p) for p in segment.phases],
         "start": segment.start,
         "end": segment.end,
@@ -271,5 +274,5 @@ def _seed(segment: Segment, tokens: int, rank: int) -> None:
     """Dropout, where a model has it, depends on (seed, token, rank) alone, so a resumed step draws the same."""
     import torch
 
-    digest = hashlib.sha256(f"{segment.recipe.values['seed']}/{tokens}/{rank}".encode()).digest()
+    digest = hashlib.sha256(f"{segment.recipe.seed}/{tokens}/{rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)

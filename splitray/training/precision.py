@@ -16,11 +16,11 @@ def measure_precision(shape: ModelShape, training: TrainingSettings, vocab: int)
 
     from splitray.training import engine as engines
     from splitray.training.model import build, size
-    from splitray.training.tree import recipe
+    from splitray.training.recipe import recipe
 
-    torch.set_num_threads(training.threads)
+    torch.set_num_threads(training.threads)  # of this process, which measures and ends
     engines.join_world()
-    if shape.path is not None or size(shape, vocab, training.tie_embeddings).params > _LARGEST:
+    if shape.path is not None or size(shape, vocab, training).params > _LARGEST:
         shape = ModelShape(hidden=256, layers=4)
     sequences = np.random.default_rng(0).integers(
         vocab, size=(min(training.global_batch_size, 16), training.sequence_length + 1)
@@ -31,7 +31,7 @@ def measure_precision(shape: ModelShape, training: TrainingSettings, vocab: int)
             update={"precision": precision, "global_batch_size": len(sequences)}
         )
         made = recipe(shape, settings, {"content_hash": "", "vocab": vocab, "end_token": 0}, {}, 0)
-        engine = engines.Engine(build(made.values), made.values, settings)
+        engine = engines.Engine(build(made), made, settings)
         laps = []
         for _ in range(_STEPS):
             begun = time.perf_counter()

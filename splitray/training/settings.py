@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from splitray.settings import Settings, operational
+from splitray.errors import UserError
+from splitray.settings import Settings, later, operational
 
 
 class ModelShape(Settings):
-    """A Llama-style model by its shape, or a causal LM on disk to continue from."""
+    """A model by its family and shape (Llama-style by default), or a causal LM on disk to continue from."""
 
     hidden: int | None = Field(None, ge=8, description="Width of the residual stream.")
     layers: int | None = Field(None, ge=1, description="Number of transformer blocks.")
@@ -23,21 +24,42 @@ class ModelShape(Settings):
         None, description="Local folder of a Hugging Face causal LM to continue from (safetensors only)."
     )
 
+    family: str | None = later(
+        None, "Model family; default llama, or folder where path is given. One of your own is MODULE:NAME."
+    )
+    options: dict[str, bool | int | float | str] = later({}, "What a family of your own reads beside the dimensions.")
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # pydantic's own fails on the dictionary of options
+
     @model_validator(mode="after")
     def _one_kind(self) -> "ModelShape":
         dims = (self.hidden, self.layers)
+        if self.path is not None and self.family not in (None, "folder"):
+            raise ValueError(f"path is of the family folder, not {self.family}: give path or family, not both")
         if self.path is not None:
             if any(v is not None for v in (*dims, self.heads, self.kv_heads, self.intermediate)):
                 raise ValueError("give either path or the dimensions (hidden, layers, ...), not both")
         elif None in dims:
             raise ValueError("give hidden and layers, or path")
-        elif self.width % self.head_count:
-            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.head_count}")
-        elif (self.width // self.head_count) % 2:
-            raise ValueError(f"hidden/heads = {self.width // self.head_count} must be even for rotary positions")
-        elif self.head_count % self.kv_head_count:
-            raise ValueError(f"heads {self.head_count} is not a multiple of kv_heads {self.kv_head_count}")
+        elif self.family_name == "folder":
+            raise ValueError("the family folder needs path")
+        else:
+            self._check_family()
         return self
+
+    def _check_family(self) -> None:
+        from splitray.training.family import find
+
+        try:
+            family = find(self.family_name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        family.check(self)
+
+    @property
+    def family_name(self) -> str:
+        return self.family or ("folder" if self.path is not None else "llama")
 
     @property
     def width(self) -> int:
@@ -63,7 +85,10 @@ class ModelShape(Settings):
 
     @property
     def label(self) -> str:
-        return self.path.rstrip("/").rsplit("/", 1)[-1] if self.path else f"h{self.hidden}-l{self.layers}"
+        if self.path:
+            return self.path.rstrip("/").rsplit("/", 1)[-1]
+        family = f"{self.family.rpartition(':')[2]}-" if self.family else ""
+        return f"{family}h{self.hidden}-l{self.layers}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +134,7 @@ class TrainingSettings(Settings):
     gradient_clip: float = Field(1.0, ge=0, description="Global gradient norm above which it is scaled down; 0: never.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="bf16 is autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
+        description="With bf16, autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
     )
     attention_across_documents: bool = Field(
         True, description="Whether attention crosses the end token between packed documents."
@@ -123,7 +148,9 @@ class TrainingSettings(Settings):
     )
     micro_batch_size: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
-    compile: bool = operational(False, "torch.compile the model: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape.")
+    compile: bool = operational(
+        False, "Whether torch.compile is used: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape."
+    )
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 
     @property

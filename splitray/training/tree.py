@@ -9,23 +9,15 @@ start from shares its prefix.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, TypeVar
 
 from splitray.storage.checksum import fingerprint
-from splitray.training.model import root_hash
-from splitray.training.settings import ModelShape, Schedule, TrainingSettings
+from splitray.storage.keys import SegmentKey
+from splitray.training.recipe import Recipe
+from splitray.training.settings import Schedule
 
 T = TypeVar("T")
 MIXTURE = "mixture"
-RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
-# Settings that decide the bits, under the names that keys have had since the first release.
-_HASHED = {
-    **{name: name for name in ("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "warmup_tokens")},
-    **{name: name for name in ("sequence_length", "attention_across_documents")},
-    "batch_sequences": "global_batch_size",
-    "final_learning_rate": "min_lr_ratio",
-}
 
 
 @dataclass(frozen=True)
@@ -85,61 +77,6 @@ class Leaf:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The resolved values that fix what training gives, hashed into every key; one for each model of a run."""
-
-    values: dict[str, Any] = field(hash=False)
-
-    @cached_property
-    def hash(self) -> str:
-        return fingerprint(self.values)
-
-    @property
-    def batch_tokens(self) -> int:
-        return int(self.values["batch_sequences"] * self.values["sequence_length"])
-
-
-def recipe(
-    shape: ModelShape, training: TrainingSettings, corpus: dict[str, Any], weights: dict[str, float], seed: int
-) -> Recipe:
-    """The recipe of one model.
-
-    Args:
-        corpus: `content_hash`, `vocab` and `end_token` of the token shards.
-        weights: share of every domain in the mixture, summing to 1.
-        seed: of the initial weights and of the data order.
-    """
-    assert training.precision != "auto", "resolve the precision first"
-    from splitray.training.model import size
-
-    counted = size(shape, corpus["vocab"], training.tie_embeddings)
-    plain = training.identity()
-    root = root_hash(shape)
-    model = shape.identity() | {
-        "heads": None if root else shape.head_count,
-        "kv_heads": None if root else shape.kv_head_count,
-        "intermediate": None if root else shape.mlp_width,
-    }
-    values = {
-        "recipe": RECIPE_VERSION,
-        "model": model,
-        "root": root,
-        "params": counted.params,
-        "seed": seed,
-        "learning_rate": training.peak(counted.hidden),
-        "precision": training.precision,
-        "tie_embeddings": training.tie_embeddings,
-        "rope_theta": training.rope_theta,
-        "weights": weights,
-        "vocab": corpus["vocab"],
-        "end_token": corpus["end_token"],
-        "corpus": corpus["content_hash"],
-        **{name: plain[setting] for name, setting in _HASHED.items()},
-    }
-    return Recipe(values)
-
-
-@dataclass(frozen=True)
 class Segment:
     """Training from `start` to the end of `phases`, inside the last phase; `parent` is the state it starts from."""
 
@@ -163,7 +100,7 @@ class Segment:
 
     @property
     def key(self) -> str:
-        return f"{line(self.recipe, self.phases)}-{self.end:015d}"
+        return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
     def cursor(self, tokens: int) -> int:
         """Sequences of the last phase's source drawn before the state at `tokens`."""
@@ -172,25 +109,25 @@ class Segment:
             if phase.source == self.source:
                 drawn += min(phase.end, tokens) - begin
             begin = phase.end
-        return drawn // int(self.recipe.values["sequence_length"])
+        return drawn // self.recipe.sequence_length
 
     def learning_rate(self, tokens: int) -> float:
         """Learning rate of the step that starts at `tokens`: a pure function of the lineage."""
-        values, phase = self.recipe.values, self.phases[-1]
-        peak, after = float(values["learning_rate"]) * phase.rate, tokens + self.recipe.batch_tokens
-        warmed = min(1.0, after / values["warmup_tokens"]) if values["warmup_tokens"] else 1.0
+        recipe, phase = self.recipe, self.phases[-1]
+        peak, after = recipe.learning_rate * phase.rate, tokens + recipe.batch_tokens
+        warmed = min(1.0, after / recipe.warmup_tokens) if recipe.warmup_tokens else 1.0
         if phase.decay is None:
             return peak * warmed
         begin, end = phase.decay
         done = (after - begin) / (end - begin)
-        return peak * warmed * (1 - (1 - values["final_learning_rate"]) * done)
+        return peak * warmed * (1 - (1 - recipe.min_lr_ratio) * done)
 
 
 def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
     """Hash of a lineage but for its last end; snapshots along one phase share it."""
     last = phases[-1]
     body = [[p.source, p.end, *p.kind[1:]] for p in phases[:-1]] + [[*last.kind]]
-    return f"seg-{fingerprint([recipe.hash, body])}"
+    return SegmentKey.line_of(fingerprint([recipe.hash, body]))
 
 
 @dataclass(frozen=True)
@@ -253,7 +190,7 @@ def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -
             prefix = target.phases[:depth]
             name = line(recipe, prefix)
             branch = branches.setdefault(name, _Branch(prefix, begin, parent, set(snapshots(name))))
-            begin, parent = prefix[-1].end, f"{name}-{prefix[-1].end:015d}"
+            begin, parent = prefix[-1].end, SegmentKey(name, prefix[-1].end).format()
         branch.wanted.add(begin)
         if target.final:
             branch.final.add(begin)
@@ -261,7 +198,7 @@ def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -
     for branch in sorted(branches.values(), key=lambda b: len(b.prefix), reverse=True):
         missing = branch.wanted - branch.stands
         if missing and branch.parent is not None and not any(e < min(missing) for e in branch.stands):
-            branches[branch.parent.rsplit("-", 1)[0]].wanted.add(branch.begin)
+            branches[SegmentKey.parse(branch.parent).line].wanted.add(branch.begin)
     segments = [s for name, branch in branches.items() for s in branch.segments(recipe, name)]
     return sorted(segments, key=lambda s: (s.start, s.end, s.key))
 
@@ -282,7 +219,9 @@ class _Branch:
         last = self.prefix[-1]
         for end in sorted(self.wanted - stands):
             nearest = max((e for e in stands if e < end), default=None)
-            start, parent = (self.begin, self.parent) if nearest is None else (nearest, f"{name}-{nearest:015d}")
+            start, parent = self.begin, self.parent
+            if nearest is not None:
+                start, parent = nearest, SegmentKey(name, nearest).format()
             phases = (*self.prefix[:-1], replace(last, end=end))
             yield Segment(recipe, phases, start, parent, end in self.final)
             stands.add(end)

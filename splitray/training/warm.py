@@ -4,14 +4,13 @@ Building a small model and its engine costs as much as a few steps, and compilin
 gets the next segment's weights, moments and step count: it holds nothing else, so the bits are those of a new one.
 """
 
-import json
 from collections import OrderedDict
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from splitray.storage.checksum import fingerprint
+from splitray.training.recipe import Recipe
 from splitray.training.settings import TrainingSettings
-from splitray.training.tree import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ _engines: "OrderedDict[str, Engine]" = OrderedDict()
 
 
 def _name(recipe: Recipe, settings: TrainingSettings) -> str:
-    return fingerprint([recipe.values, settings.model_dump(mode="json")])
+    return fingerprint([recipe.to_json(), settings.model_dump(mode="json")])
 
 
 def take(recipe: Recipe, settings: TrainingSettings) -> "Engine | None":
@@ -34,7 +33,7 @@ def take(recipe: Recipe, settings: TrainingSettings) -> "Engine | None":
 
 def keep(engine: "Engine", recipe: Recipe, settings: TrainingSettings) -> None:
     """Keep an engine whose segment has ended well; close it where it shards its states or is large."""
-    if engine.world > 1 or engine.stage > 0 or recipe.values["params"] > _LARGEST:
+    if engine.world > 1 or engine.stage > 0 or recipe.params > _LARGEST:
         engine.close()
         return
     name = _name(recipe, settings)
@@ -45,15 +44,15 @@ def keep(engine: "Engine", recipe: Recipe, settings: TrainingSettings) -> None:
         _engines.popitem(last=False)[1].close()
 
 
-def model(values: dict[str, Any]) -> "torch.nn.Module":
+def model(recipe: Recipe) -> "torch.nn.Module":
     """A model of a recipe to load weights into and to score, kept where it is small; not for training."""
     from splitray.training.model import build
 
-    return _model(json.dumps(values)) if values["params"] <= _LARGEST else build(values)
+    return _model(recipe) if recipe.params <= _LARGEST else build(recipe)
 
 
 @lru_cache(maxsize=_KEPT)
-def _model(values: str) -> "torch.nn.Module":
+def _model(recipe: Recipe) -> "torch.nn.Module":
     from splitray.training.model import build
 
-    return build(json.loads(values))
+    return build(recipe)

@@ -71,7 +71,7 @@ class PlantedBench(Bench):
             made, key = self.recipe(cell), self.target(cell).key
             draw = np.random.default_rng(list(key.encode()))
             for domain in cell.domains:
-                value = loss(made.values["params"], cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
+                value = loss(made.params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
                 value += 0.01 * abs(np.log2(cell.specialist_lr_multiplier)) * (cell.leaf.domain is not None)
                 best = 1 if cell.leaf.domain else -1  # log2 of the rate that it likes
                 value += 0.05 * (np.log2(cell.rate) - best) ** 2 - 0.05

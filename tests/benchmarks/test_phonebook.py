@@ -22,13 +22,17 @@ from splitray.errors import UserError  # noqa: E402
 from splitray.storage.store import Store  # noqa: E402
 from splitray.training.data import Windows  # noqa: E402
 from splitray.training.model import build  # noqa: E402
+from splitray.training.recipe import recipe  # noqa: E402
+from splitray.training.settings import ModelShape  # noqa: E402
+from tests.support import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     """A model that has learned nothing, so that its guesses are as good as any."""
-    values = {"model": {"hidden": 16, "layers": 1}, "seed": 0, "vocab": book.VOCAB, "sequence_length": 32}
-    return build(values | {"rope_theta": 10000.0, "tie_embeddings": True, "end_token": book.END}).eval()
+    named = {"content_hash": "", "vocab": book.VOCAB, "end_token": book.END}
+    settings = tiny.training(sequence_length=32)
+    return build(recipe(ModelShape(hidden=16, layers=1), settings, named, {}, 0)).eval()
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 1.0])
@@ -118,8 +122,9 @@ ITEMS = [
 def test_choice_losses_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     fit_tokenizer(["which of these is a colour", "two and two is four"], TokenizerSettings(vocabulary=300), tmp_path)
     encoder, length = Encoder(tmp_path), 24
-    values = {"model": {"hidden": 16, "layers": 1}, "seed": 1, "vocab": encoder.vocabulary, "sequence_length": length}
-    model = build(values | {"rope_theta": 10000.0, "tie_embeddings": True, "end_token": encoder.end}).eval()
+    named = {"content_hash": "", "vocab": encoder.vocabulary, "end_token": encoder.end}
+    settings = tiny.training(sequence_length=length)
+    model = build(recipe(ModelShape(hidden=16, layers=1), settings, named, {}, 1)).eval()
     found = exams.nats_per_byte(model, length, encoder, ITEMS)
     for item, scores in zip(ITEMS, found, strict=True):
         for choice, score in zip(item["choices"], scores, strict=True):

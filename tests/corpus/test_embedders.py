@@ -66,8 +66,11 @@ def test_keys_of_corpora_are_what_they_were() -> None:
 @pytest.mark.parametrize(
     ("corpus", "words"),
     [
-        ({"embedder": "sentense"}, ["corpus.embedder", "'sentense' is not known", "sentence-transformers, tfidf"]),
-        ({"embedder": 3}, ["corpus.embedder", "valid string"]),
+        (
+            {"embedder": "sentense"},
+            ["corpus.embedder", "'sentense' is not known", "choose sentence-transformers, tfidf", "plugins"],
+        ),
+        ({"embedder": 3}, ["corpus.embedder", "text is needed"]),
         ({"letters": {"alphabet": "ab"}}, ["unknown key corpus.letters"]),
         ({"tfidf": {"dimension": 8}}, ["unknown key corpus.tfidf.dimension"]),
     ],
@@ -108,7 +111,7 @@ def test_an_installed_package_offers_its_embedder(plugin: str, monkeypatch: pyte
     monkeypatch.setattr(
         registry, "entry_points", lambda group, name=None: [offered] if name in (None, "letters") else []
     )
-    with pytest.raises(UserError, match="known embedders: letters, sentence-transformers, tfidf"):
+    with pytest.raises(UserError, match="choose sentence-transformers, tfidf, letters"):
         parsed(config(embedder="nothing"))
     assert parsed(config(embedder="letters")).corpus.embedder == "letters"
 
@@ -133,9 +136,7 @@ def test_an_artifact_of_an_embedder_that_is_not_here(plugin: str, tmp_path: Path
     again = load_embedder(tmp_path / "saved")
     assert type(again) is letters and again.settings == loaded.corpus.embedder_settings
     del registry.REGISTRY["letters"]
-    with pytest.raises(
-        UserError, match="embedder 'letters' is not known; known embedders: sentence-transformers, tfidf"
-    ):
+    with pytest.raises(UserError, match="embedder 'letters' is not known: choose sentence-transformers, tfidf"):
         load_embedder(tmp_path / "saved")
 
 

@@ -1,18 +1,23 @@
 """How many tasks of a pass run at once: what the cluster takes when they run, not what it had at the start."""
 
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from splitray.corpus.ray_tasks import Engine, data_context
+from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def context() -> Iterator[None]:
+    with own_context():
+        yield
 
 
 def meeting(folder: Path, seconds: float) -> tuple[Callable[..., dict[str, Any]], type]:
@@ -57,32 +62,18 @@ def test_a_pool_of_actors_grows_too(ray_cluster: None, tmp_path: Path, monkeypat
     assert sum(row["met"] for row in rows) >= 2
 
 
-def test_a_pass_of_cpus_asks_for_no_gpu_node(ray_cluster: None) -> None:
+def test_a_pass_of_cpus_asks_for_no_gpu_node(ray_cluster: None, tmp_path: Path) -> None:
     """By Ray's own rule for what a busy cluster may grow by; a pass on GPUs may ask for both."""
+    from ray.data import DataContext
     from ray.data._internal.cluster_autoscaler.util import cap_resource_request_to_limits
 
     nodes = [{"CPU": 32, "GPU": 0, "memory": 2**37}, {"CPU": 96, "GPU": 8, "memory": 2**40}]
-    grown = {
-        gpus: cap_resource_request_to_limits([], nodes, data_context(gpus).execution_options.resource_limits)
-        for gpus in (False, True)
-    }
-    assert grown == {False: nodes[:1], True: nodes}
+    passes, (work, actor) = Engine(CorpusSettings(sources=["x"], domains=2)), meeting(tmp_path, 0)
 
+    def grown() -> list[dict[str, int]]:
+        return cap_resource_request_to_limits([], nodes, DataContext.get_current().execution_options.resource_limits)
 
-def test_a_pass_leaves_the_process_as_it_was(ray_cluster: None, tmp_path: Path) -> None:
-    """The context and the loggers that a user's own Ray Data work in the same process goes by."""
-    from ray.data import DataContext
-
-    def state() -> list[object]:
-        context, names = DataContext.get_current(), ("progress", "execution.streaming_executor")
-        levels = [logging.getLogger(f"ray.data._internal.{name}").level for name in names]
-        return [id(context), context.enable_progress_bars, repr(context.execution_options), *levels]
-
-    before, (work, actor) = state(), meeting(tmp_path, 0)
-    passes = Engine(CorpusSettings(sources=["x"], domains=2))
-    rows = passes.over("meet", work, [{"name": n} for n in range(2)])
-    next(rows)
-    rows.close()
-    assert state() == before
-    assert len(list(passes.over_actors("meet", actor, (), [{"name": 0}], 1.0, 0.0))) == 1
-    assert state() == before
+    passes.over_actors("meet", actor, (), [{"name": 0}], 1.0, 0.25)
+    assert grown() == nodes
+    assert [row["name"] for row in passes.over("meet", work, [{"name": 0}])] == [0]
+    assert grown() == nodes[:1]

@@ -23,7 +23,7 @@ from splitray.corpus import read as reading
 from splitray.corpus.embedders import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.storage import folder as folders
+from splitray.storage import retry as retries
 from splitray.storage.store import Store
 from tests.support.planted import documents, read_all, write_jsonl
 
@@ -258,8 +258,10 @@ REFUSED = [
     Refusal("a dangling link as a source", link("a", "b"), ("a",), ("a", "does not exist")),
     Refusal("a link to itself as a source", link("a", "a"), ("a",), ("a", "does not exist")),
     Refusal("a name of 5,000 letters", none, ("x" * 5000,), ("xxxx", "File name too long")),
-    Refusal("a name with a NUL", none, ("a\0b",), ("a\x00b", "does not exist")),
-    Refusal("a scheme that nobody knows", none, ("gopher://host/x",), ("gopher://host/x", "cannot be opened")),
+    Refusal("a name with a NUL", none, ("a\0b",), ("a\\x00b", "control characters")),
+    Refusal(
+        "a scheme that nobody knows", none, ("gopher://host/x",), ("gopher://host/x", "no storage that splitray opens")
+    ),
     Refusal("a bucket of nobody", none, ("s3://nobody/x?endpoint_override=127.0.0.1:1",), ("s3://nobody/x",)),
     Refusal(
         "no text column", parquet("t", {"body": ["x"], "n": [1]}), (".",), ("text_column", "d/t.parquet", "body, n")
@@ -313,7 +315,7 @@ def test_rubbish_is_counted_and_the_rest_survives(tmp_path: Path, case: Case) ->
 def test_what_cannot_be_a_source_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Refusal
 ) -> None:
-    monkeypatch.setattr(folders, "_ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
     folder = tmp_path / "d"
     folder.mkdir()
     case.write(folder)

@@ -1,5 +1,6 @@
 """Document losses against a naive account: one token at a time, the window's own prefix before it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from splitray.storage.store import Store
 from splitray.training.model import build
 from tests.support import tiny
 
-VALUES = tiny.make_recipe().values
+RECIPE = tiny.make_recipe()
 DOCUMENTS = [[5, 9, 7, 0], [3, 4, 0], [8, 8, 2, 6, 1, 11, 40, 2, 7, 7, 30, 22, 9, 9, 1, 5, 6, 0], [12, 0]] * 3
 
 
@@ -43,17 +44,17 @@ def naive(model: torch.nn.Module, across: bool) -> tuple[np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("across", [True, False])
 def test_document_losses_equal_a_naive_count(across: bool) -> None:
-    values = VALUES | {"attention_across_documents": across}
-    model = build(values).train()
-    ours, tokens = document_losses(model, values, validation())
+    recipe = replace(RECIPE, attention_across_documents=across)
+    model = build(recipe).train()
+    ours, tokens = document_losses(model, recipe, validation())
     expected, count = naive(model.eval(), across)
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
     assert tokens.tolist() == count.tolist() and tokens.sum() == sum(map(len, DOCUMENTS)) - 1
 
 
 def test_the_mode_of_the_model_is_kept() -> None:
-    model = build(VALUES).train()
-    document_losses(model, VALUES, validation())
+    model = build(RECIPE).train()
+    document_losses(model, RECIPE, validation())
     assert model.training
 
 

@@ -16,13 +16,15 @@ import torch
 
 from splitray.errors import StageError
 from splitray.executor.client import start_coordinator
-from splitray.executor.coordinator import Request
 from splitray.executor.orphans import release_orphans
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.request import Request
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import train
+from splitray.training.recipe import Recipe
 from splitray.training.state import load
-from splitray.training.tree import Leaf, Recipe, Segment, Target
+from splitray.training.tree import Leaf, Segment, Target
 from tests.support import tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -129,7 +131,7 @@ def test_equal_requests_in_flight_train_once_and_join_at_the_trunk(start: Callab
     assert spent["trained"] == spent["tokens"] == 10 * 64 and spent["failures"] == 0
     assert len(run.store.keys("seg-")) == spent["finished"] == 3
     (loss,) = (r["losses"]["a"]["loss"] for r in first if "a" in r["losses"])
-    assert 0 < loss < np.log(run.recipe.values["vocab"]) + 0.5
+    assert 0 < loss < np.log(run.recipe.vocab) + 0.5
     # asked again, and scored on another domain: nothing is trained
     assert run.leaves(run.request(batches(6, 2, "a"), "b"))[0]["key"] == first[0]["key"]
     again = run.progress()

@@ -13,6 +13,7 @@ from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights, train
 from splitray.training.model import build
+from splitray.training.recipe import Recipe
 from splitray.training.state import load
 from splitray.training.tree import Leaf
 from tests.support import tiny
@@ -42,7 +43,7 @@ def test_it_loads_generates_and_gives_the_same_logits(trained: tuple[Store, str,
     assert tokenizer.decode(inputs.input_ids[0]) == text
     held = store.find(key)
     assert held is not None
-    ours = build(held.meta["recipe"])
+    ours = build(Recipe.from_json(held.meta["recipe"]))
     load_weights(ours, load(held, moments=False))
     with torch.no_grad():
         theirs = model.eval()(**inputs).logits
@@ -64,15 +65,15 @@ def test_there_is_nothing_pickled(trained: tuple[Store, str, Path], tmp_path: Pa
 
 def test_it_continues_as_a_root(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
     """What was exported can be continued from: `model: {path: ...}`."""
+    from splitray.training.recipe import recipe
     from splitray.training.settings import ModelShape
-    from splitray.training.tree import recipe
 
     store, key, tokenizer = trained
     export(store, key, tokenizer, Folder(tmp_path), {})
     held = store.find(key)
     assert held is not None
     named = {"content_hash": "", "vocab": held.meta["recipe"]["vocab"], "end_token": 0}
-    again = build(recipe(ModelShape(path=str(tmp_path)), tiny.training(), named, tiny.WEIGHTS, 0).values)
+    again = build(recipe(ModelShape(path=str(tmp_path)), tiny.training(), named, tiny.WEIGHTS, 0))
     weights = load(held, moments=False).weights
     assert all(torch.equal(p, weights[n]) for n, p in again.named_parameters())
 

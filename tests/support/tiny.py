@@ -16,8 +16,9 @@ from splitray.corpus.tokenizer import Encoder, fit_tokenizer
 from splitray.storage.checksum import sha256_file
 from splitray.storage.store import Store
 from splitray.training.data import Order
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, Schedule, TrainingSettings
-from splitray.training.tree import Leaf, Recipe, Target, grow, recipe
+from splitray.training.tree import Leaf, Target, grow
 
 VOCAB, DECAY = 64, 0.25
 SCHEDULE = Schedule(DECAY)

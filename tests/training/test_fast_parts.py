@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,11 @@ from torch.nn import functional
 
 from splitray.training import attention
 from splitray.training import engine as engines
-from splitray.training.engine import forward_inputs
 from splitray.training.head import NextToken, token_losses
 from splitray.training.model import build
 from tests.support import tiny
 
-VALUES = tiny.make_recipe().values
+RECIPE = tiny.make_recipe()
 
 
 @pytest.fixture(autouse=True)
@@ -53,17 +53,16 @@ def test_attention_is_ours_in_training_only(monkeypatch: pytest.MonkeyPatch) -> 
     calls = []
     forward = attention._forward
     monkeypatch.setattr(attention, "_forward", lambda *args: calls.append(args[0].shape[1]) or forward(*args))
-    model = build(VALUES)
+    model = build(RECIPE)
     rows = torch.from_numpy(tiny.order().sequences("a", 0, 2))
     inputs, targets = rows[:, :-1], rows[:, 1:]
-    token_losses(model, targets, **forward_inputs(inputs, VALUES))
-    trained = NextToken(model, whole=False)
-    apart = forward_inputs(inputs, VALUES | {"attention_across_documents": False})
-    trained(targets, **apart)
+    token_losses(model, inputs, targets, RECIPE)
+    NextToken(model, replace(RECIPE, attention_across_documents=False), whole=False)(inputs, targets)
+    trained = NextToken(model, RECIPE, whole=False)
     with torch.no_grad():
-        trained(targets, **forward_inputs(inputs, VALUES))
+        trained(inputs, targets)
     assert not calls
-    trained(targets, **forward_inputs(inputs, VALUES)).backward()
+    trained(inputs, targets).backward()
     assert calls == [16]
 
 
@@ -78,9 +77,9 @@ def test_loss_and_gradients_equal_the_whole_logits(bf16: bool, chunk: int, monke
     inputs, targets = rows[:, :-1], rows[:, 1:]
     found = []
     for whole in (False, True):
-        model = NextToken(build(VALUES), whole)
+        model = NextToken(build(RECIPE), RECIPE, whole)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model(targets, **forward_inputs(inputs, VALUES))
+            loss = model(inputs, targets)
         (2 * loss).backward()
         found.append([loss, *(p.grad for p in model.parameters())])
     limit = 2e-2 if bf16 else 1e-6
@@ -91,26 +90,26 @@ def test_loss_and_gradients_equal_the_whole_logits(bf16: bool, chunk: int, monke
 
 def test_nats_of_hopeless_targets_are_finite_and_right() -> None:
     """Probabilities below 1e-38 are zero in fp32; their nats are not infinite."""
-    model = build(VALUES)
+    model = build(RECIPE)
     with torch.no_grad():
         model.model.norm.weight.mul_(2000.0)
     rows = torch.from_numpy(tiny.order().sequences("a", 0, 4))
     inputs, targets = rows[:, :-1], rows[:, 1:]
-    nats = token_losses(model, targets, **forward_inputs(inputs, VALUES))
-    logits = model(**forward_inputs(inputs, VALUES)).logits.detach().double()
+    nats = token_losses(model, inputs, targets, RECIPE)
+    logits = model(input_ids=inputs).logits.detach().double()
     exact = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
     assert float(exact.max()) > 200
     torch.testing.assert_close(nats.double(), exact, rtol=1e-5, atol=1e-3)
-    loss = NextToken(model, whole=False)(targets, **forward_inputs(inputs, VALUES))
+    loss = NextToken(model, RECIPE, whole=False)(inputs, targets)
     torch.testing.assert_close(loss.detach().double(), exact.mean(), rtol=1e-5, atol=1e-3)
 
 
 def test_other_heads_take_the_plain_way() -> None:
     """A head with a bias is no matrix; what only looks like a Llama may scale or cap its logits."""
-    model = build(VALUES)
-    assert not NextToken(model, whole=False).whole and NextToken(model, whole=True).whole
+    model = build(RECIPE)
+    assert not NextToken(model, RECIPE, whole=False).whole and NextToken(model, RECIPE, whole=True).whole
     model.lm_head.bias = torch.nn.Parameter(torch.ones(tiny.VOCAB))
-    assert NextToken(model, whole=False).whole
+    assert NextToken(model, RECIPE, whole=False).whole
 
 
 # memory
@@ -124,5 +123,5 @@ def test_a_training_process_keeps_the_memory_of_its_arrays() -> None:
         del arrays
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    engines.join_world()
+    engines.keep_memory()
     assert min(faults() for _ in range(8)) < 1000, "each time, 32,768 pages are mapped anew"

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from splitray.errors import UserError
-from splitray.training.engine import forward_inputs, largest_divisor
-from splitray.training.model import Size, build, root_hash, size
+from splitray.training.engine import largest_divisor
+from splitray.training.family import Packing, Size
+from splitray.training.model import build, root_hash, size
+from splitray.training.packing import packed_logits
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
-from splitray.training.tree import recipe
 from tests.support import tiny
 
 SHAPES = [
@@ -19,9 +21,9 @@ SHAPES = [
 ]
 
 
-def made(shape: ModelShape, tied: bool = True, seed: int = 0) -> dict[str, object]:
+def made(shape: ModelShape, tied: bool = True, seed: int = 0) -> Recipe:
     named = {"content_hash": "", "vocab": 100, "end_token": 0}
-    return recipe(shape, tiny.training(tie_embeddings=tied), named, tiny.WEIGHTS, seed).values
+    return recipe(shape, tiny.training(tie_embeddings=tied), named, tiny.WEIGHTS, seed)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: s.label)
@@ -31,7 +33,7 @@ def test_counts_are_those_of_the_model(shape: ModelShape, tied: bool) -> None:
     model = build(made(shape, tied))
     total = sum(p.numel() for p in model.parameters())
     table = model.get_input_embeddings().weight.numel()
-    counted = size(shape, 100, tied)
+    counted = size(shape, 100, tiny.training(tie_embeddings=tied))
     assert counted == Size(total if tied else total - table, total, shape.hidden or 0, shape.layers or 0)
 
 
@@ -41,23 +43,23 @@ def test_a_model_on_disk_is_counted_named_and_built(tmp_path: Path) -> None:
         folder = tmp_path / f"tied-{tied}"
         source.save_pretrained(folder)
         shape = ModelShape(path=str(folder))
-        assert size(shape, 100, tied) == size(SHAPES[1], 100, tied)
+        assert size(shape, 100, tiny.training(tie_embeddings=tied)) == size(
+            SHAPES[1], 100, tiny.training(tie_embeddings=tied)
+        )
         again = build(made(shape, tied, seed=7))
         assert all(torch.equal(p, q) for p, q in zip(source.parameters(), again.parameters(), strict=True))
     assert root_hash(SHAPES[0]) is None
     hashes = {root_hash(ModelShape(path=str(tmp_path / f"tied-{t}"))) for t in (True, False)}
     assert len(hashes) == 2 and None not in hashes
-    with pytest.raises(UserError, match=r"vocabulary of 100 is smaller than the corpus tokenizer's 101"):
-        build(made(shape, tied) | {"vocab": 101})
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no readable config\.json"):
-        size(ModelShape(path=str(tmp_path)), 100, True)
+        size(ModelShape(path=str(tmp_path)), 100, tiny.training())
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UserError, match=r"no \.safetensors files; pickled weights"):
-        size(ModelShape(path=str(tmp_path)), 100, True)
+        size(ModelShape(path=str(tmp_path)), 100, tiny.training())
 
 
 def test_initial_weights_are_the_seed_s() -> None:
@@ -68,14 +70,13 @@ def test_initial_weights_are_the_seed_s() -> None:
 
 def test_packed_documents_do_not_see_each_other() -> None:
     """Logits of a packed row equal those of each document run alone, positions restarting; else they do not."""
-    values = made(SHAPES[1]) | {"attention_across_documents": False}
-    model = build(values).eval()
+    model = build(made(SHAPES[1])).eval()
     documents = [[5, 9, 7, 0], [3, 0], [8, 8, 2, 6, 1]]
     row = torch.tensor([[token for document in documents for token in document]])
     with torch.no_grad():
-        packed = model(**forward_inputs(row, values)).logits[0]
+        packed = packed_logits(model, row, 0, Packing.MASK)[0]
         alone = torch.cat([model(input_ids=torch.tensor([d])).logits[0] for d in documents])
-        crossing = model(**forward_inputs(row, values | {"attention_across_documents": True})).logits[0]
+        crossing = packed_logits(model, row, 0, None)[0]
         plain = model(input_ids=row).logits[0]
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(crossing, plain)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
-from splitray.training.tree import MIXTURE, Leaf, Phase, Recipe, Segment, Target, grow
+from splitray.training.tree import MIXTURE, Leaf, Phase, Segment, Target, grow
 from tests.support import tiny
 
 RECIPE = tiny.make_recipe()
@@ -204,7 +205,7 @@ def test_a_rate_of_the_specialists_changes_their_stretch_alone(leaf: Leaf, rate:
 def test_cursors_count_what_was_drawn_of_each_source(leaf: Leaf) -> None:
     """A domain's stretch starts its own order at 0; the mixture goes on from where the trunk stopped."""
     phases, begin = target(leaf).phases, 0
-    sequences = RECIPE.values["batch_sequences"]
+    sequences = RECIPE.global_batch_size
     for depth, phase in enumerate(phases, 1):
         segment = Segment(RECIPE, phases[:depth])
         for tokens in range(begin, phase.end, BATCH):

@@ -167,7 +167,7 @@ def test_the_stage_is_the_one_asked_for() -> None:
     assert [s.stage(w) for s in asked for w in (1, 8)] == [0, 0, 1, 1, 2, 2, 3, 3]
     engines.join_world()
     made = worlds.segment_of(3, "fp32")
-    engine = engines.Engine(engines_model(made[1]), made[1].recipe.values, made[0])
+    engine = engines.Engine(engines_model(made[1]), made[1].recipe, made[0])
     assert engine.engine.zero_optimization_stage() == 3
     engine.close()
 
@@ -175,4 +175,4 @@ def test_the_stage_is_the_one_asked_for() -> None:
 def engines_model(segment: Any) -> torch.nn.Module:
     from splitray.training.model import build
 
-    return build(segment.recipe.values)
+    return build(segment.recipe)

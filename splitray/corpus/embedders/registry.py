@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splitray.errors import UserError
+from splitray.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from splitray.corpus.embedders.embedder import Embedder
@@ -31,13 +31,14 @@ def find_embedder(name: str) -> type["Embedder"]:
     if name not in REGISTRY:
         for entry in entry_points(group=GROUP, name=name):
             register_embedder(entry.load())
-    if name not in REGISTRY:
-        known = sorted({*REGISTRY, *(entry.name for entry in entry_points(group=GROUP))})
+    known = dict.fromkeys([*REGISTRY, *(entry.name for entry in entry_points(group=GROUP))])
+    try:
+        return REGISTRY[check_choice("embedder", name, known)]
+    except UserError as error:
         raise UserError(
-            f"embedder {name!r} is not known; known embedders: {', '.join(known)}. One of your own is known once its "
-            f"module is imported: name it under `plugins`, or install it with an entry point {GROUP!r}"
-        )
-    return REGISTRY[name]
+            f"{error}. An embedder of your own is known once its module is imported: name the module under `plugins`, "
+            f"or install it with an entry point {GROUP!r}"
+        ) from None
 
 
 def section_owner(section: str) -> type["Embedder"] | None:

