@@ -24,9 +24,10 @@ from splitray.storage.keys import CorpusKey, LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import state as states
 from splitray.training.loop import train
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split
-from splitray.training.tree import Leaf, Phase, Recipe, Segment, Target, recipe
+from splitray.training.tree import Leaf, Phase, Segment, Target
 from tests.support import ROOT
 
 DATA = ROOT / "tests/data/first-release"
