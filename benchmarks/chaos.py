@@ -3,16 +3,18 @@
     python benchmarks/chaos.py [--kills 50] [--seed 0] [--skip-bits] [--out benchmarks/results/chaos]
 
 A local cluster of three raylets (a head without CPUs, two workers of one CPU each), token authentication on, and the
-main job as its own process. One undisturbed run says what the end must be; then run after run, each in an empty store,
-is disturbed: a process chosen by its role is killed with SIGKILL at a random moment while it lives, until every role
-was killed at least five times. What an operator or an autoscaler would start again is started again: the driver, a
-lost node, after the loss of the head a new cluster on the same store (the old workers live on for some seconds, so
-that two clusters write to one store). The end must equal the undisturbed one: every loss of the summary, and the
-SHA-256 of every exported model. `same_bits.py` adds a kill inside a segment for every ZeRO stage, worker count and
-precision.
+main job as its own process. One undisturbed run says what the end must be; then run after run, each in an empty
+store, is disturbed: a process chosen by its role is killed with SIGKILL at a random moment while it lives, until
+every role was killed at least five times. Roles whose silence the coordinator or the driver looks after (`HANGS`) are
+stopped with SIGSTOP in every second case instead, and left so: a process that hangs must be found and replaced. What
+an operator or an autoscaler would start again is started again: the driver, a lost node, after the loss of the head a
+new cluster on the same store (the old workers live on for some seconds, so that two clusters write to one store). The
+end must equal the undisturbed one: every loss of the summary, and the SHA-256 of every exported model. `same_bits.py`
+adds a kill inside a segment for every ZeRO stage, worker count and precision.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -36,11 +38,11 @@ os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 import psutil
 import yaml
-from chaos_job import CONFIG, TITLES, is_titled
+from chaos_job import CONFIG, HANGS, TITLES, is_titled
 from machine import describe
 from ray.cluster_utils import Cluster
 
-from splitray.pipeline.summary import every_loss
+from splitray.results.summary import Summary, every_loss
 from splitray.storage.checksum import sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,15 +145,16 @@ class Job:
         run = self.folder / "run"
         models = sorted(run.glob("**/model.safetensors"))
         digests = {p.relative_to(run).as_posix(): sha256_file(p) for p in models}
-        return {"losses": every_loss(json.loads((run / "summary.json").read_text())), "models": digests}
+        return {"losses": every_loss(Summary.parse(json.loads((run / "summary.json").read_text()))), "models": digests}
 
 
 @dataclass
 class Kill:
-    """A kill that is still to happen: `after` seconds of the role being alive."""
+    """A kill that is still to happen, or a hang: `after` seconds of the role being alive."""
 
     role: str
     after: float
+    hang: bool = False
     seen: float | None = None
 
 
@@ -169,7 +172,7 @@ def disturb(machines: Machines, job: Job, kills: list[Kill], chosen: random.Rand
         if time.monotonic() < planned.seen + planned.after:
             continue
         kills.remove(planned)
-        tell(planned.role, str(len(alive)))
+        tell(planned, str(len(alive)))
         if planned.role == "driver":
             job.kill()
         elif planned.role == "node":
@@ -178,7 +181,9 @@ def disturb(machines: Machines, job: Job, kills: list[Kill], chosen: random.Rand
             job.kill()
             machines.lose_head()
         else:
-            chosen.choice(alive).kill()
+            victim = chosen.choice(alive)
+            with contextlib.suppress(psutil.Error):
+                victim.suspend() if planned.hang else victim.kill()
 
 
 def run(machines: Machines, folder: Path, config: Path, kills: list[Kill], chosen: random.Random) -> dict[str, Any]:
@@ -187,9 +192,10 @@ def run(machines: Machines, folder: Path, config: Path, kills: list[Kill], chose
     job, begun, done, lived = Job(machines, folder, config), time.monotonic(), [], Counter[str]()
     said, codes, due = time.monotonic(), [], list(kills)
 
-    def tell(role: str, alive: str) -> None:
-        done.append({"role": role, "at": round(time.monotonic() - begun, 1)})
-        print(f"   {time.monotonic() - begun:6.1f} s: {role} killed ({alive} alive)", flush=True)
+    def tell(planned: Kill, alive: str) -> None:
+        done.append({"role": planned.role, "hang": planned.hang, "at": round(time.monotonic() - begun, 1)})
+        how = "stopped for ever" if planned.hang else "killed"
+        print(f"   {time.monotonic() - begun:6.1f} s: {planned.role} {how} ({alive} alive)", flush=True)
 
     job.start()
     while True:
@@ -220,7 +226,10 @@ def plan_kills(counts: Counter[str], lived: dict[str, float], whole: float, chos
     least = sorted(ROLES, key=lambda r: (counts[r], chosen.random()))
     picked = [*least[:4], *least[:3], *chosen.sample(ROLES, 4)]
     reach = {r: lived.get(r, 0.0) / 2 for r in TITLES} | dict.fromkeys(("driver", "node", "head"), whole / 2)
-    return [Kill(role, chosen.uniform(0.2, max(0.5, reach[role]))) for role in picked]
+    return [
+        Kill(role, chosen.uniform(0.2, max(0.5, reach[role])), role in HANGS and chosen.random() < 0.5)
+        for role in picked
+    ]
 
 
 def main() -> None:
@@ -271,6 +280,7 @@ def write(out: Path, calm: dict[str, Any], runs: list[dict[str, Any]], counts: C
         "config": CONFIG,
         "undisturbed": {k: calm[k] for k in ("seconds", "lived")} | {"models": calm["end"]["models"]},
         "kills": dict(counts),
+        "hangs": sum(k["hang"] for r in runs for k in r["kills"]),
         "runs_lost": sum(r["exit_codes"][-1:] == [2] or r["starts"] > RESTARTS for r in runs),
         "runs_that_differ": sum(not r["same"] for r in runs),
         "runs": runs,

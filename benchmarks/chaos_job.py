@@ -32,7 +32,8 @@ CONFIG: dict[str, Any] = {
     "law": {"bootstrap": 20},
     "search": {"at": "target", "trials_per_round": 2, "max_rounds": 1},
     "evaluate": {"validation_tokens": 8192, "baselines": [1.0]},
-    "resources": {"base_workers": 2, "capacity": 2},  # what the cluster grows back to while a node is missing
+    # the capacity is what the cluster grows back to while a node is missing
+    "resources": {"base_workers": 2, "capacity": 2, "silence_seconds": 15.0},
 }
 # the title that Ray gives a process of the role; every other role is known to the harness itself
 TITLES = {
@@ -44,6 +45,9 @@ TITLES = {
     "specialist actor": ("ray::specialist[",),
     "coordinator": ("ray::Coordinator", "ray::coordinator"),
 }
+
+
+HANGS = ("ladder actor", "train worker", "group supervisor", "specialist actor", "coordinator")
 
 
 def is_titled(process: psutil.Process, title: str | tuple[str, ...]) -> bool:

@@ -24,7 +24,7 @@ from machine import describe
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from splitray.pipeline.summary import every_loss
+from splitray.results.summary import Summary, every_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,18 +76,18 @@ def main() -> None:
         if options.local is None and not options.alone:
             local_seconds, _ = demo(options.config, f"{folder}/run")
             options.local = Path(folder) / "run/summary.json"
-        local = None if options.alone else json.loads(options.local.read_text())
+        local = None if options.alone else Summary.parse(json.loads(options.local.read_text()))
     where = f"s3://{key}:{secret}@runs/team/demo?scheme=http&endpoint_override={place}&region=us-east-1"
     seconds, log = demo(options.config, where)
     again, log_again = demo(options.config, where)
     held = objects(bucket, "runs")
-    summary = json.loads(held["runs/team/demo/summary.json"])
+    summary = Summary.parse(json.loads(held["runs/team/demo/summary.json"]))
     told: dict[str, Any] = {
         "machine": describe("ray", "pyarrow", "moto"),
         "seconds": round(seconds, 1),
         "seconds_local": round(local_seconds, 1) if local_seconds is not None else None,
         "seconds_again": round(again, 1),
-        "stages": {s["stage"]: round(s["seconds"], 1) for s in summary["stages"]},
+        "stages": {s.stage: round(s.seconds, 1) for s in summary.stages},
         "objects": len(held),
         "bytes": sum(map(len, held.values())),
         "losses_equal_the_local_run": every_loss(summary) == every_loss(local) if local else None,

@@ -23,7 +23,7 @@ from law_planted import TRUTHS, truth
 from machine import describe
 
 from splitray.law import Law
-from splitray.law.forms.registry import REGISTRY
+from splitray.law.forms import REGISTRY
 from splitray.law.law import Component
 from splitray.law.planning.line import COARSE, Line
 from splitray.law.planning.question import Question

@@ -26,8 +26,9 @@ from proof.programme import full
 
 from splitray.law import Law, fit
 from splitray.law.fitting.choose import held_out, hidden
-from splitray.law.fitting.regression import Objective, fit_form
-from splitray.law.forms.registry import REGISTRY
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import fit_form
+from splitray.law.forms import REGISTRY
 from splitray.law.runs import Runs, read_runs
 
 POINT = ("params", "pretrain_tokens", "specialize_tokens")

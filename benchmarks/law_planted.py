@@ -26,7 +26,7 @@ import pyarrow as pa
 from law_common import RESULTS, machine
 
 from splitray.law import Law, fit
-from splitray.law.forms.registry import find
+from splitray.law.forms import find
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

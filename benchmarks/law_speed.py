@@ -19,9 +19,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from splitray.law import fit
-from splitray.law.fitting.regression import Objective, fit_form
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import fit_form
 from splitray.law.fitting.uncertainty import bootstrap
-from splitray.law.forms.registry import find
+from splitray.law.forms import find
 from splitray.law.runs import read_runs
 
 DELTA, REPEATS, DRAWS = 1e-3, 5, 1000

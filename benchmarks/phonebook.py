@@ -36,6 +36,7 @@ from splitray.config import Config
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError
 from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.keys import CorpusKey
 from splitray.storage.store import Store
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -115,7 +116,7 @@ def publish(store: Store, clusters: dict[str, np.ndarray], seed: int = 0) -> str
         name: np.concatenate([*(rows[rng.permutation(len(rows))].ravel() for _ in range(PASSES)), [END]])
         for name, rows in clusters.items()
     }
-    key = f"corpus-phonebook-{fingerprint([s.tolist() for s in streams.values()])}"
+    key = CorpusKey(f"phonebook-{fingerprint([s.tolist() for s in streams.values()])}").format()
     if store.find(key) is not None:
         return key
     attempt = store.attempt(key)
@@ -202,7 +203,7 @@ class Phonebook:
         from splitray.corpus.settings import CorpusSettings
         from splitray.executor.client import ExecutorClient
         from splitray.executor.connect import connect
-        from splitray.executor.coordinator import Request
+        from splitray.executor.request import Request
         from splitray.executor.worker import RunContext
 
         connect()

@@ -27,8 +27,9 @@ from splitray.config import Config
 from splitray.corpus import Corpus, build_corpus
 from splitray.executor.client import start_coordinator
 from splitray.executor.connect import connect
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
+from splitray.storage.keys import CheckpointKey
 from splitray.storage.store import Published, Store
 from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -54,7 +55,7 @@ def train(context: RunContext, target: Target, workers: int, disturb: bool) -> t
     coordinator = start_coordinator(context, 2, 1000)
     waiting = coordinator.leaves.remote([Request(target, mixture_workers=workers if workers > 1 else 0)])
     if disturb:
-        while not context.store.keys("part-"):
+        while not context.store.keys(CheckpointKey.prefix()):
             assert not ray.wait([waiting], timeout=0)[0], "the segment ended before its first checkpoint"
             time.sleep(0.01)
         victims = [p for p in psutil.Process().children(recursive=True) if is_titled(p, TITLES[workers])]

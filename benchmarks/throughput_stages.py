@@ -21,9 +21,10 @@ from throughput_loops import Enough, Waiting
 
 from splitray.corpus import Corpus
 from splitray.executor.client import start_coordinator
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext, order_of
 from splitray.ladder.grid import cost, rungs
+from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.loop import Hooks, train
 from splitray.training.recipe import Recipe, recipe
@@ -142,9 +143,9 @@ def kept(bench: Bench, keys: set[str]) -> list[dict[str, Any]]:
 def stage(bench: Bench, label: str, warm: list[Request], requests: list[Request]) -> dict[str, Any]:
     """Start the hosts with a small request, then time the stage."""
     startup, _ = bench.ask(warm)
-    before = set(bench.store.keys("seg-"))
+    before = set(bench.store.keys(SegmentKey.prefix()))
     seconds, work = bench.ask(requests)
-    segments = kept(bench, set(bench.store.keys("seg-")) - before)
+    segments = kept(bench, set(bench.store.keys(SegmentKey.prefix())) - before)
     assert work["failures"] == 0 and work["finished"] == len(segments)
     tokens: dict[str, int] = {}
     for meta in segments:

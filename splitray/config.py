@@ -1,26 +1,30 @@
 """One typed object for one YAML file. `load` reads it, applies `--set` overrides and checks what relates fields."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from splitray import yaml_text
 from splitray.corpus.settings import CorpusSettings
-from splitray.errors import UserError
+from splitray.errors import UserError, did_you_mean
 from splitray.evaluate.settings import EvaluateSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
 from splitray.search.settings import SearchSettings
-from splitray.settings import Place, Settings, is_operational, operational
-from splitray.storage.folder import without_query
+from splitray.settings import Kind, Place, Settings, kind_of, operational
+from splitray.storage.redact import without_query
 from splitray.training.settings import ModelShape, TrainingSettings
+
+DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
 
 
 class Config(Settings):
-    """The whole run. Fields are identity fields unless marked operational: see docs/architecture.md."""
+    """The whole run. Fields are identity fields unless marked otherwise: see docs/architecture.md."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; default run folder runs/NAME."
@@ -32,7 +36,7 @@ class Config(Settings):
     )
     corpus: CorpusSettings
     model: ModelShape
-    training: TrainingSettings
+    training: TrainingSettings = TrainingSettings()
     ladder: LadderSettings
     law: LawSettings = LawSettings()
     plan: PlanSettings = PlanSettings()
@@ -80,7 +84,18 @@ class Config(Settings):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `section.key=value` overrides; every fault is a `UserError` naming file and field."""
+    """Read a configuration from a YAML file.
+
+    Args:
+        path: of the file. `splitray settings` prints what it may hold.
+        overrides: `section.key=value`, applied to the file's values in order, as `--set` takes them.
+
+    Returns:
+        The configuration, checked, defaults filled in.
+
+    Raises:
+        UserError: names the file and every field that is wrong, missing or unknown, and the nearest name that is known.
+    """
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -93,7 +108,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
     """A config from YAML; `where` names its source in a `UserError`."""
     try:
-        values = yaml.safe_load(text)
+        values = yaml_text.read(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{where}: {_fault(error)}") from None
     if not isinstance(values, dict):
@@ -126,28 +141,52 @@ def _apply(values: dict[Any, Any], override: str) -> None:
             raise UserError(f"--set {override}: {name} is not a section")
         values = inner
     try:
-        values[names[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not YAML") from None
+        values[names[-1]] = yaml_text.read(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML: {_fault(error)}") from None
 
 
 def _told(error: Any) -> str:
     place = ".".join(str(p) for p in error["loc"]) or "config"
     if error["type"] == "extra_forbidden":
-        return f"unknown key {without_query(place)}"
+        section, known = ".".join(str(p) for p in error["loc"][:-1]), _keys(error["loc"][:-1])
+        near = did_you_mean(str(error["loc"][-1]), known)
+        listed = "" if near else f"; {section or 'the configuration'} has {', '.join(known)}"
+        return f"unknown key {without_query(place)}{near or listed}"
     if error["type"] == "missing":
         return f"{place} is missing"
+    if error["input"] is None:
+        return f"{place} is empty: give a value"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return f"{place}: a section of keys is expected, not {without_query(repr(error['input'])):.80}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return message if place == "config" else f"{place}: {message} (got {without_query(repr(error['input'])):.80})"
+    if error["type"] == "literal_error":
+        choices = [word.strip("' ") for word in re.split(" or |,", error["ctx"]["expected"])]
+        message = f"choose {', '.join(choices)}{did_you_mean(str(error['input']), choices)}"
+    elif error["type"] == "string_type" and not isinstance(error["input"], list | dict):
+        message = "text is needed; put the value in quotes"
+    given = without_query(repr(error["input"]))
+    got = "" if given in message or place == "config" else f" (got {given:.80})"
+    return message if place == "config" else f"{place}: {without_query(message)}{got}"
+
+
+def _keys(place: Sequence[str | int]) -> list[str]:
+    """The keys of the section at a place such as ("ladder", "shapes", 0)."""
+    section: Any = Config
+    for name in place:
+        if isinstance(name, str):
+            section = section.model_fields[name].annotation
+        section = next(s for s in (section, *get_args(section)) if isinstance(s, type) and issubclass(s, Settings))
+    return list(section.model_fields)
 
 
 def dump(config: Config) -> str:
     """The resolved config as YAML that `load` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml_text.write(config.model_dump(mode="json"))
 
 
 def changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Identity fields that differ between two `Settings.identity()`, as `section.key: old -> new`."""
+    """Fields that differ between two `Settings.identity()` or `refit()`, as `section.key: old -> new`."""
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
@@ -156,22 +195,33 @@ def changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> 
             yield f"{prefix}{name}: {old!r} -> {new!r}"
 
 
-def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple[str, bool, Any, str]]:
-    """(key, operational, default, description) of every field: the manual of the configuration."""
+def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple[str, Kind, Any, str]]:
+    """(key, kind, default, description) of every field: the manual of the configuration."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Settings):
             yield from describe(kind, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-            yield f"{prefix}{name}", is_operational(model, name), default, field.description or ""
+            yield f"{prefix}{name}", kind_of(model, name), default, field.description or ""
 
 
-def manual() -> str:
-    """Every field as text, one paragraph each: key, default as YAML takes it, whether it is operational, meaning."""
-    told = []
-    for key, is_free, default, meaning in describe():
-        plain = yaml.safe_dump([default], default_flow_style=True, width=10**6).strip()[1:-1]
-        value = "  (required)" if default == "required" else f" = {plain}"
-        told.append(f"{key}{value}{'  [operational]' if is_free else ''}\n    {meaning}")
-    return "\n".join(told)
+def manual(section: str = "") -> str:
+    """Every field as text, one paragraph each: key, default as YAML takes it, its kind but for identity, meaning.
+
+    Args:
+        section: only the fields of this section, or this field; all where empty.
+
+    Raises:
+        UserError: there is no such section or field.
+    """
+    paragraphs = []
+    fields = [f for f in describe() if not section or f[0] == section or f[0].startswith(f"{section}.")]
+    if not fields:
+        keys = [key for key, *_ in describe()]
+        sections = {".".join(key.split(".")[:n]) for key in keys for n in (1, 2)}
+        raise UserError(f"the configuration has no {section!r}{did_you_mean(section, [*sections, *keys])}")
+    for key, kind, default, meaning in fields:
+        value = "  (required)" if default == "required" else f" = {yaml_text.inline(default)}"
+        paragraphs.append(f"{key}{value}{'' if kind == 'identity' else f'  [{kind}]'}\n    {meaning}")
+    return "\n".join(paragraphs)

@@ -10,10 +10,17 @@ from pydantic import BaseModel
 from splitray.cli.run import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.errors import UserError
+from splitray.training.settings import TrainingSettings
+from splitray.units import parse_count
 from tests.support import CONFIGS as CONFIG_FOLDER
 from tests.support.configs import PLAIN
 
 CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
+
+
+NUMBERS = ["budget", "training.learning_rate", "corpus.near_duplicate", "ladder.pretrain_tokens", "search.budget"]
+# octal, hexadecimal, sexagesimal and a date are values in YAML 1.1
+NO_NUMBERS = ["0200000", "0x10000", "12:00:00", "2024-01-01", ".inf", "-.inf", "inf", ".nan", "nan", "1e999", "on"]
 
 
 @pytest.fixture
@@ -38,10 +45,22 @@ def test_there_are_shipped_configs() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("bugdet=1", "unknown key bugdet"),
-        ("training.larning_rate=1", "unknown key training.larning_rate"),
-        ("ladder.shapes=[{hidden: 16, layers: 1, deep: 2}]", "unknown key ladder.shapes.0.deep"),
-        ("budget=lots", "budget: .*valid integer.* (got 'lots')"),
+        ("bugdet=1", "unknown key bugdet; did you mean budget?"),
+        ("training.larning_rate=1", "unknown key training.larning_rate; did you mean learning_rate?"),
+        ("corpus.tfidf.itterations=1", "unknown key corpus.tfidf.itterations; did you mean iterations?"),
+        ("ladder.shapes=[{hiden: 16, layers: 1}]", "unknown key ladder.shapes.0.hiden; did you mean hidden?"),
+        ("ladder.shapes=[{hidden: 16, layers: 1, xyz: 2}]", "shapes.0.xyz; ladder.shapes.0 has hidden,"),
+        ("budget=lots", "budget: 'lots' is not a number"),
+        ("law.form=relase", "law.form: form 'relase' is not known: choose chinchilla, release,"),
+        ("law.form=relase", "did you mean release?"),
+        ("law.objective=hubr", "objective 'hubr' is not known: choose huber_log, squared; did you mean"),
+        ("law.objective=huber_log:0", "law.objective: objective 'huber_log:0': give"),
+        ("training.precision=pf16", "training.precision: choose auto, fp32, bf16; did you mean bf16?"),
+        ("corpus.embedder=tf-idf", "corpus.embedder: choose tfidf, sentence-transformers; did you mean tfidf?"),
+        ("search.at=tagret", "search.at: choose off, ladder, target; did you mean target?"),
+        ("training=3", "training: a section of keys is expected, not 3"),
+        ("name=1e6", "name: text is needed; put the value in quotes"),
+        ("model={hidden: 16, layers: 1, hidden: 32}", "the key 'hidden', first given in line 1, is given again"),
         ("training.zero_stage=4", "training.zero_stage: "),
         ("name=../x", "name: "),
         ("model.layers=0", "model.layers: "),
@@ -61,6 +80,12 @@ def test_there_are_shipped_configs() -> None:
         ("=3", "give section.key=value"),
         ("budget.of=3", "budget is not a section"),
         ("budget=[1", "the value is not YAML"),
+        ("budget=", "budget is empty: give a value"),
+        ("training.precision=~", "training.precision is empty: give a value"),
+        ("resources.capacity=-3", "resources.capacity: Input should be greater than 0"),
+        ("corpus.tokenizer.vocabulary=true", "corpus.tokenizer.vocabulary: a number is needed, not true or false"),
+        ("budget=1.5", "budget: Input should be a valid integer"),
+        *((f"{field}={text}", f"{field}: ") for field in NUMBERS for text in NO_NUMBERS),
     ],
 )
 def test_faults_are_told_by_field(file: Path, override: str, told: str) -> None:
@@ -78,7 +103,11 @@ def test_faults_are_told_by_field(file: Path, override: str, told: str) -> None:
         ("- a\n", "a mapping of sections is expected, not list"),
         ("a: [1\n", "config .*bad.yaml"),
         ("", "a mapping of sections is expected, not NoneType"),
-        ("name: x\n", "budget is missing; corpus is missing"),
+        ("name: x\n", "budget is missing; corpus is missing; model is missing; ladder is missing$"),
+        ("name: x\nbudget: 1\nname: y\n", "the key 'name', first given in line 1, is given again in line 3, column 1"),
+        ("training: {seed: 1}\nbudget: 1\n'training': {}\n", "'training', first given in line 1, .* in line 3"),
+        ("corpus:\n  a: 1\n  b: 2\n  a: 3\n", "the key 'a', first given in line 2, is given again in line 4, column 3"),
+        ("ladder: {shapes: [{hidden: 8, hidden: 8}]}\n", "the key 'hidden'"),
         ("3: x\n", "keys must be text"),
         ("!!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
     ],
@@ -103,6 +132,46 @@ def test_every_fault_is_told_at_once(file: Path) -> None:
     with pytest.raises(UserError) as caught:
         load(file, ["bugdet=1", "seed=-1", "training.threads=0"])
     assert all(name in str(caught.value) for name in ("bugdet", "seed", "training.threads"))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("1e6", 10**6), ("1M", 10**6), ("1.001M", 1_001_000), ("98_304", 98304), ('"98,304"', 98304), ("9.8304e4", 98304)],
+)
+def test_numbers_are_read_as_the_planner_reads_them(file: Path, text: str, tokens: int) -> None:
+    """In the file, in an override, in a list and from Python: `parse_count` is the one rule."""
+    file.write_text(yaml.safe_dump({k: v for k, v in PLAIN.items() if k != "budget"}) + f"\nbudget: {text}\n")
+    assert parse_count(text.strip('"')) == tokens
+    assert load(file).budget == load(file, ["budget=70000", f"budget={text}"]).budget == tokens
+    assert load(file, [f"ladder.pretrain_tokens=[{text}, 1.5M]"]).ladder.pretrain_tokens == [tokens, 1_500_000]
+    assert load(file, [f"plan.min_pretrain_tokens={text}", "budget=3M"]).plan.min_pretrain_tokens == tokens
+    assert Config(**PLAIN | {"budget": text.strip('"')}).budget == tokens
+    assert isinstance(load(file, ["training.learning_rate=1e-3"]).training.learning_rate, float)
+
+
+def test_what_reads_as_something_else_comes_back_from_the_run_folder(file: Path, tmp_path: Path) -> None:
+    """The resolved config is read again at the next start: a name such as 1e6 must not come back as a number."""
+    for name in ("1e6", "007", "12:00:00"[:2], "no", "null", "2024-01-01", "1_000", "0x1F"):
+        config = Config(**PLAIN | {"name": name, "store": "~"})
+        (tmp_path / "again.yaml").write_text(dump(config))
+        assert load(tmp_path / "again.yaml") == config
+        assert yaml.safe_load(dump(config))["name"] == name, "as any YAML reader has it"
+
+
+def test_a_section_with_defaults_may_be_left_out_or_empty(file: Path) -> None:
+    ladder = PLAIN["ladder"] | {"pretrain_tokens": ["1M"], "specialize_tokens": ["50k"]}
+    plain = PLAIN | {"budget": "2M", "ladder": ladder}
+    del plain["training"]
+    file.write_text(yaml.safe_dump(plain))
+    left_out = load(file)
+    assert left_out.training == TrainingSettings()
+    file.write_text(yaml.safe_dump(plain) + "training:\nlaw:\n")
+    assert load(file) == left_out
+
+
+def test_descriptions_are_sentences() -> None:
+    bad = [key for key, *_, text in describe() if not (text.endswith(".") and text[0].isupper())]
+    assert bad == []
 
 
 def test_overrides_are_yaml_and_reach_any_depth(file: Path) -> None:
@@ -150,8 +219,12 @@ def test_the_manual_covers_every_field() -> None:
     assert len(names) == len(set(names))
     assert leaves(Config(**PLAIN).model_dump()) == set(names)
     assert all(len(text) > 10 for *_, text in told), [key for key, *_, text in told if len(text) <= 10]
-    marks = {key: operational for key, operational, *_ in told}
-    assert marks["resources.base_workers"] and marks["training.threads"] and not marks["training.learning_rate"]
+    kinds = {key: kind for key, kind, *_ in told}
+    assert kinds["resources.base_workers"] == kinds["training.threads"] == kinds["search.concurrent"] == "operational"
+    assert {key for key, kind in kinds.items() if kind == "refit"} == {
+        "law.form", "law.objective", "law.bootstrap", "plan.min_pretrain_tokens", "plan.epochs"
+    }  # fmt: skip
+    assert kinds["training.learning_rate"] == kinds["search.tolerance"] == kinds["seed"] == "identity"
 
 
 def test_sections_refuse_what_they_do_not_know() -> None:
@@ -176,7 +249,8 @@ def test_settings_prints_the_manual_without_a_config(capsys: pytest.CaptureFixtu
     heads, meanings = lines[::2], lines[1::2]
     assert len(heads) == len(meanings) == len(list(describe())) and all(m.startswith("    ") for m in meanings)
     assert [h for h in heads if h == "corpus.domains  (required)"] and "training.threads = 1  [operational]" in heads
-    parts = [head.removesuffix("  [operational]").partition(" = ") for head in heads]
+    assert "law.bootstrap = 200  [refit]" in heads
+    parts = [head.removesuffix("  [operational]").removesuffix("  [refit]").partition(" = ") for head in heads]
     told = {key: yaml.safe_load(value) for key, _, value in parts if value}
     values = Config(**PLAIN).model_dump(mode="json")
     for key, default in told.items():

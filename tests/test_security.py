@@ -19,8 +19,11 @@ from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.corpus.tokenizer import load_tokenizer
 from splitray.errors import SplitrayError, UserError
+from splitray.executor.access import tighten_token
 from splitray.pipeline.run_folder import RunFolder
+from splitray.results.stages import CorpusResult, LawResult
 from splitray.storage.folder import Folder
+from splitray.storage.redact import holds_secret
 from splitray.training.model import build, root_hash, size
 from splitray.training.recipe import recipe
 from splitray.training.settings import ModelShape
@@ -215,8 +218,13 @@ def test_folders_have_no_control_characters(where: str) -> None:
 def test_nothing_is_written_outside_of_a_run_folder(tmp_path: Path, name: str) -> None:
     run = RunFolder(Folder(tmp_path / "run"), Config(**PLAIN))
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="is not a name inside"), run.stage("law", dict):
+
+    def fit() -> LawResult:
         run.keep(name, lambda path: path.write_text("x"))
+        return LawResult("release")
+
+    with pytest.raises(UserError, match="is not a name inside"):
+        run.carry_out("law", fit, lambda: None)
     assert [p for p in sorted(tmp_path.rglob("*")) if "events" not in str(p)] == before
 
 
@@ -240,9 +248,12 @@ def test_keys_in_uris_stay_out_of_the_run_folder(tmp_path: Path, logged: list[st
     config = secretive()
     assert config.store == URI and config.corpus.sources[0] == URI, "they are there to be used"
     run = RunFolder(Folder(tmp_path / "run"), config)
-    with run.stage("corpus", dict) as result:
+
+    def build() -> CorpusResult:
         run.event("log", text=f"store {Folder(tmp_path).uri}")
-        result["config"] = config.model_dump(mode="json")
+        return CorpusResult("corpus-x", ())
+
+    run.carry_out("corpus", build, lambda: None)
     texts = [p.read_text() for p in (tmp_path / "run").rglob("*") if p.is_file()]
     texts += [dump(config), json.dumps(config.identity()), json.dumps(config.corpus.identity()), *logged]
     assert len(texts) >= 7 and all(hidden(text) for text in texts)
@@ -297,15 +308,92 @@ def test_keys_in_the_environment_reach_no_file_and_no_message(tmp_path: Path) ->
     environment = os.environ | {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_MAX_ATTEMPTS": "1"}
     command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", "c.yaml"]
     out = ""
-    for more in (["--dry-run", "--run-dir", "here/run"], ["--run-dir", URI.replace("region=", "regoin=")]):
+    wrong = yaml.safe_dump(PLAIN | {"run_dir": URI.replace("region=", "regoin=")})
+    (tmp_path / "wrong.yaml").write_text(wrong)
+    for more in (["--dry-run", "--run-dir", "here/run"], ["--config", "wrong.yaml"]):
         done = subprocess.run([*command, *more], cwd=tmp_path, env=environment, capture_output=True, text=True)
         out += done.stdout + done.stderr
     assert "cannot open the folder s3://bucket/x" in out and hidden(out), out
-    written = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "c.yaml"]
+    written = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".yaml"]
     assert all(hidden(p.read_text()) for p in written)
 
 
+ARGUMENTS = [
+    ("split", ["--config", "c.yaml", "--run-dir", URI]),
+    ("split", ["--config", "c.yaml", "--set", f"corpus.sources=[{URI}, x.txt]"]),
+    ("prune", [URI]),
+]
+
+
+@pytest.mark.parametrize(("job", "arguments"), ARGUMENTS)
+def test_secrets_on_a_command_line_are_refused(tmp_path: Path, job: str, arguments: list[str]) -> None:
+    """They stand in `ps` for all users of the machine: the message says where they belong, and does not repeat them."""
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(PLAIN))
+    command = [sys.executable, str(ROOT / f"jobs/{job}.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and hidden(done.stderr), done.stderr
+    assert "holds a secret" in done.stderr and "Put it into the environment" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
+
+
+WITH_SECRETS = [URI, f"store={URI}", f"abfs://box@account/x?account_key={SECRET}", f"x,gs://b/y?access_token={SECRET}"]
+WITHOUT = ["s3://bucket/x?region=y", "gs://anonymous@bucket/x", f"s3://{KEY}@bucket/x", "runs/a:b@c", "x=12:30@y", "k"]
+
+
+@pytest.mark.parametrize("text", WITH_SECRETS + WITHOUT)
+def test_what_counts_as_a_secret_in_an_address(text: str) -> None:
+    assert holds_secret(text) == (text in WITH_SECRETS)
+
+
 # the cluster
+
+
+def test_the_token_of_ray_is_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray writes it, every user of the machine reads it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    tighten_token()  # there is none yet
+    default, elsewhere = tmp_path / ".ray/auth_token", tmp_path / "token"
+    default.parent.mkdir()
+    for path in (default, elsewhere):
+        path.write_text("secret")
+        path.chmod(0o644)
+    tighten_token()
+    assert (default.stat().st_mode & 0o777, elsewhere.stat().st_mode & 0o777) == (0o600, 0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "~/token")
+    tighten_token()
+    assert elsewhere.stat().st_mode & 0o777 == 0o600
+
+
+PORTS = """
+import os
+from splitray.executor.access import listen_on_loopback
+os.environ["RAY_AUTH_MODE"] = "token"
+listen_on_loopback()
+import psutil, ray
+ray.init(address="local", num_cpus=1, dashboard_host="127.0.0.1", log_to_driver=False)
+assert ray.get(ray.remote(lambda: 3).remote()) == 3
+session, listening = ray._private.worker._global_node.get_session_dir_path(), set()
+for process in psutil.process_iter():
+    try:
+        ours = process.pid == psutil.Process().pid or any(session in word for word in process.cmdline())
+        sockets = process.net_connections(kind="inet") if ours else []
+    except psutil.Error:
+        continue
+    listening |= {(s.laddr.ip, process.name()) for s in sockets if s.status == "LISTEN"}
+assert len({name for _, name in listening}) > 2, listening
+print(sorted((ip, name) for ip, name in listening if ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")))
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_of_our_own_listens_on_loopback_only(tmp_path: Path) -> None:
+    """Its gRPC ports, agents and metrics: with Ray's own defaults they listen on every interface."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", PORTS]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
 def blocks(path: Path) -> Iterator[str]:
@@ -335,13 +423,14 @@ def test_every_documented_start_of_a_cluster_asks_for_a_token() -> None:
 
 def test_our_own_start_asks_for_a_token_on_loopback() -> None:
     """`make demo` starts Ray through `connect`: the dashboard on loopback; the token is asked for before the import."""
-    starts = [ast.unparse(c) for n, c in called(ROOT / "splitray/executor/client.py") if n == "ray.init" and c.keywords]
+    starts = [
+        ast.unparse(c) for n, c in called(ROOT / "splitray/executor/connect.py") if n == "ray.init" and c.keywords
+    ]
     own = [start for start in starts if "address='local'" in start]
     assert own and all("dashboard_host='127.0.0.1'" in start for start in own), starts
-    source = (ROOT / "splitray/cli/run.py").read_text()
-    assert source.index('setdefault("RAY_AUTH_MODE", "token")') < source.index(
-        "from splitray.executor.client import connect"
-    )
+    for module in ("pipeline/start.py", "api.py"):
+        source = (ROOT / "splitray" / module).read_text()
+        assert source.index("with token_asked_for()") < source.index("from splitray.executor.connect import connected")
     files = [p for folder in ("benchmarks", "tests") for p in (ROOT / folder).rglob("*.py")]
     servers = [c for path in files for name, c in called(path) if "MotoServer" in name]
     assert servers and all(ast.unparse(call.args[0]) == "'127.0.0.1'" for call in servers if call.args), servers

@@ -18,7 +18,7 @@ from splitray.evaluate.loss import validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.executor.client import ExecutorClient, told_by
 from splitray.executor.connect import connect
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.ladder.grid import cost, row
 from splitray.storage.store import Store

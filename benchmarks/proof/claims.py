@@ -36,28 +36,30 @@ def _decided(d: Mapping[str, Any] | None) -> Claim:
     if d is None:
         return open_claim(claim, "decide")
     gap, best, own = d["planned less unsplit"], d["planned less best measured"], d["own_rates"]
-    told = (
+    details = (
         f"All {gap['domains']} domains, {gap['seeds']} fresh seeds, split fraction "
-        f"{d['split_fraction']['planned']:.2f}: {ends(gap)} nats, seeds and domains resampled{_these(gap)}; domain by "
-        f"domain {min(gap['by_domain']):+.3f} to {max(gap['by_domain']):+.3f}. To the best measured fraction, "
-        f"{d['split_fraction']['best measured']:g}: {ends(best, 4)}{_these(best)}."
+        f"{d['split_fraction']['planned']:.2f}. Against unsplit training the plan is at {ends(gap)} nats, with seeds "
+        f"and domains resampled{_these(gap)}. Domain by domain the difference is {min(gap['by_domain']):+.3f} to "
+        f"{max(gap['by_domain']):+.3f}. Against the best measured fraction, {d['split_fraction']['best measured']:g}, "
+        f"it is {ends(best, 4)}{_these(best)}."
     )
     if own:
         each, rates = own["planned less unsplit"], own["rates"]
-        told += (
-            f" Each at the learning rate that its sweep on this line liked best ({rates['split']:.2g} and "
-            f"{rates['unsplit']:.2g} times the shared one): {ends(each)}{_these(each)}."
+        details += (
+            " Each was also trained at the learning rate that its sweep on this line liked best "
+            f"({rates['split']:.2g} and {rates['unsplit']:.2g} times the shared one). Then the difference is "
+            f"{ends(each)}{_these(each)}."
         )
     gaps = [gap, own["planned less unsplit"]] if own else [gap]
     good = all(g["high"] < 0 for g in gaps) and gap["seeds"] >= _SEEDS
     figure = f"{ends(gap)} nats" + (f"; at own rates {ends(gaps[1])}" if own else "")
-    return Claim(claim, verdict(good, all(g["value"] < 0 for g in gaps)), figure, "decide", told)
+    return Claim(claim, verdict(good, all(g["value"] < 0 for g in gaps)), figure, "decide", details)
 
 
 def _these(gap: Mapping[str, Any]) -> str:
     if "these_domains" not in gap:
         return ""
-    return f" ({gap['these_domains']['low']:+.4f} to {gap['these_domains']['high']:+.4f} for these domains)"
+    return f" ({gap['these_domains']['low']:+.4f} to {gap['these_domains']['high']:+.4f} for these domains alone)"
 
 
 def _clusterings(found: Sequence[Mapping[str, Any]]) -> Claim:
@@ -66,14 +68,14 @@ def _clusterings(found: Sequence[Mapping[str, Any]]) -> Claim:
         return open_claim(claim, "clusterings")
     gaps = {f["corpus"]: f["planned less unsplit"] for f in found}
     others = [gap for name, gap in gaps.items() if name != "seed-0"]
-    told = "; ".join(f"{name} {ends(gap)}" for name, gap in gaps.items())
+    table = [["corpus", "planned less unsplit, nats (95 %)"], *([name, ends(gap)] for name, gap in gaps.items())]
     details = (
-        f"Clusters, samples and validation documents of another seed, the same plan and one training seed, intervals "
-        f"over domains, in nats: {told}."
+        "Clusters, samples and validation documents come from another seed. The plan is the same, with one training "
+        "seed. Intervals are over domains."
     )
     figure = f"{min(g['value'] for g in others):+.3f} to {max(g['value'] for g in others):+.3f} nats"
     good = all(gap["high"] < 0 for gap in gaps.values()) and len(gaps) >= _SEEDS
-    return Claim(claim, verdict(good, all(gap["value"] < 0 for gap in others)), figure, "clusterings", details)
+    return Claim(claim, verdict(good, all(gap["value"] < 0 for gap in others)), figure, "clusterings", details, table)
 
 
 def _multiplier(found: Sequence[Mapping[str, Any]]) -> Claim:
@@ -81,16 +83,17 @@ def _multiplier(found: Sequence[Mapping[str, Any]]) -> Claim:
     every = [(each, m) for each in found for m in each["multipliers"]]
     if not every:
         return open_claim(claim, "multiplier")
-    table = [["parameters", "tokens", "measured (95 %)", "foretold (80 %)"]]
+    table = [["parameters", "tokens", "measured (95 %)", "predicted (80 %)"]]
     table += [
-        [human(each["params"]), human(m["budget"]), times(m["measured"]), _foretold(m["predicted"])]
+        [human(each["params"]), human(m["budget"]), times(m["measured"]), _predicted(m["predicted"])]
         for each, m in every
     ]
     stored = ", ".join(human(each["stored_params_of_specialists"]) for each in found)
     details = (
-        "How often its tokens unsplit training needs to reach the loss of the smooth bowl's bottom, over the ladder's "
-        f"domains, one seed; no run repeats more than {max(max(each['epochs']) for each in found):.2f} of a domain's "
-        f"text. All specialists together store {stored} parameters."
+        "The table has how many times its tokens unsplit training needs to reach the loss of the smooth bowl's bottom. "
+        "It is over the ladder's domains, with one seed. No run repeats more than "
+        f"{max(max(each['epochs']) for each in found):.2f} of a domain's text. All specialists together store {stored} "
+        "parameters."
     )
     # the lower end of an interval is beyond the runs where all its draws are
     least = [m["measured"].get("at_least") or m["measured"]["low"] or math.inf for _, m in every]
@@ -108,7 +111,7 @@ def times(measured: Mapping[str, Any], short: bool = False) -> str:
     return f"{value:.2f}" if short else f"{value:.2f} times ({' to '.join(both)})"
 
 
-def _foretold(p: Mapping[str, Any] | None) -> str:
+def _predicted(p: Mapping[str, Any] | None) -> str:
     """What the law had said: infinite where its value is null. Of what no run could show, only the lower end."""
     if p is None:
         return "not committed before"
@@ -133,16 +136,16 @@ def _best_size(found: Sequence[Mapping[str, Any]]) -> Claim:
         for f in found
     ]
     unsplit, split = (min(f[name] for f in found) for name in ("unsplit", "split"))
-    details = f"{found[0]['flops']:.2g} FLOPs of training for each, one seed, over the ladder's domains, in nats."
+    details = f"Each has {found[0]['flops']:.2g} FLOPs of training and one seed. Losses are over the ladder's domains."
     figure = f"{split:.3f} against {unsplit:.3f} nats"
     return Claim(claim, verdict(split < unsplit), figure, "multiplier", details, table)
 
 
 def _phonebook(book: Any) -> Claim:
-    claim = "5. On facts learned by heart, the split step that serves best hangs on overlap and budget"
+    claim = "5. On facts learned by heart, the best split step depends on overlap and budget"
     if book is None or not book["ends"]:
         return open_claim(claim, "")
-    told = book["ends"]
+    cases = book["ends"]
     table = [["overlap", "split at once", "the worst between", "unsplit", "at once less unsplit (95 %)"]]
     table += [
         [
@@ -153,19 +156,24 @@ def _phonebook(book: Any) -> Claim:
             f"{100 * e['gap']['value']:+.0f} points"
             + (f" ({100 * e['gap']['low']:+.0f} to {100 * e['gap']['high']:+.0f})" if "low" in e["gap"] else ""),
         ]
-        for e in told
+        for e in cases
     ]
-    steps, seeds, least = book["limited_steps"], min(e["gap"]["seeds"] for e in told), book["sufficient_least"]
+    steps, seeds, least = book["limited_steps"], min(e["gap"]["seeds"] for e in cases), book["sufficient_least"]
     details = (
-        f"Facts known, mean of two clusters, {seeds} seeds, {steps} steps, too few for a cluster to learn all from "
-        "step 0. Wherever the split lies a cluster's own facts are drawn equally often, shared ones more often the "
-        "later it is; and the later it is, the more facts one model must hold at once."
+        f"The table has facts known, as the mean of two clusters and {seeds} seeds. {steps} steps are too few for a "
+        "cluster to learn all from step 0. Wherever the split lies, a cluster's own facts are drawn equally often. "
+        "Shared facts are drawn more often the later it is. The later it is, the more facts one model must hold at "
+        "once."
     )
-    if told[0]["worst"]["accuracy"] < min(told[0]["at_once"], told[0]["unsplit"]):
-        details += " Without overlap it is no bowl: the worst splits lie between."
-    details += "" if least is None else f" With enough steps at least {least:.1%} are known wherever the split lies."
-    gaps = [e["gap"]["value"] for e in told]
-    sure = told[0]["gap"].get("low", -1) > 0 and told[-1]["gap"].get("high", 1) < 0
+    if cases[0]["worst"]["accuracy"] < min(cases[0]["at_once"], cases[0]["unsplit"]):
+        details += " Without overlap it is no bowl, because the worst splits lie between."
+    details += (
+        ""
+        if least is None
+        else f" With enough steps at least {least:.1%} of the facts are known wherever the split lies."
+    )
+    gaps = [e["gap"]["value"] for e in cases]
+    sure = cases[0]["gap"].get("low", -1) > 0 and cases[-1]["gap"].get("high", 1) < 0
     good = sure and gaps == sorted(gaps, reverse=True) and seeds >= _SEEDS
     figure = f"{100 * gaps[0]:+.0f} points without overlap, {100 * gaps[-1]:+.0f} with all shared"
     return Claim(claim, verdict(good, gaps[0] > 0 > gaps[-1]), figure, "", details, table)
@@ -175,22 +183,29 @@ def _routing(r: Mapping[str, Any] | None) -> Claim:
     claim = "6. So do specialists that a router picks by a document's beginning"
     if r is None:
         return open_claim(claim, "routing")
-    told = [
-        f"by {p['prefix_characters']} characters ({p['share']:.0%} of the text) {p['loss']:.3f}, {p['agreement']:.1%} "
-        f"of documents as by the whole one, {ends(p['routed less unsplit'])} to unsplit"
+    table = [["prefix", "share of the text", "routed", "routed as by the whole text", "routed less unsplit (95 %)"]]
+    table += [
+        [
+            f"{p['prefix_characters']} characters",
+            f"{p['share']:.0%}",
+            f"{p['loss']:.3f}",
+            f"{p['agreement']:.1%}",
+            ends(p["routed less unsplit"]),
+        ]
         for p in r["by_prefix"]
     ]
     first = r["by_prefix"][0]
     details = (
-        f"Validation documents on the decisive line, one seed, intervals over documents: unsplit {r['unsplit']:.3f}, "
-        f"known domain {first['known_loss']:.3f}, routed {'; '.join(told)}. The loss is of whole documents, the prefix "
-        "too. The verdict follows the configured prefix; in part: a longer one is enough."
+        "Validation documents on the decisive line, one seed, intervals over documents. The unsplit model has "
+        f"{r['unsplit']:.3f} nats, and the specialists with the known domain have {first['known_loss']:.3f}. The loss "
+        "is of whole documents, the prefix too. The verdict follows the configured prefix. In part: a longer one is "
+        "enough."
     )
     better = [p["routed less unsplit"]["high"] < 0 for p in r["by_prefix"]]
     figure = "; ".join(
         f"{p['routed less unsplit']['value']:+.3f} by {p['prefix_characters']} characters" for p in r["by_prefix"]
     )
-    return Claim(claim, verdict(better[0], any(better)), figure, "routing", details)
+    return Claim(claim, verdict(better[0], any(better)), figure, "routing", details, table)
 
 
 def _exams(r: Mapping[str, Any] | None) -> Claim:
@@ -212,8 +227,9 @@ def _exams(r: Mapping[str, Any] | None) -> Claim:
     better = [e["difference"]["high"] < 0 for e in r["exams"].values()]
     worse = [e["difference"]["low"] > 0 for e in r["exams"].values()]
     details = (
-        "Routed by the question, which is short, and unlike any domain here: a specialist knows the other domains less "
-        "than the unsplit model does. Accuracy stays at chance at this size. In part: more sets better than worse."
+        "Models are routed by the question, which is short, and unlike any domain here. A specialist knows the other "
+        "domains less than the unsplit model does. Accuracy stays at chance at this size. In part: more sets better "
+        "than worse."
     )
     figure = f"better on {sum(better)}, worse on {sum(worse)} of {len(better)} sets"
     return Claim(claim, verdict(all(better), sum(better) > sum(worse)), figure, "routing", details, table)
@@ -232,18 +248,19 @@ def _search(found: Mapping[str, Any] | None) -> Claim:
         ]
         for f in found["lines"]
     ]
-    ratios = ", ".join(
-        f"{n} {r['value']:.1f} times as many ({r['low']:.1f} to {r['high']:.1f} over lines)"
-        for n, r in every["ratio"].items()
+    ratios = "; ".join(
+        f"{n} {r['value']:.1f} ({r['low']:.1f} to {r['high']:.1f} over lines)" for n, r in every["ratio"].items()
     )
     cheaper = sum(f["law-guided"]["mean_tokens_with_ladder"] < f["TPE"]["mean_tokens"] for f in found["lines"])
     details = (
-        f"Trials until within {one['tolerance']:g} nats of the bottom of the smooth curve, looked up on it without "
-        "noise; unsplit training may be tried by all; a search that never finds it counts 40. Over "
-        f"{every['lines']} lines {every['mean_trials']['law-guided']:.1f} trials; {ratios}. With the ladder's "
-        f"{human(one['ladder_tokens'])} tokens it takes fewer than TPE on {cheaper} of the lines: a search alone does "
-        "not pay for a ladder. The correction by trials, and that next to unsplit it tries unsplit itself, came "
-        "after the search was seen to fail on these lines: they tuned it and do not test it."
+        f"Trials are counted until one is within {one['tolerance']:g} nats of the bottom of the smooth curve. They are "
+        "looked up on that curve without noise. All searches may try unsplit training. A search that never finds the "
+        f"bottom counts 40. Over {every['lines']} lines the law-guided search takes "
+        f"{every['mean_trials']['law-guided']:.1f} trials. The others take so many times as many: {ratios}. With the "
+        f"ladder's {human(one['ladder_tokens'])} tokens it takes fewer than TPE on {cheaper} of the lines. So a search "
+        "alone does not pay for a ladder. Two parts came after the search was seen to fail on these lines: the "
+        "correction by trials, and that next to unsplit it tries unsplit itself. So these lines tuned them and do not "
+        "test them."
     )
     rivals = [every["ratio"][n]["value"] for n in ("random", "TPE")]
     figure = f"random {rivals[0]:.1f}, TPE {rivals[1]:.1f} times as many trials"
@@ -255,15 +272,16 @@ def _allocation(a: Mapping[str, Any] | None) -> Claim:
     if a is None:
         return open_claim(claim, "allocation")
     gap = a["by law less equal"]
-    shares = ", ".join(f"{d} {human(n)} ({a['by_domain'][d]:+.3f})" for d, n in a["specialize_tokens"].items())
-    told = f"{gap['value']:+.4f} nats" + (f" ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap["seeds"] > 1 else "")
+    table = [["domain", "tokens", "tokens if equal", "change of the loss, nats"]]
+    table += [[d, human(n), human(a["equal"]), f"{a['by_domain'][d]:+.3f}"] for d, n in a["specialize_tokens"].items()]
+    figure = f"{gap['value']:+.4f} nats" + (f" ({gap['low']:+.4f} to {gap['high']:+.4f})" if gap["seeds"] > 1 else "")
     details = (
-        f"{told} over {gap['seeds']} seeds; the law {'had ' if a['foretold'] else ''}said {-a['predicted_gain']:+.4f}, "
-        f"less than these seeds can tell. Tokens, and what they did to each domain: {shares} instead of "
-        f"{human(a['equal'])} each. In part: better, and surely no worse than by 0.005."
+        f"The difference is {figure} over {gap['seeds']} seeds. The law {'had ' if a['foretold'] else ''}said "
+        f"{-a['predicted_gain']:+.4f}, less than these seeds can tell. In part: better, and surely no worse than by "
+        "0.005."
     )
     good, fair = gap.get("high", 0.0) < 0, gap["value"] < 0 and gap.get("high", 1.0) <= 0.005
-    return Claim(claim, verdict(good, fair), told, "allocation", details)
+    return Claim(claim, verdict(good, fair), figure, "allocation", details, table)
 
 
 def _nearness(found: Sequence[Mapping[str, Any]], order: Mapping[str, Mapping[str, float]] | None) -> Claim:
@@ -285,10 +303,10 @@ def _nearness(found: Sequence[Mapping[str, Any]], order: Mapping[str, Mapping[st
     ]
     gains, splits = order["gain_falls"], order["split_later"]
     details = (
-        "Domains found in all sources, in six sources of prose, in three of law: a bowl and unsplit training on more "
-        f"tokens each, one seed. The noise of single runs leaves the gains in this order {gains['all']:.0%} of the "
-        f"time and the splits {splits['all']:.0%}; of the farthest and the nearest {gains['ends']:.0%} and "
-        f"{splits['ends']:.0%}. In part: surely so between these two."
+        "Domains were found in all sources, in six sources of prose, and in three of law. Each has a bowl and unsplit "
+        "training on more tokens, with one seed. The noise of single runs leaves the gains in this order "
+        f"{gains['all']:.0%} of the time, and the splits {splits['all']:.0%}. Of the farthest and the nearest it is "
+        f"{gains['ends']:.0%} and {splits['ends']:.0%}. In part: surely so between these two."
     )
     good, fair = (min(gains[n], splits[n]) >= _SURE for n in ("all", "ends"))
     figure = f"from the farthest to the nearest {gains['ends']:.0%} and {splits['ends']:.0%} sure"

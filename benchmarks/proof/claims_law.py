@@ -25,15 +25,16 @@ def rows(results: Mapping[str, Any]) -> list[Claim]:
 
 
 def _prediction(p: Mapping[str, Any]) -> Claim:
-    claim = "1. A law fitted to small sizes and budgets foretells the loss (aim: 1.5 %)"
+    claim = "1. A law fitted to small sizes and budgets predicts the loss (aim: 1.5 %)"
     if not p["scored"]:
         return open_claim(claim, "forecast")
     error, flat, beyond = p["mean_relative_error"], p["mean_relative_error_chinchilla"], p["beyond"]
-    parts = "".join(f", {b['error']:.2%} of {b['of']} at {name}" for name, b in beyond.items())
+    parts = " and ".join(f"{b['error']:.2%} on {b['of']} of them at {name}" for name, b in beyond.items())
     details = (
-        f"{p['scored']} losses, domain by domain, were written down and committed before their runs began; "
-        f"{p['refused']} more do not count, since their runs began before. They are {error:.2%} off on average{parts}; "
-        f"a Chinchilla law of D + D' is {flat:.2%} off. In part: less than half of that."
+        f"{p['scored']} losses, domain by domain, were written down and committed before their runs began. "
+        f"{p['refused']} more do not count, because their runs began earlier. The forecasts are {error:.2%} off on "
+        f"average{f', {parts}' if parts else ''}. A Chinchilla law of D + D' is {flat:.2%} off. In part: less than "
+        "half of that."
     )
     good = len(beyond) == 2 and all(b["error"] <= 0.015 for b in beyond.values()) and _enough(p)
     figure = f"{error:.2%} (Chinchilla {flat:.2%})"
@@ -46,19 +47,23 @@ def _enough(p: Mapping[str, Any]) -> bool:
 
 
 def _differences(p: Mapping[str, Any]) -> Claim:
-    claim = "1. It foretells the difference between split and unsplit (aim: 0.01 nats)"
+    claim = "1. It predicts the difference between split and unsplit (aim: 0.01 nats)"
     if not p["scored"] or p["difference_error"] is None:
         return open_claim(claim, "forecast")
     d = p["difference_error"]
-    by = ", ".join(f"{error:.3f} at s = {s}" for s, error in d["by_fraction"].items())
     details = (
-        f"Means over domains along the budget lines: {d['mean_absolute']:.3f} nats of error, bias {d['bias']:+.3f}, "
-        f"over {d['of']} differences: {by}. Most of it lies where nobody would split, at s = 0, far beyond the "
-        f"ladder's D'. Single runs differ by {d['by_noise_alone']:.3f} through their noise alone, so the aim asks for "
-        "more than one seed a point can show. In part: within 0.03."
+        f"Means over domains along the budget lines have {d['mean_absolute']:.3f} nats of error and a bias of "
+        f"{d['bias']:+.3f}, over {d['of']} differences. Most of it lies where nobody would split, at s = 0, far beyond "
+        f"the ladder's D'. Single runs differ by {d['by_noise_alone']:.3f} through their noise alone. So the aim asks "
+        "for more than one seed a point can show. In part: within 0.03."
     )
+    table = [
+        ["s", *map(str, d["by_fraction"])],
+        ["error, nats", *(f"{error:.3f}" for error in d["by_fraction"].values())],
+    ]
     good = d["mean_absolute"] <= 0.01 and _enough(p)
-    return Claim(claim, verdict(good, d["mean_absolute"] <= 0.03), f"{d['mean_absolute']:.3f} nats", "bowl", details)
+    figure = f"{d['mean_absolute']:.3f} nats"
+    return Claim(claim, verdict(good, d["mean_absolute"] <= 0.03), figure, "bowl", details, table)
 
 
 def _intervals(p: Mapping[str, Any]) -> Claim:
@@ -67,8 +72,8 @@ def _intervals(p: Mapping[str, Any]) -> Claim:
         return open_claim(claim, "forecast")
     h = p["held"]
     details = (
-        f"{h['value']:.0%} of {h['of']} (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent): the "
-        "law's draws know the noise of its runs, not what its form lacks at sizes beyond them."
+        f"{h['value']:.0%} of {h['of']} do (95 % interval {h['low']:.0%} to {h['high']:.0%}, were they independent). "
+        "The law's draws know the noise of its runs. They do not know what its form lacks at sizes beyond them."
     )
     good = h["low"] <= 0.8 <= h["high"] and _enough(p)
     return Claim(claim, verdict(good), f"{h['value']:.0%} of them do", "bowl", details)
@@ -89,9 +94,9 @@ def _threshold(t: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) 
     values = [math.inf if value is None else value for value in t["value"]]
     grows = all(later > earlier for earlier, later in pairwise(values))
     details = (
-        f"By the law each step of size has it grow in {min(t['grows']):.0%} of the draws at least. Measured at the "
-        "budgets of the bowls: a gain over unsplit training counts where noise alone shows as much less than once in "
-        "forty times."
+        f"By the law each step of size has it grow in {min(t['grows']):.0%} of the draws at least. It is measured at "
+        "the budgets of the bowls. A gain over unsplit training counts where noise alone shows as much less than once "
+        "in forty times."
     )
     measured = len(firsts) > 1 and firsts == sorted(firsts) and firsts[-1] > firsts[0]
     figure = ", ".join(
@@ -118,8 +123,8 @@ def _optimum(sizes: Sequence[Mapping[str, Any]]) -> Claim:
     every = [p for size in sizes for p in (*size["falls"], *size["grows"])]
     sure = sum(p >= _SURE for p in every)
     details = (
-        "Bottoms of the smooth curves over the ladder's domains, and how often the noise of single runs leaves each "
-        "step from a budget to the next in its direction."
+        "The table has bottoms of the smooth curves over the ladder's domains. It also has how often the noise of "
+        "single runs leaves each step from a budget to the next in its direction."
     )
     good = sure == len(every)
     figure = f"{sure} of {len(every)} steps sure (95 %)"
@@ -142,7 +147,7 @@ def _bowl(lines: Sequence[Mapping[str, Any]]) -> Claim:
         ]
         for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
     ]
-    details = "Below D_split there is no bowl to find: its lowest point is unsplit training."
+    details = "Below D_split there is no bowl to find, because its lowest point is unsplit training."
     figure = f"bottom inside in {len(inside)} of {len(lines)} lines"
     return Claim(claim, verdict(len(inside) == len(lines), bool(inside)), figure, "bowl", details, table)
 
@@ -151,15 +156,14 @@ def _regret(r: Mapping[str, Any] | None, lines: Sequence[Mapping[str, Any]]) -> 
     claim = "3. The plan is near the bowl's bottom (aim: mean regret 0.005 nats, upper 95 % bound 0.01)"
     if r is None:
         return open_claim(claim, "bowl")
-    each = "; ".join(
-        f"{x['regret']['value']:.4f} ({human(x['params'])}, {human(x['budget'])})"
+    table = [["parameters", "tokens", "regret, nats"]]
+    table += [
+        [human(x["params"]), human(x["budget"]), f"{x['regret']['value']:.4f}"]
         for x in sorted(lines, key=lambda x: (x["params"], x["budget"]))
         if "regret" in x
-    )
-    told = (
-        f"Regret is the smooth curve's loss at the planned fraction above its bottom, over {r['lines']} lines: {each}"
-    )
-    told += "" if r["foretold"] else ", of plans that were not committed before their runs"
-    told += f". Noise alone would show {r['noisy_mean'] - r['value']:.4f} more. In part: within 0.02."
+    ]
+    details = f"Regret is the smooth curve's loss at the planned fraction above its bottom, over {r['lines']} lines. "
+    details += "" if r["foretold"] else "These plans were not committed before their runs. "
+    details += f"Noise alone would show {r['noisy_mean'] - r['value']:.4f} more. In part: within 0.02."
     good = r["value"] <= 0.005 and r["high"] <= 0.01 and r["foretold"]
-    return Claim(claim, verdict(good, r["value"] <= 0.02), ends(r, 4, sign=False) + " nats", "bowl", told)
+    return Claim(claim, verdict(good, r["value"] <= 0.02), ends(r, 4, sign=False) + " nats", "bowl", details, table)

@@ -1,44 +1,29 @@
-"""The command line of the planner: a table of runs in, a plan out."""
+"""`splitray plan` and `python jobs/plan.py`: a table of runs in, a plan out."""
 
 import argparse
-import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import os
+from pathlib import Path
+from typing import Any
 
+from splitray.cli.command import Command, count, whole
 from splitray.cli.plan_table import show
-from splitray.errors import SplitrayError, UserError
+from splitray.cli.terminal import terminal
+from splitray.errors import UserError
 from splitray.law import Law, fit
 from splitray.law.planning.next_run import next_run
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
-from splitray.units import parse_count
+from splitray.law.tables.names import normalised
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def _count(text: str) -> float:
-    try:
-        return parse_count(text)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="plan.py",
-        description="How many tokens belong before the split: fit a law to a table of runs and plan with it.",
-        epilog="Counts may be written 1.3e9, 1.3B, 240B, 20M. Exit codes: 0 a plan was made, 2 wrong input.",
-    )
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("runs", help="CSV or Parquet table (params, pretrain_tokens, specialize_tokens, domain, loss), or a saved law")
-    add("--params", type=_count, metavar="N", help="parameters of each model")
-    add("--budget", type=_count, metavar="D_T", help="total tokens: the base and all specialists")
-    add("--flops", type=_count, help="FLOPs instead of a budget; without --params the best size is searched too")
+    add("--params", type=count, metavar="N", help="parameters of each model")
+    add("--budget", type=count, metavar="D_T", help="total tokens: the base and all specialists")
+    add("--flops", type=count, help="FLOPs instead of a budget; without --params the best size is searched too")
     add("--domains", required=True, metavar="K", help="their number, or names in the table: law,code,fiction")
     add("--weights", metavar="W,W,..", help="one per named domain, adding up to 1 (default: equal)")
     add("--per-domain", action="store_true", help="give every named domain its own optimal D'")
@@ -46,37 +31,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--objective", default="huber_log", help="huber_log (default) or squared")
     add(
         "--bootstrap",
-        type=int,
+        type=whole,
         default=400,
         metavar="DRAWS",
         help="bootstrap draws for intervals (default 400; 0: none)",
     )
-    add("--seed", type=int, default=0)
-    add("--level", type=float, default=0.8, help="mass of the intervals (default 0.8)")
-    add("--min-pretrain", type=_count, default=0.0, metavar="TOKENS", help="least shared pretraining")
-    add("--available", type=_count, metavar="TOKENS", help="tokens that each domain has")
-    add("--epochs", type=float, default=4.0, help="passes allowed over a domain's tokens (default 4)")
-    add("--tokens-per-second", type=_count, help="measured rate of the whole cluster, for the time")
-    add("--price-per-hour", type=float, help="of the whole cluster, for the cost")
+    add("--seed", type=whole, default=0, help="of starts and of bootstrap draws (default 0)")
+    add("--level", type=count, default=0.8, help="mass of the intervals (default 0.8)")
+    add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
+    add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
+    add("--epochs", type=count, default=4.0, help="passes allowed over a domain's tokens (default 4)")
+    add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
+    add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
     add("--json", metavar="OUT", help="write the plan as JSON")
     add("--save-law", metavar="OUT", help="write the fitted law as JSON")
     add("--figures", metavar="DIR", help="write the figures as SVG and PNG")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the planner; returns the exit code: 0, or 2 for wrong input (one line on standard error)."""
-    try:
-        _run(_parser().parse_args(arguments))
-    except SplitrayError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    return 0
 
 
 def _run(given: argparse.Namespace) -> None:
     question = _question(given)
+    _check_outputs(given)
     if given.runs.endswith(".json"):
         law = Law.load(given.runs)
     else:
@@ -95,19 +70,37 @@ def _run(given: argparse.Namespace) -> None:
         from splitray.report.law_figures import write_figures
 
         write_figures(law, question, plan, given.figures)
-    show(plan, candidates)
+    show(plan, candidates, terminal())
+
+
+def _check_outputs(given: argparse.Namespace) -> None:
+    """Refuse, before the fit, a place that cannot be written."""
+    for option, folder in (("--json", False), ("--save-law", False), ("--figures", True)):
+        given_path = getattr(given, option[2:].replace("-", "_"))
+        if given_path is None:
+            continue
+        path = Path(given_path)
+        place = path if folder else path.parent
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{option} {given_path}: {place} cannot be made ({error.strerror})") from error
+        if not folder and path.is_dir():
+            raise UserError(f"{option} {given_path}: this is a folder; give the name of a file")
+        if not os.access(place, os.W_OK):
+            raise UserError(f"{option} {given_path}: {place} cannot be written to")
 
 
 def _shared(given: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a Question but the size and the budget."""
-    names = [name.strip() for name in given.domains.split(",")]
+    names = [normalised(name) for name in given.domains.split(",")]
     number = len(names) == 1 and names[0].lstrip("+-").isdigit()
     try:
-        weights = None if given.weights is None else [float(w) for w in given.weights.split(",")]
-    except ValueError as error:
-        raise UserError(f"--weights {given.weights!r}: numbers separated by commas are needed") from error
+        weights = None if given.weights is None else [count(w) for w in given.weights.split(",")]
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"--weights {given.weights!r}: numbers separated by commas are needed ({error})") from error
     return {
-        "domains": int(names[0]) if number else names,
+        "domains": whole(names[0]) if number else names,
         "weights": weights,
         "allocation": "per_domain" if given.per_domain else "uniform",
         "limits": Limits(given.min_pretrain, given.available, given.epochs),
@@ -135,3 +128,12 @@ def _plan(given: argparse.Namespace, law: Law, question: Question | None) -> Pla
     if question is None:
         return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given))
     return answer(law, question, given.level)
+
+
+COMMAND = Command(
+    "How many tokens belong before the split: fit a law to a table of runs and plan with it.",
+    _add_arguments,
+    _run,
+    "Numbers may be written 1.3e9, 1.3B, 240B, 20M.",
+)
+main = COMMAND.main

@@ -27,14 +27,16 @@ import ray
 from splitray import __version__
 from splitray.corpus import fits, passes
 from splitray.corpus.checks import check_documents, check_domains, count_domains, oversized_groups
-from splitray.corpus.corpus import Corpus, content_hash
+from splitray.corpus.corpus import MANIFEST, Corpus, content_hash
 from splitray.corpus.holdout import DROPPED, ROW, SPLITS, TRAIN, VALIDATION, Decision, chosen, decide, mixed
-from splitray.corpus.ray_tasks import Engine
+from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import plan_shards
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.corpus.tokenizer import Encoder
 from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.storage.keys import CorpusKey
+from splitray.storage.local import local_copy
 from splitray.storage.probe import check_seen
 from splitray.storage.store import Attempt, Store
 
@@ -49,7 +51,7 @@ Say = Callable[[str], None]
 def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> str:
     """The name of the corpus in the store: identity settings, seed, recipe, and name, size and time of every file."""
     identity = {name: value for name, value in settings.identity().items() if name != "sources"}
-    return "corpus-" + fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])
+    return CorpusKey(fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])).format()
 
 
 def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
@@ -67,8 +69,14 @@ def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
     megabytes = sum(file.size for file in files) / 1e6
     _log.info(f"corpus: {len(files):,} files, {megabytes:,.1f} MB, to {key}")
     attempt = store.attempt(key)
-    work = _Build(settings, seed, attempt)
-    done = False
+    with own_context():
+        _publish(store, _Build(settings, seed, attempt), files, passed)
+    return Corpus.open(store, key)
+
+
+def _publish(store: Store, work: "_Build", files: list[SourceFile], passed: Counter[str]) -> None:
+    """Run a build and publish what it made; an unfinished one leaves nothing."""
+    attempt, done = work.attempt, False
     try:
         meta = work.run(files, passed)
         attempt.folder.delete("scratch")
@@ -77,8 +85,7 @@ def build(settings: CorpusSettings, seed: int, store: Store) -> Corpus:
     finally:
         if not done:
             work.engine.stop()  # a task that still runs would write into the folder after it is gone
-            store.root.delete(f"attempts/{key}/{attempt.nonce}")
-    return Corpus.open(store, key)
+            store.root.delete(f"attempts/{attempt.key}/{attempt.nonce}")
 
 
 class _Build:
@@ -219,7 +226,7 @@ class _Build:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder(passes.local_copy((self.target / "tokenizer").address))
+        return Encoder(local_copy((self.target / "tokenizer").address))
 
     # samples
 
@@ -281,8 +288,9 @@ class _Build:
         self, names: list[str], picture: pa.Table, shards: dict[str, Any], statistics: dict[str, Any]
     ) -> dict[str, Any]:
         """Write manifest, statistics and picture; returns what the marker tells."""
-        tokenizer = passes.local_copy((self.target / "tokenizer").address)
+        tokenizer = local_copy((self.target / "tokenizer").address)
         manifest = {
+            "schema": str(MANIFEST),
             "recipe": RECIPE,
             "seed": self.seed,
             "settings": self.settings.identity(),

@@ -1,7 +1,6 @@
 """A finished corpus: opened from the store, read by memory map. No Ray, picklable by its address."""
 
 import json
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,13 @@ import pyarrow.parquet as pq
 from splitray.corpus.holdout import SPLITS
 from splitray.corpus.router import Router
 from splitray.errors import StorageError, UserError
-from splitray.storage.checksum import fingerprint
+from splitray.storage.checksum import Schema, fingerprint
+from splitray.storage.local import local_part
 from splitray.storage.store import Published, Store
 
+# Manifests of the first release name no schema: they are schema 1, have the same fields, and are read as they are.
+MANIFEST = Schema("corpus", 2)
 _checked: set[tuple[str, str, str]] = set()  # files whose SHA-256 this process has compared
-_copies: list[tempfile.TemporaryDirectory[str]] = []  # folders of remote corpora, deleted when the process ends
 
 
 def content_hash(manifest: dict[str, Any], splits: tuple[str, ...] = SPLITS) -> str:
@@ -49,7 +50,9 @@ class Corpus:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the corpus is: domains, tokenizer, shards with their SHA-256, hashes, settings and versions."""
-        return self._json("manifest.json")
+        manifest = self._json("manifest.json")
+        MANIFEST.check(manifest, f"the manifest of {self.key}")
+        return manifest
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
@@ -138,13 +141,4 @@ class Corpus:
     def _folder(self, prefix: str) -> Path:
         """A local folder with every file below `prefix`: the store's own where that is local."""
         names = [name for name in self._published.files if name.startswith(f"{prefix}/")]
-        paths = [self._file(name) for name in names]
-        if self._published.folder.is_local:
-            return self._published.folder.local_path(prefix)
-        _copies.append(tempfile.TemporaryDirectory(prefix=f"splitray-{prefix}-"))
-        folder = Path(_copies[-1].name)
-        for name, path in zip(names, paths, strict=True):
-            target = folder / name.removeprefix(f"{prefix}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-        return folder
+        return local_part(self._published, prefix, {name: self._file(name) for name in names})

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from splitray.compat import native_bfloat16
 from splitray.corpus.settings import SentenceSettings, TfidfSettings
 from splitray.errors import CorruptError, UserError
+from splitray.quiet import no_bars
 
 
 class Embedder(Protocol):
@@ -129,12 +131,13 @@ class SentenceEmbedder:
         if threads is not None:
             torch.set_num_threads(threads)
         try:
-            self.model = SentenceTransformer(
-                folder,
-                device="cuda" if gpu else "cpu",
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+            with no_bars():
+                self.model = SentenceTransformer(
+                    folder,
+                    device="cuda" if gpu else "cpu",
+                    trust_remote_code=False,
+                    model_kwargs={"use_safetensors": True},
+                )
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -203,7 +206,4 @@ def resolve_precision(settings: SentenceSettings) -> str:
     """
     if settings.precision != "auto":
         return settings.precision
-    import torch
-
-    native = settings.gpus > 0 or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+    return "bfloat16" if settings.gpus > 0 or native_bfloat16() else "float32"

@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 
+from splitray.compat import row_by_row
 from splitray.corpus.settings import ClusterSettings
 
 _TERMS = 12
@@ -41,11 +42,11 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, spherical: bool, offsets
         vectors = np.column_stack([vectors, np.ones(len(vectors), np.float32)])
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids, dtype=np.float32))
-    threshold, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 1 << 30
-    try:
-        found: np.ndarray = index.search(np.ascontiguousarray(vectors, dtype=np.float32), 1)[1][:, 0]
-    finally:
-        faiss.cvar.distance_compute_blas_threshold = threshold
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    found = np.empty(len(vectors), dtype=np.int64)
+    with row_by_row() as rows:
+        for begin in range(0, len(vectors), rows):
+            found[begin : begin + rows] = index.search(vectors[begin : begin + rows], 1)[1][:, 0]
     return found
 
 

@@ -30,6 +30,7 @@ from splitray.corpus.sources import SourceFile
 from splitray.corpus.tokenizer import Encoder
 from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder
+from splitray.storage.local import local_copy
 
 _BLOCK_BYTES = 64 << 20  # text of one block at most: what a task holds in memory
 
@@ -45,23 +46,6 @@ def upload(source: Path, target: Folder) -> Files:
         target.put(path, name)
         done[name] = (path.stat().st_size, sha256_file(path))
     return done
-
-
-_copies: list[tempfile.TemporaryDirectory[str]] = []  # deleted when the process ends
-
-
-@lru_cache(maxsize=4)
-def local_copy(address: str) -> Path:
-    """A local copy of a small folder, made once a process."""
-    folder = Folder(address)
-    if folder.is_local:
-        return folder.local_path()
-    _copies.append(tempfile.TemporaryDirectory(prefix="splitray-"))
-    copy = Path(_copies[-1].name)
-    for name in folder.names(recursive=True):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes(folder.read(name))
-    return copy
 
 
 def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -> dict[str, Any]:

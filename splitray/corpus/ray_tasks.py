@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -11,15 +12,33 @@ from ray.exceptions import RayError
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import SplitrayError, StageError
+from splitray.progress import Progress, Task, report
+from splitray.quiet import levels, without_lines
+from splitray.units import duration
 
 _log = logging.getLogger(__name__)
 
+_QUICK = 3.0  # seconds: a task that ends sooner shows no progress
 Row = dict[str, Any]
-_SILENCE = 15.0  # seconds between lines of progress within a pass
+# Ray's C++ core calls it an error that an actor which may be restarted has arguments in the object store. Every pool of
+# Ray Data's has: the pass holds them until it ends.
+_ARGUMENTS = r"core_worker\.cc:.*has constructor arguments in the object store"
+
+
+@contextmanager
+def own_context() -> Iterator[None]:
+    """Ray Data's settings within the block are a copy, and it shows neither bars nor lines: our own log tells these.
+
+    So the passes change nothing for whoever uses Ray Data in the same process.
+    """
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    with DataContext.current(context), levels({"ray.data": logging.ERROR}):
+        yield
 
 
 class Engine:
-    """Runs the passes with the workers and the memory that the settings allow."""
+    """Runs the passes, inside `own_context`, with the workers and the memory that the settings allow."""
 
     def __init__(self, settings: CorpusSettings) -> None:
         resources = ray.cluster_resources()
@@ -29,10 +48,7 @@ class Engine:
         # Asking for more than there is would wait for ever; a share of the cluster's memory always fits.
         self.memory = int(min(settings.memory_gigabytes * 2**30, resources.get("memory", 2**40) / cpus))
         self._running: list[Any] = []
-        DataContext.get_current().enable_progress_bars = False
-        # our own log tells what these would: that bars are off, that an execution with a random name has ended.
-        logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-        logging.getLogger("ray.data._internal.execution.streaming_executor").setLevel(logging.WARNING)
+        self._names: dict[Any, str] = {}
 
     def over(self, name: str, work: Callable[[Row], Row], items: list[Row]) -> Iterator[Row]:
         """`work(item)` for every item as Ray Data tasks of one CPU, in the order in which they end."""
@@ -57,13 +73,14 @@ class Engine:
             num_gpus=gpus,
             compute=ActorPoolStrategy(min_size=1, max_size=min(self.workers or len(items), len(items))),
         )
-        return self._rows(name, dataset, len(items))
+        return self._rows(name, dataset, len(items), without_lines(_ARGUMENTS))
 
     def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         """Start one task of one CPU; `get` waits for what it returns."""
         options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory}
         reference = ray.remote(work).options(**options).remote(*arguments)
         self._running.append(reference)
+        self._names[reference] = name
         return reference
 
     def stop(self) -> None:
@@ -79,19 +96,25 @@ class Engine:
             ray.wait(running, num_returns=len(running), timeout=60)
 
     def get(self, reference: Any) -> Any:
+        """What a task of `task` returns; progress says how long it has been waited for."""
+        began = time.monotonic()
+        while not ray.wait([reference], timeout=1.0)[0]:
+            if (spent := time.monotonic() - began) > _QUICK:
+                report(_log, Progress(self._names[reference], f"under way for {duration(spent)}"))
         try:
             return ray.get(reference)
         except RayError as error:
             raise _our_own(error) from error
 
-    def _rows(self, name: str, dataset: Any, total: int) -> Iterator[Row]:
-        said = time.monotonic()
+    def _rows(
+        self, name: str, dataset: Any, total: int, silence: AbstractContextManager[None] | None = None
+    ) -> Iterator[Row]:
+        task = Task(_log, name, total, "tasks")
         try:
-            for count, row in enumerate(dataset.iter_rows(), start=1):
-                yield row
-                if time.monotonic() - said > _SILENCE:
-                    said = time.monotonic()
-                    _log.info(f"corpus: {name}: {count:,} of {total:,} tasks")
+            with silence or nullcontext():
+                for count, row in enumerate(dataset.iter_rows(), start=1):
+                    yield row
+                    task.update(count)
         except RayError as error:
             raise _our_own(error) from error
 

@@ -8,7 +8,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,10 @@ from pyarrow import fs
 from splitray.corpus.environment import environment_files
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.stream import Stored
-from splitray.errors import StorageError, UserError
-from splitray.storage.folder import UNFIT, retry, without_query
+from splitray.errors import UserError
+from splitray.storage.address import UNFIT, Address
+from splitray.storage.redact import without_query
+from splitray.storage.retry import retry
 
 Kind = Literal["parquet", "jsonl", "text"]
 _ENDINGS: dict[str, Kind] = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -65,7 +67,7 @@ class SourceFile:
 def _open_root(root: str) -> tuple[fs.FileSystem, str]:
     if "://" not in root:
         return fs.LocalFileSystem(), root.rstrip("/")
-    system, path = fs.FileSystem.from_uri(root)
+    system, path = Address.parse(root).open()
     return system, path.rstrip("/")
 
 
@@ -101,8 +103,11 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
             # Without the time: the same packages installed again are the same corpus.
             yield SourceFile(root, path, path, source, "text", Path(root, path).stat().st_size, modified=0)
         return
-    remote = "://" in source and not source.startswith("file://")
-    for root, path, label, size, modified in (_remote if remote else _local)(source, passed):
+    try:
+        address = Address.parse(source)
+    except UserError as error:
+        raise UserError(f"corpus.sources: {error}") from None
+    for root, path, label, size, modified in (_local if address.is_local else _remote)(address, source, passed):
         kind = _kind(path, settings)
         if kind is None:
             passed["file of another format"] += 1
@@ -130,11 +135,12 @@ def _kind(path: str, settings: CorpusSettings) -> Kind | None:
 _Found = tuple[str, str, str, int, int]
 
 
-def _local(source: str, passed: Counter[str]) -> Iterator[_Found]:
+def _local(address: Address, source: str, passed: Counter[str]) -> Iterator[_Found]:
     """(root, path below it, name of the root where it is a folder, bytes, time of change in ns) of the regular files
     that a local source names."""
     label = ""
-    text = os.path.expanduser(source.removeprefix("file://"))  # noqa: PTH111
+    # a relative pattern stays one: the names of the folders around it may hold `[` and `*`
+    text = address.path if address.scheme or source[0] in "/~" else source
     try:
         if set(text) & set(_MAGIC) and not Path(text).exists():
             fixed = Path(text[: min(text.find(c) for c in _MAGIC if c in text)]).absolute()
@@ -190,35 +196,38 @@ def _walk(top: Path, passed: Counter[str]) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if name[0] != ".")
 
 
-def _remote(source: str, passed: Counter[str]) -> Iterator[_Found]:
+def _remote(address: Address, source: str, passed: Counter[str]) -> Iterator[_Found]:
     """As `_local`, for S3 and GCS URIs; a pattern may stand in the path after its first folder."""
-    address, _, query = source.partition("?")
-    if query and not query.partition("&")[0].count("="):  # '?' as a wildcard
-        address, query = source, ""
     pattern = None
-    if set(address) & {"*", "["}:
-        cut = address.rindex("/", 0, min(address.find(c) for c in "*[" if c in address))
-        address, pattern = address[:cut], address[cut + 1 :]
-    root = f"{address}?{query}" if query else address
+    if set(address.path) & set(_MAGIC):
+        cut = address.path.rfind("/", 0, min(address.path.find(c) for c in _MAGIC if c in address.path))
+        if cut < 0:
+            raise UserError(f"corpus.sources: {without_query(source)}: the name of a bucket cannot be a pattern")
+        address, pattern = replace(address, path=address.path[:cut]), address.path[cut + 1 :]
     shown = without_query(source)
     try:
-        system, path = _open_root(root)
+        system, path = _open_root(address.full)
         info = retry(lambda: system.get_file_info(path), shown, remote=True)
         if info.type == fs.FileType.NotFound:
             raise UserError(f"corpus.sources: {shown} does not exist")
         if info.type == fs.FileType.File:
-            parent = address.rsplit("/", 1)[0]
-            yield f"{parent}?{query}" if query else parent, info.base_name, "", info.size, info.mtime_ns or 0
+            assert address.parent is not None, "a bucket is no file"
+            yield address.parent.full, info.base_name, "", info.size, info.mtime_ns or 0
             return
         infos = retry(lambda: system.get_file_info(fs.FileSelector(path, recursive=True)), shown, remote=True)
-    except (OSError, ValueError, StorageError) as error:
-        raise UserError(f"corpus.sources: {shown} cannot be opened: {without_query(str(error))}") from error
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # every client has errors of its own: httpx's for hf://, Arrow's unknown ones for abfs://
+        reason = " ".join(without_query(str(error)).split()) or type(error).__name__
+        raise UserError(f"corpus.sources: {shown} cannot be opened: {reason:.500}") from error
     label = "" if pattern else path.rsplit("/", 1)[-1]
     for info in sorted(infos, key=lambda i: i.path):
         below = info.path[len(path) + 1 :]
         hidden = any(part.startswith(".") for part in below.split("/"))
         if info.type == fs.FileType.File and not hidden and (pattern is None or fnmatch.fnmatch(below, pattern)):
-            yield root, below, label, info.size, info.mtime_ns or 0
+            yield address.full, below, label, info.size, info.mtime_ns or 0
 
 
 def plan_units(files: list[SourceFile], settings: CorpusSettings, passed: Counter[str]) -> list[list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ class Scores:
     def of(cls, measured: Published) -> "Scores":
         """What a host has published of a model's losses on one domain."""
         nats, tokens = np.load(measured.fetch("documents.npy"), allow_pickle=False)
-        return cls(nats, tokens, int(measured.meta["bytes"]))
+        return cls(nats, tokens, int(measured.recorded("bytes")))
 
     @property
     def loss(self) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from splitray.errors import CorruptError
 from splitray.evaluate.loss import Validation, document_losses, validation_key
+from splitray.storage.keys import LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import warm
 from splitray.training.loop import load_weights
@@ -18,7 +19,8 @@ from splitray.training.state import load
 
 
 def loss_key(segment: str, validation: str, domain: str) -> str:
-    return f"loss-{segment}-{validation}-{domain}"
+    """The store's name of a segment's losses on one domain; `validation` is a `validation_key`."""
+    return LossKey(SegmentKey.parse(segment), validation, domain).format()
 
 
 def measure(
@@ -37,7 +39,7 @@ def measure(
         published = store.find(key)
         if published is None:
             raise CorruptError(f"{key} has no readable marker")
-        recipe = Recipe.from_json(published.meta["recipe"])
+        recipe = Recipe.from_json(published.recorded("recipe"))
         model = warm.model(recipe)
         load_weights(model, load(published, moments=False))
         model = model.to(device)

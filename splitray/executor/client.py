@@ -4,22 +4,33 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.errors import SplitrayError, StageError, UserError
-from splitray.executor.coordinator import Coordinator, Request
+from splitray.executor.connect import worker_environment
+from splitray.executor.coordinator import Coordinator
+from splitray.executor.relay import log_again
+from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
+from splitray.progress import Pace, Progress, effort, report
 from splitray.storage.probe import check_seen
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
 
-_EVERY = 5.0  # seconds between progress lines
+_TICK = 1.0  # seconds between looks at the work
+_EVERY = 5.0  # seconds between events of progress, and that an answer of the coordinator may take
+_SHOWN = 4  # losses in a line of progress
+_PING = 3.0  # seconds for an answer that takes none, when the run is to stop
+_START = 300.0  # seconds that a new coordinator may take to answer: it imports, and lists the store
+_LATE = 15.0  # seconds without an answer, after which it is said
+_STOP = 25.0  # seconds that a stop may take: the coordinator waits 20 s for checkpoints
 _RESTARTS = 20  # of the coordinator's process: more deaths than that are a fault, not bad luck
 
 
@@ -42,14 +53,14 @@ def start_coordinator(context: RunContext, capacity: float, limit: int) -> Any:
             max_restarts=_RESTARTS,
             max_task_retries=_RESTARTS,
             scheduling_strategy=NodeAffinitySchedulingStrategy(runtime.get_node_id(), soft=True),
-            runtime_env={"env_vars": {"RAY_ADDRESS": runtime.gcs_address}},
+            runtime_env={"env_vars": {**worker_environment(), "RAY_ADDRESS": runtime.gcs_address}},
         )
         .remote(context, capacity, limit)
     )
 
 
 class ExecutorClient:
-    """The driver's handle of the coordinator: asks for leaves and prints progress while it waits."""
+    """The driver's handle of the coordinator: asks for leaves and logs progress while it waits."""
 
     def __init__(
         self,
@@ -58,7 +69,8 @@ class ExecutorClient:
         validation_tokens: int,
         event: Callable[..., None],
     ) -> None:
-        self._event = event
+        self._event, self._silence = event, context.silence_seconds
+        self._pace, self._event_at = Pace(), 0.0
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
         for name, workers in (
@@ -73,34 +85,31 @@ class ExecutorClient:
                     f"{capacity:g}: lower it, or start a larger cluster"
                 )
         self.actor = start_coordinator(context, capacity, validation_tokens)
+        self._heard, self._answered = time.monotonic(), False
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
-        """Train and score; see `Coordinator.leaves`. Prints a line every few seconds."""
-        ref, said = self.actor.leaves.remote(list(requests)), time.monotonic()
-        while True:
-            ready, _ = ray.wait([ref], timeout=_EVERY)
-            if ready:
-                break
-            if time.monotonic() - said >= _EVERY:
-                said = time.monotonic()
-                self.tell(self.progress())
+        """Train and score; see `Coordinator.leaves`. Logs progress meanwhile."""
+        ref = self.actor.leaves.remote(list(requests))
+        while not ray.wait([ref], timeout=_TICK)[0]:
+            self._follow()
         try:
-            return list(ray.get(ref))
+            result = list(ray.get(ref))
+            self._fetch_messages()
+            return result
         except ray.exceptions.RayTaskError as error:
+            self._fetch_messages()
             raise told_by(error) from error
         except ray.exceptions.RayError as error:  # of memory, too, which is no RayActorError
-            raise StageError(
-                f"the coordinator of the tree died: {error}; start again, it continues from the store"
-            ) from error
+            raise _dead(error) from error
 
     def watch(self, work: Callable[[], Any]) -> Any:
-        """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress lines meanwhile."""
+        """Run something on the driver that asks the coordinator by itself (Ray Tune), with progress meanwhile."""
         over = threading.Event()
 
         def talk() -> None:
-            with contextlib.suppress(ray.exceptions.RayError):  # a dead coordinator is told by the work itself
-                while not over.wait(_EVERY):
-                    self.tell(self.progress())
+            while not over.wait(_TICK):
+                self._follow()
+            self._fetch_messages()
 
         talker = threading.Thread(target=talk, daemon=True, name="progress")
         talker.start()
@@ -110,27 +119,106 @@ class ExecutorClient:
             over.set()
             talker.join(timeout=_EVERY)
 
-    def progress(self) -> dict[str, Any]:
-        return dict(ray.get(self.actor.progress.remote()))
+    def _follow(self) -> None:
+        """Log what the actors logged and how far the stage is; a coordinator silent for long is replaced."""
+        try:
+            asked = [self.actor.messages.remote(), self.actor.progress.remote()]
+            messages, progress = ray.get(asked, timeout=_EVERY)
+        except ray.exceptions.GetTimeoutError:
+            self._mind_silence()
+            return
+        except ray.exceptions.RayError:  # it died: what waits for its work is told so, or goes on with the next one
+            return
+        self._heard, self._answered = time.monotonic(), True
+        log_again(messages)
+        self.tell(progress)
 
-    def tell(self, progress: dict[str, Any]) -> None:
-        running = progress["running"].values()
-        trained = progress["trained"] + sum(r["call_tokens"] for r in running)
-        rate = sum(r["rate"] for r in running)
-        now = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in list(running)[:4])
-        _log.info(
-            f"   {progress['finished']}/{progress['segments']} segments, {human(trained)}/{human(progress['tokens'])} "
-            f"tokens, {human(rate)} tokens/s" + (f"; loss: {now}" if now else "")
-        )
-        counters = {k: v for k, v in progress.items() if k != "running"}  # every worker each time would be megabytes
-        self._event("progress", **counters, workers=len(running), rate=round(rate, 1))
+    def _mind_silence(self) -> None:
+        """Say that the coordinator does not answer; after long, end its process, so that Ray starts another."""
+        silence = time.monotonic() - self._heard
+        if silence < (self._silence if self._answered else max(self._silence, _START)):
+            if silence > _LATE:
+                _log.warning("the coordinator has not answered for %.0f s", silence)
+            return
+        _log.warning("the coordinator has not answered for %.0f s: its process is replaced", silence)
+        ray.kill(self.actor, no_restart=False)  # the calls that wait go on with the next one, which reads the store
+        self._heard, self._answered = time.monotonic(), False
+
+    def _ask(self, ref: Any) -> Any:
+        """What a call of the coordinator returns that takes no time by itself.
+
+        Raises:
+            StageError: the coordinator died too often.
+        """
+        self._heard = time.monotonic()
+        while not ray.wait([ref], timeout=_EVERY)[0]:
+            self._mind_silence()
+        try:
+            answer = ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            raise _dead(error) from error
+        self._heard, self._answered = time.monotonic(), True
+        return answer
+
+    def progress(self) -> dict[str, Any]:
+        """The stage's counters; see `Coordinator.progress`."""
+        return dict(self._ask(self.actor.progress.remote()))
+
+    def tell(self, counters: dict[str, Any]) -> None:
+        """Log how far the stage is, every few seconds as an event too."""
+        running, now = counters["running"].values(), time.monotonic()
+        report(_log, look(counters, self._pace, now))
+        if now - self._event_at >= _EVERY:
+            self._event_at = now
+            plain = {k: v for k, v in counters.items() if k != "running"}  # every worker would be megabytes
+            rate = round(sum(r["rate"] for r in running), 1)
+            self._event("progress", **plain, workers=len(running), rate=rate)
+
+    def _fetch_messages(self) -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # whoever waits for the coordinator hears of its death
+            log_again(ray.get(self.actor.messages.remote(), timeout=_EVERY))
 
     def begin_stage(self) -> None:
-        ray.get(self.actor.begin_stage.remote())
+        self._pace = Pace()
+        self._ask(self.actor.begin_stage.remote())
 
     def stop(self) -> None:
-        """Ask every worker to checkpoint; waits a moment for them."""
-        ray.get(self.actor.stop.remote(), timeout=25)
+        """Have every worker checkpoint what it trains. Returns when they have; soon where the coordinator is silent."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            stopped, alive = self.actor.stop.remote(), self.actor.messages.remote()
+            ray.get(alive, timeout=_PING)
+            ray.get(stopped, timeout=_STOP)
+
+
+def _dead(error: Exception) -> StageError:
+    return StageError(f"the coordinator of the tree died: {error}; start again, it continues from the store")
+
+
+def look(counters: Mapping[str, Any], pace: Pace, now: float) -> Progress:
+    """How far a stage is by its counters, see `Coordinator.progress`, at a time in seconds."""
+    running = list(counters["running"].values())
+    trained = counters["trained"] + sum(r["call_tokens"] for r in running)
+    done = counters["effort_trained"] + sum(effort(r["params"], r["call_tokens"]) for r in running)
+    pace.see(done, now)
+    if not counters["segments"]:
+        if not counters["leaves"]:
+            return Progress("models", "none asked for yet")
+        return Progress("models", f"nothing to train, {counters['scored']}/{counters['leaves']} scored")
+    text = f"{counters['finished']}/{counters['segments']} segments"
+    if counters["finished"] == counters["segments"]:
+        return Progress("models", f"{text}, {counters['scored']}/{counters['leaves']} scored", share=1.0)
+    text += f", {human(trained)} of {human(counters['tokens'])} tokens"
+    rate = sum(r["rate"] for r in running)
+    text += f", {human(rate)} tokens/s" if running else ", workers start" if not trained else ""
+    losses = ", ".join(f"{r['source']} {r['loss']:.3f}" for r in running[:_SHOWN])
+    return Progress(
+        "training",
+        text,
+        detail=f"loss: {losses}" if losses else "",
+        share=done / counters["effort"],
+        left=pace.left(counters["effort"] - done),
+        rate=pace.rate,
+    )
 
 
 def told_by(error: ray.exceptions.RayTaskError) -> SplitrayError:

@@ -2,47 +2,132 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from splitray.compat import untested_versions
 from splitray.errors import StageError, UserError
+from splitray.executor.access import tighten_token
+from splitray.executor.address import check_address
 from splitray.executor.machine import cpu_model
 from splitray.executor.settings import ResourceSettings
 
 _log = logging.getLogger(__name__)
 
+# What workers print is for Ray's own log. Their messages of ours come by the coordinator, see `relay`.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Use the Ray that this process has joined, else join or start one and leave it again at the end.
+
+    With RAY_ADDRESS (so under `ray job submit`) the cluster there is joined. Without it one is started on this
+    machine, beside any other Ray, its dashboard on loopback.
+
+    The process itself stays as it was: Ray's handler of SIGTERM is taken back, and nothing is added to the
+    environment. What workers need there (`worker_environment`) goes with the job. Token authentication is the
+    caller's: RAY_AUTH_MODE counts only when it is set before Ray is imported.
+
+    Raises:
+        UserError: RAY_ADDRESS names no cluster that answers.
+        StageError: no Ray could be started here.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    connect()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
 
 def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names (so under `ray job submit`), else start one on this machine.
-
-    The local one stands beside any other Ray of this machine, its dashboard on loopback. Token authentication is the
-    caller's: RAY_AUTH_MODE counts only when it is set before Ray is imported.
-    """
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    # a worker started by a path into a virtual environment lacks its scripts (ninja) on the PATH
-    scripts = os.path.dirname(sys.executable)  # noqa: PTH120 - a resolved link would leave the environment
-    os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
+    """Join or start a Ray as `connected` does, for the rest of the process. Does nothing where it has one."""
     if ray.is_initialized():
         return
-    quiet = {"PYTHONWARNINGS": "ignore::FutureWarning", "PATH": os.environ["PATH"]}
-    options: dict[str, Any] = {"runtime_env": {"env_vars": quiet}}
-    if os.environ.get("RAY_ADDRESS"):
-        try:
-            context = ray.init(**options)
-        except (ConnectionError, RuntimeError) as error:
-            raise UserError(f"RAY_ADDRESS = {os.environ['RAY_ADDRESS']}: cannot join that cluster ({error})") from error
-    else:
-        try:
-            context = ray.init(address="local", dashboard_host="127.0.0.1", **options)
-        except (RuntimeError, OSError, ray.exceptions.RayError) as error:
-            raise StageError(f"Ray did not start here, often since the machine is too busy: {error}") from error
+    address = os.environ.get("RAY_ADDRESS", "")
+    with _signals_kept():
+        context = _start() if address in ("", "local") else _join(address)
+    tighten_token()  # Ray writes it when it starts for the first time
+    for sentence in untested_versions():
+        _log.warning("%s: what splitray takes from its inside may have moved", sentence)
     have = ray.cluster_resources()
     dashboard = f", dashboard http://{context.dashboard_url}" if context.dashboard_url else ""
     _log.info(
         f"Ray {ray.__version__}: {have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs on {nodes()} nodes{dashboard}"
     )
+
+
+def _start() -> Any:
+    try:
+        return ray.init(address="local", dashboard_host="127.0.0.1", runtime_env=_runtime_env(), **_QUIET)
+    except (Exception, SystemExit) as error:  # a node that is not up in time raises a bare Exception, or ends us
+        raise StageError(f"Ray did not start here, often since the machine is too busy: {_reason(error)}") from error
+
+
+def _join(address: str) -> Any:
+    check_address(address, _found() if address == "auto" else None)
+    try:
+        return ray.init(address=address, runtime_env=_runtime_env(), **_QUIET)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"RAY_ADDRESS = {address}: cannot join that cluster: {_reason(error)}") from error
+
+
+def _found() -> str | None:
+    """The address that Ray would take `auto` for. A private function of Ray's: without it `auto` goes unchecked."""
+    try:
+        from ray._private.services import canonicalize_bootstrap_address
+
+        return str(canonicalize_bootstrap_address("auto"))
+    except (ImportError, ConnectionError):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return "it stopped answering" if isinstance(error, SystemExit) else text or type(error).__name__
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment variables of the processes that train and embed."""
+    # a worker started by a path into a virtual environment lacks its scripts (ninja) on the PATH
+    scripts = os.path.dirname(sys.executable)  # noqa: PTH120 - a resolved link would leave the environment
+    path = os.environ.get("PATH", "")
+    return {
+        "PATH": path if path.split(os.pathsep)[0] == scripts else scripts + os.pathsep + path,
+        "PYTHONWARNINGS": "ignore::FutureWarning",
+        "RAY_TRAIN_V2_ENABLED": "1",
+    }
+
+
+def _runtime_env() -> dict[str, dict[str, str]]:
+    return {"env_vars": worker_environment()}
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Give SIGTERM its handler back, which Ray replaces; only the main thread has any.
+
+    SIGHUP is blocked in the block, so that the processes of a Ray that is started here begin with it blocked: a dropped
+    connection would reach them all, before the run has asked them for checkpoints. One that comes meanwhile is handled
+    after the block.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def nodes() -> int:

@@ -9,57 +9,29 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
-from splitray.errors import CorruptError, SplitrayError
+from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.executor.beats import Beats
+from splitray.executor.compat import draining_nodes
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
-from splitray.executor.orphans import release_orphans
-from splitray.executor.pool import ANY, LADDER, Pool
+from splitray.executor.pool import ANY, LADDER, Lease, Pool
+from splitray.executor.relay import Mailbox, Message, relay
+from splitray.executor.request import Request
+from splitray.executor.upkeep import Upkeep
+from splitray.executor.work import Work, effort_of, workers_of
 from splitray.executor.worker import RunContext, Worker
+from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
-from splitray.training.tree import MIXTURE, Segment, Target, by_recipe, grow
+from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
 
 _log = logging.getLogger(__name__)
 
-_TIDY = 4.0  # seconds between looks for resources that nobody uses
-
-
-@dataclass(frozen=True)
-class Request:
-    """A state to train, the domains to score it on, and where its segments are trained.
-
-    Its mixture segments run in a worker group of `group` workers, its domain segments on the domain's named actor
-    with `specialist` workers. 0 leaves either to the ladder's pool of single processes, where a model that is sharded
-    over several workers may not fit.
-    """
-
-    target: Target
-    domains: tuple[str, ...] = ()
-    mixture_workers: int = 0
-    domain_workers: int = 0
-
-
-def in_group(workers: int) -> int:
-    """`Request.domain_workers` where a domain needs no actor of its own: the pool is as good as one worker."""
-    return workers if workers > 1 else 0
-
-
-@dataclass
-class Work:
-    """Counters of a stage, for progress lines and the report. Tokens are training tokens."""
-
-    segments: int = 0
-    finished: int = 0
-    tokens: int = 0
-    trained: int = 0
-    leaf_tokens: int = 0
-    failures: int = 0
-    training_seconds: float = 0.0
-    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+_STOP_WAIT = 20.0  # seconds that a stop waits for checkpoints
+_LOOK = 0.3  # seconds between looks whether a worker is up, or another became idle
 
 
 class Coordinator:
@@ -73,22 +45,28 @@ class Coordinator:
     def __init__(self, context: RunContext, capacity: float, limit: int) -> None:
         self._context, self._limit = context, limit
         unit, per_worker = ("GPUs", 1.0) if context.use_gpu else ("CPUs", float(context.training.threads))
-        self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill)
+        self._beats = Beats()
+        self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill, self._beats.up)
+        self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit)
         self._inflight: dict[str, asyncio.Future[None]] = {}
-        self._published = set(context.store.keys("seg-"))
+        self._published = set(context.store.keys(SegmentKey.prefix()))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
-        self._trunk: list[Segment] = []
+        self._trunk: dict[int, list[Segment]] = {}  # queued segments by the workers of their group
         self._base: asyncio.Task[None] | None = None
-        self._stop = False
+        self._stop, self._stopped = False, asyncio.Event()
         self._draining: tuple[float, set[str]] = (0.0, set())
         self._errors: dict[str, SplitrayError] = {}
         self._work = Work()
         self._healing = asyncio.Lock()
-        self._tidied = 0.0
+        self._mailbox = Mailbox()
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id():  # this process is the coordinator's own
+            relay(self._mailbox.put)
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
+        self._upkeep.begin()
         self._grow(requests)
+        self._work.leaves += len(requests)
         results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
         errors = [e for e in results if isinstance(e, BaseException)]
         if errors:
@@ -99,16 +77,35 @@ class Coordinator:
         """Whether a worker on this node should checkpoint and end: the run stops, or its node is draining."""
         checked, draining = self._draining
         if time.monotonic() - checked > 3.0:
-            draining = set(ray._private.state.state.get_draining_nodes())
+            draining = draining_nodes()
             self._draining = (time.monotonic(), draining)
         return self._stop or node in draining
 
+    async def beat(self, worker: str, rank: int | None, birth: str, node: str) -> bool:
+        """A process of a worker lives. Answers whether it should checkpoint and end: at once, or in a second if not."""
+        self._upkeep.begin()
+        if not self._beats.hear(worker, rank, birth):
+            return True  # of a worker that was replaced
+        if not await self.stopping(node):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), 1.0)
+                return True
+        return await self.stopping(node)
+
+    async def leave(self, worker: str, rank: int | None, birth: str) -> None:
+        """A process of a worker ends as it should."""
+        self._beats.leave(worker, rank, birth)
+
     async def stop(self) -> None:
-        """Every worker checkpoints and ends; nothing new starts. Returns when they have, or after 20 s."""
+        """Every worker checkpoints and ends; nothing new starts. Returns when they have, or after 20 s.
+
+        A worker that has not trained a step has nothing to keep, and is not waited for.
+        """
         self._stop = True
+        self._stopped.set()
         await self._pool.close()
-        deadline = time.monotonic() + 20
-        while self._inflight and time.monotonic() < deadline:
+        deadline = time.monotonic() + _STOP_WAIT
+        while self._running() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
     async def begin_stage(self) -> None:
@@ -134,30 +131,28 @@ class Coordinator:
         self._work.running[worker] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
 
     async def progress(self) -> dict[str, Any]:
-        """The stage's counters; `running` holds what workers said last of segments still in flight.
+        """The stage's counters; `running` holds what workers said last of segments still in flight."""
+        return {**vars(self._work), "running": self._running()}
 
-        The driver asks every few seconds for as long as it waits, so this is also when the coordinator tidies up.
-        """
-        await self._tidy()
-        running = {h: r for h, r in self._work.running.items() if r["segment"] in self._inflight}
-        return {**vars(self._work), "running": running}
+    def _running(self) -> dict[str, dict[str, Any]]:
+        return {w: r for w, r in self._work.running.items() if r["segment"] in self._inflight}
 
-    async def _tidy(self) -> None:
-        """Give back what dead worker groups hold. Again and again: the death of a process may be told late."""
-        if time.monotonic() - self._tidied > _TIDY:
-            self._tidied = time.monotonic()
-            with contextlib.suppress(RayError):
-                if count := await asyncio.to_thread(release_orphans):
-                    _log.warning("gave back the resources of %d worker groups that are dead", count)
+    async def log(self, message: Message) -> None:
+        """A worker's message, for the driver's log."""
+        self._mailbox.put(message)
+
+    async def messages(self) -> list[Message]:
+        """What the coordinator and its workers logged since the last call."""
+        return self._mailbox.fetch()
 
     # growing
 
     def _missing(self, group: Sequence[Request]) -> list[Segment]:
         return grow([r.target for r in group], self._ends)
 
-    def _ends(self, line: str) -> set[int]:
+    def _ends(self, name: str) -> set[int]:
         """Ends that stand or are in flight on a line."""
-        return {int(k.rsplit("-", 1)[1]) for k in self._published | self._inflight.keys() if k.startswith(line + "-")}
+        return SegmentKey.ends(name, self._published | self._inflight.keys())
 
     def _grow(self, requests: Sequence[Request]) -> None:
         """Put every missing segment of the requests in flight, parents first."""
@@ -165,11 +160,15 @@ class Coordinator:
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
+            self._work.effort += sum(effort_of(s) for s in segments)
             self._work.leaf_tokens += sum(r.target.tokens for r in group)
-            trunk = [s for s in segments if s.source == MIXTURE]
-            if trunk and group[0].mixture_workers > 0:
-                self._queue_trunk(trunk, group[0].mixture_workers)
-            specialists = {r.target.phases[-1].source: r.domain_workers for r in group if r.domain_workers > 0}
+            for trunk in (s for s in segments if s.source == MIXTURE):
+                if (workers := workers_of(trunk, group)) > 0:
+                    self._queue_trunk(trunk, workers)
+            specialists: dict[str, int] = {}
+            for request in group:
+                domain = request.target.phases[-1].source
+                specialists[domain] = max(request.domain_workers, specialists.get(domain, 0))
             for segment in segments:
                 if segment.key in self._inflight:
                     continue
@@ -185,17 +184,18 @@ class Coordinator:
         for segment in segments:
             self._inflight[segment.key] = asyncio.get_running_loop().create_future()
 
-    def _queue_trunk(self, segments: list[Segment], workers: int) -> None:
-        """Give segments to the worker group. One start takes 10-14 s, so all that is queued goes into the next one."""
-        self._promise(segments)
-        self._trunk += segments
+    def _queue_trunk(self, segment: Segment, workers: int) -> None:
+        """Give a segment to a worker group. One start takes 10-14 s, so all that is queued goes into the next one."""
+        self._promise([segment])
+        self._trunk.setdefault(workers, []).append(segment)
         if self._base is None or self._base.done():
-            self._base = asyncio.get_running_loop().create_task(self._train_trunk(workers))
+            self._base = asyncio.get_running_loop().create_task(self._train_trunk())
 
-    async def _train_trunk(self, workers: int) -> None:
+    async def _train_trunk(self) -> None:
         while self._trunk:
             await asyncio.sleep(0.5)  # what is asked for at the same moment goes into the same start
-            segments, self._trunk = self._trunk, []
+            workers = next(iter(self._trunk))
+            segments = self._trunk.pop(workers)
             with contextlib.suppress(SplitrayError):  # its error travels through the segments' futures
                 await self._train(segments, "base", workers)
 
@@ -213,6 +213,7 @@ class Coordinator:
                 self._published.add(segment.key)
                 self._work.finished += 1
                 self._work.trained += segment.tokens
+                self._work.effort_trained += effort_of(segment)
                 self._inflight.pop(segment.key).set_result(None)
         except BaseException as error:
             for key in own & self._inflight.keys():
@@ -227,7 +228,9 @@ class Coordinator:
             try:
                 if (future := self._inflight.get(key)) is not None:
                     await asyncio.shield(future)
-                return {"key": key, "losses": await self._losses(key, request.domains) if request.domains else {}}
+                losses = await self._losses(key, request.domains) if request.domains else {}
+                self._work.scored += 1
+                return {"key": key, "losses": losses}
             except CorruptError as error:
                 if attempt == 2:
                     raise
@@ -241,8 +244,8 @@ class Coordinator:
         """Withdraw the states of a leaf's lineage that do not load."""
         target = request.target
         for depth in range(1, len(target.phases) + 1):
-            line = Segment(target.recipe, target.phases[:depth]).key.rsplit("-", 1)[0]
-            for key in sorted(k for k in self._published if k.startswith(line + "-")):
+            on_line = SegmentKey.prefix(line(target.recipe, target.phases[:depth]))
+            for key in sorted(k for k in self._published if k.startswith(on_line)):
                 if not await asyncio.to_thread(self._loads, key, not (target.final and key == target.key)):
                     await asyncio.to_thread(self._context.store.invalidate, key)
                     self._published.discard(key)
@@ -274,7 +277,33 @@ class Coordinator:
         if self._context.use_gpu and workers == 1:
             resources["num_gpus"] = 1
         actor = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
-        return actor.remote(self._context, name, workers)
+        return actor.remote(self._context, name, workers, self._beats.begin(name))
+
+    async def _started(self, lease: Lease, kind: str) -> Lease:
+        """The worker once its process is up, or one that becomes idle while the cluster has no room to start it."""
+        if self._beats.up(lease.name):
+            return lease
+        ready = asyncio.ensure_future(lease.actor.__ray_ready__.remote())
+        ready.add_done_callback(lambda r: r.cancelled() or r.exception())  # seen, whether anybody still waits for it
+        while not self._beats.up(lease.name):
+            if self._stop:
+                raise StageError("the run is stopping")
+            if (other := await self._pool.exchange(lease, kind)) is not lease:
+                return other
+            if (await asyncio.wait({ready}, timeout=_LOOK))[0]:
+                ready.result()  # raises what ended its start
+                return lease
+        return lease
+
+    async def _answer(self, lease: Lease, call: Callable[[Any], Any]) -> Any:
+        """What a worker's call returns; one that says nothing for long is as good as dead."""
+        answer = asyncio.ensure_future(call(lease.actor))
+        while not (await asyncio.wait({answer}, timeout=1.0))[0]:
+            process, silence = self._beats.silence(lease.name)
+            if silence > self._context.silence_seconds:
+                answer.add_done_callback(lambda a: a.cancelled() or a.exception())  # nobody waits for it any more
+                raise RayActorError(error_msg=f"{process} has said nothing for {silence} s: it is stopped or hangs")
+        return answer.result()
 
     async def _call(self, kind: str, workers: int, call: Callable[[Any], Any], segments: Sequence[Segment] = ()) -> Any:
         """Run a call on a worker of a kind; one that dies, or whose node drains, is replaced and the call repeated.
@@ -286,7 +315,8 @@ class Coordinator:
         while True:
             lease, reusable = await self._pool.lend(kind, workers), False
             try:
-                result = await call(lease.actor)
+                lease = await self._started(lease, kind)
+                result = await self._answer(lease, call)
                 reusable = True
                 return result
             except RayError as error:

@@ -1,6 +1,7 @@
 """Workers within the cluster's capacity: reused while warm, started when there is room, let go for who needs room."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from splitray.errors import StageError
 LADDER, ANY = "ladder", "any"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lease:
     """A worker in use. `cost` is what it holds of the capacity while it lives."""
 
@@ -19,6 +20,14 @@ class Lease:
     workers: int
     cost: float
     actor: Any
+
+
+@dataclass(eq=False)
+class _Idle:
+    """A worker that waits for work, and since when (monotonic seconds)."""
+
+    lease: Lease
+    since: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +53,7 @@ class Pool:
         per_worker: what one worker holds.
         start: makes the actor of a name and a number of workers.
         end: ends an actor at once.
+        up: whether the process of the worker of a name was ever heard of; a cluster that is full starts none.
     """
 
     capacity: float
@@ -51,9 +61,10 @@ class Pool:
     unit: str
     start: Callable[[str, int], Any]
     end: Callable[[Any], None]
+    up: Callable[[str], bool] = lambda name: True
     _held: float = 0.0
-    _idle: list[Lease] = field(default_factory=list)
-    _busy: set[str] = field(default_factory=set)
+    _idle: list[_Idle] = field(default_factory=list)
+    _busy: dict[str, Lease] = field(default_factory=dict)
     _queue: list["_Ticket"] = field(default_factory=list)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _closed: bool = False
@@ -76,7 +87,7 @@ class Pool:
                         raise StageError("the run is stopping")
                     lease = self._now(kind, workers, cost) if self._queue[0] is ticket else None
                     if lease is not None:
-                        self._busy.add(lease.name)
+                        self._busy[lease.name] = lease
                         return lease
                     await self._changed.wait()
             finally:
@@ -84,39 +95,74 @@ class Pool:
                 self._changed.notify_all()
 
     def _now(self, kind: str, workers: int, cost: float) -> Lease | None:
-        warm = [lease for lease in self._idle if kind in (lease.kind, ANY)]
-        if warm:
-            chosen = min(warm, key=lambda lease: lease.kind != LADDER)
-            self._idle.remove(chosen)
+        if (chosen := self._warm(kind)) is not None:
             return chosen
         kind = LADDER if kind == ANY else kind
         if kind != LADDER and kind in self._busy:
             return None
         while self._held + cost > self.capacity and self._idle:
-            self._dismiss(self._idle.pop(0))
+            self._dismiss(self._idle.pop(0).lease)
         if self._held + cost > self.capacity:
             return None
-        taken = self._busy | {lease.name for lease in self._idle}
+        taken = self._busy.keys() | {idle.lease.name for idle in self._idle}
         name = kind if kind != LADDER else next(n for i in range(10**6) if (n := f"{LADDER}[{i}]") not in taken)
         lease = Lease(kind, name, workers, cost, self.start(name, workers))
         self._held += cost
         return lease
 
+    def _warm(self, kind: str, up: bool = False) -> Lease | None:
+        """An idle worker that serves a kind, no longer idle: one whose process is up, and the ladder's, before others.
+
+        Args:
+            up: none but those whose process is up.
+        """
+        serve = [i for i in self._idle if kind in (i.lease.kind, ANY) and (self.up(i.lease.name) or not up)]
+        if not serve:
+            return None
+        chosen = min(serve, key=lambda idle: (not self.up(idle.lease.name), idle.lease.kind != LADDER))
+        self._idle.remove(chosen)
+        return chosen.lease
+
+    async def exchange(self, lease: Lease, kind: str) -> Lease:
+        """A worker that is up and idle, for one whose process the cluster has not started yet; the same where none is.
+
+        The other stays, as an idle one: it may be up a moment later.
+        """
+        async with self._changed:
+            warm = self._warm(kind, up=True) if lease.workers == 1 else None
+            if warm is None:
+                return lease
+            del self._busy[lease.name]
+            self._busy[warm.name] = warm
+            self._idle.append(_Idle(lease, time.monotonic()))
+            self._changed.notify_all()
+            return warm
+
     async def give_back(self, lease: Lease, alive: bool) -> None:
         """Return a worker; a dead one, and a group's supervisor, are ended."""
         async with self._changed:
-            self._busy.discard(lease.name)
+            self._busy.pop(lease.name, None)
             if alive and lease.workers == 1:
-                self._idle.append(lease)
+                self._idle.append(_Idle(lease, time.monotonic()))
             else:
                 self._dismiss(lease)
             self._changed.notify_all()
 
-    async def dismiss_idle(self) -> None:
-        """End every idle worker, so that other work has its place."""
+    @property
+    def busy(self) -> dict[str, Lease]:
+        """The workers in use, by name."""
+        return dict(self._busy)
+
+    def idle_longer(self, seconds: float) -> bool:
+        """Whether some worker has been idle for so long."""
+        return any(time.monotonic() - idle.since >= seconds for idle in self._idle)
+
+    async def dismiss_idle(self, seconds: float = 0.0) -> None:
+        """End every worker that has been idle for so long, so that other work has its place."""
         async with self._changed:
-            while self._idle:
-                self._dismiss(self._idle.pop())
+            for idle in [i for i in self._idle if time.monotonic() - i.since >= seconds]:
+                self._idle.remove(idle)
+                self._dismiss(idle.lease)
             self._changed.notify_all()
 
     async def close(self) -> None:

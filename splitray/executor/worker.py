@@ -6,10 +6,7 @@ holds no CPU itself.
 """
 
 import contextlib
-import logging
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,66 +17,30 @@ import ray
 
 from splitray.errors import SplitrayError
 from splitray.evaluate.measure import measure
+from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
+from splitray.executor.relay import relay
+from splitray.executor.watch import PATIENCE, Watch, coordinator_of
+from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
-COORDINATOR = "coordinator"
-
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every worker of a run shares: where the data and the store are, and how to train."""
+    """What every worker of a run shares: where the data and the store are, and how to train.
+
+    A worker that says nothing for `silence_seconds` is replaced.
+    """
 
     store: Store
     corpus: str
     training: TrainingSettings
     namespace: str
     use_gpu: bool = False
-
-
-def coordinator_of(namespace: str) -> Any:
-    """The coordinator of a run, by the run's Ray namespace; actors carry plain names there, as `specialist[code_c]`."""
-    return ray.get_actor(COORDINATOR, namespace=namespace)
-
-
-class Watch:
-    """Asks the coordinator once a second whether to stop (job stopping, node draining); SIGTERM counts too.
-
-    Without an coordinator to ask, the run is over: that stops the loop as well, with a checkpoint.
-    """
-
-    def __init__(self, context: RunContext) -> None:
-        self._coordinator = coordinator_of(context.namespace)
-        self._node = ray.get_runtime_context().get_node_id()
-        self._stopping = threading.Event()
-        self._closed = threading.Event()
-
-    def __enter__(self) -> "Watch":
-        threading.Thread(target=self._poll, daemon=True, name="watch-coordinator").start()
-        with contextlib.suppress(ValueError):  # only in the main thread; elsewhere the coordinator's word must do
-            self._before = signal.signal(signal.SIGTERM, lambda number, frame: self._stopping.set())
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._closed.set()
-        with contextlib.suppress(ValueError, AttributeError):
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _poll(self) -> None:
-        while not self._closed.wait(1.0):
-            try:
-                if ray.get(self._coordinator.stopping.remote(self._node), timeout=30):
-                    self._stopping.set()
-            except ray.exceptions.GetTimeoutError:
-                continue
-            except ray.exceptions.RayError:
-                self._stopping.set()
-
-    def __call__(self) -> bool:
-        return self._stopping.is_set()
+    silence_seconds: float = 60.0
 
 
 class Meter:
@@ -155,11 +116,14 @@ class Worker:
     Args:
         name: what the dashboard and the log call it, e.g. `ladder[0]` or `specialist[3_court_statute]`.
         workers: 1 trains in this process; more launch a worker group for every call.
+        birth: see `Watch`.
     """
 
-    def __init__(self, context: RunContext, name: str, workers: int = 1) -> None:
-        self._context, self._name, self._workers = context, name, workers
+    def __init__(self, context: RunContext, name: str, workers: int = 1, birth: str = "") -> None:
+        self._context, self._name, self._workers, self._birth = context, name, workers, birth
+        self._watch = Watch(context.namespace, name, birth)  # first: the imports below take seconds
         self._meter = Meter(context, name)
+        relay(coordinator_of(context.namespace).log.remote)
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
@@ -174,11 +138,10 @@ class Worker:
         A stop ends in `Interrupted`, with a checkpoint.
         """
         if self._workers > 1:
-            return train_in_group(self._context, self._name, segments, self._workers)
-        with Watch(self._context) as watch, _threads(self._context.training.threads):
-            return list(
-                _train_all(self._context, segments, Hooks(self._meter, watch, provenance={"worker": self._name}))
-            )
+            return train_in_group(self._context, self._name, segments, self._workers, self._birth)
+        hooks = Hooks(self._meter, self._watch, provenance={"worker": self._name})
+        with self._watch.on_sigterm(), _threads(self._context.training.threads):
+            return list(_train_all(self._context, segments, hooks))
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
@@ -193,36 +156,40 @@ def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -
         yield brief(train(segment, order_of(context, segment), context.store, context.training, hooks))
 
 
-def train_in_group(context: RunContext, name: str, segments: Sequence[Segment], workers: int) -> list[dict[str, Any]]:
+def train_in_group(
+    context: RunContext, name: str, segments: Sequence[Segment], workers: int, birth: str = ""
+) -> list[dict[str, Any]]:
     """Train segments on a Ray Train worker group that starts once and trains them one after another."""
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, LoggingConfig, PreemptionError, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     resources: dict[str, float] = {"CPU": context.training.worker_cpus}
     if context.use_gpu:
         resources["GPU"] = 1
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
     # that every node reaches: on a local store that is the store's own disk.
-    storage, run = context.store.root / "ray_train", f"{name}-{segments[0].key[4:12]}-{int(time.time() * 1000)}"
+    lineage = SegmentKey.parse(segments[0].key).lineage[:8]
+    storage, run = context.store.root / "ray_train", f"{name}-{lineage}-{int(time.time() * 1000)}"
     trainer = TorchTrainer(
         _group_loop,
-        train_loop_config={"context": context, "name": name, "segments": list(segments)},
+        train_loop_config={"context": context, "name": name, "birth": birth, "segments": list(segments)},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=context.use_gpu, resources_per_worker=resources),
         torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo"),
         run_config=RunConfig(
             name=run,
             storage_path=storage.path,
             storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=0),  # the coordinator starts it again, as any other worker
+            # the coordinator starts it again, as any other worker, whether it failed or its node was taken away
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
             logging_config=LoggingConfig(log_level="WARNING"),  # at INFO its controller tells of every start
         ),
     )
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        said = ray.get(coordinator_of(context.namespace).take_error.remote(name))
-        raise said or lost_by(error)(f"worker group {name}: {error}") from error
+        reported = ray.get(coordinator_of(context.namespace).take_error.remote(name), timeout=PATIENCE)
+        kind = Interrupted if isinstance(error, PreemptionError) else lost_by(error)
+        raise reported or kind(f"worker group {name}: {error}") from error
     finally:
         storage.delete(run)
     published = [p for s in segments if (p := context.store.find(s.key)) is not None]
@@ -234,23 +201,24 @@ def train_in_group(context: RunContext, name: str, segments: Sequence[Segment], 
 def _group_loop(config: dict[str, Any]) -> None:
     """What every worker of a group runs: the same loop, its rank taken from the process group."""
     import ray.train
-    from ray.train.v2._internal.execution import context as reports
 
-    logging.getLogger(reports.__file__).setLevel(logging.WARNING)  # so Ray names the logger that tells every report
     from splitray.training.engine import keep_memory
 
     keep_memory()
+    quiet_train_reports()
     context: RunContext = config["context"]
+    relay(coordinator_of(context.namespace).log.remote)
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
     meter = Meter(context, config["name"]) if rank == 0 else lambda progress: None
-    with Watch(context) as watch, _threads(context.training.threads):
+    watch = Watch(context.namespace, config["name"], config["birth"], rank)
+    with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
         hooks = Hooks(meter, watch, provenance={"worker": name})
         try:
             for meta in _train_all(context, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:
             # told apart from a lost process, and raised, so that ranks which wait for this one are ended too
-            ray.get(coordinator_of(context.namespace).report_error.remote(config["name"], error))
+            ray.get(coordinator_of(context.namespace).report_error.remote(config["name"], error), timeout=PATIENCE)
             raise

@@ -1,10 +1,13 @@
 """Write a published segment as a Hugging Face model folder: safetensors, config and tokenizer."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
+from splitray.quiet import environment, no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 
@@ -29,12 +32,22 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     published = store.find(key)
     if published is None:
         raise CorruptError(f"the store {store.root.uri} holds no {key}; start the run again to train it")
-    model: Any = build(Recipe.from_json(published.meta["recipe"]))
     with store.invalidating(published):
+        model: Any = build(Recipe.from_json(published.recorded("recipe")))
         load_weights(model, load(published, moments=False))
-    with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder, _silence():
         model.save_pretrained(folder)  # safetensors is all that transformers 5 writes
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             target.put(path, path.relative_to(folder).as_posix())
     target.write_json("splitray.json", {"key": key, **card})
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """transformers draws a bar, and imports DeepSpeed where there is one, which warns of a device that it guessed."""
+    import torch
+
+    device = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}
+    with no_bars(), environment(**device):
+        yield

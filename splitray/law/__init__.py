@@ -1,28 +1,50 @@
 """The law L(N, D, D') and the plan drawn from it: numpy, scipy and pyarrow only, no Ray."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
     from splitray.law.fitting.fit import fit
+    from splitray.law.planning.next_run import next_run
     from splitray.law.planning.plan import Plan
-    from splitray.law.planning.planner import plan
+    from splitray.law.planning.planner import answer, plan
+    from splitray.law.planning.question import Limits, Question
+    from splitray.law.planning.size import plan_for_flops
+    from splitray.law.runs import read_runs
 
-__all__ = ["HeldOut", "Law", "LawWarning", "Plan", "fit", "plan"]
+__all__ = [
+    "HeldOut",
+    "Law",
+    "LawWarning",
+    "Limits",
+    "Plan",
+    "Question",
+    "answer",
+    "fit",
+    "next_run",
+    "plan",
+    "plan_for_flops",
+    "read_runs",
+]
 
 _LAZY = {
-    "fit": "splitray.law.fitting.fit",
-    "plan": "splitray.law.planning.planner",
-    "Plan": "splitray.law.planning.plan",
+    "Limits": "planning.question",
+    "Plan": "planning.plan",
+    "Question": "planning.question",
+    "answer": "planning.planner",
+    "fit": "fitting.fit",
+    "next_run": "planning.next_run",
+    "plan": "planning.planner",
+    "plan_for_flops": "planning.size",
+    "read_runs": "runs",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value  # the submodules `fit` and `plan` would otherwise hide the functions of that name
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
     return value

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from splitray.errors import UserError
-from splitray.law import saved
-from splitray.law.forms import registry as forms
-from splitray.law.forms.dual import Array
-from splitray.law.forms.form import Form
+from splitray.law import forms, saved, values
+from splitray.law.arrays import Array
+from splitray.law.forms import Form
+from splitray.storage.checksum import Schema
 
-SCHEMA = "splitray-law-2"
+SCHEMA = Schema("law", 2, unnamed=None)
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
 _BLOCK = 1 << 20
 
@@ -169,7 +169,6 @@ class Law:
     def save(self, path: str | Path) -> None:
         """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
         record = {
-            "schema": SCHEMA,
             "form": self.form,
             "constants": self.constants,
             "domains": list(self.domains),
@@ -183,17 +182,17 @@ class Law:
                 for c in self.components
             ],
         }
-        saved.write(path, "law", _plain(record))
+        saved.write(path, SCHEMA, _plain(record))
 
     @classmethod
     def load(cls, path: str | Path) -> Law:
         """Read a law that `save` wrote. Raises UserError naming a file that is missing, damaged or not a law."""
-        return saved.read(path, "law", SCHEMA, cls._of)
+        return saved.read(path, SCHEMA, cls._of)
 
     @classmethod
     def _of(cls, record: dict[str, Any]) -> Law:
         heldout = record["heldout"]
-        return cls(
+        law = cls(
             components=tuple(_component(c, len(record["domains"])) for c in record["components"]),
             domains=tuple(record["domains"]),
             objective=record["objective"],
@@ -202,6 +201,8 @@ class Law:
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
         )
+        values.check(law)
+        return law
 
     def _select(self, domain: str | None) -> list[int]:
         if domain is None:
@@ -213,7 +214,8 @@ class Law:
     def _mean(self, of: Callable[[Form, Array], Array], domain: str | None) -> Array:
         rows = self._select(domain)
         with np.errstate(all="ignore"):
-            return sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
+            mean: Array = sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
+            return mean
 
     def _draws(self, of: Callable[[Form, Array, slice], Array], points: int, domain: str | None) -> Array:
         rows = self._select(domain)

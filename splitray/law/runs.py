@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
-from splitray.errors import UserError
-from splitray.law.forms.dual import Array, Ints
+from splitray.errors import UserError, did_you_mean
+from splitray.law.arrays import Array, Ints
+from splitray.law.law import LawWarning
+from splitray.law.tables.file import read_table
+from splitray.law.tables.names import normalised, spelled_alike
+from splitray.law.tables.plausible import implausible
+from splitray.units import parse_count
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
-OPTIONAL = ("weight", "seed", "run", "trunk", "branch", "flops")
+NAMES = ("run", "trunk", "branch")  # of what rows share
+OPTIONAL = ("weight", "seed", *NAMES, "flops")
 _SHOWN = 10  # bad rows listed in one message
 
 
@@ -29,7 +33,8 @@ class Runs:
     trunk, branch: integer names of what rows share; `clustered` says whether any column gave them.
     cell: integer name of (params, pretrain_tokens, specialize_tokens, domain), equal for replicated runs.
     order: the row of the given table that each row came from, counted from 0.
-    table: the given table, extra columns included.
+    table: the given table, extra columns included, with names normalised.
+    warnings: what is doubtful in the table: names that differ by little, values of another unit.
     """
 
     params: Array
@@ -45,6 +50,7 @@ class Runs:
     domains: tuple[str, ...]
     clustered: bool
     table: pa.Table
+    warnings: tuple[LawWarning, ...] = ()
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -71,18 +77,26 @@ class Runs:
 def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     """Check and order a table of runs: the path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame.
 
-    Raises UserError that names the missing columns, or the bad rows (counted from 1, without the header) and
-    their values: `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two
-    above 0, `weight` finite and at least 0, `domain` not empty.
+    Names (of columns, domains, runs, trunks and branches) are stripped of blanks and brought to one Unicode form
+    (NFC). A row whose trunk, branch or run is empty shares it with no other row. Numbers may be written as
+    `parse_count` reads them.
+
+    Raises:
+        UserError: names the missing columns, or the bad rows (counted from 1, without the header) and their values:
+            `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two above 0,
+            `weight` finite and at least 0, `domain` not empty.
     """
     table, where = load_table(source)
+    table = table.rename_columns([normalised(name) for name in table.column_names])
     doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if doubled:
         raise UserError(f"{where}: columns given twice: {', '.join(doubled)}; keep one of each")
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
+        near = {name: did_you_mean(name, set(table.column_names) - set(REQUIRED)) for name in missing}
+        listed = ", ".join(name + (f" ({hint[2:]})" if (hint := near[name]) else "") for name in missing)
         raise UserError(
-            f"{where}: missing columns: {', '.join(missing)}; a table of runs has {', '.join(REQUIRED)}"
+            f"{where}: missing columns: {listed}; a table of runs has {', '.join(REQUIRED)}"
             f" and may have {', '.join(OPTIONAL)}; it has {', '.join(table.column_names) or 'none'}"
         )
     if not len(table):
@@ -97,10 +111,12 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     refuse(where, "pretrain_tokens + specialize_tokens", ~(tokens > 0), tokens, "must be above 0: no training, no row")
     if not numbers["weight"].any():
         raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
-    names = table["domain"].cast(pa.string())
-    empty = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(names), ""), True).to_numpy(zero_copy_only=False)
+    for name in ("domain", *NAMES):
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, _text(table[name], where, name))
+    empty = np.asarray(pc.equal(table["domain"], "").to_numpy(zero_copy_only=False), dtype=bool)
     refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
-    domains, group = _named(names)
+    domains, group = _named(table["domain"])
     order = np.argsort(group, kind="stable")
     trunk, branch, clustered = _tree(table)
     cell = group
@@ -116,6 +132,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         domains=domains,
         clustered=clustered,
         table=table,
+        warnings=(*spelled_alike(domains), *implausible(numbers)),
     )
 
 
@@ -127,17 +144,7 @@ def load_table(source: Any) -> tuple[pa.Table, str]:
     if isinstance(source, pa.Table):
         return source, "table of runs"
     if isinstance(source, str | Path):
-        path = Path(source)
-        try:
-            with path.open("rb") as stream:
-                parquet = stream.read(4) == b"PAR1"
-            if not parquet:
-                return pa.csv.read_csv(path), str(path)
-            return pa.parquet.read_table(path, page_checksum_verification=True), str(path)
-        except OSError as error:  # a Parquet file whose pages do not match their checksums is one, too
-            raise UserError(f"{path}: cannot be read ({error}); give a CSV or Parquet file of runs") from error
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path}: not a CSV or Parquet table ({error}); mend the file") from error
+        return read_table(Path(source)), str(source)
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         try:
             return pa.Table.from_pandas(source, preserve_index=False), "table of runs"
@@ -161,8 +168,8 @@ def numbers_of(table: pa.Table, name: str, where: str) -> Array:
 
 def _number(value: Any) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return float(parse_count(value)) if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, UserError):
         return float("nan")
 
 
@@ -176,19 +183,36 @@ def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
 
 
 def _tree(table: pa.Table) -> tuple[Any, Any, bool]:
-    """Codes of trunk and branch; a missing one falls back on `run`, then on the row itself."""
+    """Codes of trunk and branch; a missing or empty one falls back on `run`, then on the row itself."""
     own = np.arange(len(table))
     run = _codes(table, "run", own)
     trunk = _codes(table, "trunk", run)
     branch = _codes(table, "branch", run if "run" in table.column_names else own)
     # A branch lies on one trunk: equal branch names on two trunks are two branches.
-    return trunk, _pairs(trunk, branch), bool({"run", "trunk", "branch"} & set(table.column_names))
+    return (
+        trunk,
+        _pairs(trunk, branch),
+        any(_named(table[name])[0] != ("",) for name in NAMES if name in table.column_names),
+    )
 
 
 def _codes(table: pa.Table, name: str, default: Any) -> Any:
     if name not in table.column_names:
         return default
-    return _named(pc.fill_null(table[name].cast(pa.string()), ""))[1]
+    names, codes = _named(table[name])
+    if "" not in names:
+        return codes
+    # rows without a name are apart from those with one
+    return np.unique(np.where(codes == names.index(""), len(names) + default, codes), return_inverse=True)[1]
+
+
+def _text(column: pa.ChunkedArray, where: str, name: str) -> pa.ChunkedArray:
+    """A column of names, normalised, an empty text for what is missing."""
+    try:
+        given = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"{where}: {name} holds {column.type}, not names ({error})") from error
+    return pa.chunked_array([pa.array([normalised(text or "") for text in given.to_pylist()], pa.string())])
 
 
 def _named(names: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:

@@ -1,43 +1,39 @@
 """How a law and a plan are written for their readers: JSON with its schema and checksum, whole or not at all."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.storage.checksum import checksummed, verified
+from splitray.storage.checksum import Schema
 from splitray.storage.folder import Folder
 
 T = TypeVar("T")
 
 
-def write(path: str | Path, what: str, record: dict[str, Any]) -> None:
-    """Write a record of plain JSON types; raises UserError where `what` ("law" or "plan") cannot be written."""
+def write(path: str | Path, schema: Schema, record: dict[str, Any]) -> None:
+    """Write a record of plain JSON types; raises UserError where it cannot be written. `schema.kind` names it there."""
     path = Path(path)
     try:
-        Folder(path.parent).write_json(path.name, checksummed(record))
+        Folder(path.parent).write_checksummed(path.name, record, schema)
     except StorageError as error:
-        raise UserError(f"{path}: the {what} cannot be written ({error}); give another path") from error
+        raise UserError(f"{path}: the {schema.kind} cannot be written ({error}); give another path") from error
 
 
-def read(path: str | Path, what: str, schema: str, made: Callable[[dict[str, Any]], T]) -> T:
-    """What `made` makes of the record that `write` left; raises UserError naming a file that is missing, cut short,
-    damaged, or no `what` at all.
+def read(path: str | Path, schema: Schema, parse: Callable[[dict[str, Any]], T]) -> T:
+    """What `parse` makes of the record that `write` left.
+
+    Raises:
+        UserError: naming a file that is missing, cut short, damaged, of another kind or from a newer splitray.
     """
+    path, kind = Path(path), schema.kind
     try:
-        record = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a saved {what}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON, or cut short ({error}); save the {what} again") from error
-    if not isinstance(record, dict) or record.get("schema") != schema:
-        raise UserError(
-            f"{path}: not a {what} (schema {schema!r} expected); give a file that {what.title()}.save wrote"
-        )
-    try:
-        return made(verified(record, str(path)))
+        return parse(Folder(path.parent).read_checksummed(path.name, schema))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: cannot be read (no such file); give the path of a saved {kind}") from error
+    except StorageError as error:
+        raise UserError(f"{path}: cannot be read ({error}); give the path of a saved {kind}") from error
     except CorruptError as error:
-        raise UserError(f"{error}; save the {what} again") from error
+        raise UserError(f"{error}; give a file that {kind.title()}.save wrote, or save the {kind} again") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: a damaged {what} ({type(error).__name__}: {error}); save it again") from error
+        raise UserError(f"{path}: a damaged {kind} ({type(error).__name__}: {error}); save it again") from error

@@ -8,15 +8,15 @@ these two loops keep every row and run a fixed number of steps.
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from splitray.law.arrays import Array, Flags
+
 Function = Callable[[Array], Array]
 
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
-def bisect(falls_below: Callable[[Array], NDArray[np.bool_]], low: Array, high: Array, steps: int = 60) -> Array:
+def bisect(falls_below: Callable[[Array], Flags], low: Array, high: Array, steps: int = 60) -> Array:
     """The point [rows] in [low, high] where a monotone condition [rows] turns from False (low) to True (high)."""
     low, high = np.array(low, dtype=float), np.array(high, dtype=float)
     for _ in range(steps):

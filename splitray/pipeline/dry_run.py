@@ -1,24 +1,26 @@
 """`--dry-run`: the tree that a run would grow, and what it would cost. Needs no data and no cluster."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from splitray.config import Config
 from splitray.errors import UserError
-from splitray.ladder.cost import check_ladder, ladder_steps, unbuilt
-from splitray.law import Plan
-from splitray.storage.folder import Folder
+from splitray.executor.request import Request
+from splitray.law.planning.plan import Plan
+from splitray.pipeline.dry_run_result import DryRun, DryRunPart
+from splitray.pipeline.programme import CorpusFacts, Programme, labels
+from splitray.pipeline.standing import Standing
+from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.head import logits_at_once
-from splitray.training.model import Size, size
-from splitray.training.recipe import Recipe, recipe
-from splitray.training.settings import ModelShape
-from splitray.training.split import Split, whole_budget
-from splitray.training.tree import Segment, Target, by_recipe, flops, grow
+from splitray.training.model import Size
+from splitray.training.split import Split
+from splitray.training.tree import Segment, by_recipe, flops, grow
 from splitray.units import duration, human
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
@@ -41,144 +43,151 @@ class Part:
         return sum(s.tokens for s in self.segments)
 
 
-@dataclass(frozen=True)
-class Standing:
-    """What an earlier start left in the run folder.
-
-    `corpus` holds `content_hash`, `vocab`, `end_token` and domain names, so that keys can be compared with the store:
-    without it nothing counts as reused. `precision` is what `auto` was measured to be.
-    """
-
-    plan: Plan | None = None
-    corpus: dict[str, Any] | None = None
-    precision: str | None = None
-
-    @classmethod
-    def of(cls, run_dir: str, store: str, console: Console) -> "Standing":
-        """Of a run folder, where it can be reached."""
-        try:
-            run = Folder(run_dir)
-        except UserError as error:
-            console.print(f"Nothing is counted as reused: {error}", markup=False)
-            return cls()
-        # base and specialists follow the plan that the search settles on
-        name = "plan_final.json" if run.exists("stages/search.json") else "plan.json"
-        plan = Plan.load(run.fetch(name)) if run.exists(name) else None
-        precision = run.read_checksummed("precision.json")["precision"] if run.exists("precision.json") else None
-        if not run.exists("stages/corpus.json"):
-            return cls(plan, None, precision)
-        from splitray.corpus import Corpus
-
-        corpus = Corpus.open(Store(store), run.read_checksummed("stages/corpus.json")["result"]["key"])
-        return cls(plan, {**corpus.identity(), "domains": corpus.domains}, precision)
-
-
-def show(config: Config, store: str, standing: Standing, console: Console) -> None:
-    """Print the tree and its cost; without a plan a few split fractions are shown.
-
-    Raises:
-        UserError: the ladder costs more than it may; the tree is printed first.
-    """
-    training = config.training
-    precision = standing.precision if training.precision == "auto" else training.precision
-    tree, plan = _Tree(config, store, standing.corpus, precision or "bf16"), standing.plan
+def foresee(config: Config, store: str, standing: Standing) -> DryRun:
+    """The tree and its cost; without a plan a few split fractions are shown."""
+    corpus, plan = standing.corpus or CorpusFacts.unbuilt(config), standing.plan
+    held = Store(store) if standing.corpus else None
+    programme = Programme(config, corpus, _precision(config, corpus, held, standing))
     gpu = config.resources.accelerator == "gpu"
-    console.print(_facts(config, tree, gpu, standing))
+    shown: list[RenderableType] = [] if standing.note is None else [Text(standing.note)]
+    shown.append(_facts(programme, gpu, standing))
+    tree = _Tree(programme, held)
     parts = [tree.ladder()]
     if config.search.at != "off":
-        parts.append(tree.search(plan))
-    fractions = [plan.split_fraction.value] if plan is not None else list(_FRACTIONS)
-    parts += [tree.production(f) for f in fractions]
-    parts.append(tree.baselines())
-    console.print(_table(config, tree, parts, gpu))
+        parts.append(tree.search(plan, standing.searched))
+    if plan is not None:
+        split = programme.final().split(plan.split_fraction.value)
+        parts += [tree.production(split), tree.baselines(), *([tree.reference(split)] if split.pretrain_tokens else [])]
+    else:
+        parts += [tree.alternative(programme.final().split(f)) for f in _FRACTIONS] + [tree.baselines()]
+    shown.append(_table(config, parts, gpu))
+    shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
     if plan is None:
-        console.print("No plan yet: base and specialists are shown for three split fractions.")
+        shown.append("No plan yet: base and specialists are shown for three split fractions.")
+    if config.weights == "tokens" and corpus.train_tokens is None:
+        shown.append("Domains have equal weights here: with weights = tokens theirs are known after the corpus.")
     if config.resources.tokens_per_second is None:
         assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
-        console.print(
-            f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate."
-        )
+        shown.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
     per_hour = config.resources.price_per_hour
     if per_hour is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
-        console.print(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+        shown.append(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+    refusal = None
     if standing.corpus or config.corpus.tokenizer.source == "bpe":
-        check_ladder(config, tree.ladder_targets(), tree.corpus["vocab"])
+        try:
+            programme.check_ladder()
+        except UserError as error:
+            refusal = str(error)
+    return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
+
+
+def _precision(config: Config, corpus: CorpusFacts, store: Store | None, standing: Standing) -> str:
+    """The configured or measured precision; where `auto` is not measured yet, the one that the store holds more of."""
+    if config.training.precision != "auto":
+        return config.training.precision
+    if standing.precision is not None or store is None:
+        return standing.precision or "bf16"
+    return max(("bf16", "fp32"), key=lambda p: _Tree(Programme(config, corpus, p), store).ladder().reused)
+
+
+def _plain(config: Config, part: Part, gpu: bool) -> DryRunPart:
+    return DryRunPart(
+        part.name,
+        len(part.segments),
+        part.tokens,
+        part.leaf_tokens,
+        part.reused,
+        _flops(config, part),
+        _disk(part),
+        part.workers,
+        _seconds(config, part, gpu),
+    )
 
 
 class _Tree:
-    """The targets of every stage, before anything ran."""
+    """The tree as the stages grow it, one after the other, before anything runs.
 
-    def __init__(self, config: Config, store: str, corpus: dict[str, Any] | None, precision: str = "bf16") -> None:
-        self.config, self.store = config, Store(store) if corpus else None
-        self.corpus = corpus or unbuilt(config)
-        self._training = config.training.model_copy(update={"precision": precision})
-        self._pool = int(config.resources.capacity or 1)
-        self.names = list(self.corpus["domains"])
-        self.weights = dict.fromkeys(self.names, 1.0 / len(self.names))
+    Args:
+        store: None where no key is known: then only what the lines above train is reused.
+    """
 
-    def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
-        return recipe(shape, self._training, self.corpus, self.weights, self.config.seed + seed)
+    def __init__(self, programme: Programme, store: Store | None) -> None:
+        self.programme, self._config = programme, programme.config
+        self._pool = int(self._config.resources.capacity or 1)
+        self._stands = defaultdict[str, set[int]](set)  # ends by line
+        self._add(store.keys(SegmentKey.prefix()) if store else [])
 
-    def size(self, shape: ModelShape) -> Size:
-        return size(shape, self.corpus["vocab"], self.config.training)
+    def _add(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (key := SegmentKey.match(name)) is not None:
+                self._stands[key.line].add(key.tokens)
 
-    def _ends(self, line: str) -> set[int]:
-        return {int(k.rsplit("-", 1)[1]) for k in self.store.keys(line + "-")} if self.store else set()
-
-    def _part(self, name: str, targets: Iterable[Target], workers: int) -> Part:
-        unique = {t.key: t for t in targets}.values()  # one unsplit model may serve every domain
+    def _part(self, name: str, requests: Iterable[Request], workers: int, kept: bool = True) -> Part:
+        """A line of the table; what is `kept` counts as trained for the lines below."""
+        unique = {r.target.key: r.target for r in requests}.values()  # one unsplit model may serve every domain
         groups = by_recipe(unique, lambda t: t.recipe)
-        segments = [s for group in groups for s in grow(group, self._ends)]
+        segments = [s for group in groups for s in grow(group, lambda line: self._stands[line])]
         whole = [s for group in groups for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
-        leaf_tokens = sum(t.tokens for t in unique)
-        recipes = (group[0].recipe for group in groups)
-        sizes = {r.hash: self.size(r.shape) for r in recipes}
+        sizes = {g[0].recipe.hash: self.programme.size(g[0].recipe.shape) for g in groups}
+        if kept:
+            self._add(s.key for s in segments)
+        leaf_tokens = sum(t.tokens for t in unique if t.final)
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
-    def ladder_targets(self) -> list[Target]:
-        steps, schedule = ladder_steps(self.config, self.names), self.config.training.schedule
-        return [Target.leaf(self.recipe(s.shape, s.seed), s.leaf, schedule) for s in steps]
-
     def ladder(self) -> Part:
-        targets = self.ladder_targets()
-        return self._part(f"ladder: {len(targets)} leaves", targets, self._pool)
+        requests = [request for _, request in self.programme.ladder()]
+        return self._part(f"ladder: {len(requests)} leaves", requests, self._pool)
 
-    def _splits(self, shape: ModelShape, budget: int, fractions: Iterable[float]) -> list[Target]:
-        made, batch = self.recipe(shape), self.config.training.batch_tokens
-        budget = whole_budget(budget, len(self.names), batch)
-        splits = [Split.at(f, budget, self.weights, batch) for f in fractions]
-        schedule = self.config.training.schedule
-        return [Target.leaf(made, s.leaf(d), schedule) for s in splits for d in self.names]
+    def search(self, plan: Plan | None, searched: Sequence[Split] | None) -> Part:
+        """The trials that a finished search ran, else as many as there may be, around the plan."""
+        family, settings = self.programme.search(), self._config.search
+        if searched is None:
+            middle, most = (
+                (plan.split_fraction.value if plan else 0.25),
+                settings.max_rounds * settings.trials_per_round,
+            )
+            fractions = [min(1.0, max(0.0, middle + 0.05 * (i - most // 2))) for i in range(most)]
+            name, splits = f"search: at most {most} trials", [family.split(f) for f in fractions]
+        else:
+            name, splits = f"search: {len(searched)} trials, done", list(searched)
+        return self._part(name, (r for s in splits for r in family.requests(s)), self._pool)
 
-    def search(self, plan: Plan | None) -> Part:
-        settings = self.config.search
-        shape = self.config.model if settings.at == "target" else self.config.ladder.shapes[-1]
-        middle, most = (plan.split_fraction.value if plan else 0.25), settings.max_rounds * settings.trials_per_round
-        fractions = [min(1.0, max(0.0, middle + 0.05 * (i - most // 2))) for i in range(most)]
-        budget = settings.budget or self.config.budget
-        return self._part(f"search: at most {most} trials", self._splits(shape, budget, fractions), self._pool)
+    def production(self, split: Split, kept: bool = True) -> Part:
+        workers, base = self._config.resources.base_workers, self.programme.base(split)
+        requests = [*([base] if base else []), *self.programme.specialists(split)]
+        return self._part(f"base and specialists at s = {split.fraction:.3g}", requests, workers, kept)
 
-    def production(self, fraction: float) -> Part:
-        targets = self._splits(self.config.model, self.config.budget, [fraction])
-        workers = self.config.resources.base_workers
-        return self._part(f"base and specialists at s = {fraction:.3g}", targets, workers)
+    def alternative(self, split: Split) -> Part:
+        """`production` at one of several fractions, of which the run will choose another."""
+        return self.production(split, kept=False)
 
     def baselines(self) -> Part:
-        fractions = self.config.evaluate.baselines
-        targets = self._splits(self.config.model, self.config.budget, fractions)
-        told = ", ".join(f"{f:g}" for f in fractions) or "none"
-        return self._part(f"baselines at s = {told}", targets, self.config.resources.base_workers)
+        splits = self.programme.baselines().values()
+        shown = ", ".join(f"{f:g}" for f in self._config.evaluate.baselines) or "none"
+        requests = (r for split in splits for r in self.programme.compared(split))
+        return self._part(f"baselines at s = {shown}", requests, self._config.resources.base_workers)
+
+    def reference(self, split: Split) -> Part:
+        request = self.programme.reference(split)
+        requests = [request] if request else []
+        return self._part("unsplit model at the base's D", requests, self._config.resources.base_workers)
 
 
-def _facts(config: Config, tree: _Tree, gpu: bool, standing: Standing) -> Table:
+def _facts(programme: Programme, gpu: bool, standing: Standing) -> Table:
+    config = programme.config
     table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
-    counted, training = tree.size(config.model), config.training
-    memory = _memories(config, tree)
+    counted, training = programme.size(config.model), config.training
+    memory = _memories(programme)
+    shapes = dict.fromkeys(config.ladder.shapes)
+    ladder = [f"{n} {human(programme.size(s).params)}" for n, s in zip(labels([*shapes]), shapes, strict=True)]
     measured = f"measured: {standing.precision}" if standing.precision else "measured at the start"
+    if standing.precision is None and standing.corpus:
+        measured += f"; counted here: {programme.precision}"
     rows = {
         "target model": f"{config.model.label}, {human(counted.params)} params ({human(counted.total)} in all)",
+        "ladder": ", ".join(ladder),
         "budget D_T": f"{config.budget:,} tokens over {config.corpus.domains} domains",
         "global batch": f"{training.global_batch_size} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
@@ -194,7 +203,7 @@ def _facts(config: Config, tree: _Tree, gpu: bool, standing: Standing) -> Table:
     return table
 
 
-def _table(config: Config, tree: _Tree, parts: list[Part], gpu: bool) -> Table:
+def _table(config: Config, parts: list[Part], gpu: bool) -> Table:
     table = Table(title="The tree", title_justify="left")
     table.add_column("what")
     for name in ("segments", "tokens to train", "from scratch", "reused", "FLOPs", "disk", "workers", "time"):
@@ -230,13 +239,14 @@ def _seconds(config: Config, part: Part, gpu: bool) -> float:
     return _flops(config, part) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
 
 
-def _memories(config: Config, tree: _Tree) -> dict[str, float]:
+def _memories(programme: Programme) -> dict[str, float]:
     """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups."""
-    target, resources = tree.size(config.model), config.resources
+    config, size = programme.config, programme.size
+    target, resources = size(config.model), config.resources
     return {
         "base": _memory(target, config, resources.base_workers),
         "specialists": _memory(target, config, resources.specialist_workers),
-        "ladder": max(_memory(tree.size(s), config, 1) for s in config.ladder.shapes),
+        "ladder": max(_memory(size(s), config, 1) for s in config.ladder.shapes),
     }
 
 

@@ -1,10 +1,30 @@
-"""Where the log of the package goes while a run lasts: the console, and the events of the run folder."""
+"""Where the log of the package goes while a run lasts."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOGGER = logging.getLogger("splitray")
+
+
+def marked(record: logging.LogRecord) -> str:
+    """The message of a record; warnings and errors say what they are."""
+    mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+    return mark + record.getMessage()
+
+
+@contextmanager
+def attached(handler: logging.Handler) -> Iterator[None]:
+    """The package's log, from the handler's level up, goes to a handler as long as the block runs."""
+    before = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(min(handler.level, before or handler.level))
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
+        handler.close()
 
 
 class _Lines(logging.Handler):
@@ -21,11 +41,29 @@ class _Lines(logging.Handler):
 @contextmanager
 def logged_to(take: Callable[[str], object]) -> Iterator[None]:
     """Give every message of the package, from INFO up, to `take` as long as the block runs."""
-    handler, before = _Lines(take), LOGGER.level
-    LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
+    with attached(_Lines(take)):
+        yield
+
+
+class _Foreign(logging.Handler):
+    """Errors of other libraries, as one line of ours; the rest is in their own log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        first = (record.getMessage().strip().splitlines() or [""])[0]
+        LOGGER.warning("%s: %s", record.name.partition(".")[0], first)
+
+
+@contextmanager
+def foreign_errors(*names: str) -> Iterator[None]:
+    """What loggers of other libraries would write to the console comes as lines of ours, errors only."""
+    handler, loggers = _Foreign(logging.ERROR), [logging.getLogger(name) for name in names]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:], logger.propagate = [handler], False
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        LOGGER.removeHandler(handler)
-        LOGGER.setLevel(before)
+        for logger, handlers, level, propagates in before:
+            logger.handlers[:], logger.propagate = handlers, propagates
+            logger.setLevel(level)

@@ -6,22 +6,29 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
 from splitray.errors import CorruptError, StorageError, UserError
-from splitray.storage.checksum import checksummed, sha256_file
+from splitray.results.codec import to_json
+from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
+from splitray.results.stages import STAGES as STAGES
+from splitray.storage.checksum import Schema, fingerprint, sha256_file
 from splitray.storage.folder import Folder
+from splitray.units import duration
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", bound=StageResult)
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
-STAGES = ("corpus", "ladder", "law", "plan", "search", "base", "specialists", "evaluate", "report")
+# That of the first release names no schema: it is schema 1, has the same field, and is read as it is.
+PRECISION = Schema("precision", 2)
+_CONFIG = "config.yaml"
+_FITS = STAGES[STAGES.index("law") :]  # stages that rest on the fit
 
 
 class RunFolder:
@@ -42,19 +49,54 @@ class RunFolder:
         self._writing = threading.RLock()  # progress is told from a thread of its own
         self._files: dict[str, str] = {}  # of the stage that runs: name -> SHA-256
         self._good: dict[str, str] = {}  # compared by this process, or written by it
-        self._damaged: dict[str, dict[str, Any]] = {}  # records of stages whose files were found damaged
+        self._damaged: dict[str, StageRecord] = {}  # records of stages whose files were found damaged
+        self._vanished = False  # whether it was said that the folder is gone
+        self._identity, self._fit = fingerprint(config.identity()), fingerprint(config.refit())
         self._claim()
 
     def _claim(self) -> None:
-        if self.folder.exists("config.yaml"):
-            before = parse(self.folder.read("config.yaml"), f"{self.folder.uri}/config.yaml")
+        """Refuse a folder of another run; where only the fit changed, take away what rests on the law."""
+        if self.folder.exists(_CONFIG):
+            before = parse(self.folder.read(_CONFIG), f"{self.folder.uri}/{_CONFIG}")
             changed = list(changes(before.identity(), self.config.identity()))
             if changed:
                 raise UserError(
                     f"{self.folder.uri} holds a run with other settings: {'; '.join(changed)}. "
                     "Give another --run-dir (the store is shared, so nothing is trained twice), or the old settings"
                 )
-        self.folder.write("config.yaml", dump(self.config).encode())
+            self._refit("; ".join(changes(before.refit(), self.config.refit())))
+        else:
+            self._claim_by_records()
+        self.folder.write(_CONFIG, dump(self.config).encode())
+
+    def _claim_by_records(self) -> None:
+        """`_claim` for a folder that lost its config: the records know which settings made them, not what they were.
+
+        Records of the first release know nothing and are taken as they are.
+        """
+        records = [record for stage in STAGES if (record := self.done(stage)) is not None]
+        for record in records:
+            if record.identity not in (None, self._identity):
+                raise UserError(
+                    f"{self.folder.uri} holds a run with other settings: its stage {record.stage} was done with other "
+                    "identity settings, or by another version, and config.yaml, which would name them, is gone. "
+                    "Give another --run-dir (the store is shared, so nothing is trained twice), or the old settings"
+                )
+        if any(record.refit not in (None, self._fit) for record in records if record.stage in _FITS):
+            self._refit("its law or plan was made with other settings")
+
+    def _refit(self, changed: str) -> None:
+        """Take away the records that rest on the law, before the config says that it changed."""
+        stale = [stage for stage in _FITS if self.folder.exists(f"stages/{stage}.json")] if changed else []
+        if stale:
+            _log.info(
+                "only the fit changed (%s): %s are done again. The ladder stands; models are trained only where the "
+                "new plan needs others",
+                changed,
+                ", ".join(stale),
+            )
+        for stage in reversed(stale):
+            self.folder.delete(f"stages/{stage}.json")
 
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
@@ -71,11 +113,28 @@ class RunFolder:
             self._flushed = time.monotonic()
             if not self._unwritten:
                 return
+            if not self._vanished and (loss := self._loss()):
+                self._vanished = True
+                _log.warning("%s", loss)
             data = "".join(self._lines).encode()
             self.folder.write(f"events/{self._begun}-{self._full:05d}.jsonl", data)
             self._unwritten = False
             if len(data) >= _FILE:
                 self._lines, self._full = [], self._full + 1
+
+    def _loss(self) -> str | None:
+        """What is to be said where the folder has vanished since it was claimed."""
+        if self.folder.exists(_CONFIG):
+            return None
+        return (
+            f"the run folder {self.folder.uri} was deleted or moved while the run goes on, and the records of its "
+            "stages with it. The run ends with this stage: start it again, and it continues from what the store has"
+        )
+
+    def _check_there(self) -> None:
+        """Stop where the folder has vanished: a record must not be added where those before it are lost."""
+        if loss := self._loss():
+            raise StorageError(loss)
 
     def keep(self, name: str, write: Callable[[Path], object]) -> None:
         """Keep a file of the stage that runs: `write` is given a local path, the run folder gets what it wrote."""
@@ -96,8 +155,8 @@ class RunFolder:
         """What `read` makes of a file that a finished stage kept; `CorruptError` where it is not what was kept."""
         return read(self.folder.fetch(name, self._good.get(name)))
 
-    def done(self, stage: str) -> dict[str, Any] | None:
-        """The record of a finished stage: `seconds`, `work` counters, `result` and `files` by SHA-256.
+    def done(self, stage: str) -> StageRecord | None:
+        """The record of a finished stage.
 
         A record that is damaged, or whose files are, is said, taken away and counted as none.
         """
@@ -105,8 +164,8 @@ class RunFolder:
         if not self.folder.exists(name):
             return None
         try:
-            record = self.folder.read_checksummed(name)
-            for file, sha256 in record["files"].items():
+            record = StageRecord.parse(self.folder.read_checksummed(name), f"{self.folder.uri}/{name}")
+            for file, sha256 in record.files.items():
                 if self._good.get(file) != sha256:
                     self._damaged[stage] = record
                     self.folder.fetch(file, sha256)
@@ -118,32 +177,42 @@ class RunFolder:
             self.folder.delete(name)
             return None
 
-    def result(self, stage: str) -> dict[str, Any]:
-        """What a finished stage left for the later ones."""
+    def result(self, kind: type[R]) -> R:
+        """What the finished stage of this kind of result left for the later ones."""
+        stage = next(name for name, known in RESULTS.items() if known is kind)
         record = self.done(stage)
-        assert record is not None, stage
-        return dict(record["result"])
+        if record is None:
+            self._check_there()
+        assert record is not None and isinstance(record.result, kind), stage
+        return record.result
 
-    @contextmanager
-    def stage(self, stage: str, work: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Do a stage: its result is what the block puts into the yielded dict; the record is written at its end."""
-        begun, result = time.time(), dict[str, Any]()
-        self._files = {}
-        _log.info("== %s", stage)
+    def carry_out(self, stage: str, make: Callable[[], StageResult], work: Callable[[], Work | None]) -> None:
+        """Do a stage and write its record at the end.
+
+        Args:
+            make: does the stage's work and gives its result.
+            work: asked at the end for what was trained; gives None where the stage trains nothing.
+        """
+        self._check_there()
+        begun, self._files = time.time(), {}
+        _log.info("stage %d of %d: %s", STAGES.index(stage) + 1, len(STAGES), stage, extra={"stage": stage})
         self.event("stage begins", stage=stage)
         try:
-            yield result
-            record = {"stage": stage, "began": begun, "seconds": time.time() - begun, "work": work(), "result": result}
-            record = checksummed(record | {"files": self._files})
-            self._supersede(stage, record)
-            self.folder.write_json(f"stages/{stage}.json", record)
-            self.event("stage ends", stage=stage, seconds=record["seconds"])
+            result = make()
+            assert isinstance(result, RESULTS[stage]), (stage, result)
+            seconds = time.time() - begun
+            record = StageRecord(stage, begun, seconds, work(), result, self._files, self._identity, self._fit)
+            self._check_there()
+            self._supersede(record)
+            self.folder.write_checksummed(f"stages/{stage}.json", record.plain())
+            self.event("stage ends", stage=stage, seconds=seconds)
+            _log.info("   %s: done in %s", stage, duration(seconds))
         finally:
             self.flush()
 
-    def _supersede(self, stage: str, record: dict[str, Any]) -> None:
+    def _supersede(self, record: StageRecord) -> None:
         """Take away the records of later stages, that rest on this one, unless it came out as it was before."""
-        before = self._damaged.pop(stage, None) or self.done(stage)
-        if before is None or any(before[part] != record[part] for part in ("result", "files")):
-            for later in STAGES[STAGES.index(stage) + 1 :]:
+        before = self._damaged.pop(record.stage, None) or self.done(record.stage)
+        if before is None or (to_json(before.result), before.files) != (to_json(record.result), record.files):
+            for later in STAGES[STAGES.index(record.stage) + 1 :]:
                 self.folder.delete(f"stages/{later}.json")

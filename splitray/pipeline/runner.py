@@ -4,50 +4,79 @@ A stage that has a record is not run again. Everything trained goes through the 
 run again finds its segments standing.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import logging
+from dataclasses import fields
 
-from splitray.ladder.cost import check_before_corpus
+from splitray.config import Config
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
+from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import STAGES
 from splitray.pipeline.stages import WORK
-from splitray.pipeline.stages.report import summary
+from splitray.pipeline.summary import summarise
+from splitray.results.stages import CorpusResult, Work
+from splitray.results.summary import Summary
 
+_log = logging.getLogger(__name__)
+
+_MUCH = 0.01  # a budget that rounding raises by more than this share is warned of
 _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 
-def go(job: Job, until: str) -> dict[str, Any]:
+def go(job: Job, until: str) -> Summary:
     """Run what is missing up to a stage; the summary of what stands then."""
     wanted = STAGES[: STAGES.index(until) + 1]
+    if (rounded := budget_in_whole_batches(job.config)) is not None:
+        _log.log(*rounded)
     if job.run.done("corpus") is None:
         check_models(job.config)
         if "ladder" in wanted:
-            check_before_corpus(job.config)
+            _check_before_corpus(job.config)
     for stage in wanted:
         if not _stands(job, stage):
-            with _counted(job, stage) as result:
-                result.update(WORK[stage](job))
-    return summary(job)
+            _carry_out(job, stage)
+    return summarise(job)
+
+
+def _check_before_corpus(config: Config) -> None:
+    """Refuse a ladder that costs too much before hours go into its corpus.
+
+    A tokenizer that is not trained here has a vocabulary that is not known yet: its ladder is checked later.
+    """
+    if config.corpus.tokenizer.source == "bpe":
+        Programme.unbuilt(config).check_ladder()
+
+
+def budget_in_whole_batches(config: Config) -> tuple[int, str] | None:
+    """What is said of a budget that is no whole number of batches for every domain: level and sentence."""
+    domains, batch, budget = config.corpus.domains, config.training.batch_tokens, Programme.unbuilt(config).budget
+    if budget == config.budget:
+        return None
+    change = budget - config.budget
+    level = logging.WARNING if change > _MUCH * config.budget else logging.INFO
+    return level, (
+        f"budget: {budget:,} tokens are trained. The {config.budget:,} given are {abs(change):,} "
+        f"{'fewer' if change > 0 else 'more'}: every one of {domains} domains gets whole batches of {batch:,} tokens"
+    )
 
 
 def _stands(job: Job, stage: str) -> bool:
     """Whether a stage is done and, for the corpus, the store still holds it: one found damaged is withdrawn."""
     record = job.run.done(stage)
-    if record is None or stage != "corpus":
+    if record is None or not isinstance(record.result, CorpusResult):
         return record is not None
-    return job.store.find(record["result"]["key"]) is not None
+    return job.store.find(record.result.key) is not None
 
 
-@contextmanager
-def _counted(job: Job, stage: str) -> Iterator[dict[str, Any]]:
-    """A stage of the run, with the owner's counters in its record where it trains."""
+def _carry_out(job: Job, stage: str) -> None:
+    """A stage of the run, with the coordinator's counters in its record where it trains."""
     if stage in _TRAINS:
         job.executor.begin_stage()
 
-    def work() -> dict[str, Any]:
-        return {k: v for k, v in job.executor.progress().items() if k != "running"} if stage in _TRAINS else {}
+    def work() -> Work | None:
+        if stage not in _TRAINS:
+            return None
+        counters = job.executor.progress()
+        return Work(**{counter.name: counters[counter.name] for counter in fields(Work)})
 
-    with job.run.stage(stage, work) as result:
-        yield result
+    job.run.carry_out(stage, lambda: WORK[stage](job), work)

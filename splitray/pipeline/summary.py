@@ -1,110 +1,138 @@
-"""summary.json: every number of a run, gathered from the records of its stages."""
+"""The summary of a run, gathered from the records of its stages."""
 
+import contextlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 from splitray import __version__
-from splitray.config import Config
 from splitray.corpus import Corpus
+from splitray.errors import CorruptError
+from splitray.executor.connect import machine
 from splitray.law import Law
-from splitray.training.model import size
+from splitray.pipeline.job import Job
+from splitray.results.stages import (
+    STAGES,
+    BaseResult,
+    CorpusResult,
+    EvaluationResult,
+    LadderResult,
+    PlanResult,
+    SearchResult,
+    SpecialistsResult,
+    StageRecord,
+    StageResult,
+)
+from splitray.results.summary import (
+    CorpusSummary,
+    Cost,
+    Domain,
+    LadderSummary,
+    LawSummary,
+    Machine,
+    RowSplitGroup,
+    StageSummary,
+    Summary,
+)
+
+R = TypeVar("R", bound=StageResult)
+NAME = "summary.json"
 
 
-def summarise(
-    config: Config, records: dict[str, dict[str, Any]], corpus: Corpus, weights: dict[str, float], facts: dict[str, Any]
-) -> dict[str, Any]:
-    """The summary of the stages that have a record.
-
-    Args:
-        records: by stage, as `Run.done` gives them; `corpus` among them.
-        facts: what is no stage's result: machine, precision, budget, law, ladder's table.
-    """
-    results = {s: r["result"] for s, r in records.items()}
-    counted = size(config.model, corpus.vocab_size, config.training)
-    search, law = results.get("search", {}), facts.pop("law")
-    table, budget = facts.pop("table"), facts["budget"]
-    return {
-        "name": config.name,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "splitray": __version__,
-        "config": config.model_dump(mode="json"),
-        **facts,
-        "params": counted.params,
-        "params_total": counted.total,
-        "domains": _domains(results["corpus"], corpus, weights),
-        "corpus": _corpus(results["corpus"], corpus, config),
-        "ladder": {**results["ladder"], "table": table} if "ladder" in results else None,
-        "law": _law(law) if law is not None else None,
-        "plan": results.get("plan"),
-        "search": search.get("search"),
-        "final_plan": search.get("final_plan"),
-        "base": results.get("base"),
-        "specialists": results.get("specialists", {}).get("specialists"),
-        "evaluation": results.get("evaluate"),
-        "stages": [_stage(s, r) for s, r in records.items() if s != "report"],
-        "ladder_cost": _cost(records.get("ladder"), budget),
-        "search_cost": _cost(records.get("search"), budget),
-    }
+def summarise(job: Job) -> Summary:
+    """Every number of the run so far; also written as `summary.json`, when a stage has ended since it was."""
+    records = {stage: record for stage in STAGES if (record := job.run.done(stage)) is not None}
+    last = max((r.began + r.seconds for s, r in records.items() if s != "report"), default=0.0)
+    with contextlib.suppress(FileNotFoundError, CorruptError):
+        before = Summary.parse(job.run.folder.read_checksummed(NAME), f"{job.run.folder.uri}/{NAME}")
+        if before.as_of == last:
+            return before
+    summary = _summary(job, records, last)
+    job.run.folder.write_checksummed(NAME, summary.plain())
+    return summary
 
 
-def _domains(result: dict[str, Any], corpus: Corpus, weights: dict[str, float]) -> list[dict[str, Any]]:
-    told = corpus.statistics["domains"]
-    return [{**d, "weight": weights[d["name"]], "top_terms": told[d["name"]]["terms"]} for d in result["domains"]]
+def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summary:
+    config, programme = job.config, job.programme
+    counted = programme.size(config.model)
+    text = _result(records, CorpusResult)
+    assert text is not None, "a summary needs a corpus"
+    ladder, plan = _result(records, LadderResult), _result(records, PlanResult)
+    search, specialists = _result(records, SearchResult), _result(records, SpecialistsResult)
+    return Summary(
+        name=config.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        splitray=__version__,
+        config=config.model_dump(mode="json"),
+        as_of=last,
+        machine=Machine(**machine()),
+        precision=job.precision,
+        budget=programme.budget,
+        params=counted.params,
+        params_total=counted.total,
+        domains=_domains(text, job.corpus, programme.weights),
+        corpus=_corpus(text, job.corpus, config.corpus.embedder),
+        ladder=LadderSummary(**asdict(ladder), table=tuple(job.table.to_pylist())) if ladder else None,
+        law=_law(job.law) if "law" in records else None,
+        plan=plan.plan if plan else None,
+        search=search.search if search else None,
+        final_plan=search.final_plan if search else None,
+        base=_result(records, BaseResult),
+        specialists=specialists.specialists if specialists else None,
+        evaluation=_result(records, EvaluationResult),
+        stages=tuple(_stage(record) for stage, record in records.items() if stage != "report"),
+        ladder_cost=_cost(records.get("ladder"), programme.budget),
+        search_cost=_cost(records.get("search"), programme.budget),
+    )
 
 
-def _corpus(result: dict[str, Any], corpus: Corpus, config: Config) -> dict[str, Any]:
-    sides = [d[split] for d in result["domains"] for split in ("train", "validation")]
+def _result(records: Mapping[str, StageRecord], kind: type[R]) -> R | None:
+    return next((r.result for r in records.values() if isinstance(r.result, kind)), None)
+
+
+def _domains(result: CorpusResult, corpus: Corpus, weights: Mapping[str, float]) -> tuple[Domain, ...]:
+    known = corpus.statistics["domains"]
+    return tuple(
+        Domain(d.name, d.train, d.validation, weights[d.name], tuple(known[d.name]["terms"])) for d in result.domains
+    )
+
+
+def _corpus(result: CorpusResult, corpus: Corpus, embedder: str) -> CorpusSummary:
+    sides = [side for d in result.domains for side in (d.train, d.validation)]
     statistics = corpus.statistics
-    return {
-        "key": result["key"],
-        "documents": sum(s["documents"] for s in sides),
-        "skipped": statistics["dropped"],
-        "row_split_groups": statistics["groups_split_by_row"],
-        "embedder": config.corpus.embedder,
-        "vocabulary": corpus.vocab_size,
-        "bytes_per_token": sum(s["bytes"] for s in sides) / sum(s["tokens"] for s in sides),
-        "seconds": statistics["seconds"],
-    }
+    return CorpusSummary(
+        key=result.key,
+        documents=sum(side.documents for side in sides),
+        skipped=statistics["dropped"],
+        row_split_groups=tuple(RowSplitGroup(**group) for group in statistics["groups_split_by_row"]),
+        embedder=embedder,
+        vocabulary=corpus.vocab_size,
+        bytes_per_token=sum(side.bytes for side in sides) / sum(side.tokens for side in sides),
+        seconds=statistics["seconds"],
+    )
 
 
-def _law(law: Law) -> dict[str, Any]:
-    return {
-        "form": law.form,
-        "constants": law.constants,
-        "heldout": list(law.heldout.rows) if law.heldout is not None else None,
-        "warnings": [str(w) for w in law.warnings],
-    }
+def _law(law: Law) -> LawSummary:
+    heldout = tuple(law.heldout.rows) if law.heldout is not None else None
+    return LawSummary(law.form, law.constants, heldout, tuple(str(w) for w in law.warnings))
 
 
-def _cost(record: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
-    if record is None or not record["work"]:
+def _cost(record: StageRecord | None, budget: int) -> Cost | None:
+    if record is None or record.work is None:
         return None
-    trained = record["work"]["trained"]
-    return {"tokens": trained, "share_of_budget": trained / budget}
+    return Cost(record.work.trained, record.work.trained / budget)
 
 
-def _stage(stage: str, record: dict[str, Any]) -> dict[str, Any]:
-    work = record["work"]
-    trained = work.get("trained", 0)
-    return {
-        "stage": stage,
-        "began": record["began"],
-        "seconds": record["seconds"],
-        "tokens_trained": trained,
-        "tokens_per_second": trained / record["seconds"] if trained else None,
-        "segments": work.get("finished", 0),
-        "failures": work.get("failures", 0),
-        "training_seconds": work.get("training_seconds", 0.0),
-    }
-
-
-def every_loss(summary: dict[str, Any]) -> dict[str, Any]:
-    """Every loss of a finished run's summary: two runs of one config and seed must agree in all of them."""
-    evaluation, places = summary["evaluation"], ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
-    return {
-        "ladder": [[r[k] for k in places] for r in summary["ladder"]["table"]],
-        "search": [[t["split_fraction"], t["loss"]] for r in summary["search"]["rounds"] for t in r["trials"]],
-        "matrix": evaluation["matrix"]["loss"],
-        "routed": evaluation["routed"]["loss"],
-        "comparison": [[c["strategy"], c["loss"], c["by_domain"]] for c in evaluation["comparison"]],
-    }
+def _stage(record: StageRecord) -> StageSummary:
+    work, trained = record.work, record.work.trained if record.work else 0
+    return StageSummary(
+        stage=record.stage,
+        began=record.began,
+        seconds=record.seconds,
+        tokens_trained=trained,
+        tokens_per_second=trained / record.seconds if trained else None,
+        segments=work.finished if work else 0,
+        failures=work.failures if work else 0,
+        training_seconds=work.training_seconds if work else 0.0,
+    )

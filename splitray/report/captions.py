@@ -1,47 +1,42 @@
 """A sentence for each figure that says what to see in this run."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from splitray.report import text
-
-Summary = Mapping[str, Any]
+from splitray.results.summary import Summary
 
 
 def comparison(summary: Summary) -> str:
     split, whole = text.strategy(summary, "planned split"), text.strategy(summary, "unsplit")
     if split is None or whole is None:
         return ""
-    domains = whole["by_domain"]
-    won = sum(split["by_domain"][d] < whole["by_domain"][d] for d in domains)
+    domains = whole.by_domain
+    won = sum(split.by_domain[d] < whole.by_domain[d] for d in domains)
     planned = (
         f"The planned split is better on {won} of {len(domains)} domains."
-        if split["split_fraction"] < 1
+        if split.split_fraction < 1
         else "The plan is not to split, so the two are the same."
     )
     return (
-        f"Every strategy spends the same {text.tokens(split['tokens'])} tokens; left of the line is better than "
+        f"Every strategy spends the same {text.tokens(split.tokens)} tokens; left of the line is better than "
         f"unsplit. {planned} Lines through the points of the mean are 95 % intervals over validation documents."
     )
 
 
 def measured(summary: Summary) -> str:
-    search, plan, known = summary.get("search"), text.chosen_plan(summary), text.law_domains(summary)
+    search, plan, known = summary.search, text.chosen_plan(summary), text.law_domains(summary)
     if not plan:
         return ""
-    over = "" if len(known) == len(summary["domains"]) else f", as means over the {len(known)} domains the law knows"
+    over = "" if len(known) == len(summary.domains) else f", as means over the {len(known)} domains the law knows"
     said = f"Models that were really trained, over the law's curve at the same size and budget{over}."
-    trials = [t for made in (search or {}).get("rounds") or [] for t in made["trials"]]
-    if not search or not trials:
+    if search is None or not search.trials:
         return said
-    missed = max(abs(text.on_law_domains(t, summary) - t["predicted"]) for t in trials)
+    missed = max(abs(text.on_law_domains(t, summary) - t.predicted) for t in search.trials if t.predicted is not None)
     said += (
-        f" The law that was fitted before the search missed its {len(trials)} trials by at most {text.loss(missed)} "
-        "nats per token."
+        f" The law that was fitted before the search missed its {len(search.trials)} trials by at most "
+        f"{text.loss(missed)} nats per token."
     )
-    if search["params"] == plan["params"] and search["budget"] == plan["budget"]:
+    if search.params == plan.params and search.budget == plan.budget:
         return said
-    at = f"{text.tokens(search['params'])} parameters and {text.tokens(search['budget'])} tokens"
+    at = f"{text.tokens(search.params)} parameters and {text.tokens(search.budget)} tokens"
     return f"{said} The search ran at {at}."
 
 
@@ -70,7 +65,7 @@ def threshold_against_params(summary: Summary) -> str:
     plan = text.chosen_plan(summary)
     if not plan:
         return ""
-    threshold = text.interval(plan["split_threshold"], text.tokens)
+    threshold = text.interval(plan.split_threshold, text.tokens)
     return f"The smallest budget at which splitting pays, by model size; at this run's size {threshold} tokens."
 
 
@@ -78,7 +73,7 @@ def multiplier_against_budget(summary: Summary) -> str:
     plan = text.chosen_plan(summary)
     if not plan:
         return ""
-    multiplier = text.interval(plan["compute_multiplier"], text.times)
+    multiplier = text.interval(plan.compute_multiplier, text.times)
     return (
         "How many times the tokens an unsplit model of the same size needs to reach the split's loss; at this run's "
         f"budget {multiplier}."
@@ -93,13 +88,13 @@ def domain_map(summary: Summary) -> str:
 
 
 def domain_sizes(summary: Summary) -> str:
-    sizes = {d["name"]: d["train"]["tokens"] for d in summary["domains"]}
+    sizes = {d.name: d.train.tokens for d in summary.domains}
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     ratio = sizes[most] / max(1, sizes[least])
     return (
         f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}. Sizes do not set the weights of "
         "the domains unless the configuration says so."
-        if summary["config"].get("weights", "uniform") == "uniform"
+        if summary.config.get("weights", "uniform") == "uniform"
         else f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}, and as much more weight."
     )
 
@@ -119,34 +114,34 @@ def difference_matrix(summary: Summary) -> str:
 
 
 def ladder_saving(summary: Summary) -> str:
-    made = summary.get("ladder")
+    made = summary.ladder
     if not made:
         return ""
     return (
-        f"{made['leaves']} models in {made['segments']} segments: shared beginnings are trained once, which takes "
-        f"{text.percent(1 / made['saving'])} of the tokens that training each alone would."
+        f"{made.leaves} models in {made.segments} segments: shared beginnings are trained once, which takes "
+        f"{text.percent(1 / made.saving)} of the tokens that training each alone would."
     )
 
 
 def stages(summary: Summary) -> str:
-    rows = [s for s in summary.get("stages") or [] if s.get("seconds")]
+    rows = [s for s in summary.stages if s.seconds]
     if not rows:
         return ""
-    whole = sum(s["seconds"] for s in rows)
-    longest = max(rows, key=lambda s: s["seconds"])
+    whole = sum(s.seconds for s in rows)
+    longest = max(rows, key=lambda s: s.seconds)
     return (
-        f"{text.duration(whole)} in all, {text.percent(longest['seconds'] / whole)} of it in {longest['stage']}. "
+        f"{text.duration(whole)} in all, {text.percent(longest.seconds / whole)} of it in {longest.stage}. "
         "Solid bars train (rates are training tokens over the stage's wall time, start-up included; evaluate trains "
         "the baselines), hatched ones do not."
     )
 
 
 def _own(summary: Summary) -> str:
-    matrix = (summary.get("evaluation") or {}).get("matrix")
-    if not matrix:
+    if summary.evaluation is None:
         return ""
+    matrix = summary.evaluation.matrix
     best = 0
-    for column, domain in enumerate(matrix["domains"]):
-        losses = {model: row[column] for model, row in zip(matrix["models"], matrix["loss"])}
+    for column, domain in enumerate(matrix.domains):
+        losses = {model: row[column] for model, row in zip(matrix.models, matrix.loss)}
         best += losses[domain] <= min(losses.values())
-    return f"On {best} of {len(matrix['domains'])} domains the specialist is the best of all models."
+    return f"On {best} of {len(matrix.domains)} domains the specialist is the best of all models."

@@ -1,7 +1,6 @@
 """What the job's log ends with: the planned split and the equal-token table, readable without colour."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -9,62 +8,64 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from splitray.law.planning.plan import Plan
 from splitray.report import text
+from splitray.results.stages import Compared
+from splitray.results.summary import Summary
 
 
-def terminal(summary: Mapping[str, Any]) -> RenderableType:
+def terminal(summary: Summary) -> RenderableType:
     """The verdict, the plan with its intervals and the equal-token table, as something that rich prints."""
     headline, support = text.verdict(summary)
     parts: list[RenderableType] = [Text(""), Text(headline, style="bold"), Text(support)]
     if plan := text.chosen_plan(summary):
         parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0)))
-    if rows := (summary.get("evaluation") or {}).get("comparison"):
-        parts.append(Padding(_comparison(rows), (1, 0, 0, 0)))
+    if summary.evaluation and summary.evaluation.comparison:
+        parts.append(Padding(_comparison(summary.evaluation.comparison), (1, 0, 0, 0)))
     if raised := text.warnings(summary):
         parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Padding(Text(f"- {w}"), (0, 2)) for w in raised)]
     return Group(*parts)
 
 
-def _plan(plan: Mapping[str, Any], summary: Mapping[str, Any]) -> Table:
+def _plan(plan: Plan, summary: Summary) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for label, key, show in (
-        ("planned split fraction", "split_fraction", text.percent),
-        ("tokens before the split", "pretrain_tokens", text.tokens),
-        ("tokens after it, a domain", "specialize_tokens", text.tokens),
-        ("predicted loss", "predicted_loss", text.loss),
-        ("predicted loss, unsplit", "unsplit_loss", text.loss),
-        ("splitting pays from", "split_threshold", text.tokens),
-        ("compute multiplier", "compute_multiplier", text.times),
+    for label, estimate, show in (
+        ("planned split fraction", plan.split_fraction, text.percent),
+        ("tokens before the split", plan.pretrain_tokens, text.tokens),
+        ("tokens after it, a domain", plan.specialize_tokens, text.tokens),
+        ("predicted loss", plan.predicted_loss, text.loss),
+        ("predicted loss, unsplit", plan.unsplit_loss, text.loss),
+        ("splitting pays from", plan.split_threshold, text.tokens),
+        ("compute multiplier", plan.compute_multiplier, text.times),
     ):
-        if plan.get(key):
-            table.add_row(label, text.interval(plan[key], show))
-    known, count = len(text.law_domains(summary)), len(summary["domains"])
+        table.add_row(label, text.interval(estimate, show))
+    known, count = len(text.law_domains(summary)), len(summary.domains)
     if known < count:
         table.add_row("", f"predictions are means over the {known} of {count} domains that the ladder covers")
-    if plan.get("draws"):
-        table.add_row("", f"in parentheses the {text.plan_label(plan)} of the law's {plan['draws']} draws")
+    if plan.draws:
+        table.add_row("", f"in parentheses the {text.plan_label(plan)} of the law's {plan.draws} draws")
     return table
 
 
-def _comparison(rows: list[Mapping[str, Any]]) -> Table:
+def _comparison(rows: Sequence[Compared]) -> Table:
     # At most 78 columns: a job's log is 80 wide where no terminal says otherwise, and rich would cut numbers short.
-    title = f"At equal tokens, {rows[0]['tokens']:,} in all (loss in nats per token)"
+    title = f"At equal tokens, {rows[0].tokens:,} in all (loss in nats per token)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("strategy", no_wrap=True)
     for label in ("split", "before", "each", "loss", "unspl.", "95 % interval", "bits/B"):
         table.add_column(label, justify="right", no_wrap=True)
-    best = min(row["loss"] for row in rows)
+    best = min(row.loss for row in rows)
     for row in rows:
-        gap = None if row["strategy"] == "unsplit" else row.get("difference")
+        gap = None if row.strategy == "unsplit" else row.difference
         table.add_row(
-            row["strategy"] + (" *" if row["loss"] == best else ""),
-            text.percent(row["split_fraction"]),
-            text.tokens(row["pretrain_tokens"]),
-            text.tokens(row["specialize_tokens"]),
-            text.loss(row["loss"]),
+            row.strategy + (" *" if row.loss == best else ""),
+            text.percent(row.split_fraction),
+            text.tokens(row.pretrain_tokens),
+            text.tokens(row.specialize_tokens),
+            text.loss(row.loss),
             text.middle(gap, text.signed),
             text.bounds(gap, text.signed),
-            text.loss(row["bits_per_byte"]),
+            text.loss(row.bits_per_byte),
         )
     table.caption, table.caption_justify = (
         "* lowest. before, each: tokens before the split, and of each domain after\n"

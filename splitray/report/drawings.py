@@ -1,6 +1,6 @@
 """All figures of the report in their order: the law's from `splitray.report.law_figures`, the run's own from here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.law.runs import read_runs
 from splitray.report import captions, figures, law_figures
+from splitray.results.summary import Summary
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus
     from splitray.law import Law, Plan
-
-Summary = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,10 @@ def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawin
         return sweep_budgets(law, question, budgets, plan.level)
 
     def predicted() -> Figure | None:
-        rows = (summary.get("ladder") or {}).get("table")
+        rows = summary.ladder.table if summary.ladder else ()
         if not rows:
             return None
-        known = law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(rows)))
+        known = law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(list(rows))))
         return law_figures.predicted_against_observed(known, law_figures.held_out_errors(known))
 
     def threshold() -> Figure:

@@ -1,11 +1,11 @@
 """The report's own figures; those of the law are in `splitray.report.law_figures`.
 
-Every function takes the summary (see `splitray.report`) and returns a matplotlib figure, or None where the run has
+Every function takes the summary and returns a matplotlib figure, or None where the run has
 nothing to show yet. Colours are Okabe and Ito's, told apart by colour-blind readers, and never the only mark.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,8 @@ from splitray.law.planning.question import Question
 from splitray.law.planning.sweep import loss_curve
 from splitray.report import text
 from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, SKY, VERMILION, WIDTH
-
-Summary = Mapping[str, Any]
+from splitray.results.stages import LossMatrix
+from splitray.results.summary import Summary
 
 STRATEGIES = {  # colour, marker, size; the star is the plan in every figure
     "planned split": (BLUE, "*", 11.0),
@@ -36,22 +36,22 @@ _DIFFERENCES = LinearSegmentedColormap.from_list("differences", [BLUE, SKY, "#f7
 
 def comparison(summary: Summary) -> Figure | None:
     """Every strategy's loss less the unsplit model's, for the mean with its interval and for each domain."""
-    rows = (summary.get("evaluation") or {}).get("comparison") or []
+    rows = summary.evaluation.comparison if summary.evaluation else ()
     whole = text.strategy(summary, "unsplit")
     if whole is None or len(rows) < 2:
         return None
-    domains = list(whole["by_domain"])
+    domains = list(whole.by_domain)
     figure, axes = _axes(1.2 + 0.3 * (len(domains) + 1))
     heights = np.arange(len(domains), -1, -1.0)
     for index, row in enumerate(rows):
-        colour, marker, size = STRATEGIES.get(row["strategy"], _OTHER)
-        below = [row["loss"] - whole["loss"], *(row["by_domain"][d] - whole["by_domain"][d] for d in domains)]
+        colour, marker, size = STRATEGIES.get(row.strategy, _OTHER)
+        below = [row.loss - whole.loss, *(row.by_domain[d] - whole.by_domain[d] for d in domains)]
         # Equal values would hide each other: strategies are spread over a third of the row.
         at = heights - (index - (len(rows) - 1) / 2) * 0.33 / max(1, len(rows) - 1)
-        axes.plot(below, at, marker, color=colour, markersize=size, label=row["strategy"], zorder=3)
-        spread = row.get("difference")
-        if spread and row is not whole and None not in (spread["low"], spread["high"]):
-            axes.plot([spread["low"], spread["high"]], [at[0], at[0]], color=colour, linewidth=2, zorder=2)
+        axes.plot(below, at, marker, color=colour, markersize=size, label=row.strategy, zorder=3)
+        spread = row.difference
+        if spread and row is not whole and spread.low is not None and spread.high is not None:
+            axes.plot([spread.low, spread.high], [at[0], at[0]], color=colour, linewidth=2, zorder=2)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.axhspan(len(domains) - 0.5, len(domains) + 0.5, color=GREY, alpha=0.15, linewidth=0)
     axes.set_yticks(heights, ["mean", *map(text.name, domains)])
@@ -63,39 +63,39 @@ def comparison(summary: Summary) -> Figure | None:
 
 def measured(summary: Summary, law: Law | None) -> Figure | None:
     """The law's curve over the split fraction, with its band, and every real model that was trained on that line."""
-    plan, search = text.chosen_plan(summary), summary.get("search")
+    plan, search = text.chosen_plan(summary), summary.search
     if law is None or plan is None:
         return None
-    params, budget = (search or plan)["params"], (search or plan)["budget"]
-    compared = (summary.get("evaluation") or {}).get("comparison") or []
-    same_line = (params, budget) == (plan["params"], plan["budget"])
-    rows = [r for r in compared if same_line and (r["strategy"] != "planned split" or 0 < r["split_fraction"] < 1)]
-    rounds = (search or {}).get("rounds") or []
+    params, budget = (search or plan).params, (search or plan).budget
+    compared = summary.evaluation.comparison if summary.evaluation else ()
+    same_line = (params, budget) == (plan.params, plan.budget)
+    rows = [r for r in compared if same_line and (r.strategy != "planned split" or 0 < r.split_fraction < 1)]
+    rounds = search.rounds if search else ()
     if not rows and not rounds:
         return None
     fractions = np.linspace(0, 1, 101)
     weights = text.plan_weights(plan)
-    domains = list(weights) or plan["domains"]
+    domains = list(weights) or plan.domains
     question = Question(params, budget, domains, list(weights.values()) or None)
-    loss, band = loss_curve(law, question, fractions, plan["level"])
+    loss, band = loss_curve(law, question, fractions, plan.level)
     figure, axes = _axes(3.9)
     axes.plot(fractions, loss, color=INK, linewidth=1.3, label="the law, refitted" if rounds else "the law")
     if band is not None:
         axes.fill_between(fractions, *band, color=GREY, alpha=0.22, linewidth=0, label=f"its {text.plan_label(plan)}")
     seen = list(loss[5:96])  # from scratch may lie far above: the bowl and what was measured set the range
     for index, made in enumerate(rounds):
-        if not made["trials"]:
+        if not made.trials:
             continue
-        points = [(t["split_fraction"], text.on_law_domains(t, summary)) for t in made["trials"]]
+        points = [(t.split_fraction, text.on_law_domains(t, summary)) for t in made.trials]
         colour, marker = CYCLE[(index + 3) % len(CYCLE)], "^v><"[index % 4]
         seen += [loss for _, loss in points]
-        label = f"trials of round {made['round']}"
+        label = f"trials of round {made.round}"
         axes.plot(*zip(*points), marker, color=colour, markersize=6.0, label=label, clip_on=False)
     for row in rows:
-        colour, marker, size = STRATEGIES.get(row["strategy"], _OTHER)
+        colour, marker, size = STRATEGIES.get(row.strategy, _OTHER)
         seen.append(text.on_law_domains(row, summary))
         axes.plot(
-            row["split_fraction"], seen[-1], marker, color=colour, markersize=size, label=row["strategy"], clip_on=False
+            row.split_fraction, seen[-1], marker, color=colour, markersize=size, label=row.strategy, clip_on=False
         )
     margin = 0.06 * (max(seen) - min(seen))
     axes.set(xlabel="split fraction s = D / D_T", ylabel="loss (nats per token)", xlim=(0, 1))
@@ -106,14 +106,14 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
 
 def domain_sizes(summary: Summary) -> Figure | None:
     """Training tokens of every domain, largest first."""
-    domains = sorted(summary.get("domains") or [], key=lambda d: d["train"]["tokens"])
+    domains = sorted(summary.domains, key=lambda d: d.train.tokens)
     if not domains:
         return None
     figure, axes = _axes(0.8 + 0.27 * len(domains))
-    sizes = [d["train"]["tokens"] for d in domains]
-    axes.barh([text.name(d["name"]) for d in domains], sizes, color=BLUE, height=0.62)
+    sizes = [d.train.tokens for d in domains]
+    axes.barh([text.name(d.name) for d in domains], sizes, color=BLUE, height=0.62)
     for height, domain in enumerate(domains):
-        held = f"{text.tokens(domain['train']['tokens'])}  (+{text.tokens(domain['validation']['tokens'])} held out)"
+        held = f"{text.tokens(domain.train.tokens)}  (+{text.tokens(domain.validation.tokens)} held out)"
         axes.annotate(held, (sizes[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
@@ -123,7 +123,7 @@ def domain_sizes(summary: Summary) -> Figure | None:
 
 def domain_map(summary: Summary, projection: pa.Table | None) -> Figure | None:
     """A sample of documents in the plane in which the domains' centroids lie furthest apart."""
-    names = [d["name"] for d in summary.get("domains") or []]
+    names = [d.name for d in summary.domains]
     if projection is None or not names or not projection.num_rows:
         return None
     x, y = (projection[axis].to_numpy() for axis in ("x", "y"))
@@ -150,20 +150,22 @@ def domain_map(summary: Summary, projection: pa.Table | None) -> Figure | None:
 
 def loss_matrix(summary: Summary) -> Figure | None:
     """Loss of every model (rows) on every domain (columns)."""
-    matrix = (summary.get("evaluation") or {}).get("matrix")
-    if not matrix:
+    if summary.evaluation is None:
         return None
-    values = np.asarray(matrix["loss"], dtype=float)
+    matrix = summary.evaluation.matrix
+    values = np.asarray(matrix.loss, dtype=float)
     shades = (values - values.min()) / (np.ptp(values) or 1.0)
     return _heatmap(matrix, shades, shades > 0.75, [f"{v:.2f}" for v in values.flat], _LOSSES)
 
 
 def difference_matrix(summary: Summary) -> Figure | None:
     """Loss of every specialist less the unsplit leaf's (the matrix's first row), domain by domain."""
-    matrix = (summary.get("evaluation") or {}).get("matrix")
-    if not matrix or matrix["models"][0] in matrix["domains"]:
+    if summary.evaluation is None:
+        return None
+    matrix = summary.evaluation.matrix
+    if matrix.models[0] in matrix.domains:
         return None  # split at zero: there is no base to compare with
-    losses = np.asarray(matrix["loss"], dtype=float)
+    losses = np.asarray(matrix.loss, dtype=float)
     values = losses[1:] - losses[0]
     if not values.any():
         return None  # the plan is not to split
@@ -171,23 +173,23 @@ def difference_matrix(summary: Summary) -> Figure | None:
     shades = np.clip(0.5 + values / (4 * (np.abs(np.diagonal(values)).max() or 1.0)), 0, 1)
     labels = [f"{v:+.2f}".replace("-", "−") for v in values.flat]
     dark = np.abs(shades - 0.5) > 0.42
-    return _heatmap({**matrix, "models": matrix["models"][1:]}, shades, dark, labels, _DIFFERENCES)
+    return _heatmap(replace(matrix, models=matrix.models[1:]), shades, dark, labels, _DIFFERENCES)
 
 
 def stages(summary: Summary) -> Figure | None:
     """Wall time of every stage and, where it trained, its tokens per second."""
-    rows = [s for s in summary.get("stages") or [] if s.get("seconds") is not None][::-1]
+    rows = summary.stages[::-1]
     if not rows:
         return None
     figure, axes = _axes(0.75 + 0.27 * len(rows))
-    seconds = [s["seconds"] for s in rows]
-    trained = [bool(s.get("tokens_trained")) for s in rows]
-    bars = axes.barh([s["stage"] for s in rows], seconds, color=[BLUE if t else GREY for t in trained], height=0.62)
+    seconds = [s.seconds for s in rows]
+    trained = [bool(s.tokens_trained) for s in rows]
+    bars = axes.barh([s.stage for s in rows], seconds, color=[BLUE if t else GREY for t in trained], height=0.62)
     for bar, is_training in zip(bars, trained):
         bar.set_hatch("" if is_training else "//")
     for height, stage in enumerate(rows):
-        rate = stage.get("tokens_per_second")
-        label = text.duration(stage["seconds"]) + (f" · {text.tokens(rate)} tokens/s" if rate else "")
+        rate = stage.tokens_per_second
+        label = text.duration(stage.seconds) + (f" · {text.tokens(rate)} tokens/s" if rate else "")
         axes.annotate(label, (seconds[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
     unit, label = next(((u, n) for u, n in ((3600, "hours"), (60, "minutes")) if max(seconds) > 3 * u), (1, "seconds"))
     axes.set(xlabel=f"wall time ({label})", xlim=(0, 1.6 * max(*seconds, 1e-9)))
@@ -199,15 +201,15 @@ def stages(summary: Summary) -> Figure | None:
 
 def ladder_saving(summary: Summary) -> Figure | None:
     """Tokens that the ladder's leaves would cost alone, against those that the tree trained."""
-    ladder = summary.get("ladder")
-    if not ladder or not ladder.get("tokens_from_scratch"):
+    ladder = summary.ladder
+    if ladder is None or not ladder.tokens_from_scratch:
         return None
     figure, axes = _axes(1.25)
-    counts = [ladder["tokens_trained"], ladder["tokens_from_scratch"]]
+    counts = [ladder.tokens_trained, ladder.tokens_from_scratch]
     axes.barh(["as a tree", "one by one"], counts, color=[BLUE, GREY], height=0.6)
     for height, count in enumerate(counts):
         axes.annotate(text.tokens(count), (count, height), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set(xlabel=f"tokens for the ladder's {ladder['leaves']} models", xlim=(0, 1.2 * max(counts)))
+    axes.set(xlabel=f"tokens for the ladder's {ladder.leaves} models", xlim=(0, 1.2 * max(counts)))
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
     axes.grid(axis="y", visible=False)
     return figure
@@ -225,7 +227,7 @@ def _spread(centres: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _heatmap(
-    matrix: Mapping[str, Any],
+    matrix: LossMatrix,
     shades: np.ndarray,
     dark: np.ndarray,
     labels: Sequence[str],
@@ -239,14 +241,14 @@ def _heatmap(
     for index, label in enumerate(labels):
         row, column = divmod(index, across)
         ink = "#ffffff" if dark[row, column] else "#111111"
-        own = matrix["models"][row] == matrix["domains"][column]
+        own = matrix.models[row] == matrix.domains[column]
         weight = "bold" if own else "normal"
         axes.text(column, row, label, ha="center", va="center", fontsize=8, color=ink, fontweight=weight)
         if own:
             corner = (column - 0.48, row - 0.46)
             axes.add_patch(Rectangle(corner, 0.96, 0.92, fill=False, edgecolor="#111111", linewidth=1.3))
-    axes.set_xticks(range(across), [text.name(d) for d in matrix["domains"]], rotation=35, ha="right")
-    axes.set_yticks(range(count), [text.name(m) for m in matrix["models"]])
+    axes.set_xticks(range(across), [text.name(d) for d in matrix.domains], rotation=35, ha="right")
+    axes.set_yticks(range(count), [text.name(m) for m in matrix.models])
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.set(xlabel="domain of the text", ylabel="model")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from splitray.errors import StorageError, UserError
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.sweep import Sweep, loss_curve, sweep_budgets, sweep_params
-from splitray.law.solve import Array
 from splitray.storage.folder import Folder
 from splitray.units import human
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 import yaml
@@ -10,13 +10,12 @@ from markupsafe import Markup
 
 from splitray.report import style, text
 from splitray.report.drawings import drawings
+from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus
     from splitray.law import Law, Plan
-
-Summary = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Picture:
 def write(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Corpus | None", folder: Folder) -> str:
     """Write `report/index.html` and `report/figures/*.png|svg` below the run folder.
 
-    Every number on the page is in `summary` (see `splitray.report`); `law` and `plan` draw the law's curves, `corpus`
+    Every number on the page is in `summary`; `law` and `plan` draw the law's curves, `corpus`
     the map of the domains. What a stopped run does not have yet is left out.
 
     Args:
@@ -74,27 +73,13 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
     headline, support = text.verdict(summary)
     return environment.get_template("page.html").render(
-        s=_Section(summary),
+        s=summary,
         headline=headline,
         support=support,
         warnings=text.warnings(summary),
         limits=text.limits(summary),
-        plan=_Section(text.chosen_plan(summary)),
+        plan=text.chosen_plan(summary),
         known=text.law_domains(summary),
         pictures=pictures,
-        config=yaml.safe_dump(summary.get("config") or {}, sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(dict(summary.config), sort_keys=False, allow_unicode=True),
     )
-
-
-class _Section(dict[str, Any]):
-    """A part of the summary in which what is missing reads as None, so that a page of a stopped run leaves it out."""
-
-    def __init__(self, part: Mapping[str, Any] | None) -> None:
-        super().__init__({k: _Section(v) if isinstance(v, Mapping) else v for k, v in (part or {}).items()})
-
-    def __getattr__(self, name: str) -> Any:
-        return self.get(name)
-
-    def part(self, name: str) -> "_Section":
-        """A part that is read even where it is missing: all of it reads as None."""
-        return self.get(name) or _Section(None)

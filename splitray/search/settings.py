@@ -11,7 +11,8 @@ class SearchSettings(Settings):
     """Real trials around the planned split, proposed by the law."""
 
     at: Literal["off", "ladder", "target"] = Field(
-        "ladder", description="ladder: at the largest ladder shape, with its own budget; target: the planned model."
+        "ladder",
+        description="With ladder: at the largest ladder shape, with its own budget. With target: the planned model.",
     )
     budget: int | None = Field(None, gt=0, description="D_T of a trial in tokens; default: the run's budget.")
     trials_per_round: int = Field(3, ge=1, description="Split fractions tried before the law is fitted again.")

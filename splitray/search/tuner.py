@@ -4,8 +4,8 @@ Each round is a pure function of the completed earlier rounds, so that a killed 
 proposals and finds their leaves in the store: its finished trials replay without training.
 """
 
-import os
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,54 +15,22 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from splitray.errors import SplitrayError, StageError
-from splitray.executor.coordinator import Request
-from splitray.executor.worker import coordinator_of
+from splitray.executor.request import SplitFamily
+from splitray.executor.watch import coordinator_of
 from splitray.law import Law
 from splitray.law.planning.question import Question
+from splitray.quiet import environment, levels
+from splitray.results.codec import from_json, to_json
+from splitray.results.stages import Trial, TrialModel
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
-from splitray.training.recipe import Recipe
-from splitray.training.settings import Schedule
-from splitray.training.split import Split
-from splitray.training.tree import Target
 
 _RETRIES = 3  # of a trial whose process died
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is searched: the split of `budget` tokens of one recipe over domains with weights.
-
-    `group` and `specialist` are the workers of a `Request`.
-    """
-
-    recipe: Recipe
-    params: int
-    budget: int
-    weights: Mapping[str, float]
-    schedule: Schedule
-    group: int
-    specialist: int
-    namespace: str
-
-    def split(self, fraction: float) -> Split:
-        return Split.at(fraction, self.budget, self.weights, self.recipe.batch_tokens)
-
-    def question(self, law: Law) -> Question:
-        """What a law is asked for this budget line."""
-        return Question.weighing(law, self.params, self.budget, self.weights)
-
-    def requests(self, split: Split) -> list[Request]:
-        """One leaf a domain, scored on that domain."""
-        return [
-            Request(
-                Target.leaf(self.recipe, split.leaf(d), self.schedule),
-                (d,),
-                mixture_workers=self.group,
-                domain_workers=self.specialist if split.specialize_tokens[d] else 0,
-            )
-            for d in self.weights
-        ]
+def question(law: Law, family: SplitFamily) -> Question:
+    """What a law is asked for a family's budget line."""
+    return Question.weighing(law, family.params, family.budget, family.weights)
 
 
 @dataclass
@@ -70,7 +38,7 @@ class Round:
     """A round's proposal and its finished trials by split fraction."""
 
     proposal: Proposal
-    trials: dict[float, dict[str, Any]] = field(default_factory=dict)
+    trials: dict[float, Trial] = field(default_factory=dict)
 
 
 class LawSearcher(Searcher):
@@ -80,22 +48,24 @@ class LawSearcher(Searcher):
         refit: given all finished trials, the law fitted again with them.
     """
 
-    def __init__(self, law: Law, problem: Problem, settings: SearchSettings, refit: Callable[[list[Any]], Law]) -> None:
+    def __init__(
+        self, law: Law, family: SplitFamily, settings: SearchSettings, refit: Callable[[Sequence[Trial]], Law]
+    ) -> None:
         super().__init__(metric="loss", mode="min")
         self.law, self.rounds, self.stopped = law, list[Round](), ""
-        self._problem, self._settings, self._refit = problem, settings, refit
+        self._family, self._settings, self._refit = family, settings, refit
         self._waiting: list[float] = []
         self._live: dict[str, float] = {}
         self._next()
 
     @property
-    def trials(self) -> list[dict[str, Any]]:
+    def trials(self) -> list[Trial]:
         return [t for r in self.rounds for t in r.trials.values()]
 
     def _next(self) -> None:
         """Start the next round, or say why there is none."""
-        tried = {t["split_fraction"]: t["loss"] for t in self.trials}
-        proposal = propose(self.law, self._problem.question(self.law), tried, self._settings.trials_per_round)
+        tried = {t.split_fraction: t.loss for t in self.trials}
+        proposal = propose(self.law, question(self.law, self._family), tried, self._settings.trials_per_round)
         self.rounds.append(Round(proposal))
         if len(self.rounds) > self._settings.max_rounds:
             self.stopped = f"the limit of {self._settings.max_rounds} rounds"
@@ -116,9 +86,7 @@ class LawSearcher(Searcher):
         if error or result is None or "loss" not in result:
             self.stopped, self._waiting = f"the trial at split fraction {fraction:.3f} failed", []
             return
-        names = ("split_fraction", "pretrain_tokens", "specialize_tokens", "loss", "models")
-        trial = {name: result[name] for name in names}
-        self.rounds[-1].trials[fraction] = trial
+        self.rounds[-1].trials[fraction] = from_json(Trial, result, f"the trial at split fraction {fraction:.3f}")
         if not self._live and not self._waiting and not self.stopped:
             # in the order of the proposal, not of arrival: the refit sees the same table every time
             proposal = self.rounds[-1].proposal
@@ -138,38 +106,36 @@ class LawSearcher(Searcher):
         """See `save`."""
 
 
-def trial(config: dict[str, Any], problem: Problem) -> None:
+def trial(config: dict[str, Any], family: SplitFamily, namespace: str) -> None:
     """One trial: ask the owner for the leaves of a split, and report their weighted loss."""
-    split = problem.split(config["split_fraction"])
-    owner = coordinator_of(problem.namespace)
-    results = ray.get(owner.leaves.remote(problem.requests(split)))
-    models = [
-        {"domain": d, "specialize_tokens": split.specialize_tokens[d], "loss": r["losses"][d]["loss"], "key": r["key"]}
-        for d, r in zip(problem.weights, results, strict=True)
-    ]
-    # a list, since Tune flattens mappings into columns
-    tune.report(
-        {
-            "loss": sum(problem.weights[m["domain"]] * m["loss"] for m in models),
-            "split_fraction": split.fraction,
-            "pretrain_tokens": split.pretrain_tokens,
-            "specialize_tokens": sum(split.specialize_tokens.values()) / len(models),
-            "models": models,
-        }
+    split = family.split(config["split_fraction"])
+    owner = coordinator_of(namespace)
+    results = ray.get(owner.leaves.remote(family.requests(split)))
+    models = tuple(
+        TrialModel(d, split.specialize_tokens[d], r["losses"][d]["loss"], r["key"])
+        for d, r in zip(family.weights, results, strict=True)
     )
+    loss, after = sum(family.weights[m.domain] * m.loss for m in models), sum(split.specialize_tokens.values())
+    found = to_json(Trial(split.fraction, split.pretrain_tokens, after / len(models), loss, models))
+    tune.report({name: value for name, value in found.items() if value is not None})
 
 
 def search(
-    searcher: LawSearcher, problem: Problem, settings: SearchSettings, folder: Path, wait: Callable[[Any], Any]
+    searcher: LawSearcher,
+    family: SplitFamily,
+    namespace: str,
+    settings: SearchSettings,
+    folder: Path,
+    wait: Callable[[Any], Any],
 ) -> None:
     """Run the experiment to its end; what was found is in the searcher.
 
     Args:
+        namespace: where the trials find the coordinator.
         folder: a local folder for Tune's own records.
         wait: runs a function while it prints progress.
     """
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints a frame and paths whatever the verbosity
-    trainable = tune.with_resources(tune.with_parameters(trial, problem=problem), {"CPU": 0.01})
+    trainable = tune.with_resources(tune.with_parameters(trial, family=family, namespace=namespace), {"CPU": 0.01})
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -187,14 +153,19 @@ def search(
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
         ),
     )
-    results = wait(tuner.fit)
+    # Tune's new output prints a frame and paths whatever the verbosity, and its loggers warn of what they cannot write
+    with (
+        environment(RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1"),
+        levels({"ray.tune": logging.ERROR}),
+    ):
+        results = wait(tuner.fit)
     errors = [e for e in results.errors if e is not None]
     if errors:
         raise next((e for e in errors if isinstance(e, SplitrayError)), StageError(f"search: {errors[0]}"))
 
 
-def predicted(law: Law, problem: Problem, fraction: float) -> float:
-    """The law's loss at a fraction of the problem's budget."""
+def predicted(law: Law, family: SplitFamily, fraction: float) -> float:
+    """The law's loss at a fraction of the family's budget."""
     import numpy as np
 
-    return float(curve(law, problem.question(law), np.array([fraction]))[0, 0])
+    return float(curve(law, question(law, family), np.array([fraction]))[0, 0])

@@ -57,14 +57,19 @@ def make_room(size: int) -> None:
             held -= bytes_
 
 
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # each deletes its folder when the process ends
+
+
+def temporary_folder(purpose: str) -> Path:
+    """An empty folder that only this user can read, gone with the process; `purpose` is part of its name."""
+    _temporary.append(tempfile.TemporaryDirectory(prefix=f"splitray-{purpose}-"))
+    return Path(_temporary[-1].name)
+
+
 @lru_cache(maxsize=1)
 def unchecked() -> Path:
-    """A folder for files of which no checksum is known, that must be fetched anew each time; gone with the process."""
-    _held.append(tempfile.TemporaryDirectory(prefix="splitray-fetched-"))
-    return Path(_held[-1].name)
-
-
-_held: list[tempfile.TemporaryDirectory[str]] = []
+    """A folder for files of which no checksum is known, that must be fetched anew each time."""
+    return temporary_folder("fetched")
 
 
 def _limit(held: int, folder: Path) -> float:

@@ -4,16 +4,13 @@ Writes are whole: a reader sees the old content, the new content or nothing. On 
 file and a rename, on object stores a single put. A writer that is killed may leave its draft, which no listing shows.
 """
 
-import errno
 import json
 import os
-import random
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,51 +18,28 @@ from pyarrow import fs
 
 from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage import cache
-from splitray.storage.checksum import checksummed, fingerprint, sha256_file, verified
+from splitray.storage.address import UNFIT, Address
+from splitray.storage.checksum import Schema, checksummed, fingerprint, sha256_file, verified
+from splitray.storage.retry import retry
 
 T = TypeVar("T")
-# A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
-_LOGIN = re.compile(r"(?<=://)(?:[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
-_OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
 _DRAFT = re.compile(r"\.[0-9a-f]{8}\.draft$")
-UNFIT = re.compile(r"[\x00-\x1f\x7f]")  # no file name of ours holds them, and file systems differ in what they take
-_ATTEMPTS = 8  # 13 to 25 s of waiting beside the client's own: stores throttle that long while they make room
-_REFUSED = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)")
-_FINAL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EROFS: "the file system is read-only",
-    errno.EDQUOT: "the quota is used up",
-}
 
 
 class Folder:
     """A folder on any file system that `pyarrow.fs` reaches.
 
     Args:
-        uri: a local path, `file://`, `s3://bucket/path` or `gs://bucket/path`. Object stores take their options as
-            query parameters (`?endpoint_override=127.0.0.1:9000&scheme=http`), credentials from the environment.
+        uri: a local path, `file://`, `s3://bucket/path` or `gs://bucket/path`; see `Address`. Object stores take their
+            options as query parameters (`?endpoint_override=127.0.0.1:9000&scheme=http`), credentials from the
+            environment.
 
     `uri` is fit for logs: options and credentials (`s3://key:secret@bucket`), if given, are only in `address`.
     """
 
-    def __init__(self, uri: str | Path) -> None:
-        text = str(uri)
-        if not text or UNFIT.search(text):
-            raise UserError(f"{text!r} names no folder: give a path or a URI without control characters")
-        self._secret = ("", "")
-        try:
-            if "://" in text:
-                self._fs, self._path = fs.FileSystem.from_uri(text)
-                self.uri = without_query(text).rstrip("/")
-                self._secret = (login.group() if (login := _LOGIN.search(text)) else "", text.partition("?")[2])
-            else:
-                self._fs, self._path = fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
-                self.uri = self._path
-        except (ValueError, OSError) as error:
-            told = str(error).replace(text, without_query(text))
-            # pyarrow quotes the URI in its own words: where that would tell a secret, its reason is left out
-            safe = without_query(text) == text or not any(part in told for part in _secrets(text))
-            raise UserError(f"cannot open the folder {without_query(text)}" + (f": {told}" if safe else "")) from None
+    def __init__(self, uri: str | Path | Address) -> None:
+        self._address = uri if isinstance(uri, Address) else Address.parse(uri)
+        self._fs, self._path = self._address.open()
         self._path = self._path.rstrip("/")
 
     @property
@@ -73,11 +47,14 @@ class Folder:
         return isinstance(self._fs, fs.LocalFileSystem)
 
     @property
+    def uri(self) -> str:
+        """The URI without options and credentials, or the local path."""
+        return self._address.uri.rstrip("/")
+
+    @property
     def address(self) -> str:
         """The URI with options and credentials, to open it again in another process. Not for logs: use `uri`."""
-        login, query = self._secret
-        uri = self.uri.replace("://", f"://{login}", 1)
-        return f"{uri}?{query}" if query else uri
+        return self._address.full
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -91,8 +68,7 @@ class Folder:
 
     def __truediv__(self, name: str) -> "Folder":
         child = object.__new__(Folder)
-        child._fs, child._path, child._secret = self._fs, self._join(name), self._secret
-        child.uri = f"{self.uri}/{name}"
+        child._fs, child._path, child._address = self._fs, self._join(name), self._address / name
         return child
 
     def __repr__(self) -> str:
@@ -129,11 +105,12 @@ class Folder:
         start = len(self._path) + 1
         return sorted(i.path[start:] for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
 
-    def folders(self) -> list[str]:
-        """Names of the folders directly below, sorted."""
+    def folders(self, links: bool = True) -> list[str]:
+        """Names of the folders directly below, sorted. Symbolic links count where `links` says so."""
         selector = fs.FileSelector(self._path, allow_not_found=True)
         infos = self._try(lambda: self._fs.get_file_info(selector), "")
-        return sorted(i.base_name for i in infos if i.type == fs.FileType.Directory)
+        names = sorted(i.base_name for i in infos if i.type == fs.FileType.Directory)
+        return names if links else [name for name in names if not self._is_link(name)]
 
     def read(self, name: str) -> bytes:
         def once() -> bytes:
@@ -148,9 +125,15 @@ class Folder:
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{self.uri}/{name} is not JSON ({error}): torn write or a foreign file") from error
 
-    def read_checksummed(self, name: str) -> dict[str, Any]:
-        """A record that `write_checksummed` wrote; `CorruptError` where it does not match the checksum inside it."""
-        return verified(self.read_json(name), f"{self.uri}/{name}")
+    def read_checksummed(self, name: str, schema: Schema | None = None) -> dict[str, Any]:
+        """A record that `write_checksummed` wrote under a schema, in this version or an earlier one.
+
+        Raises:
+            CorruptError: it does not match the checksum inside it, or is of another kind.
+            UserError: it is of a newer version than this splitray knows.
+        """
+        record, where = self.read_json(name), f"{self.uri}/{name}"
+        return verified(record, where) if schema is None else schema.open(record, where)
 
     # writing
 
@@ -171,9 +154,9 @@ class Folder:
     def write_json(self, name: str, value: Any) -> None:
         self.write(name, _json(value))
 
-    def write_checksummed(self, name: str, record: dict[str, Any]) -> None:
-        """Write a record with a checksum of its content inside it."""
-        self.write_json(name, checksummed(record))
+    def write_checksummed(self, name: str, record: dict[str, Any], schema: Schema | None = None) -> None:
+        """Write a record with its schema and a checksum of its content inside it."""
+        self.write_json(name, checksummed(record) if schema is None else schema.close(record))
 
     def create_json(self, name: str, value: Any) -> bool:
         """Write a file that must not be there; False where one is. On object stores, that lack this, the last wins."""
@@ -255,7 +238,13 @@ class Folder:
         self._try(once, name)
 
     def delete(self, name: str) -> None:
-        """Delete a file or a whole folder below this one; nothing happens where there is none."""
+        """Delete a file or a whole folder below this one; nothing happens where there is none.
+
+        A symbolic link is deleted itself, never what it points to.
+
+        Raises:
+            StorageError: a folder on the way to it is a symbolic link, behind which nothing of ours may be deleted.
+        """
 
         def once() -> None:
             info = self._fs.get_file_info(self._join(name))
@@ -264,31 +253,31 @@ class Folder:
             elif info.type == fs.FileType.File:
                 self._fs.delete_file(info.path)
 
-        self._try(once, name)
+        self._try(self._delete_local(name) if self.is_local else once, name)
+
+    def _delete_local(self, name: str) -> Callable[[], None]:
+        target = Path(self._join(name))
+        link = next((p for p in reversed(target.relative_to(self._path).parents[:-1]) if self._is_link(str(p))), None)
+        if link is not None:
+            raise StorageError(
+                f"{self.uri}/{name} lies behind the symbolic link {link}, and is not deleted: delete it by hand, or "
+                "replace the link by the folder"
+            )
+
+        def once() -> None:
+            if target.is_dir() and not target.is_symlink():
+                with suppress(FileNotFoundError):  # another process deletes it, too
+                    shutil.rmtree(target)  # unlinks the links inside, follows none
+            else:
+                target.unlink(missing_ok=True)
+
+        return once
+
+    def _is_link(self, name: str) -> bool:
+        return self.is_local and Path(self._join(name)).is_symlink()
 
     def _try(self, action: Callable[[], T], name: str) -> T:
         return retry(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
-
-
-def retry(action: Callable[[], T], where: str, remote: bool) -> T:
-    """Run a storage action: remote faults are tried again with back-off, lasting ones end in one clear message.
-
-    Raises:
-        FileNotFoundError: as it is, for the caller to make sense of.
-        StorageError: everything else that the storage refuses, naming `where`.
-    """
-    for attempt in range(_ATTEMPTS):
-        try:
-            return action()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            told = without_query(_FINAL.get(error.errno or 0) or error.strerror or str(error))
-            lasting = not remote or error.errno in _FINAL or _REFUSED.search(told)
-            if lasting or attempt == _ATTEMPTS - 1:
-                raise StorageError(f"{where}: {told}") from error
-            time.sleep(0.1 * 2**attempt * (1 + random.random()))
-    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -310,17 +299,3 @@ def _write_through(path: Path, data: bytes) -> None:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
-
-
-def without_query(text: str | Path) -> str:
-    """A URI, or a text with URIs in it, fit for logs: their options and logins, which may hold keys, are cut off.
-
-    What follows a `?` without a `=` is no option but part of a pattern.
-    """
-    return _OPTIONS.sub(r"\1", _LOGIN.sub("", str(text)))
-
-
-def _secrets(uri: str) -> list[str]:
-    """The parts of a URI that no message may show."""
-    login = match.group() if (match := _LOGIN.search(uri)) else ""
-    return [part for part in (*login.rstrip("@").split(":"), *uri.partition("?")[2].split("&")) if part]

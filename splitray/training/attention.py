@@ -14,6 +14,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
+from splitray.compat import softmax_backward
+
 NAME = "splitray_blocks"
 _BLOCK = 64  # queries at once; 32 and 128 are up to a tenth slower
 _SCORES = 1 << 19  # at once: 2 MB in fp32
@@ -106,7 +108,7 @@ def _backward(
         probabilities, ahead = _kept(held, some, rows, keys, offset), gradient[some, rows]
         to_value[some, :keys] += torch.bmm(probabilities.transpose(1, 2), ahead)
         raw = torch.bmm(ahead, value[some, :keys].transpose(1, 2))
-        raw = torch._softmax_backward_data(raw, probabilities, -1, value.dtype)
+        raw = softmax_backward(raw, probabilities, value.dtype)
         to_query[some, rows] = torch.bmm(raw, narrow[1][some, :keys])
         to_key[some, :keys] += torch.bmm(raw.transpose(1, 2), narrow[0][some, rows])
     return to_query.mul_(scale).to(query.dtype), to_key.mul_(scale).to(key.dtype), to_value.to(value.dtype)

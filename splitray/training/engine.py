@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from splitray.compat import link_moments, skip_shared_memory_op
 from splitray.errors import SplitrayError, UserError
 from splitray.training.head import NextToken
 from splitray.training.model import family_of
@@ -42,7 +43,7 @@ def join_world() -> None:
         import deepspeed
 
         if not deepspeed.comm.is_initialized():
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+            skip_shared_memory_op()
             deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
@@ -242,11 +243,9 @@ class Engine:
         self._link_moments()
 
     def _link_moments(self) -> None:
-        """Stages 1 and 2 map parameters to their moments after the first group's first step, when a second group's
-        moments do not exist yet (DeepSpeed 0.19.8): map them again."""
+        """Stages 1 and 2 may have mapped parameters to their moments too early: have them mapped again."""
         if self.stage in (1, 2):
-            self.engine.optimizer._hp_optimizer_states_linked = False
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+            link_moments(self.engine.optimizer)
 
     def _read(self, param: torch.nn.Parameter, moment: str | None) -> torch.Tensor:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state

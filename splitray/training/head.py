@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from splitray.compat import allow_recompiles
 from splitray.training.family import Packing
 from splitray.training.model import family_of
 from splitray.training.packing import forward_inputs, packed_logits, packing_of
@@ -51,9 +52,7 @@ class NextToken(torch.nn.Module):
 
         A host trains models of many sizes with one code. By torch's default the ninth runs uncompiled, with a warning.
         """
-        import torch._dynamo
-
-        torch._dynamo.config.recompile_limit = max(_SIZES, torch._dynamo.config.recompile_limit)
+        allow_recompiles(_SIZES)
         head = None if self.whole else self._family.head(self.lm)
         (self.lm if head is None else head.trunk).compile(*args, **kwargs)
 

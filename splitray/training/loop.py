@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from splitray.errors import CorruptError, SplitrayError
+from splitray.storage.keys import CheckpointKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
@@ -143,7 +144,7 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
         return None
     if hooks.stop():
         raise Interrupted(f"stopped before segment {segment.key}")
-    for key in reversed(store.keys(_part(segment))):
+    for key in reversed(store.keys(_checkpoints(segment))):
         held = store.find(key)
         if held is None:
             continue
@@ -164,7 +165,8 @@ def reached(store: Store, segments: Sequence[Segment]) -> int:
     """Tokens of segments that the store holds, in published ones and in the newest checkpoints of the others."""
     keys, total = store.keys(), 0
     for segment in segments:
-        parts = (int(k.rsplit("-", 1)[1]) - segment.start for k in keys if k.startswith(_part(segment)))
+        found = (CheckpointKey.match(k) for k in keys if k.startswith(_checkpoints(segment)))
+        parts = (key.tokens - segment.start for key in found if key is not None)
         total += segment.tokens if segment.key in keys else max(parts, default=0)
     return total
 
@@ -238,22 +240,23 @@ def load_weights(model: Any, state: states.State) -> None:
 
 
 def _checkpoint(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> None:
-    key = f"{_part(segment)}{meta['tokens']:015d}"
+    key = CheckpointKey(SegmentKey.parse(segment.key), meta["tokens"]).format()
     states.publish(store, key, state, meta)
-    for old in store.keys(_part(segment)):
+    for old in store.keys(_checkpoints(segment)):
         if old < key:
             store.invalidate(old)
 
 
 def _publish(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> Published:
     published = states.publish(store, segment.key, state, meta)
-    for key in store.keys(_part(segment)):
+    for key in store.keys(_checkpoints(segment)):
         store.invalidate(key)
     return published
 
 
-def _part(segment: Segment) -> str:
-    return f"part-{segment.key}-"
+def _checkpoints(segment: Segment) -> str:
+    """What the keys of a segment's checkpoints start with."""
+    return CheckpointKey.prefix(SegmentKey.parse(segment.key))
 
 
 def _meta(segment: Segment) -> dict[str, Any]:

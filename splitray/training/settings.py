@@ -29,6 +29,9 @@ class ModelShape(Settings):
     )
     options: dict[str, bool | int | float | str] = later({}, "What a family of your own reads beside the dimensions.")
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # pydantic's own fails on the dictionary of options
+
     @model_validator(mode="after")
     def _one_kind(self) -> "ModelShape":
         dims = (self.hidden, self.layers)
@@ -131,7 +134,7 @@ class TrainingSettings(Settings):
     gradient_clip: float = Field(1.0, ge=0, description="Global gradient norm above which it is scaled down; 0: never.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="bf16 is autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
+        description="With bf16, autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
     )
     attention_across_documents: bool = Field(
         True, description="Whether attention crosses the end token between packed documents."
@@ -145,7 +148,9 @@ class TrainingSettings(Settings):
     )
     micro_batch_size: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
-    compile: bool = operational(False, "torch.compile the model: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape.")
+    compile: bool = operational(
+        False, "Whether torch.compile is used: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape."
+    )
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 
     @property

@@ -61,4 +61,4 @@ def load(published: Published, moments: bool = True) -> State:
         shapes = {f"{m}/{name}": tensor.shape for name, tensor in weights.items() for m in MOMENTS}
         if shapes != {name: tensor.shape for name, tensor in held.items()}:
             raise CorruptError(f"{published.key}: its moments do not belong to its weights")
-    return State(weights, held, int(published.meta["step"]))
+    return State(weights, held, int(published.recorded("step")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from splitray.storage.checksum import fingerprint
+from splitray.storage.keys import SegmentKey
 from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 
@@ -99,7 +100,7 @@ class Segment:
 
     @property
     def key(self) -> str:
-        return f"{line(self.recipe, self.phases)}-{self.end:015d}"
+        return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
     def cursor(self, tokens: int) -> int:
         """Sequences of the last phase's source drawn before the state at `tokens`."""
@@ -126,7 +127,7 @@ def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:
     """Hash of a lineage but for its last end; snapshots along one phase share it."""
     last = phases[-1]
     body = [[p.source, p.end, *p.kind[1:]] for p in phases[:-1]] + [[*last.kind]]
-    return f"seg-{fingerprint([recipe.hash, body])}"
+    return SegmentKey.line_of(fingerprint([recipe.hash, body]))
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -
             prefix = target.phases[:depth]
             name = line(recipe, prefix)
             branch = branches.setdefault(name, _Branch(prefix, begin, parent, set(snapshots(name))))
-            begin, parent = prefix[-1].end, f"{name}-{prefix[-1].end:015d}"
+            begin, parent = prefix[-1].end, SegmentKey(name, prefix[-1].end).format()
         branch.wanted.add(begin)
         if target.final:
             branch.final.add(begin)
@@ -197,7 +198,7 @@ def grow(targets: Sequence[Target], snapshots: Callable[[str], Iterable[int]]) -
     for branch in sorted(branches.values(), key=lambda b: len(b.prefix), reverse=True):
         missing = branch.wanted - branch.stands
         if missing and branch.parent is not None and not any(e < min(missing) for e in branch.stands):
-            branches[branch.parent.rsplit("-", 1)[0]].wanted.add(branch.begin)
+            branches[SegmentKey.parse(branch.parent).line].wanted.add(branch.begin)
     segments = [s for name, branch in branches.items() for s in branch.segments(recipe, name)]
     return sorted(segments, key=lambda s: (s.start, s.end, s.key))
 
@@ -218,7 +219,9 @@ class _Branch:
         last = self.prefix[-1]
         for end in sorted(self.wanted - stands):
             nearest = max((e for e in stands if e < end), default=None)
-            start, parent = (self.begin, self.parent) if nearest is None else (nearest, f"{name}-{nearest:015d}")
+            start, parent = self.begin, self.parent
+            if nearest is not None:
+                start, parent = nearest, SegmentKey(name, nearest).format()
             phases = (*self.prefix[:-1], replace(last, end=end))
             yield Segment(recipe, phases, start, parent, end in self.final)
             stands.add(end)

@@ -1,17 +1,23 @@
 """How many tasks of a pass run at once: what the cluster takes when they run, not what it had at the start."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from splitray.corpus.ray_tasks import Engine
+from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(autouse=True)
+def context() -> Iterator[None]:
+    with own_context():
+        yield
 
 
 def meeting(folder: Path, seconds: float) -> tuple[Callable[..., dict[str, Any]], type]:
@@ -38,7 +44,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, workers: int | None) -> Engine:
     """Made while the cluster has no CPU yet, as an autoscaling one whose head takes no task."""
     with monkeypatch.context() as empty:
         empty.setattr(ray, "cluster_resources", lambda: {"memory": 2.0**33, "node:__internal_head__": 1.0})
-        return Engine(CorpusSettings(sources=["x"], domains=2, workers=workers), lambda text: None)
+        return Engine(CorpusSettings(sources=["x"], domains=2, workers=workers))
 
 
 @pytest.mark.parametrize(("workers", "together"), [(None, True), (2, True), (1, False)])
@@ -62,7 +68,7 @@ def test_a_pass_of_cpus_asks_for_no_gpu_node(ray_cluster: None, tmp_path: Path) 
     from ray.data._internal.cluster_autoscaler.util import cap_resource_request_to_limits
 
     nodes = [{"CPU": 32, "GPU": 0, "memory": 2**37}, {"CPU": 96, "GPU": 8, "memory": 2**40}]
-    passes, (work, actor) = Engine(CorpusSettings(sources=["x"], domains=2), print), meeting(tmp_path, 0)
+    passes, (work, actor) = Engine(CorpusSettings(sources=["x"], domains=2)), meeting(tmp_path, 0)
 
     def grown() -> list[dict[str, int]]:
         return cap_resource_request_to_limits([], nodes, DataContext.get_current().execution_options.resource_limits)

@@ -23,7 +23,7 @@ from splitray.corpus import read as reading
 from splitray.corpus.embed import SentenceEmbedder
 from splitray.corpus.settings import SentenceSettings
 from splitray.errors import UserError
-from splitray.storage import folder as folders
+from splitray.storage import retry as retries
 from splitray.storage.store import Store
 from tests.support.planted import documents, read_all, write_jsonl
 
@@ -313,7 +313,7 @@ def test_rubbish_is_counted_and_the_rest_survives(tmp_path: Path, case: Case) ->
 def test_what_cannot_be_a_source_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Refusal
 ) -> None:
-    monkeypatch.setattr(folders, "_ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
     folder = tmp_path / "d"
     folder.mkdir()
     case.write(folder)

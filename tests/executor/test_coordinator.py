@@ -16,9 +16,10 @@ import torch
 
 from splitray.errors import StageError
 from splitray.executor.client import start_coordinator
-from splitray.executor.coordinator import Request
 from splitray.executor.orphans import release_orphans
-from splitray.executor.worker import COORDINATOR, RunContext
+from splitray.executor.request import Request
+from splitray.executor.watch import COORDINATOR
+from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import train
 from splitray.training.recipe import Recipe

@@ -13,10 +13,11 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from splitray.errors import CorruptError, StageError
 from splitray.executor.coordinator import Coordinator
 from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
+from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import Interrupted, reached
-from splitray.training.tree import Leaf, Segment
+from splitray.training.tree import Leaf, Segment, Target
 from tests.support import tiny
 
 KILLED = "Task was killed due to the node running low on memory."
@@ -156,7 +157,6 @@ def test_progress_of_a_call_never_goes_back(tmp_path: Path) -> None:
         return {"segment": segment.key, "tokens": tokens, "of": segment.tokens, "loss": 4.0, "rate": 10.0}
 
     async def run() -> list[int]:
-        coordinator._tidy = lambda: asyncio.sleep(0)  # type: ignore[method-assign, assignment]
         for segment in SEGMENTS:
             coordinator._inflight[segment.key] = asyncio.get_running_loop().create_future()
         seen = []
@@ -171,3 +171,30 @@ def test_progress_of_a_call_never_goes_back(tmp_path: Path) -> None:
         return [*seen, (await coordinator.progress())["running"]["base"]["call_tokens"]]
 
     assert asyncio.run(run()) == [64, 768, 768 + 64, 768 + 256, 768 + 128, 64]
+
+
+def test_each_segment_of_the_mixture_has_the_group_that_its_requests_ask_for(tmp_path: Path) -> None:
+    """Requests of one recipe: two that share a trunk and ask for 2 and 3 workers, one beyond it for none."""
+    coordinator = Hosts(tmp_path).coordinator
+    launched: list[tuple[tuple[int, ...], str, int]] = []
+
+    async def train(segments: list[Segment], kind: str, workers: int) -> None:
+        launched.append((tuple(s.end // 64 for s in segments), kind, workers))
+
+    async def run(*requests: Request) -> list[tuple[tuple[int, ...], str, int]]:
+        coordinator._train = train  # type: ignore[method-assign, assignment]
+        coordinator._grow(requests)
+        await asyncio.sleep(1.5)
+        return sorted(launched)
+
+    def request(before: int, mixture_workers: int) -> Request:
+        made = Target.trunk(tiny.make_recipe(), Leaf(before * 64, 8 * 64, "a"), tiny.SCHEDULE)
+        assert made is not None
+        return Request(made, mixture_workers=mixture_workers)
+
+    # the first request's size was once taken for all of them
+    assert asyncio.run(run(request(16, 0), request(8, 2), request(4, 3))) == [
+        ((4,), "base", 3),
+        ((8,), "base", 2),
+        ((16,), "ladder", 1),
+    ]

@@ -196,6 +196,40 @@ def test_closing_tells_those_who_wait() -> None:
     play(2, scene)
 
 
+def test_work_goes_to_an_idle_worker_instead_of_one_that_cannot_start() -> None:
+    """A cluster that others fill: the second worker's process never comes up, while the first one becomes idle."""
+
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        up = {"ladder[0]"}
+        pool.up = up.__contains__
+        first, second = await pool.lend(LADDER), await pool.lend(LADDER)
+        assert await pool.exchange(second, LADDER) is second, "nobody is idle"
+        await pool.give_back(first, alive=True)
+        assert await pool.exchange(second, "specialist[a]") is second, "a ladder's worker is no specialist's"
+        given = await pool.exchange(second, LADDER)
+        assert given is first and set(ledger.alive) == {"ladder[0]", "ladder[1]"}
+        # the other is idle now, and as good as any once its process is up
+        await pool.give_back(given, alive=True)
+        assert await pool.lend(ANY) is first, "one that is up goes before one that is not"
+        assert (await pool.lend(LADDER)).name == "ladder[1]"
+
+    play(2, scene)
+
+
+def test_idle_workers_go_after_a_while() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        leases = [await pool.lend(LADDER) for _ in range(3)]
+        await pool.give_back(leases[0], alive=True)
+        await asyncio.sleep(0.2)
+        await pool.give_back(leases[1], alive=True)
+        assert pool.idle_longer(0.15) and not pool.idle_longer(60)
+        await pool.dismiss_idle(0.15)
+        assert set(ledger.alive) == {"ladder[1]", "ladder[2]"}, "one was idle for shorter, one is in use"
+        assert not pool.idle_longer(0.15)
+
+    play(3, scene)
+
+
 requests = st.lists(
     st.tuples(
         st.sampled_from([LADDER, LADDER, "base", "specialist[a]", "specialist[b]"]), st.integers(1, 3), st.booleans()

@@ -7,8 +7,9 @@ import pytest
 from splitray.law import Law, fit
 from splitray.law.fitting.choose import each_out, held_out, hidden, trades
 from splitray.law.fitting.monotone import rising
-from splitray.law.fitting.regression import Fitted, Objective, fit_form
-from splitray.law.forms.registry import find
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import Fitted, fit_form
+from splitray.law.forms import find
 from splitray.law.runs import read_runs
 from tests.law.test_fit import ladder
 from tests.law.test_forms import BY_HAND

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from splitray.errors import UserError
 from splitray.law import Law, fit
-from splitray.law.forms.registry import REGISTRY
+from splitray.law.forms import REGISTRY
 from tests.law.test_forms import BY_HAND
 from tests.support import SHARED
 
@@ -193,7 +193,7 @@ def test_too_few_rows_is_a_clear_error():
 
 
 def test_unknown_settings_are_clear_errors():
-    with pytest.raises(UserError, match="known forms"):
+    with pytest.raises(UserError, match="is not known: choose"):
         fit(row(9), form="linear")
     for objective in ("mse", "huber_log:-1", "huber_log:x", "squared:2"):
         with pytest.raises(UserError, match="objective"):

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from splitray.errors import UserError
+from splitray.law import fit
 from splitray.law.runs import read_runs
 
 GOOD = {
@@ -88,6 +89,13 @@ def test_empty_and_unreadable_sources(tmp_path):
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(UserError, match=r"empty.csv"):
         read_runs(tmp_path / "empty.csv")
+    for name, start, told in (
+        ("a.xlsx", b"PK\x03\x04...", "Excel workbook"),
+        ("a.jsonl", b'{"params": 1}\n', "but JSON"),
+    ):
+        (tmp_path / name).write_bytes(start)
+        with pytest.raises(UserError, match=told):
+            read_runs(tmp_path / name)
     with pytest.raises(UserError, match="not list"):
         read_runs([1, 2])
 
@@ -113,3 +121,90 @@ def test_replicates_are_points_on_two_trunks():
     twice = {key: values * 2 for key, values in GOOD.items()}
     assert not read_runs(pa.table(twice | {"trunk": ["t"] * 8})).replicated
     assert read_runs(pa.table(twice | {"trunk": ["t"] * 4 + ["u"] * 4})).replicated
+
+
+def spelled(*names):
+    return table(domain=list(names))
+
+
+def test_one_domain_has_one_spelling():
+    """Blanks around a name, and the two ways to write é, are no other domain: each would be fitted on half the rows."""
+    runs = read_runs(spelled("caf\u00e9", " cafe\u0301 ", "law ", "\tlaw"))
+    assert runs.domains == ("caf\u00e9", "law") and runs.group.tolist() == [0, 0, 1, 1]
+    assert runs.warnings == () and runs.table["domain"].to_pylist() == ["caf\u00e9"] * 2 + ["law"] * 2
+    headed = table().rename_columns([f" {name} " for name in GOOD])
+    assert read_runs(headed).domains == ("code", "law")
+
+
+@pytest.mark.parametrize("other", ["Law", "LAW", "l-a-w", "ｌａｗ"])
+def test_names_that_differ_by_little_are_warned_of(other):
+    runs = read_runs(spelled("law", other, "code", "code"))
+    assert len(runs.domains) == 3
+    (warning,) = runs.warnings
+    assert warning.code == "names_alike" and repr(other) in str(warning) and "'law'" in str(warning)
+
+
+def test_an_empty_trunk_is_the_row_itself():
+    """Were all empty rows one trunk, a table whose column is half filled would have one huge tree."""
+    some = read_runs(table(trunk=["t", "", "t", None]))
+    assert len(set(some.trunk.tolist())) == 3 and some.clustered
+    by_row = dict(zip(some.order.tolist(), some.trunk.tolist()))
+    assert by_row[0] == by_row[2] != by_row[1] != by_row[3]
+    by_run = read_runs(table(trunk=["t", "", "", None], run=["a", "b", "b", ""]))
+    of = dict(zip(by_run.order.tolist(), by_run.trunk.tolist()))
+    assert of[1] == of[2] and len(set(of.values())) == 3, "an empty trunk falls back on the run"
+    nothing = read_runs(table(trunk=["", " ", None, ""]))
+    assert len(set(nothing.trunk.tolist())) == 4 and not nothing.clustered
+
+
+def ladder_table(scale=1.0, convert=lambda loss: loss):
+    """Three sizes by four token counts of one domain, with the losses of a plausible law."""
+    rows = [(n, d) for n in (1e6, 4e6, 1.6e7) for d in (1e7, 4e7, 1.6e8, 6.4e8)]
+    n, d = np.array(rows).T
+    loss = 1.7 + 400 * n**-0.34 + 400 * d**-0.28
+    return pa.table(
+        {
+            "params": n * scale,
+            "pretrain_tokens": d * scale,
+            "specialize_tokens": 0 * d,
+            "domain": ["all"] * len(d),
+            "loss": convert(loss),
+        }
+    )
+
+
+def test_values_of_another_unit_are_warned_of():
+    assert read_runs(ladder_table()).warnings == ()
+    assert [w.code for w in read_runs(ladder_table(convert=np.exp)).warnings] == ["loss_unit"]
+    assert [w.code for w in read_runs(ladder_table(scale=1e-6)).warnings] == ["count_unit", "count_unit"]
+    law = fit(ladder_table(convert=np.exp), form="chinchilla")
+    assert "perplexities" in str(law.warnings[0]) and "ln(perplexity)" in str(law.warnings[0])
+
+
+CSV = pd.DataFrame(GOOD).to_csv(index=False)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_what_spreadsheets_write_is_read(tmp_path, delimiter, encoding):
+    (tmp_path / "runs.csv").write_bytes(CSV.replace(",", delimiter).encode(encoding))
+    runs = read_runs(tmp_path / "runs.csv")
+    assert runs.domains == ("code", "law") and runs.loss.tolist() == [2.9, 2.7, 3.0, 2.5]
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path):
+    text = "params;pretrain_tokens;specialize_tokens;domain;loss\n125M;2.5B;0;law;3.1\n1.3B;26B;1,000,000;law;2.5\n"
+    (tmp_path / "runs.csv").write_text(text)
+    runs = read_runs(tmp_path / "runs.csv")
+    assert runs.params.tolist() == [125e6, 1.3e9] and runs.specialize_tokens.tolist() == [0, 1e6]
+    (tmp_path / "runs.csv").write_text(text.replace("2.5\n", "2,5\n"))
+    with pytest.raises(UserError, match=r"loss must be a number: row 2 \('2,5'\)"):
+        read_runs(tmp_path / "runs.csv")
+
+
+def test_another_encoding_or_heading_is_named(tmp_path):
+    (tmp_path / "runs.csv").write_bytes(CSV.replace("law", "caf\u00e9").encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 in line 2 .*Latin-1.*save it as UTF-8"):
+        read_runs(tmp_path / "runs.csv")
+    with pytest.raises(UserError, match=r"missing columns: loss \(did you mean Loss\?\)"):
+        read_runs(table().rename_columns([*list(GOOD)[:4], "Loss"]))

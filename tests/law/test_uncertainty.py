@@ -6,9 +6,10 @@ import pytest
 
 from splitray.law import Law, fit
 from splitray.law.fitting.fit_warnings import fit_warnings, identified
-from splitray.law.fitting.regression import Objective, fit_form
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import fit_form
 from splitray.law.fitting.uncertainty import TreeNoise, bootstrap, tree_noise
-from splitray.law.forms.registry import find
+from splitray.law.forms import find
 from splitray.law.runs import read_runs
 from tests.law.test_fit import ladder
 from tests.law.test_forms import BY_HAND

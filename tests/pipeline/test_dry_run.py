@@ -1,23 +1,25 @@
 """The dry run's tree and costs, counted again by hand; it needs neither data nor a cluster."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.pipeline.dry_run import Standing, _disk, _flops, _memory, _Tree, show
+from splitray.pipeline.dry_run import Part, _disk, _flops, _memory, _Tree, foresee
 from splitray.pipeline.job import Job
+from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.stages import WORK
+from splitray.pipeline.standing import Standing
+from splitray.results.stages import CorpusResult, PlanResult, SearchResult
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.model import size
+from splitray.training.settings import ModelShape
 from splitray.units import human
 from tests.support import CONFIGS, tiny
 from tests.support.configs import PLAIN
@@ -25,7 +27,7 @@ from tests.support.configs import PLAIN
 BATCH = 256
 RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
 RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
-CORPUS = {"content_hash": "c", "vocab": 300, "end_token": 0, "domains": ["a", "b"]}
+CORPUS = CorpusFacts("c", 300, 0, ("a", "b"), {"a": 90_000, "b": 30_000})
 
 
 def config(**changes: Any) -> Config:
@@ -37,15 +39,22 @@ def config(**changes: Any) -> Config:
     return Config(**PLAIN | {"ladder": ladder} | changes)
 
 
-def told(made: Config, store: Path, corpus: dict[str, Any] | None = None) -> str:
-    console = Console(file=io.StringIO(), width=200)
-    show(made, str(store), Standing(corpus=corpus), console)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+def tree(made: Config, store: Path | None = None, corpus: CorpusFacts | None = None, precision: str = "bf16") -> _Tree:
+    programme = Programme(made, corpus or CorpusFacts.unbuilt(made), precision)
+    return _Tree(programme, Store(store) if store else None)
+
+
+def production(grown: _Tree, fraction: float) -> Part:
+    return grown.production(grown.programme.final().split(fraction))
+
+
+def told(made: Config, store: Path, corpus: CorpusFacts | None = None) -> str:
+    return str(foresee(made, str(store), Standing(corpus=corpus)))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 def test_production_costs_its_budget(tmp_path: Path, fraction: float) -> None:
-    part = _Tree(config(), str(tmp_path), None).production(fraction)
+    part = production(tree(config()), fraction)
     assert part.tokens == 65536 and part.reused == 0
     split, models = round(fraction * 256) * 256, 1 if fraction == 1 else 2
     assert part.leaf_tokens == pytest.approx(models * split + (65536 - split), abs=2 * BATCH)
@@ -53,7 +62,7 @@ def test_production_costs_its_budget(tmp_path: Path, fraction: float) -> None:
 
 def test_the_ladder_shares_its_trunk(tmp_path: Path) -> None:
     """D 4096 and 8192, D' 0, 512, 1024 of two domains: ten leaves, 15 % of each in the decay, by hand."""
-    part = _Tree(config(), str(tmp_path), None).ladder()
+    part = tree(config()).ladder()
     leaves = [(d, after) for d in (16, 32) for after in (0, 2, 4) for _ in range(2 if after else 1)]
     assert part.leaf_tokens == sum(d + after for d, after in leaves) * BATCH
     # batches in the decay are the leaf's own (its mixture part shared by the two domains); the plateau is shared
@@ -74,7 +83,7 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
     """Two shapes in one ladder: 6 N + 6 L h S FLOPs a token; 4 bytes a weight of a leaf, 12 where children start."""
     shapes = [{"hidden": 16, "layers": 1}, {"hidden": 48, "layers": 3}]
     made = config(ladder=PLAIN["ladder"] | {"shapes": shapes}, training=PLAIN["training"] | {"tie_embeddings": False})
-    part, operations, held = _Tree(made, str(tmp_path), None).ladder(), 0.0, 0.0
+    part, operations, held = tree(made).ladder(), 0.0, 0.0
     for segment in part.segments:
         made_of = segment.recipe
         hidden, layers = made_of.shape.width, made_of.shape.depth
@@ -85,56 +94,100 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
 
 def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
     """Segments published under the corpus's own keys are not to be trained again; without the corpus none is known."""
-    tree = _Tree(config(), str(tmp_path), CORPUS)
-    whole = tree.production(0.5)
+    whole = production(tree(config(), tmp_path, CORPUS), 0.5)
     trunk = next(s for s in whole.segments if s.source == "mixture")
     Store(tmp_path).attempt(trunk.key).publish({})
-    again = _Tree(config(), str(tmp_path), CORPUS).production(0.5)
+    again = production(tree(config(), tmp_path, CORPUS), 0.5)
     assert again.reused == trunk.tokens and again.tokens == 65536 - trunk.tokens
-    assert _Tree(config(), str(tmp_path), None).production(0.5).reused == 0
+    assert production(tree(config()), 0.5).reused == 0
 
 
-def standing(root: Path) -> Standing:
-    return Standing.of(str(root / "run"), str(root / "store"), Console(file=io.StringIO()))
+def test_a_line_reuses_what_the_lines_above_it_train(tmp_path: Path) -> None:
+    """A baseline at the planned fraction is the plan itself; at another fraction they share a plateau."""
+    made = config(evaluate={"baselines": [0.5]})
+    grown = tree(made, tmp_path, CORPUS)
+    assert production(grown, 0.5).tokens == 65536 and grown.baselines().tokens == 0
+    alone, after = tree(made, tmp_path, CORPUS), tree(made, tmp_path, CORPUS)
+    production(after, 0.25)
+    # the plateau of the mixture up to the split at 0.25, which the base's trunk holds as a snapshot
+    assert alone.baselines().tokens - after.baselines().tokens == 16384
+
+
+def test_weights_by_tokens_set_the_recipe_and_the_split(tmp_path: Path) -> None:
+    """Three quarters of the text are domain a's: so are its share of the mixture and its part of D'."""
+    grown = tree(config(weights="tokens"), tmp_path, CORPUS)
+    ends = {s.source: s.end - s.start for s in production(grown, 0.5).segments if s.final}
+    segment = production(tree(config(weights="tokens"), tmp_path, CORPUS), 0.5).segments[0]
+    assert segment.recipe.weights == {"a": 0.75, "b": 0.25}
+    assert grown.programme.final().split(0.5).specialize_tokens == {"a": 24576, "b": 8192} and set(ends) == {"a", "b"}
+    assert "weights = tokens" in told(config(weights="tokens"), tmp_path)
+    assert "weights = tokens" not in told(config(weights="tokens"), tmp_path, CORPUS)
+
+
+SHAPES = [{"hidden": 8, "layers": 1, "intermediate": 16}, {"hidden": 8, "layers": 1, "intermediate": 96}]
+
+
+def test_shapes_that_differ_are_models_that_differ() -> None:
+    """They share width and depth: told apart in the recipe, in the table's N, and by name."""
+    asked = tree(config(ladder=PLAIN["ladder"] | {"shapes": SHAPES})).programme.ladder()
+    params = {request.target.recipe.params for _, request in asked}
+    assert len(params) == 2 and len({request.target.key for _, request in asked}) == len(asked) == 6
+    names = labels([ModelShape(**shape) for shape in SHAPES])
+    assert names == ["h8-l1-i16-a2-kv2", "h8-l1-i96-a2-kv2"]
+
+
+def test_one_model_given_twice_is_trained_and_listed_once() -> None:
+    """The second spelling says what the first leaves to the default."""
+    twice = [{"hidden": 8, "layers": 1}, {"hidden": 8, "layers": 1, "intermediate": 32}]
+    once = tree(config(ladder=PLAIN["ladder"] | {"shapes": twice[:1]})).programme.ladder()
+    both = tree(config(ladder=PLAIN["ladder"] | {"shapes": twice})).programme.ladder()
+    assert [request for _, request in both] == [request for _, request in once]
+
+
+def test_model_folders_of_one_name_are_told_apart() -> None:
+    paths = ["/m/pythia-a/step1000", "/m/pythia-b/step1000/", "/n/pythia-b/step1000", "/m/other"]
+    shapes = [ModelShape(path=path) for path in paths]
+    assert labels(shapes) == ["pythia-a/step1000", "m/pythia-b/step1000", "n/pythia-b/step1000", "other"]
+
+
+def standing(root: Path, made: Config) -> Standing:
+    return Standing.of(made, str(root / "run"), str(root / "store"))
 
 
 def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: Path) -> None:
     """The default precision, auto, on a machine where fp32 was the faster one."""
     texts = {d: {"train": ["some words here"] * 20, "validation": ["some more"]} for d in ("a", "b")}
-    store, run, made = Store(tmp_path / "store"), Folder(tmp_path / "run"), config()
-    run.write_checksummed("stages/corpus.json", {"result": {"key": tiny.write_corpus(store, texts)}})
-    run.write_checksummed("precision.json", {"precision": "fp32"})
-    fp32 = config(training=PLAIN["training"] | {"precision": "fp32"})
-    found = standing(tmp_path)
+    store, made = Store(tmp_path / "store"), config()
+    run, built = RunFolder(Folder(tmp_path / "run"), made), CorpusResult(tiny.write_corpus(store, texts), ())
+    run.carry_out("corpus", lambda: built, lambda: None)
+    run.folder.write_checksummed("precision.json", {"precision": "fp32"})
+    found = standing(tmp_path, made)
     assert made.training.precision == "auto" and found.corpus is not None
-    for segment in _Tree(fp32, str(tmp_path / "store"), found.corpus, "fp32").production(0.5).segments:
+    for segment in production(tree(made, tmp_path / "store", found.corpus, "fp32"), 0.5).segments:
         store.attempt(segment.key).publish({})
-    console = Console(file=io.StringIO(), width=200)
-    show(made, str(tmp_path / "store"), found, console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = str(foresee(made, str(tmp_path / "store"), found))
     (line,) = (line for line in text.splitlines() if "base and specialists at s = 0.5" in line)
     cells = [cell.strip() for cell in line.split("│")[1:-1]]
     assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (measured: fp32)" in text
 
 
 def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
-    run, known = Folder(tmp_path / "run"), laws.Law.known("release", RELEASE)
+    run, known, made = RunFolder(Folder(tmp_path / "run"), config()), laws.Law.known("release", RELEASE), config()
     first, final = (laws.plan(known, params=1.3e9, budget=budget, domains=16) for budget in (240e9, 960e9))
     assert first.split_fraction.value != final.split_fraction.value
-    assert standing(tmp_path).plan is None
-    for plan, name in ((first, "plan"), (final, "plan_final")):
-        plan.save(tmp_path / f"{name}.json")
-        run.put(tmp_path / f"{name}.json", f"{name}.json")
-    found = [standing(tmp_path).plan]
-    run.write_checksummed("stages/search.json", {"result": {}})
-    found.append(standing(tmp_path).plan)
-    assert [p.split_fraction.value for p in found if p] == [first.split_fraction.value, final.split_fraction.value]
+    assert standing(tmp_path, made).plan is None
+    run.carry_out("plan", lambda: PlanResult(first), lambda: None)
+    assert standing(tmp_path, made).plan == first
+    run.carry_out("search", lambda: SearchResult(None, final), lambda: None)
+    assert standing(tmp_path, made).plan == final
+    other = standing(tmp_path, config(law={"form": "release"}))
+    assert other.plan is None and other.searched is None, "another fit makes another plan"
 
 
 @pytest.mark.parametrize("domains", [2, 4])
 def test_an_unsplit_baseline_is_one_model_however_many_domains_it_serves(tmp_path: Path, domains: int) -> None:
     made = config(corpus=PLAIN["corpus"] | {"domains": domains}, evaluate={"baselines": [1.0]})
-    part = _Tree(made, str(tmp_path), None).baselines()
+    part = tree(made).baselines()
     assert part.leaf_tokens == part.tokens == 65536
 
 
@@ -142,18 +195,29 @@ def shared(share: float, **tokenizer: Any) -> Config:
     """A config that lets its ladder cost `share` times what it does cost."""
     corpus = PLAIN["corpus"] | {"tokenizer": tokenizer}
     plain = config(corpus=corpus)
-    whole = _flops(plain, _Tree(plain, "", None).production(1.0))
-    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, _Tree(plain, "", None).ladder()) / whole}
+    whole = _flops(plain, production(tree(plain), 1.0))
+    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, tree(plain).ladder()) / whole}
     return config(corpus=corpus, ladder=ladder)
 
 
 def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Path) -> None:
     assert "The tree" in told(shared(1.01), tmp_path)
-    console = Console(file=io.StringIO(), width=200)
+    refused = foresee(shared(0.99), str(tmp_path), Standing())
     with pytest.raises(UserError, match=r"ladder\.max_share = 0\.\d+ allows less"):
-        show(shared(0.99), str(tmp_path), Standing(), console)
-    assert "ladder: 10 leaves" in console.file.getvalue()  # type: ignore[attr-defined]
-    told(shared(0.99, source="gpt2"), tmp_path)
+        refused.check()
+    assert "ladder: 10 leaves" in str(refused) and str(refused).rstrip().endswith(str(refused.refusal))
+    foresee(shared(0.99, source="gpt2"), str(tmp_path), Standing()).check()
+
+
+def test_its_numbers_are_typed(tmp_path: Path) -> None:
+    """What a program reads is what the table shows."""
+    made = config(model={"hidden": 32, "layers": 1})  # no model of the ladder's: nothing is shared
+    result = foresee(made, str(tmp_path), Standing())
+    ladder, search, *production, baselines = result.parts
+    assert (ladder.name, ladder.segments) == ("ladder: 10 leaves", len(tree(made).ladder().segments))
+    assert search.name.startswith("search") and baselines.name.startswith("baselines") and len(production) == 3
+    assert all(part.tokens == 65536 and part.tokens_reused == 0 and part.seconds > 0 for part in production)
+    assert result.refusal is None and "base and specialists at s = 0.25" in str(result)
 
 
 class Built(Exception):
@@ -183,9 +247,12 @@ def test_no_corpus_is_built_for_a_ladder_that_costs_too_much(
 
 
 def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
-    made = config(resources={"price_per_hour": 2.0, "tokens_per_second": 1000.0, "base_workers": 2})
+    made = config(
+        resources={"price_per_hour": 2.0, "tokens_per_second": 1000.0, "base_workers": 2},
+        model={"hidden": 32, "layers": 1},
+    )
     text = told(made, tmp_path / "store")
-    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, made.training)
     assert f"{human(counted.params)} params" in text and "2 workers, ZeRO 1" in text
     for fraction in ("0.1", "0.25", "0.5"):
         assert f"base and specialists at s = {fraction}" in text
@@ -209,7 +276,7 @@ def test_shipped_configs_pass(path: Path, tmp_path: Path) -> None:
 def test_memory_falls_as_states_are_sharded() -> None:
     """16 bytes a weight at stage 0, and by Rajbhandari et al. 2020 what stages 1, 2 and 3 leave of it on 4 workers."""
     made = config(training=PLAIN["training"] | {"global_batch_size": 8, "micro_batch_size": 1})
-    counted = size(made.model, 8192, True)
+    counted = size(made.model, 8192, made.training)
 
     def bytes_held(stage: int, workers: int) -> float:
         staged = made.model_copy(update={"training": made.training.model_copy(update={"zero_stage": stage})})
@@ -226,7 +293,7 @@ def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     made = config(
         training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
     )
-    counted = size(made.model, made.corpus.tokenizer.vocabulary, True)
+    counted = size(made.model, made.corpus.tokenizer.vocabulary, made.training)
     base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
     assert specialist > base + 0.01
     said = " ".join(told(made, tmp_path).split())

@@ -1,7 +1,9 @@
 """The main job as a user runs it: `python jobs/split.py` on a small corpus, killed, run again, given wrong input."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
-from splitray.pipeline.summary import every_loss
+from splitray.pipeline.run_folder import STAGES
+from splitray.report import terminal
+from splitray.results.summary import Summary, every_loss
 from tests.support import ROOT
 from tests.support.configs import config, write_corpus
 
@@ -51,6 +57,10 @@ def kill_when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
     job.communicate()
 
 
+def losses(run: Path) -> dict[str, Any]:
+    return every_loss(Summary.parse(json.loads((run / "summary.json").read_text())))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(home: Path) -> dict:
     code, out = finish(start(home, "--run-dir", "a/run"))
@@ -72,6 +82,21 @@ def test_ends_with_specialists_and_a_report(home: Path, undisturbed: dict) -> No
         for column, domain in enumerate(matrix["domains"]):
             by_model = {m: matrix["loss"][matrix["models"].index(m)][column] for m in own}
             assert min(by_model, key=by_model.__getitem__) == domain
+
+
+def test_every_line_is_ours(undisturbed: dict) -> None:
+    """Messages begin with the time; after the last of them come the result's tables and nothing else."""
+    lines = undisturbed["log"].splitlines()
+    ours = [re.match(r"\d\d:\d\d:\d\d \S|\d\d:\d\d:\d\d    \S", line) is not None for line in lines]
+    messages = len(ours) - ours[::-1].index(True)
+    assert all(ours[:messages]), [line for line, our in zip(lines[:messages], ours, strict=False) if not our]
+    page = Console(file=io.StringIO(), width=140, highlight=False)
+    page.print(terminal(Summary.parse({k: v for k, v in undisturbed.items() if k != "log"})))
+    assert lines[messages:-1] == page.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[-1].startswith("report: ")
+    stages = [line[9:] for line in lines if " stage " in line]
+    assert stages == [f"stage {n} of 9: {stage}" for n, stage in enumerate(STAGES, 1)]
+    assert not [line for line in lines if "0/0" in line]
 
 
 def test_models_load_and_generate(home: Path, undisturbed: dict) -> None:
@@ -104,7 +129,7 @@ def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
     kill_when(start(home, "--run-dir", "b/run"), specializing)
     code, out = finish(start(home, "--run-dir", "b/run"))
     assert code == 0, out[-4000:]
-    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+    assert losses(run) == losses(home / "a/run")
 
 
 def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:
@@ -143,7 +168,7 @@ def test_what_rots_between_two_starts_is_named_and_made_anew(home: Path, undistu
         assert name in said
     for path in rotten[2:]:
         assert path.relative_to(home / "rot/store").as_posix() in said.replace("\n", ""), path
-    assert every_loss(json.loads((run / "summary.json").read_text())) == every_loss(undisturbed)
+    assert losses(run) == losses(home / "a/run")
 
 
 def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) -> None:
@@ -160,7 +185,7 @@ def test_more_budget_trains_only_what_is_missing(home: Path, undisturbed: dict) 
     [
         (["--set", "budget=60000"], 2, "budget: 49152 -> 60000"),
         (["--set", "training.zero_stag=2"], 2, "unknown key training.zero_stag"),
-        (["--set", "training.global_batch_size=many"], 2, "training.batch_sequences"),
+        (["--set", "training.global_batch_size=many"], 2, "training.global_batch_size: "),
         (["--set", "resources.base_workers=3"], 2, "resources.base_workers = 3"),
         (["--config", "none.yaml"], 2, "none.yaml: no such file"),
     ],

@@ -1,13 +1,14 @@
 """Where run folder and store lie: side by side, never in a place that is somebody else's, seen by every node."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from splitray.cli.run import places
 from splitray.config import Config
 from splitray.corpus import CorpusSettings, build_corpus
 from splitray.errors import UserError
+from splitray.pipeline.places import places
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from tests.support.configs import PLAIN
@@ -16,9 +17,9 @@ from tests.support.configs import PLAIN
 @pytest.mark.parametrize(
     ("run", "store"),
     [
-        (None, "runs/store"),
-        ("demo", "store"),
-        ("a/demo/", "a/store"),
+        (None, "/here/runs/store"),
+        ("demo", "/here/store"),
+        ("a/demo/", "/here/a/store"),
         ("/demo", "/store"),
         ("/a/what?", "/a/store"),
         ("file:///demo", "file:///store"),
@@ -27,8 +28,9 @@ from tests.support.configs import PLAIN
         ("s3://key:se/cret@bucket/demo?region=x&scheme=http", "s3://key:se/cret@bucket/store?region=x&scheme=http"),
     ],
 )
-def test_the_store_lies_beside_the_run_folder(run: str | None, store: str) -> None:
-    assert places(Config(**PLAIN), run)[1] == store
+def test_the_store_lies_beside_the_run_folder(monkeypatch: pytest.MonkeyPatch, run: str | None, store: str) -> None:
+    monkeypatch.setattr(os, "getcwd", lambda: "/here")
+    assert places(Config(**PLAIN), run).store == store
 
 
 @pytest.mark.parametrize("run", ["s3://bucket", "s3://bucket/", "gs://k:se/cret@bucket?region=x", "/", "file:///"])
@@ -37,7 +39,7 @@ def test_a_root_has_nothing_beside_it(run: str) -> None:
     with pytest.raises(UserError, match=r"--run-dir .* is the root of a bucket or disk.*`store` in the config") as told:
         places(Config(**PLAIN), run)
     assert "cret" not in str(told.value) and "region" not in str(told.value)
-    assert places(Config(**PLAIN, store="/mine"), run) == (run, "/mine")
+    assert places(Config(**PLAIN, store="/mine"), run).store == "/mine"
 
 
 class HeadsOwn(Folder):

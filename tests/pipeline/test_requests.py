@@ -1,6 +1,7 @@
 """Who trains the target's domain stretches, stage by stage: groups, where one worker cannot hold the model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,14 +9,18 @@ from typing import Any
 import pytest
 
 from splitray.config import Config
-from splitray.executor.coordinator import Request
+from splitray.executor.request import Request, SplitFamily
+from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.job import Job
+from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.stages import WORK
+from splitray.results.stages import SearchResult
 from splitray.search import tuner
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from tests.support.configs import PLAIN
+from tests.support.results import PLAN
 
 DOMAINS = ("a", "b")
 
@@ -38,18 +43,17 @@ def job(root: Path, workers: int, **changes: Any) -> tuple[Asking, list[Request]
         **PLAIN | {"model": {"hidden": 24, "layers": 1}, "resources": resources, "training": training} | changes
     )
     run = RunFolder(Folder(root / "run"), config)
-    with run.stage("search", dict) as result:
-        result["final_plan"] = {"split_fraction": {"value": 0.25}}
+    plan = replace(PLAN, split_fraction=Estimate(0.25))
+    run.carry_out("search", lambda: SearchResult(None, plan), lambda: None)
     made, asked = Asking(run, Store(root / "store")), list[Request]()
 
     def leaves(requests: Sequence[Request]) -> None:
         asked.extend(requests)
         raise Asked
 
-    identity = {"content_hash": "c", "vocab": 300, "end_token": 0}
-    made.__dict__["corpus"] = SimpleNamespace(domains=DOMAINS, identity=lambda: identity, vocab_size=300)
-    made.__dict__["context"] = SimpleNamespace(training=config.training, namespace="n")
-    made.__dict__["trainer"] = SimpleNamespace(leaves=leaves, watch=None)
+    made.__dict__["programme"] = Programme(config, CorpusFacts("c", 300, 0, DOMAINS, dict.fromkeys(DOMAINS, 9)), "fp32")
+    made.__dict__["context"] = SimpleNamespace(namespace="n")
+    made.__dict__["executor"] = SimpleNamespace(leaves=leaves, watch=None)
     return made, asked
 
 
@@ -73,16 +77,16 @@ def test_baselines_train_in_groups_like_the_specialists(tmp_path: Path, workers:
 def test_trials_at_the_target_train_in_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, expected: set[tuple[bool, int, int]]
 ) -> None:
-    problems: list[tuner.Problem] = []
+    families: list[SplitFamily] = []
 
-    def searcher(law: Any, problem: tuner.Problem, *rest: Any) -> None:
-        problems.append(problem)
+    def searcher(law: Any, family: SplitFamily, *rest: Any) -> None:
+        families.append(family)
         raise Asked
 
     monkeypatch.setattr(tuner, "LawSearcher", searcher)
     made, _ = job(tmp_path, 2, search={"at": at})
     with pytest.raises(Asked):
         WORK["search"](made)
-    (problem,) = problems
-    requests = [r for fraction in (0.0, 0.5, 1.0) for r in problem.requests(problem.split(fraction))]
+    (family,) = families
+    requests = [r for fraction in (0.0, 0.5, 1.0) for r in family.requests(family.split(fraction))]
     assert workers_of(requests) == expected

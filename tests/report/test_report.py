@@ -1,7 +1,9 @@
 """The report against the summary it is made from: every check reads the page, the figures or the log again."""
 
+import math
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -14,7 +16,9 @@ import pytest
 from rich.console import Console
 
 from splitray.law import Law, fit, plan
+from splitray.law.planning.estimate import Estimate
 from splitray.report import figures, style, terminal, text, write
+from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 from tests.support import example
 
@@ -78,7 +82,7 @@ class Domains:
 
 
 def written(folder: Path, summary: dict[str, Any], law: Any = None, made: Any = None, corpus: Any = None) -> Page:
-    return Page(folder / write(summary, law, made, corpus, Folder(folder)))
+    return Page(folder / write(Summary.parse(summary), law, made, corpus, Folder(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +180,7 @@ def _measured(planned: float, spread: float = 0.01, half: float = 9.0) -> dict[s
     ],
 )
 def test_verdict_follows_the_measurement(summary: dict[str, Any], said: list[str], not_said: list[str]) -> None:
-    verdict = " ".join(text.verdict(summary)).replace("\N{NO-BREAK SPACE}", " ")
+    verdict = " ".join(text.verdict(Summary.parse(summary))).replace("\N{NO-BREAK SPACE}", " ")
     assert all(part in verdict for part in said), verdict
     assert not any(part in verdict for part in not_said), verdict
 
@@ -187,13 +191,13 @@ def test_verdict_follows_the_measurement(summary: dict[str, Any], said: list[str
 def test_verdict_at_the_ends_of_the_line(fraction: float, headline: str) -> None:
     summary = example.stopped("search")
     summary["final_plan"]["split_fraction"] = {"value": fraction, "low": None, "high": None}
-    assert text.verdict(summary)[0] == headline
+    assert text.verdict(Summary.parse(summary))[0] == headline
 
 
 def test_log_fits_eighty_columns_and_needs_no_colour() -> None:
     stream = StringIO()
     summary = example.summary()
-    Console(file=stream, width=80, no_color=True).print(terminal(summary))
+    Console(file=stream, width=80, no_color=True).print(terminal(Summary.parse(summary)))
     printed = stream.getvalue().replace("\N{NO-BREAK SPACE}", " ")
     assert "\x1b" not in printed and "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
@@ -207,7 +211,7 @@ def test_log_fits_eighty_columns_and_needs_no_colour() -> None:
 @pytest.mark.parametrize("after", ["corpus", "ladder", "plan"])
 def test_log_of_a_stopped_run(after: str) -> None:
     stream = StringIO()
-    Console(file=stream, width=80).print(terminal(example.stopped(after)))
+    Console(file=stream, width=80).print(terminal(Summary.parse(example.stopped(after))))
     assert "None" not in stream.getvalue() and "At equal tokens" not in stream.getvalue()
 
 
@@ -218,7 +222,7 @@ def _points(figure: Any) -> dict[str, list[tuple[float, float]]]:
 
 def test_comparison_is_drawn_where_the_losses_are() -> None:
     summary = example.summary()
-    figure = figures.comparison(summary)
+    figure = figures.comparison(Summary.parse(summary))
     assert figure is not None
     whole = next(r for r in summary["evaluation"]["comparison"] if r["strategy"] == "unsplit")
     drawn = _points(figure)
@@ -232,7 +236,7 @@ def test_comparison_is_drawn_where_the_losses_are() -> None:
 
 def test_measured_models_are_drawn_over_the_law(fitted: Law) -> None:
     summary = example.summary()
-    figure = figures.measured(summary, fitted)
+    figure = figures.measured(Summary.parse(summary), fitted)
     assert figure is not None
     drawn = _points(figure)
     for made in summary["search"]["rounds"]:
@@ -244,18 +248,25 @@ def test_measured_models_are_drawn_over_the_law(fitted: Law) -> None:
     assert np.allclose(y, fitted.predict(example.PARAMS, x * budget, (1 - x) * budget / 6), rtol=1e-9)
 
 
+def models(domains: Iterable[str]) -> list[dict[str, Any]]:
+    """A trial's models, each domain's loss a tenth above the one's before it."""
+    return [
+        {"domain": d, "specialize_tokens": 256, "loss": 3.0 + k / 10, "key": f"seg-{k}"} for k, d in enumerate(domains)
+    ]
+
+
 def test_measured_losses_are_means_over_the_domains_of_the_law(fitted: Law) -> None:
     summary = example.summary()
     summary["ladder"]["table"] = example.runs()  # two of the six domains
     known = example.DOMAINS[:2]
     trial = summary["search"]["rounds"][0]["trials"][0]
-    trial["models"] = [{"domain": d, "loss": 3.0 + k / 10} for k, d in enumerate(example.DOMAINS)]
-    figure = figures.measured(summary, fitted)
+    trial["models"] = models(example.DOMAINS)
+    figure = figures.measured(Summary.parse(summary), fitted)
     assert figure is not None
     drawn = _points(figure)
-    whole = text.strategy(summary, "unsplit")
+    whole = text.strategy(Summary.parse(summary), "unsplit")
     assert whole is not None
-    assert np.allclose(drawn["unsplit"], [(1.0, np.mean([whole["by_domain"][d] for d in known]))])
+    assert np.allclose(drawn["unsplit"], [(1.0, np.mean([whole.by_domain[d] for d in known]))])
     assert np.allclose(drawn["trials of round 1"][0], (trial["split_fraction"], 3.05))
 
 
@@ -268,8 +279,8 @@ def test_a_weighted_plan_is_drawn_with_its_weights() -> None:
     )
     summary = example.summary() | {"final_plan": made.plain()}
     trial = summary["search"]["rounds"][0]["trials"][0]
-    trial["models"] = [{"domain": d, "loss": 3.0 + k / 10} for k, d in enumerate(weights)]
-    figure = figures.measured(summary, law)
+    trial["models"] = models(weights)
+    figure = figures.measured(Summary.parse(summary), law)
     assert figure is not None
     drawn = _points(figure)
     s, y = np.array(drawn["the law, refitted"]).T
@@ -284,7 +295,7 @@ def test_a_weighted_plan_is_drawn_with_its_weights() -> None:
 def test_trials_at_another_size_stand_alone(fitted: Law) -> None:
     summary = example.summary()
     summary["search"]["params"] //= 2
-    figure = figures.measured(summary, fitted)
+    figure = figures.measured(Summary.parse(summary), fitted)
     assert figure is not None and "trials of round 1" in _points(figure) and "unsplit" not in _points(figure)
 
 
@@ -293,7 +304,10 @@ def test_matrix_without_a_base_has_no_differences() -> None:
     matrix = summary["evaluation"]["matrix"]
     for part in ("models", "loss", "bits_per_byte"):
         matrix[part] = matrix[part][1:]  # the plan splits at zero tokens
-    assert figures.loss_matrix(summary) is not None and figures.difference_matrix(summary) is None
+    assert (
+        figures.loss_matrix(Summary.parse(summary)) is not None
+        and figures.difference_matrix(Summary.parse(summary)) is None
+    )
 
 
 def test_labels_of_close_domains_do_not_overlap() -> None:
@@ -308,7 +322,7 @@ def test_labels_of_close_domains_do_not_overlap() -> None:
 def test_same_figure_same_bytes() -> None:
     def drawn() -> bytes:
         with style.styled():
-            figure = figures.domain_sizes(example.summary())
+            figure = figures.domain_sizes(Summary.parse(example.summary()))
             assert figure is not None
             return style.svg(figure, "domain_sizes")
 
@@ -330,10 +344,10 @@ def test_same_figure_same_bytes() -> None:
         (text.name("3_said_looked"), "said looked"),
         (text.name("base (unsplit leaf at D)"), "base (unsplit leaf at D)"),
         (
-            text.interval({"value": None, "low": 3.0, "high": None, "probability_infinite": 0.9}, text.times),
+            text.interval(Estimate(math.inf, 3.0, math.inf, 0.9), text.times),
             "∞ (3× to ∞)",
         ),
-        (text.interval({"value": 2.0, "low": None, "high": None}, text.loss), "2.000"),
+        (text.interval(Estimate(2.0), text.loss), "2.000"),
     ],
 )
 def test_numbers_in_words(shown: str, expected: str) -> None:

@@ -8,12 +8,13 @@ from typing import cast
 import numpy as np
 import pytest
 
+from splitray.executor.request import SplitFamily
 from splitray.law import Law, plan
 from splitray.law.law import Component
 from splitray.law.planning.question import Question
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
-from splitray.search.tuner import LawSearcher, Problem, predicted
+from splitray.search.tuner import LawSearcher, predicted
 from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 
@@ -137,10 +138,10 @@ def test_weighted_domains_are_searched_with_their_weights() -> None:
     assert found.optimum == pytest.approx(planned.split_fraction.value, abs=1 / 400)
     plain = propose(law, Question(PARAMS, BUDGET, 2), {}, 1)
     assert abs(plain.optimum - found.optimum) > 0.02, "weights that move no optimum would show nothing"
-    problem = Problem(cast(Recipe, None), int(PARAMS), int(BUDGET), weights, Schedule(0.15), 0, 0, "")
-    searcher = LawSearcher(law, problem, SearchSettings(trials_per_round=1), lambda trials: law)
+    family = SplitFamily(cast(Recipe, None), int(PARAMS), int(BUDGET), weights, Schedule(0.15))
+    searcher = LawSearcher(law, family, SearchSettings(trials_per_round=1), lambda trials: law)
     assert searcher.suggest("first") == {"split_fraction": found.optimum}, "the job searches another curve"
-    assert predicted(law, problem, found.optimum) == pytest.approx(by_hand.min())
+    assert predicted(law, family, found.optimum) == pytest.approx(by_hand.min())
     measured = {s: float(np.interp(s, fine, by_hand)) for s in (0.1, 0.5, 0.9)}
     again = propose(replace(law, noise=0.01), question, measured, 1)
     assert again.optimum == pytest.approx(found.optimum, abs=1 / 400), "trials that the law foretold correct nothing"

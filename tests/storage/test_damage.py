@@ -24,6 +24,7 @@ from splitray.law.runs import read_runs
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.pipeline.runner import go
+from splitray.results.stages import CorpusResult, Counts, DomainCounts, LadderResult, StageResult
 from splitray.storage.checksum import checksummed, verified
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -35,6 +36,7 @@ from splitray.training.state import load
 from splitray.training.tree import Leaf, Segment
 from tests.support import tiny
 from tests.support.configs import PLAIN
+from tests.support.results import RELEASE, RESULTS
 
 Damage = Callable[[Path], None]
 NAMED = {"content_hash": "tiny", "vocab": tiny.VOCAB, "end_token": 0}
@@ -322,10 +324,13 @@ def start(root: Path) -> RunFolder:
 
 def finish(run: RunFolder, stage: str, text: str = "made") -> None:
     """A stage that keeps two files, one of them in a folder."""
-    with run.stage(stage, dict) as result:
+
+    def make() -> StageResult:
         for name in (f"{stage}.json", f"{stage}/table.bin"):
             run.keep(name, lambda path: path.write_text(f"{stage} {text}"))
-        result["form"] = stage
+        return RESULTS[stage]
+
+    run.carry_out(stage, make, lambda: None)
 
 
 @each_damage
@@ -336,6 +341,7 @@ def test_a_damaged_file_of_a_stage_undoes_the_stage(
     for stage in STAGES[:5]:
         finish(start(tmp_path), stage)
     damage(tmp_path / name)
+    logged.clear()
     run = start(tmp_path)
     lost = name == "stages/law.json" and damage is Path.unlink  # no record, nothing to say
     assert run.done("law") is None and run.done("law") is None
@@ -370,26 +376,24 @@ def test_a_file_that_rots_while_the_run_goes_on_is_not_read(tmp_path: Path) -> N
 # the job
 
 
-RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
-RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}
-
-
 @pytest.fixture(scope="module")
 def planned(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[Path, bytes]:
     """A run folder up to its plan: law and plan made by the job from a ladder's table of a known law; its summary."""
     root = tmp_path_factory.mktemp("planned")
     job = job_of(root, corpus_root)
-    with job.run.stage("corpus", dict) as result:
-        counts = {split: {"tokens": 9, "documents": 9, "bytes": 9} for split in ("train", "validation")}
-        result |= {"key": "corpus-whole", "domains": [{"name": name, **counts} for name in job_domains(corpus_root)]}
+    counts = Counts(9, 9, 9)
+    built = CorpusResult("corpus-whole", tuple(DomainCounts(n, counts, counts) for n in job_domains(corpus_root)))
+    job.run.carry_out("corpus", lambda: built, lambda: None)
     grid = [(n, d, s, "ab") for n in (1e4, 3e4, 1e5) for d in (1e6, 4e6, 2e7) for s in (0, 1e4, 1e5, 1e6)]
     params, shared, special, domain = (list(column) for column in zip(*grid, strict=True))
     table = {"params": params, "pretrain_tokens": shared, "specialize_tokens": special, "domain": domain}
     table["loss"] = Law.known("release", RELEASE).predict(params, shared, special)
-    with job.run.stage("ladder", dict) as result:
+
+    def train() -> LadderResult:
         job.run.keep("runs.parquet", lambda path: pq.write_table(pa.table(table), path, write_page_checksum=True))
-        result |= {"leaves": len(grid), "segments": 1, "tokens_trained": 1, "saving": 1.0, "seeds": 1}
-        result["tokens_from_scratch"] = 1
+        return LadderResult(len(grid), 1, 1, 1, 1.0, 1)
+
+    job.run.carry_out("ladder", train, lambda: None)
     go(job, "plan")
     return root, (root / "summary.json").read_bytes()
 

@@ -21,9 +21,10 @@ from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import SourceFile, list_sources, plan_units
 from splitray.errors import CorruptError, SplitrayError, StorageError, UserError
-from splitray.storage import folder as folders
+from splitray.storage import retry as retries
 from splitray.storage.cache import unchecked
-from splitray.storage.folder import Folder, without_query
+from splitray.storage.folder import Folder
+from splitray.storage.redact import without_query
 from splitray.storage.store import Store
 from tests.support.flaky import Line
 
@@ -175,7 +176,7 @@ def test_sources_that_the_storage_does_not_give_end_the_build(
     settings = CorpusSettings(sources=[uri(line.place, "out")], domains=2)
     files, tally = list_sources(settings)
     line.faults += ["drop"] * 10**4
-    monkeypatch.setattr(folders, "_ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
     with pytest.raises(StorageError, match=r"^out/c\.jsonl: ") as caught:
         list(read_file(files[0], settings, tally))
     assert not tally and "secret" not in str(caught.value)
@@ -186,7 +187,7 @@ def test_sources_that_the_storage_does_not_give_end_the_build(
 
 
 def test_an_outage_ends_in_one_message_without_secrets(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_ATTEMPTS", 1)  # of eight, each of which the S3 client itself tries for seconds
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)  # of eight, each of which the S3 client itself tries for seconds
     line = Line(server, ["drop"] * 10**4)
     folder = Folder(uri(line.place, "out"))
     with pytest.raises(StorageError, match=r"^s3://runs/out/f: ") as caught:
@@ -195,7 +196,7 @@ def test_an_outage_ends_in_one_message_without_secrets(server: str, monkeypatch:
 
 
 def test_secrets_stay_out_of_sight(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_ATTEMPTS", 1)
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
     folder = Folder(uri(server, "hidden")) / "below"
     shown = [folder.uri, repr(folder), str(folder), repr(Store(folder).root), without_query(uri(server, "x"))]
     with pytest.raises(SplitrayError) as missing:

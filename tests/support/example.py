@@ -131,9 +131,8 @@ def summary() -> dict[str, Any]:
             "specialize_tokens": round((1 - s) * BUDGET / 6),
             "loss": loss(s) + noise,
             "predicted": loss(s),
-            "tokens_new": 3_300_000 + 100_000 * i,
         }
-        for i, (s, noise) in enumerate([(0.19, 0.009), (0.11, -0.006), (0.31, 0.012), (0.24, -0.002), (0.27, 0.005)])
+        for s, noise in [(0.19, 0.009), (0.11, -0.006), (0.31, 0.012), (0.24, -0.002), (0.27, 0.005)]
     ]
     seconds = {"corpus": 41.0, "ladder": 212.0, "law": 19.5, "plan": 1.2, "search": 131.0, "base": 55.0}
     seconds |= {"specialists": 47.0, "evaluate": 118.0}
@@ -203,7 +202,6 @@ def summary() -> dict[str, Any]:
                 },
             ],
             "stopped": "expected gain below the tolerance",
-            "tokens_trained": 6_700_000,
         },
         "base": {"path": "base", "key": "seg-aaaa", "tokens": round(fraction * BUDGET)},
         "specialists": [

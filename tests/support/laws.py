@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from splitray.law import Law
-from splitray.law.forms.registry import find
+from splitray.law.forms import find
 from splitray.law.law import Component
 
 N, BUDGET, K = 1.3e9, 240e9, 16

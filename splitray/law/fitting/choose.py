@@ -7,16 +7,16 @@ and errors below the noise are not told apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from splitray.law.arrays import Array, Flags, Ints
 from splitray.law.fitting.marquardt import refine
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import Fitted, candidates, predict
-from splitray.law.forms.dual import Array, Flags, Ints
 from splitray.law.law import HeldOut
 from splitray.law.runs import Runs
 
@@ -37,7 +37,9 @@ class Choice:
     table: HeldOut | None
 
 
-def choose(fits: Mapping[str, Fitted], runs: Runs, seed: int) -> Choice | None:
+def choose(
+    fits: Mapping[str, Fitted], runs: Runs, seed: int, compared: Callable[[int], None] = lambda count: None
+) -> Choice | None:
     """Let fitted forms compete on rows they have not seen; None if every one of them rises with tokens.
 
     Every protocol gives two errors per form: the root mean square of log loss on hidden rows, and that of log loss
@@ -45,6 +47,8 @@ def choose(fits: Mapping[str, Fitted], runs: Runs, seed: int) -> Choice | None:
     score is the mean of their logarithms, errors below the noise set to it; "each" (every row in turn) counts as much
     as the extrapolations together: on planted tables either half alone picked a wrong form more often. Trunks are
     resampled, and a form's share is the part of resamples in which its score is the best.
+
+    `compared` is called with the number of forms whose errors are known, after each.
     """
     noise = min(fit.noise for fit in fits.values())
     refused = {name: reason for name, fit in fits.items() if (reason := rising(fit, runs))}
@@ -53,7 +57,10 @@ def choose(fits: Mapping[str, Fitted], runs: Runs, seed: int) -> Choice | None:
     most = max(fit.vector.size for fit in fits.values())
     masks = {"each": np.ones(len(runs), dtype=bool)}
     masks |= {name: mask for name, mask in hidden(runs).items() if np.sum(runs.weight[~mask] > 0) > most}
-    errors = {name: _errors(fit, list(masks.values())[1:], seed) for name, fit in fits.items()}
+    errors = dict[str, Array]()
+    for name, fit in fits.items():
+        errors[name] = _errors(fit, list(masks.values())[1:], seed)
+        compared(len(errors))
     random = np.random.default_rng([seed, 2])
     weight, code = _resample(runs, random)
     rows: list[dict[str, Any]] = []
@@ -127,7 +134,8 @@ def _errors(fitted: Fitted, masks: list[Flags], seed: int) -> Array:
     """Errors [1 + masks, rows]: of each row hidden alone, then of the rows of each mask hidden together."""
     alone = each_out(fitted)[None]
     found = np.concatenate([alone, held_out(fitted, np.stack(masks), seed)]) if masks else alone
-    return np.clip(np.nan_to_num(found, nan=1.0), -1.0, 1.0)
+    errors: Array = np.clip(np.nan_to_num(found, nan=1.0), -1.0, 1.0)
+    return errors
 
 
 def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, Ints]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,19 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
+from splitray.law import forms
 from splitray.law.fitting import uncertainty
 from splitray.law.fitting.choose import Choice, choose
 from splitray.law.fitting.fit_warnings import fit_warnings
 from splitray.law.fitting.monotone import rising
-from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, Objective, fit_form
-from splitray.law.forms import registry as forms
-from splitray.law.forms.form import Form
+from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
+from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.runs import Runs, read_runs
+from splitray.progress import Task
+
+_log = logging.getLogger(__name__)
 
 _CONTEST_ROWS = 1024  # rows that forms compete on; a larger table is sampled
 
@@ -31,18 +36,25 @@ def fit(
     *,
     share: bool | None = None,
 ) -> Law:
-    """Fit a law to a table of runs.
+    """Fit a law to a table of runs. Deterministic for a seed.
 
-    runs: path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame; see `read_runs` for its columns.
-    form: a registered form, or "auto" to let them compete on held-out rows and average those within noise.
-    objective: "huber_log", Huber on log loss with a threshold of 1.345 times the noise (1e-3 for the form
-        "chinchilla" named outright, as published); "huber_log:DELTA" for a given threshold; "squared", the residual
-        sum of squares of the raw loss. `Law.objective` is its value at the fit, summed over rows, without priors.
-    bootstrap: number of draws for intervals.
-    share: whether domains share their exponents; None shares where a domain has few rows per constant.
+    Args:
+        runs: path of a CSV or Parquet file, a pyarrow Table or a pandas DataFrame; see `read_runs` for its columns.
+        form: a registered form, or "auto" to let them compete on held-out rows and average those within noise. "auto"
+            refuses forms that would rise with tokens in the planning range; one that is named is kept, with a warning.
+        objective: "huber_log", Huber on log loss with a threshold of 1.345 times the noise (1e-3 for the form
+            "chinchilla" named outright, as published); "huber_log:DELTA" for a given threshold; "squared", the
+            residual sum of squares of the raw loss.
+        seed: of starts, of the contest's sample of rows and of the draws.
+        bootstrap: number of draws for intervals; 0 for none, 200 or more for a plan.
+        share: whether domains share their exponents; None shares where a domain has few rows per constant.
 
-    "auto" refuses forms that would rise with tokens in the planning range; one that is named is kept, with a warning.
-    Deterministic for a seed. Raises UserError for a table that cannot be used, or too few rows for the form.
+    Returns:
+        The law, with `warnings` of what the table cannot support. Its `objective` is the value at the fit, summed over
+        rows, without priors.
+
+    Raises:
+        UserError: the table cannot be used or has too few rows for the form, or form or objective are not known.
     """
     table = read_runs(runs)
     goal = Objective.parse(objective)
@@ -62,7 +74,7 @@ def fit(
         components=tuple(_components(fits, choice, table, bootstrap, seed)),
         domains=table.domains,
         objective=best.objective,
-        warnings=fit_warnings(best, table),
+        warnings=(*table.warnings, *fit_warnings(best, table)),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,
@@ -78,8 +90,11 @@ def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tup
     if len(table) > _CONTEST_ROWS:
         rows = np.random.default_rng([seed, 3]).choice(len(table), _CONTEST_ROWS, replace=False)
         small = table.take(np.sort(rows))
-    fits = {form.name: fit_form(form, small, goal, seed, share) for form in entrants}
-    choice = choose(fits, small, seed)
+    task, fits = Task(_log, "comparing forms", 2 * len(entrants), "fits"), dict[str, Fitted]()
+    for form in entrants:
+        fits[form.name] = fit_form(form, small, goal, seed, share)
+        task.update(len(fits))
+    choice = choose(fits, small, seed, lambda compared: task.update(len(entrants) + compared))
     if choice is None:
         reasons = "; ".join(f"{name}: {rising(fit, small)}" for name, fit in fits.items())
         raise UserError(f"no form can plan on these runs ({reasons}); check the losses, or add runs")

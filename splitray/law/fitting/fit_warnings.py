@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from splitray.law.arrays import Array
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import Fitted
-from splitray.law.forms.dual import Array
 from splitray.law.law import LawWarning
 from splitray.law.runs import Runs
 

@@ -8,12 +8,14 @@ bootstrap) or its own targets (parametric bootstrap). All of them advance togeth
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from splitray.law.forms.dual import Array, Ints
-from splitray.law.forms.form import Form
+from splitray.law.arrays import Array, Ints
+from splitray.law.forms import Form
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _SCOUT = 12  # steps of every start; by then the worth of its basin shows
@@ -105,7 +107,8 @@ class Problem:
         return total + (self.penalty(vectors) if prior else 0.0)
 
     def penalty(self, vectors: Array) -> Array:
-        return 0.5 * np.sum(self.precision * (vectors - self.mean) ** 2, axis=-1)
+        penalty: Array = 0.5 * np.sum(self.precision * (vectors - self.mean) ** 2, axis=-1)
+        return penalty
 
     def normal(self, vectors: Array) -> tuple[Array, Array, Array, Array]:
         """Objective (prior included) [batch], slope [batch, P], and two curvatures [batch, P, P].
@@ -174,17 +177,24 @@ def refine(problem: Problem, starts: Array, groups: int = 1) -> Array:
     return np.asarray(vectors[best])
 
 
-def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: float = 1e-9) -> tuple[Array, Array]:
+def minimise(
+    problem: Problem,
+    starts: Array,
+    iterations: int = 100,
+    tolerance: float = 1e-9,
+    done: Callable[[float], None] = lambda share: None,
+) -> tuple[Array, Array]:
     """Local optima [batch, P] from `starts` and their objectives (prior included) [batch].
 
     A step solves (newton + damping (bound + diagonal)) step = -slope with constants that press on a bound held
     there, and is taken only if the objective falls. An element stops when a step gains less than `tolerance` of
-    its objective, or when no damping helps.
+    its objective, or when no damping helps. `done` is called after every step with the share of elements that stopped.
     """
     if len(problem.index) > 1 and problem.separable:
         vectors, total = np.empty_like(starts), np.zeros(len(starts))
         for domain, index in enumerate(problem.index):
-            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance)
+            share = partial(_part, done, domain, len(problem.index))
+            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance, share)
             total += worth
         return vectors, total
     vectors = np.clip(starts, problem.low, problem.high)
@@ -213,7 +223,13 @@ def minimise(problem: Problem, starts: Array, iterations: int = 100, tolerance: 
             small = better & (gain <= tolerance * np.abs(fresh[0]))
             calm[active] = np.where(small, calm[active] + 1, np.where(better, 0, calm[active]))
             active = active[(calm[active] < 2) & (damping[active] < _MAX_DAMPING)]
+            done(1.0 - active.size / len(vectors))
     return vectors, state[0]
+
+
+def _part(done: Callable[[float], None], number: int, parts: int, share: float) -> None:
+    """Say what a share of one of several parts is of the whole."""
+    done((number + share) / parts)
 
 
 def _step(problem: Problem, vectors: Array, slope: Array, newton: Array, bound: Array, damping: Array) -> Array:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import qmc
 
-from splitray.errors import UserError
+from splitray.law.arrays import Array, Ints
 from splitray.law.fitting.marquardt import Problem, minimise, refine
-from splitray.law.forms.dual import Array, Ints
-from splitray.law.forms.form import Form
+from splitray.law.fitting.objective import Objective
+from splitray.law.forms import Form
 from splitray.law.runs import Runs
 
 PUBLISHED_DELTA = 1e-3  # Huber threshold of Hoffmann et al. 2022, kept where their form is fitted by name
@@ -23,29 +23,6 @@ _START_ROWS = 512  # rows per domain that starts are refined on; the best one is
 _FIRST_NOISE = 0.01  # noise of log loss assumed until residuals are there
 _MIN_NOISE = 1e-7  # of log loss; noise-free tables must not divide by zero
 _SHARE_BELOW = 6  # rows per constant and domain below which domains share their exponents
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised. delta: Huber threshold on log loss; None to set it from the noise; squared: raw loss."""
-
-    squared: bool = False
-    delta: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Objective:
-        """ "huber_log", "huber_log:DELTA" or "squared"."""
-        kind, _, number = text.partition(":")
-        if kind == "squared" and not number:
-            return cls(squared=True)
-        if kind == "huber_log":
-            try:
-                delta = float(number) if number else None
-            except ValueError:
-                delta = -1.0
-            if delta is None or (np.isfinite(delta) and delta > 0):
-                return cls(delta=delta)
-        raise UserError(f'objective {text!r}: give "huber_log", "huber_log:1e-3" (a threshold), or "squared"')
 
 
 @dataclass(frozen=True)
@@ -63,7 +40,8 @@ class Fitted:
     @property
     def constants(self) -> Array:
         """Uncentred constants [domains, constants]."""
-        return self.problem.constants(self.vector[None])[0]
+        constants: Array = self.problem.constants(self.vector[None])[0]
+        return constants
 
     @property
     def objective(self) -> float:
@@ -71,7 +49,8 @@ class Fitted:
 
     def residuals(self) -> Array:
         """log predicted - log observed [rows]."""
-        return np.log(predict(self.problem, self.vector[None])[0]) - np.log(self.problem.target)
+        residuals: Array = np.log(predict(self.problem, self.vector[None])[0]) - np.log(self.problem.target)
+        return residuals
 
     def slopes(self) -> Array:
         """Derivatives of log loss [rows, P] by the searched vector."""
@@ -184,7 +163,8 @@ def search(problem: Problem, seed: int) -> Array:
         kept = np.random.default_rng(seed).choice(rows, _START_ROWS * len(problem.index), replace=False)
         few = thin(problem, np.sort(kept))
     best = refine(few, candidates(few, seed, _STARTS))
-    return (best if few is problem else minimise(problem, best, iterations=20, tolerance=1e-7)[0])[0]
+    vector: Array = (best if few is problem else minimise(problem, best, iterations=20, tolerance=1e-7)[0])[0]
+    return vector
 
 
 def candidates(problem: Problem, seed: int, count: int) -> Array:
@@ -266,7 +246,8 @@ def _nonnegative(design: Array, weight: Array, floor: float) -> Array:
             value = np.einsum("bi,bij,bj->b", solved, gram, solved) - 2 * (goal * solved).sum(axis=1)
             better = (solved >= 0).all(axis=1) & (value < worth)
             best[better], worth[better] = solved[better], value[better]
-    return np.maximum(best, floor)
+    solution: Array = np.maximum(best, floor)
+    return solution
 
 
 def _index(form: Form, domains: int, share: bool) -> Ints:

@@ -8,16 +8,20 @@ Without replicates whole clusters are reweighted at random.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import linalg, optimize
 
+from splitray.law.arrays import Array
 from splitray.law.fitting.marquardt import minimise
 from splitray.law.fitting.regression import Fitted, predict
-from splitray.law.forms.dual import Array
 from splitray.law.runs import Runs
+from splitray.progress import Task
+
+_log = logging.getLogger(__name__)
 
 _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
@@ -116,9 +120,11 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
         target = loss * np.exp(noise.simulate(runs, fitted.vector.size, count, random))
         problem = replace(fitted.problem, target=target)
     starts = np.tile(fitted.vector, (count, 1))
-    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5)
+    task = Task(_log, f"bootstrap of {fitted.problem.form.name}", 1.0)
+    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5, done=task.update)
     return problem.constants(vectors)
 
 
 def _same(codes: Any) -> Array:
-    return (codes[:, None] == codes[None, :]).astype(np.float64)
+    equal: Array = (codes[:, None] == codes[None, :]).astype(np.float64)
+    return equal

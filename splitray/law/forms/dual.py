@@ -11,9 +11,8 @@ from typing import Any, Union
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
+from splitray.law.arrays import Array
+
 Number = Union[float, Array, "Dual"]
 
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law.forms.dual import Array, Dual
+from splitray.law.arrays import Array
+from splitray.law.forms.dual import Dual
 
 # D = 0 is read as this many tokens: small enough that D**0.05 is 1e-3 of its value at 1 token, large enough that
 # D**-2 and its slope stay inside a double.

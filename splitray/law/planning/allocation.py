@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from splitray.law.solve import Array, bisect
+from splitray.law.arrays import Array
+from splitray.law.solve import bisect
 
 _FIRST = np.concatenate([[0.0], np.logspace(-9, 0, 32)])
 # Two zooms with 16 nodes each leave 1e-4 of a share between nodes; the loss is flat to second order there.
@@ -44,7 +45,8 @@ def allocate(gain: Callable[[Array], Array], total: Array, caps: Array) -> Array
     # What the last bisection leaves (or a plateau of equal gains, where any sharing is optimal) fills the room left.
     room = upper - shares
     left = total - shares.sum(-1)
-    return np.clip(shares + room * (left / np.maximum(room.sum(-1), 1e-300))[..., None], 0.0, upper)
+    filled: Array = np.clip(shares + room * (left / np.maximum(room.sum(-1), 1e-300))[..., None], 0.0, upper)
+    return filled
 
 
 def _demand(nodes: Array, gains: Array, price: Array) -> tuple[Array, Array]:

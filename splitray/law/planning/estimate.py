@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from splitray.law.solve import Array
+from splitray.law.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from splitray.law.arrays import Array
 from splitray.law.planning.allocation import allocate
 from splitray.law.planning.surface import Surface
-from splitray.law.solve import Array, minimise
+from splitray.law.solve import minimise
 
 # L need not be convex in s: 0.15 in x moves D, or D' near the other end, by 15 %.
 FINE = np.concatenate([[-np.inf], np.linspace(-18, 18, 241), [np.inf]])
@@ -48,7 +49,8 @@ class Line:
         """D'_k [rows, points, domains] at positions x [1 or rows, points]."""
         shared, special = self.divide(x)
         if not self.allocate:
-            return special[..., None] * self.surface.shares
+            tokens: Array = special[..., None] * self.surface.shares
+            return tokens
         rows = self.surface.rows
         shared, special = (np.broadcast_to(a, (rows, x.shape[-1])) for a in (shared, special))
         caps = np.full(self.surface.shares.shape, np.inf) if self.caps is None else self.caps

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import ndtri
 
 from splitray.errors import UserError
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.question import Question
 from splitray.law.runs import load_table, numbers_of, refuse
-from splitray.law.solve import Array
 
 # Seed-to-seed noise of a loss where the law does not know its own: small runs repeat to about 0.3 %.
 NOISE = 0.003

@@ -1,5 +1,7 @@
 """A plan as it is kept: its parts, each number with its interval, and its file."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -8,8 +10,9 @@ from splitray.law import saved
 from splitray.law.law import LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.question import Question, positive
+from splitray.storage.checksum import Schema
 
-SCHEMA = "splitray-plan-2"
+SCHEMA = Schema("plan", 2, unnamed=None)
 
 
 @dataclass(frozen=True)
@@ -96,25 +99,36 @@ class Plan:
 
     def plain(self) -> dict[str, Any]:
         """As JSON types: numbers with intervals as value, low and high, infinite ones as null."""
-        return {"schema": SCHEMA} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {"schema": str(SCHEMA)} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON, whole or not at all, with its checksum."""
-        saved.write(path, "plan", self.plain())
+        saved.write(path, SCHEMA, self.plain())
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
         """Read a plan that `save` wrote. Raises UserError naming a file that is missing, damaged or not a plan."""
-        return saved.read(path, "plan", SCHEMA, cls._of)
+        return saved.read(path, SCHEMA, cls._of)
 
     @classmethod
-    def _of(cls, record: dict[str, Any]) -> "Plan":
-        del record["schema"]
-        known = _parse(record, record["draws"] > 0)
+    def parse(cls, record: Mapping[str, Any]) -> "Plan":
+        """The inverse of `plain`. Raises ValueError for a record of another schema, KeyError or TypeError for none."""
+        if record["schema"] != str(SCHEMA):
+            raise ValueError(f"schema {record['schema']!r} is not {str(SCHEMA)!r}")
+        return cls._of({name: value for name, value in record.items() if name != "schema"})
+
+    @classmethod
+    def _of(cls, record: Mapping[str, Any]) -> "Plan":
+        known = _parse(dict(record), record["draws"] > 0)
         known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
         known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
         known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
-        return cls(**known)
+        plan = cls(**known)
+        if not (0 <= plan.split_fraction.value <= 1 and 0 < plan.budget < math.inf and 0 < plan.params < math.inf):
+            raise ValueError(
+                f"split_fraction = {plan.split_fraction.value!r}, budget = {plan.budget!r}, params = {plan.params!r}"
+            )
+        return plan
 
 
 def _plain(value: Any) -> Any:

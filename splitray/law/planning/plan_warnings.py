@@ -1,8 +1,10 @@
 """What there is to say against a plan: each warning with its reason and the run that would cure it."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from splitray.law.forms import registry as forms
+from splitray.law import forms
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.line import COARSE, Line
 from splitray.law.planning.plan import Plan
@@ -11,6 +13,7 @@ from splitray.units import human
 
 # A law fitted on runs a thirtieth of the target is a guess; 0.003 nats is what a good plan may lose.
 FAR, REGRET = 30.0, 0.003
+_NAMED = 3  # domains in one warning
 
 
 def plan_warnings(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
@@ -112,4 +115,38 @@ def _no_interval(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "the plan has no intervals",
         "the law has no bootstrap draws",
         "fit it with bootstrap=200 or more",
+    )
+
+
+def weights_left_out(law: Law, weights: Mapping[str, float]) -> LawWarning | None:
+    """A warning where domains weigh differently and the law lacks some of them, so that it plans with equal weights."""
+    if len(set(weights.values())) == 1 or set(weights) <= set(law.domains):
+        return None
+    return LawWarning(
+        "weights_left_out",
+        "the plan leaves the domains' weights out",
+        f"the ladder covers {len(law.domains)} of {len(weights)} domains, so the mean of these, at the mean D', stands "
+        "for every domain, while training and comparisons weigh them by their size",
+        f"set ladder.domains to {len(weights)}, or weights to uniform",
+    )
+
+
+def repeated_text(budget: int, tokens: Mapping[str, int], weights: Mapping[str, float]) -> LawWarning | None:
+    """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn.
+
+    Args:
+        budget: D_T in tokens.
+        tokens: of every domain's training text.
+    """
+    passes = {d: weights[d] * budget / n for d, n in tokens.items()}
+    often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
+    if not often:
+        return None
+    named = ", ".join(f"{d} {passes[d]:.3g} times" for d in often[:_NAMED])
+    more = f" and {len(often) - _NAMED} more domains" if len(often) > _NAMED else ""
+    return LawWarning(
+        "repeated_text",
+        "training text is read more than once",
+        f"wherever it is split, a budget of {human(budget)} tokens reads {named}{more}",
+        "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
     )

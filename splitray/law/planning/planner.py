@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law.forms import registry as forms
+from splitray.law import forms
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import Line
@@ -15,7 +16,6 @@ from splitray.law.planning.plan import DomainPlan, FormPlan, Plan
 from splitray.law.planning.plan_warnings import plan_warnings
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.threshold import compute_multiplier, split_threshold
-from splitray.law.solve import Array
 
 # Optimal D'_k cost a hundred times what uniform ones do: 200 draws of 16 domains take 8 s, and place the ends of an
 # 80 % interval within a tenth of its width.
@@ -38,13 +38,21 @@ def plan(
     The split is searched globally over s in [0, 1], for the fitted law and for every bootstrap draw on its own.
 
     Args:
+        law: fitted, or given by its constants.
+        params: N of each model, as the law counts it.
+        budget: D_T, total tokens of the base and all specialists.
         domains: K (the law's mean stands for each of them; K may exceed the number of fitted domains), or a list of
-            the law's domains, then with `weights` (default 1/K each) that add up to 1.
+            the law's domains.
+        weights: of named domains, in the mixture, in the mean and in sum D'_k; they add up to 1 (default 1/K each).
         allocation: "uniform" gives every domain its weight's part of sum D'_k; "per_domain" the optimal part.
         limits: least shared pretraining, and what each domain has.
-        level: mass of the intervals.
+        level: mass of the intervals, between 0 and 1.
 
-    Raises UserError for numbers that are not finite and positive, unknown domains and weights that do not add up.
+    Returns:
+        The plan: the split, its losses in nats per token and what unsplit training would need, each with its interval.
+
+    Raises:
+        UserError: numbers are not finite and positive, domains are unknown, or weights do not add up.
     """
     if not 0 < level < 1:
         raise UserError(f"level={level!r} must lie between 0 and 1")

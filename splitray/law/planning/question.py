@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from splitray.errors import UserError
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.line import Line
 from splitray.law.planning.surface import Surface
-from splitray.law.solve import Array
 
 # Forms take tokens to powers of up to 2 and multiply several: far beyond any corpus, well inside a double.
 _MOST = 1e36

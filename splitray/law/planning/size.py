@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
+from splitray.law.arrays import Array
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import COARSE
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question, positive
-from splitray.law.solve import Array, minimise
+from splitray.law.solve import minimise
 
 # FLOPs a parameter and token of training (Kaplan et al. 2020); attention comes on top and is left out.
 FLOPS_PER_TOKEN = 6.0

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.law.forms import registry as forms
+from splitray.law import forms
+from splitray.law.arrays import Array
 from splitray.law.law import Law
-from splitray.law.solve import Array
 
 
 class Surface:
@@ -94,7 +94,8 @@ class Surface:
         return self.loss(params, budget, np.zeros((1, 1, len(self.terms))))
 
     def _mean(self, losses: Array) -> Array:
-        return np.einsum("trp,t->rp", losses, self.weights)
+        mean: Array = np.einsum("trp,t->rp", losses, self.weights)
+        return mean
 
     def _each(
         self, of: Callable[..., Any], params: float | Array, pretrain_tokens: Array, specialize_tokens: Array
@@ -136,4 +137,5 @@ def _weights(names: tuple[str, ...], law: Law, weights: Sequence[float] | None) 
         raise UserError(f"weights: {given[bad][0]!r} of domain {names[int(np.argmax(bad))]!r} must be positive")
     if abs(given.sum() - 1) > 1e-6:
         raise UserError(f"weights add up to {given.sum():.6g}, not 1: divide each by that sum")
-    return given / given.sum()
+    shares: Array = given / given.sum()
+    return shares

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import COARSE
 from splitray.law.planning.question import Question
 from splitray.law.planning.threshold import compute_multiplier, split_threshold
-from splitray.law.solve import Array
 
 # Draws behind a band: 200 put its edges within a tenth of its width, and a figure has some thirty points.
 DRAWS = 200

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from splitray.law.arrays import Array
 from splitray.law.planning.line import COARSE, ROUNDING, Line
 from splitray.law.planning.surface import Surface
-from splitray.law.solve import Array, bisect
+from splitray.law.solve import bisect
 
 # Budgets that are searched, in tokens per parameter: at 0.01 a model has seen almost nothing, and 1e8 is beyond any
 # corpus. Outside, a form says nothing about training: several would split at a budget of one token.

@@ -1,20 +1,27 @@
 """The stages of the main job. Each reads the records of earlier ones and leaves its own."""
 
 from collections.abc import Callable
-from typing import Any
 
 from splitray.pipeline.job import Job
-from splitray.pipeline.run_folder import STAGES
-from splitray.pipeline.stages.corpus import corpus
-from splitray.pipeline.stages.evaluation import evaluate
-from splitray.pipeline.stages.ladder import ladder
-from splitray.pipeline.stages.planning import law, plan
-from splitray.pipeline.stages.production import base, specialists
-from splitray.pipeline.stages.report import report
-from splitray.pipeline.stages.search import search
+from splitray.pipeline.stages.corpus import run_corpus
+from splitray.pipeline.stages.evaluation import run_evaluation
+from splitray.pipeline.stages.ladder import run_ladder
+from splitray.pipeline.stages.planning import run_law, run_plan
+from splitray.pipeline.stages.production import run_base, run_specialists
+from splitray.pipeline.stages.report import run_report
+from splitray.pipeline.stages.search import run_search
+from splitray.results.stages import STAGES, StageResult
 
-WORK: dict[str, Callable[[Job], dict[str, Any]]] = {
-    made.__name__: made for made in (corpus, ladder, law, plan, search, base, specialists, evaluate, report)
+WORK: dict[str, Callable[[Job], StageResult]] = {
+    "corpus": run_corpus,
+    "ladder": run_ladder,
+    "law": run_law,
+    "plan": run_plan,
+    "search": run_search,
+    "base": run_base,
+    "specialists": run_specialists,
+    "evaluate": run_evaluation,
+    "report": run_report,
 }
 assert tuple(WORK) == STAGES
 

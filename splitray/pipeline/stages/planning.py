@@ -1,40 +1,75 @@
 """Stages law and plan: the table fitted, and where the law says to split."""
 
 import logging
-from typing import Any
+from collections.abc import Collection
+from dataclasses import replace
 
+import pyarrow as pa
+
+from splitray import law as laws
+from splitray.config import Config
+from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.plan_warnings import repeated_text, weights_left_out
+from splitray.law.planning.planner import answer
+from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.job import Job
+from splitray.pipeline.programme import Programme
+from splitray.results.stages import LawResult, PlanResult
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
 
 
-def law(job: Job) -> dict[str, Any]:
+def fitted(config: Config, table: pa.Table) -> laws.Law:
+    """The law of a table of runs, as the configuration fits it."""
+    settings = config.law
+    return laws.fit(
+        table, form=settings.form, objective=settings.objective, seed=config.seed, bootstrap=settings.bootstrap
+    )
+
+
+def planned(programme: Programme, law: laws.Law) -> laws.Plan:
+    """The law's plan of the budget; with weights by domain where the law knows every domain, else by its mean."""
+    tokens, settings, weights = programme.corpus.train_tokens, programme.config.plan, programme.weights
+    assert tokens is not None, "the corpus is built before the plan"
+    params, budget = programme.size(programme.config.model).params, programme.budget
+    limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
+    plan = answer(law, Question.weighing(law, params, budget, weights, limits))
+    raised = (weights_left_out(law, weights), repeated_text(budget, tokens, weights))
+    return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
+
+
+def run_law(job: Job) -> LawResult:
     """Fit the law on the ladder's table."""
-    law = job.fit(job.table)
+    law = fitted(job.config, job.table)
     job.run.keep("law.json", law.save)
     for warning in law.warnings:
         _log.warning("%s", warning)
-    return {"form": law.form}
+    return LawResult(law.form)
 
 
-def plan(job: Job) -> dict[str, Any]:
+def run_plan(job: Job) -> PlanResult:
     """Where that law would split the budget."""
     law = job.law
-    made = job.plan(law, job.params(job.config.model), job.budget)
-    job.run.keep("plan.json", made.save)
+    plan = planned(job.programme, law)
+    job.run.keep("plan.json", plan.save)
+    log_plan(plan, job.programme.budget, law.warnings)
+    return PlanResult(plan)
+
+
+def log_plan(plan: laws.Plan, budget: int, logged: Collection[laws.LawWarning]) -> None:
+    """Say where a plan splits a budget, and those of its warnings that were not logged before."""
     _log.info(
-        f"   split after {made.split_fraction.value:.0%} of {human(job.budget)} tokens "
-        f"({_between(made.split_fraction, '.0%')}); predicted loss {made.predicted_loss.value:.3f}, "
-        f"unsplit {made.unsplit_loss.value:.3f}"
+        f"   split after {plan.split_fraction.value:.0%} of {human(budget)} tokens "
+        f"({_between(plan.split_fraction, '.0%')}); predicted loss {plan.predicted_loss.value:.3f}, "
+        f"unsplit {plan.unsplit_loss.value:.3f}"
     )
-    for warning in made.warnings:
-        if warning not in law.warnings:  # those were said with the law
+    for warning in plan.warnings:
+        if warning not in logged:
             _log.warning("%s", warning)
-    return made.plain()
 
 
-def _between(estimate: Any, form: str) -> str:
+def _between(estimate: Estimate, form: str) -> str:
     if estimate.low is None or estimate.high is None:
         return "no interval"
     return f"{estimate.low:{form}} to {estimate.high:{form}}"

@@ -1,0 +1,210 @@
+"""Forms of two stages, which tell D from D'. Adding one is adding one class here.
+
+Priors are weak Gaussians, of one row's weight at a distance of one spread: they decide only what a table leaves open
+(on a 60-row ladder with 0.3 % noise, exponents of D' and of N inside a release scale). Their centres are the middle
+of what such exponents were measured at, not fitted to any table here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from splitray.law.forms.form import Constant, Form, coefficient, exponent
+from splitray.law.forms.one_stage import DATA, FLOOR, SIZE
+from splitray.law.forms.registry import register
+
+# The same constants where a second stage shares the rows with them.
+ALPHA_2 = exponent("alpha", "how fast size helps", prior=(0.4, 0.3))
+BETA_2 = exponent("beta", "how fast tokens help", prior=(0.4, 0.3))
+GAMMA = exponent("gamma", "how fast D' helps", prior=(0.4, 0.3))
+WITH_D = exponent("p", "how that scale grows with D", bounds=(0.0, 2.0), prior=(0.5, 0.4))
+WITH_N = exponent("q", "how that scale grows with N", bounds=(-1.0, 1.0), typical=(-0.3, 0.5), prior=(0.0, 0.3))
+PENALTY = coefficient("lam", "mixture penalty as a share of the size term", "", (0.05, 2.0), prior=(0.3, 1.5))
+WORTH = coefficient("rho", "tokens of D that one token of D' is worth", "", (0.1, 10.0), prior=(1.0, 1.5))
+
+
+@register
+class Release(Form):
+    """Chinchilla with a mixture penalty at D' = 0, which D' releases down to the domain's own floor.
+
+    lam = K^(alpha eta) - 1 says that N on K domains acts like N / K^eta on one. At D = 0 the loss is finite if
+    p gamma >= beta, else a base is needed.
+    """
+
+    name = "release"
+    source = "ours"
+    formula = "E + A N^-alpha + (lam A N^-alpha + B N^c D^-beta) (1 + D'/(delta D^p N^q))^-gamma"
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c"),
+        BETA_2,
+        exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
+        PENALTY,
+        coefficient("delta", "D' that releases at D = 1, N = 1", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
+        WITH_D,
+        WITH_N,
+        GAMMA,
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        size = k.A * N**-k.alpha
+        released = (1.0 + S / (k.delta * D**k.p * N**k.q)) ** -k.gamma
+        return k.E + size + (k.lam * size + k.B * N**k.c * D**-k.beta) * released
+
+
+@register
+class MixtureGap(Form):
+    """The mixture's model is a gap G above a domain's own, which D' closes; all tokens feed one data term.
+
+    Falls in D and D' and is finite at D = 0 and D' = 0 whatever the constants. The optimal fraction falls with the
+    budget where gamma < beta, and D_split grows with N where c + r > 0.
+    """
+
+    name = "mixture_gap"
+    source = "ours"
+    formula = "E + A N^-alpha + G (1 + D'/(tau N^r))^-gamma + B N^c (D + rho D')^-beta"
+    linear = ("E", "A", "B", "G")
+    constants: ClassVar[tuple[Constant, ...]] = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c"),
+        BETA_2,
+        exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
+        WORTH,
+        coefficient("G", "loss of a domain for living in the mixture's model", "nats", (0.01, 1.0)),
+        coefficient(
+            "tau", "D' that begins to close the gap at N = 1", "tokens params^-r", (0.001, 1.0), prior=(0.03, 2.5)
+        ),
+        exponent("r", "how that D' grows with N", (-1.0, 1.0), (-0.3, 0.5), prior=(0.0, 0.3)),
+        GAMMA,
+    )
+
+    def scale(self, k: Any, N: Any, D: Any) -> Any:
+        """D' that begins to close the gap, in tokens."""
+        return k.tau * N**k.r
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        gap = k.G * (1.0 + S / self.scale(k, N, D)) ** -k.gamma
+        return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
+
+
+@register
+class OssifyingGap(MixtureGap):
+    """The mixture's gap, which takes the more D' to close the longer the base was trained; sigma = 0: `mixture_gap`.
+
+    Hernandez et al. 2021 call it ossification. On the proof's 444 rows (docs/law.md) sigma is 0.02 to 0.05: D' of a few
+    per cent of D close half of the gap.
+    """
+
+    name = "ossifying_gap"
+    source = "ours"
+    formula = "E + A N^-alpha + G (1 + D'/(tau N^r + sigma D))^-gamma + B N^c (D + rho D')^-beta"
+    constants = (
+        *MixtureGap.constants,
+        coefficient("sigma", "D' that every token of D adds to it", "", (0.001, 1.0), prior=(0.03, 2.5)),
+    )
+
+    def scale(self, k: Any, N: Any, D: Any) -> Any:
+        return super().scale(k, N, D) + k.sigma * D
+
+
+@register
+class EffectiveTokens(Form):
+    """Pretraining is worth a stock of domain tokens."""
+
+    name = "effective_tokens"
+    source = "after Hernandez et al. 2021 and Lin et al. 2024 (rectified law)"
+    formula = "E + A N^-alpha + B (D' + kappa D^p N^q)^-beta"
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        DATA,
+        BETA_2,
+        coefficient("kappa", "D' that D = 1, N = 1 is worth", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
+        WITH_D,
+        WITH_N,
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        return k.E + k.A * N**-k.alpha + k.B * (S + k.kappa * D**k.p * N**k.q) ** -k.beta
+
+
+@register
+class SharedSpecific(Form):
+    """What all domains share is learned from every token, what is specific from the domain's own."""
+
+    name = "shared_specific"
+    source = "ours; nests the additive and the effective-token forms"
+    formula = "E + A N^-alpha + B (D + rho D')^-beta + C (D' + kappa D^p N^q)^-gamma"
+    linear = ("E", "A", "B", "C")
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        DATA,
+        BETA_2,
+        WORTH,
+        coefficient("C", "what is specific at D' = 1 token", "tokens^gamma"),
+        GAMMA,
+        coefficient("kappa", "specific D' that D = 1, N = 1 is worth", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
+        WITH_D,
+        WITH_N,
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        shared = k.B * (D + k.rho * S) ** -k.beta
+        return k.E + k.A * N**-k.alpha + shared + k.C * (S + k.kappa * D**k.p * N**k.q) ** -k.gamma
+
+
+@register
+class CapacityRelease(Form):
+    """The mixture costs capacity, which D' gives back; data count as effective tokens."""
+
+    name = "capacity_release"
+    source = "ours"
+    formula = "E + A N^-alpha [1 + lam (1 + D'/(delta D^p))^-gamma] + B (D' + omega D)^-beta"
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        DATA,
+        BETA_2,
+        coefficient("omega", "D' that one token of D is worth", "", (0.01, 2.0), prior=(0.3, 1.5)),
+        PENALTY,
+        coefficient("delta", "D' that releases at D = 1", "tokens tokens^-p", prior=(0.3, 2.5)),
+        WITH_D,
+        GAMMA,
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        penalty = 1.0 + k.lam * (1.0 + S / (k.delta * D**k.p)) ** -k.gamma
+        return k.E + k.A * N**-k.alpha * penalty + k.B * (S + k.omega * D) ** -k.beta
+
+
+@register
+class Multiplicative(Form):
+    """D' multiplies the data term down, less so the more the base has seen."""
+
+    name = "multiplicative"
+    source = "after Liew & Kato 2025; ours: D' shifted, a size term, a power instead of the logarithm's sign flip"
+    formula = "E + A N^-alpha + B (D + rho D')^-beta (1 + D'/tau)^-(gamma (D + rho D')^-h)"
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        DATA,
+        BETA_2,
+        WORTH,
+        coefficient("tau", "D' at which specialization begins to tell", "tokens", (0.001, 1.0), prior=(0.03, 2.5)),
+        coefficient("gamma", "how fast D' helps a base of D = 1 token", "tokens^h", (0.02, 1.0), prior=(0.2, 1.0)),
+        exponent("h", "how the help fades with D", (0.0, 0.5), (0.0, 0.2), prior=(0.05, 0.1)),
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+        seen = D + k.rho * S
+        rate = k.gamma * seen**-k.h
+        return k.E + k.A * N**-k.alpha + k.B * seen**-k.beta * (1.0 + S / k.tau) ** -rate

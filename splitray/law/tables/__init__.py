@@ -1,0 +1,1 @@
+"""Reading a table of runs: the file, the names in it, and values that cannot be meant."""

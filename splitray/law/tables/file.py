@@ -1,0 +1,76 @@
+"""A table from a CSV or Parquet file: whatever spreadsheet wrote it is read, or refused by what it is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from splitray.errors import UserError
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_FOREIGN = {  # how files begin that are often given for tables
+    b"PK\x03\x04": "a zip archive, such as an Excel workbook: save it as CSV",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save it as CSV",
+    b"ARROW1": "an Arrow file: write it as Parquet or CSV",
+    b"SQLite format 3": "a database: export the table as CSV",
+    b"{": "JSON: write it as CSV or Parquet",
+    b"[": "JSON: write it as CSV or Parquet",
+}
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
+
+
+def read_table(path: Path) -> pa.Table:
+    """The table in a CSV or Parquet file.
+
+    A CSV file may part its columns with commas, semicolons, tabs or bars, be UTF-8 or UTF-16, and be compressed as its
+    ending says (`.csv.gz`).
+
+    Raises:
+        UserError: the file cannot be read, or is neither: the message says what it is instead.
+    """
+    try:
+        with path.open("rb") as stream:
+            parquet = stream.read(4) == b"PAR1"
+        if parquet:
+            return pa.parquet.read_table(path, page_checksum_verification=True)
+        with pa.input_stream(path, compression="detect") as stream:
+            data = stream.read()
+    except OSError as error:  # a Parquet file whose pages do not match their checksums is one, too
+        raise UserError(f"{path}: cannot be read ({error}); give a CSV or Parquet file of runs") from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a Parquet table ({error}); mend the file") from error
+    for magic, what in _FOREIGN.items():
+        if data.startswith(magic):
+            raise UserError(f"{path}: not a CSV or Parquet table but {what}")
+    text = _decoded(path, data)
+    delimiter = _delimiter(text)
+    options = pa.csv.ParseOptions(delimiter=delimiter)
+    try:
+        return pa.csv.read_csv(io.BytesIO(text.encode()), parse_options=options)
+    except pa.ArrowInvalid as error:
+        parted = f"its columns are taken to be parted by {_DELIMITERS[delimiter]}"
+        raise UserError(f"{path}: not a CSV or Parquet table ({error}; {parted}); mend the file") from error
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\x00" in data[:200]:  # UTF-16 without its mark: every other byte of ASCII is zero
+        encoding = "utf-16-le" if data[1:2] == b"\x00" else "utf-16-be"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}: not {encoding.upper()} in line {line} (byte {data[error.start]:#04x}): the file has another "
+            "encoding, such as Latin-1 or Windows-1252; save it as UTF-8"
+        ) from error
+
+
+def _delimiter(text: str) -> str:
+    """What parts the names in the header; a comma where nothing does."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return max(_DELIMITERS, key=header.count)

@@ -1,0 +1,34 @@
+"""Names in a table of runs: one spelling for what is one thing, and a warning where two may be."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from splitray.law.law import LawWarning
+
+
+def normalised(name: str) -> str:
+    """A name without blanks around it and in Unicode's composed form: é is one character, however it was typed."""
+    return unicodedata.normalize("NFC", name.removeprefix("\ufeff")).strip()
+
+
+def spelled_alike(domains: Sequence[str]) -> Iterator[LawWarning]:
+    """A warning for domains whose names differ only by case, width, blanks, hyphens or underscores."""
+    groups: dict[str, list[str]] = {}
+    for name in domains:
+        groups.setdefault(_skeleton(name), []).append(name)
+    for names in groups.values():
+        if len(names) > 1:
+            listed = ", ".join(map(repr, names))
+            yield LawWarning(
+                "names_alike",
+                "domains have nearly the same name",
+                f"{listed} are fitted as {len(names)} domains, each with its own part of the rows",
+                "give them one name if they are one domain",
+            )
+
+
+def _skeleton(name: str) -> str:
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in plain if c.isalnum()) or plain

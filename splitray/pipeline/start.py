@@ -1,0 +1,80 @@
+"""One run from its start to its end, for the command line and for `splitray.run` alike."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from splitray.pipeline.run_folder import STAGES, RunFolder
+from splitray.storage.redact import without_query
+
+_log = logging.getLogger(__name__)
+
+_imported_with_token: list[bool] = []  # whether Ray was imported here, in this process, under RAY_AUTH_MODE=token
+
+Watch = Callable[[Callable[[], object], Callable[[], None]], None]
+
+
+def start(run: RunFolder, store: str, until: str, watch: Watch) -> None:
+    """Do what a run still lacks up to a stage. A finished run starts no Ray.
+
+    Args:
+        store: address of the store.
+        watch: is called with the work, and with what has the workers write their checkpoints. It calls the first, and
+            the second where the run is to stop.
+    """
+    _log.info("run folder %s, store %s", run.folder.uri, without_query(store))
+    if all(run.done(stage) is not None for stage in STAGES[: STAGES.index(until) + 1]):
+        _log.info("every stage up to %s is done: nothing to train", until)
+        return
+    with token_asked_for():
+        from splitray.executor.connect import connected
+        from splitray.pipeline.job import Job
+        from splitray.pipeline.runner import go
+        from splitray.storage.store import Store
+
+        with connected():
+            check_router(run, until)
+            job = Job(run, Store(store))
+            try:
+                watch(lambda: go(job, until), job.stop)
+            finally:
+                run.flush()
+
+
+def interruptible(work: Callable[[], object], stop: Callable[[], None]) -> None:
+    """The watch that leaves signals alone: Ctrl-C (in a notebook: Interrupt) stops the run."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        stop()
+        raise
+
+
+@contextmanager
+def token_asked_for() -> Iterator[None]:
+    """Have a Ray that is started in the block refuse whoever lacks the token. The environment is as before after it.
+
+    Ray reads RAY_AUTH_MODE once in a process, when it is imported; the processes that it starts read it anew. Where
+    the user has set it, or has imported Ray without it, it stays as it is: the two must agree. Ray itself adds
+    variables of its own to the process's environment, which are taken away again.
+    """
+    before = dict(os.environ)
+    if "RAY_AUTH_MODE" not in before and ("ray" not in sys.modules or _imported_with_token):
+        _imported_with_token.append(True)
+        os.environ["RAY_AUTH_MODE"] = "token"
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name.startswith("RAY_") and name not in before]:
+            del os.environ[name]
+
+
+def check_router(run: RunFolder, until: str) -> None:
+    """Load the router's embedder before anything is paid for: the evaluation, which comes last, needs it here."""
+    evaluates = STAGES.index("evaluate") <= STAGES.index(until) and run.done("evaluate") is None
+    if evaluates and run.config.corpus.embedder == "sentence-transformers":
+        from splitray.corpus.embed import SentenceEmbedder
+
+        SentenceEmbedder(run.config.corpus.sentence)

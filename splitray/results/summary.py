@@ -1,0 +1,168 @@
+"""`summary.json`: every number of a run, as the report reads it.
+
+The file carries the schema `splitray-summary-2`. A summary of the first release carries none and has the same fields.
+Parts that a stopped run lacks are None. Losses are in nats per token.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from splitray.errors import UserError
+from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.stages import BaseResult, Counts, EvaluationResult, LadderResult, Searched, Specialist
+
+SCHEMA = "splitray-summary-2"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run was done on."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    cpu_model: str
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain: its text, its weight, and the terms that tell it from the others."""
+
+    name: str
+    train: Counts
+    validation: Counts
+    weight: float
+    top_terms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RowSplitGroup:
+    """A group of documents too large for one side, and its share of its file's rows."""
+
+    group: str
+    rows: int
+    share_of_file: float
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """The corpus: what was read, what was left out by reason, and seconds by pass."""
+
+    key: str
+    documents: int
+    skipped: Mapping[str, int]
+    row_split_groups: tuple[RowSplitGroup, ...]
+    embedder: str
+    vocabulary: int
+    bytes_per_token: float
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LadderSummary(LadderResult):
+    """The ladder with its table: rows of `splitray.ladder.grid.TABLE`."""
+
+    table: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class LawSummary:
+    """The law fitted on the ladder: constants by name (by domain, where there are several), held-out errors by form
+    and protocol, and what it warns of."""
+
+    form: str
+    constants: Mapping[str, Any]
+    heldout: tuple[Mapping[str, Any], ...] | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """A stage's time and work; see `splitray.results.stages.Work`."""
+
+    stage: str
+    began: float
+    seconds: float
+    tokens_trained: int
+    tokens_per_second: float | None
+    segments: int
+    failures: int
+    training_seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens that finding the split trained, and their share of D_T."""
+
+    tokens: int
+    share_of_budget: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Every number of a run.
+
+    Args:
+        as_of: when the last of its stages ended, in seconds since the epoch.
+        config: the resolved configuration.
+        budget: D_T in whole batches of every domain. params: N of the target. params_total: with all its tables.
+        plan: by the ladder's law. final_plan: after the search's refits.
+    """
+
+    name: str
+    created: str
+    splitray: str
+    config: Mapping[str, Any]
+    machine: Machine
+    budget: int
+    params: int
+    params_total: int
+    domains: tuple[Domain, ...]
+    corpus: CorpusSummary
+    as_of: float = 0.0
+    precision: str = ""
+    ladder: LadderSummary | None = None
+    law: LawSummary | None = None
+    plan: PlanField | None = None
+    search: Searched | None = None
+    final_plan: PlanField | None = None
+    base: BaseResult | None = None
+    specialists: tuple[Specialist, ...] | None = None
+    evaluation: EvaluationResult | None = None
+    stages: tuple[StageSummary, ...] = field(default_factory=tuple)
+    ladder_cost: Cost | None = None
+    search_cost: Cost | None = None
+    schema: str = SCHEMA
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON types."""
+        return to_json(self)
+
+    @classmethod
+    def parse(cls, record: Mapping[str, Any], where: str = "summary.json") -> "Summary":
+        """The inverse of `plain`.
+
+        Raises:
+            CorruptError: it is no summary.
+            UserError: a newer splitray wrote it.
+        """
+        schema = record.get("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise UserError(f"{where} has the schema {schema!r}, and this splitray reads {SCHEMA!r}: use a newer one")
+        return from_json(cls, record, where)
+
+
+def every_loss(summary: Summary) -> dict[str, Any]:
+    """Every loss of a finished run: two runs of one config and seed must agree in all of them."""
+    ladder, search, evaluation = summary.ladder, summary.search, summary.evaluation
+    assert ladder is not None and evaluation is not None, "the run is not finished"
+    places = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
+    return {
+        "ladder": [[row[name] for name in places] for row in ladder.table],
+        "search": [[trial.split_fraction, trial.loss] for trial in (search.trials if search else ())],
+        "matrix": [list(row) for row in evaluation.matrix.loss],
+        "routed": evaluation.routed.loss,
+        "comparison": [[row.strategy, row.loss, dict(row.by_domain)] for row in evaluation.comparison],
+    }

@@ -1,0 +1,49 @@
+"""Secrets in addresses: what may be shown of a URI, and what may not stand on a command line."""
+
+import re
+from pathlib import Path
+
+from splitray.errors import UserError
+
+# A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
+LOGIN = re.compile(r"(?<=://)(?:[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
+_OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
+_PASSWORD = re.compile(r"(?<=://)[^/@?\s:]*:[^@?\s'\"]+@")
+_SECRET_OPTION = re.compile(r"[?&]([^=&\s]*(?:key|secret|token|password|credential|sas|sig)[^=&\s]*)=[^&\s]", re.I)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
+
+
+def without_query(text: str | Path) -> str:
+    """A URI, or a text with URIs in it, fit for logs: their options and logins, which may hold keys, are cut off.
+
+    What follows a `?` without a `=` is no option but part of a pattern.
+    """
+    return _OPTIONS.sub(r"\1", LOGIN.sub("", str(text)))
+
+
+def secrets(uri: str) -> list[str]:
+    """The parts of a URI that no message may show."""
+    login = match.group() if (match := LOGIN.search(uri)) else ""
+    return [part for part in (*login.rstrip("@").split(":"), *uri.partition("?")[2].split("&")) if part]
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a URI in a text holds a password or an option that is named like one: a key's name alone is none."""
+    return any(_PASSWORD.search(uri) or _SECRET_OPTION.search(uri) for uri in _URI.findall(text))
+
+
+def refuse_secrets(option: str, value: str, cure: str) -> None:
+    """Refuse a secret in an argument of a command line: every user of the machine sees it there, for instance in `ps`.
+
+    Args:
+        option: the argument's name, for the message.
+        cure: where the secret belongs instead.
+
+    Raises:
+        UserError: naming the option and the URI, without the secret.
+    """
+    if holds_secret(value):
+        raise UserError(
+            f"{option} {without_query(value)}: the address holds a secret, and whoever uses this machine can read the "
+            f"arguments of a command. {cure}"
+        )

@@ -1,0 +1,25 @@
+"""docs/proof.md is what the generator writes from the committed results: nobody edits the page by hand."""
+
+import json
+import sys
+from typing import Any
+
+from tests.support import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from proof.page import page
+
+RESULTS = ROOT / "benchmarks/results"
+
+
+def _read(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def test_the_page_is_what_the_committed_results_give() -> None:
+    known = _read("equal_compute/results.json") | {"command": "python benchmarks/equal_compute.py"}
+    folders = {"proof": "../benchmarks/results/equal_compute/", "phonebook": "../benchmarks/results/phonebook/"}
+    search, routing = _read("equal_compute/search.json"), _read("equal_compute/routing.json")
+    text = page(known, search, routing, _read("phonebook/phonebook.json"), folders)
+    assert text == (ROOT / "docs/proof.md").read_text(encoding="utf-8")

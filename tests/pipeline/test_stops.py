@@ -1,0 +1,89 @@
+"""Signals to the driver of a real run, and two runs that share a cluster of two CPUs."""
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from splitray.cli.signals import LINE
+from tests.support import ROOT
+from tests.support.configs import config, write_corpus
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """A cluster of two CPUs that drivers join, as the environment that they need."""
+    given = os.environ.get("SPLITRAY_TEST_RAY")  # one that is up already
+    if given:
+        yield dict(os.environ) | {"RAY_ADDRESS": given}
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus", "2"]
+    ray += ["--port", str(port), "--include-dashboard=false", "--disable-usage-stats"]
+    with subprocess.Popen(ray, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
+        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+        head.terminate()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("stops")
+    write_corpus(home / "corpus")
+    return home
+
+
+def start(home: Path, environment: dict[str, str], name: str, *more: str) -> subprocess.Popen[str]:
+    plain = config(home / "corpus") | {"name": name}
+    (home / f"{name}.yaml").write_text(yaml.safe_dump(plain))
+    command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", f"{name}.yaml", *more]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 1200
+    while not ready():
+        assert job.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_the_driver_that_waits_for_its_ladder(
+    home: Path, cluster: dict[str, str], number: signal.Signals
+) -> None:
+    """The driver is in `ray.wait`. What was trained is kept, the documented line is the last, the exit code is 1."""
+    # long segments and no checkpoint by the clock: whatever is kept, the stop has kept
+    more = ["--set", "training.checkpoint_seconds=3600", "--set", "ladder.pretrain_tokens=[6144, 6144000]"]
+    more += ["--set", "ladder.max_share=100000", "--until", "ladder", "--run-dir", f"{number.name}/run"]
+    job = start(home, cluster, "stopped", *more)
+    store = home / number.name / "store/done"
+    when(job, lambda: any(store.glob("seg-*")))  # the short trunks are there, so the long ones have begun
+    time.sleep(3)
+    job.send_signal(number)
+    out, _ = job.communicate(timeout=300)
+    assert job.returncode == 1 and out.splitlines()[-1] == LINE and "Traceback" not in out, out[-3000:]
+    assert any(store.glob("part-*")), "no worker wrote a checkpoint"
+
+
+def test_two_runs_share_a_cluster_of_two_cpus(home: Path, cluster: dict[str, str]) -> None:
+    """Each once kept an idle worker while its last segment waited for a second one: both stood still for ever."""
+    jobs = [start(home, cluster, n, "--until", "ladder", "--run-dir", f"{n}/run") for n in ("one", "two")]
+    for name, job in zip(("one", "two"), jobs, strict=True):
+        out, _ = job.communicate(timeout=1500)
+        assert job.returncode == 0, out[-3000:]
+        assert json.loads((home / name / "run/stages/ladder.json").read_text())["work"]["failures"] == 0
