@@ -259,7 +259,9 @@ REFUSED = [
     Refusal("a link to itself as a source", link("a", "a"), ("a",), ("a", "does not exist")),
     Refusal("a name of 5,000 letters", none, ("x" * 5000,), ("xxxx", "File name too long")),
     Refusal("a name with a NUL", none, ("a\0b",), ("a\\x00b", "without control characters")),
-    Refusal("a scheme that nobody knows", none, ("gopher://host/x",), ("gopher://host/x", "no storage that splitray opens")),
+    Refusal(
+        "a scheme that nobody knows", none, ("gopher://host/x",), ("gopher://host/x", "no storage that splitray opens")
+    ),
     Refusal("a bucket of nobody", none, ("s3://nobody/x?endpoint_override=127.0.0.1:1",), ("s3://nobody/x",)),
     Refusal(
         "no text column", parquet("t", {"body": ["x"], "n": [1]}), (".",), ("text_column", "d/t.parquet", "body, n")
