@@ -135,7 +135,8 @@ import os, signal, sys, threading
 import splitray
 
 def state():
-    return dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
+    kept = {k: v for k, v in os.environ.items() if k != "KMP_DUPLICATE_LIB_OK"}  # set by the import of scikit-learn
+    return kept, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
 
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 before, lines = state(), []

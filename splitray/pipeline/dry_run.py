@@ -57,9 +57,9 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
         parts.append(tree.search(plan, standing.searched))
     if plan is not None:
         split = programme.final().split(plan.split_fraction.value)
-        parts += [tree.production(split), tree.baselines(), *([tree.reference(split)] if split.pretrain_tokens else [])]
+        parts += [tree.production(split), tree.evaluation(split)]
     else:
-        parts += [tree.alternative(programme.final().split(f)) for f in _FRACTIONS] + [tree.baselines()]
+        parts += [tree.alternative(programme.final().split(f)) for f in _FRACTIONS] + [tree.evaluation(None)]
     shown.append(_table(config, parts, gpu))
     shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
     if plan is None:
@@ -163,16 +163,13 @@ class _Tree:
         """`production` at one of several fractions, of which the run will choose another."""
         return self.production(split, kept=False)
 
-    def baselines(self) -> Part:
-        splits = self.programme.baselines().values()
+    def evaluation(self, split: Split | None) -> Part:
+        """The baselines, and the unsplit model of the plan's D where that is known: they are asked for at once."""
+        reference = self.programme.reference(split) if split is not None else None
         shown = ", ".join(f"{f:g}" for f in self._config.evaluate.baselines) or "none"
-        requests = (r for split in splits for r in self.programme.compared(split))
-        return self._part(f"baselines at s = {shown}", requests, self._config.resources.base_workers)
-
-    def reference(self, split: Split) -> Part:
-        request = self.programme.reference(split)
-        requests = [request] if request else []
-        return self._part("unsplit model at the base's D", requests, self._config.resources.base_workers)
+        name = f"baselines at s = {shown}" + (", and the base finished" if reference else "")
+        requests = [r for baseline in self.programme.baselines().values() for r in self.programme.compared(baseline)]
+        return self._part(name, requests + ([reference] if reference else []), self._config.resources.base_workers)
 
 
 def _facts(programme: Programme, gpu: bool, standing: Standing) -> Table:

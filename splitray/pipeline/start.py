@@ -11,6 +11,7 @@ from splitray.storage.redact import without_query
 
 _log = logging.getLogger(__name__)
 
+_SET_BY_OTHERS = ("RAY_", "PYTHONBREAKPOINT", "TOKENIZERS_PARALLELISM")  # beginnings of names
 _imported_with_token: list[bool] = []  # whether Ray was imported here, in this process, under RAY_AUTH_MODE=token
 
 Watch = Callable[[Callable[[], object], Callable[[], None]], None]
@@ -57,8 +58,8 @@ def token_asked_for() -> Iterator[None]:
     """Have a Ray that is started in the block refuse whoever lacks the token. The environment is as before after it.
 
     Ray reads RAY_AUTH_MODE once in a process, when it is imported; the processes that it starts read it anew. Where
-    the user has set it, or has imported Ray without it, it stays as it is: the two must agree. Ray itself adds
-    variables of its own to the process's environment, which are taken away again.
+    the user has set it, or has imported Ray without it, it stays as it is: the two must agree. What Ray and the
+    tokenizer set in the environment (`_SET_BY_OTHERS`) is as before again at the end.
     """
     before = dict(os.environ)
     if "RAY_AUTH_MODE" not in before and ("ray" not in sys.modules or _imported_with_token):
@@ -67,8 +68,11 @@ def token_asked_for() -> Iterator[None]:
     try:
         yield
     finally:
-        for name in [name for name in os.environ if name.startswith("RAY_") and name not in before]:
-            del os.environ[name]
+        for name in [name for name in os.environ if name.startswith(_SET_BY_OTHERS)]:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
 
 
 def check_router(run: RunFolder, until: str) -> None:

@@ -258,7 +258,7 @@ REFUSED = [
     Refusal("a dangling link as a source", link("a", "b"), ("a",), ("a", "does not exist")),
     Refusal("a link to itself as a source", link("a", "a"), ("a",), ("a", "does not exist")),
     Refusal("a name of 5,000 letters", none, ("x" * 5000,), ("xxxx", "File name too long")),
-    Refusal("a name with a NUL", none, ("a\0b",), ("a\\x00b", "control characters")),
+    Refusal("a name with a NUL", none, ("a\0b",), ("a\\x00b", "without control characters")),
     Refusal(
         "a scheme that nobody knows", none, ("gopher://host/x",), ("gopher://host/x", "no storage that splitray opens")
     ),

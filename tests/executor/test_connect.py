@@ -110,7 +110,7 @@ except SplitrayError as error:
 after = dict(os.environ), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 names = {*before[0], *inside[0], *after[0]}
 changed = {k for k in names if len({state[0].get(k) for state in (before, inside, after)}) > 1}
-changed = {k for k in changed if not k.startswith("RAY_")}  # Ray's own: `token_asked_for` takes them back
+changed = {k for k in changed if not k.startswith(("RAY_", "PYTHONBREAKPOINT"))}  # `token_asked_for` takes them back
 assert inside[1:] == before[1:] == after[1:], (before[1:], inside[1:])
 print("changed", sorted(changed))
 """

@@ -106,11 +106,11 @@ def test_a_line_reuses_what_the_lines_above_it_train(tmp_path: Path) -> None:
     """A baseline at the planned fraction is the plan itself; at another fraction they share a plateau."""
     made = config(evaluate={"baselines": [0.5]})
     grown = tree(made, tmp_path, CORPUS)
-    assert production(grown, 0.5).tokens == 65536 and grown.baselines().tokens == 0
+    assert production(grown, 0.5).tokens == 65536 and grown.evaluation(None).tokens == 0
     alone, after = tree(made, tmp_path, CORPUS), tree(made, tmp_path, CORPUS)
     production(after, 0.25)
     # the plateau of the mixture up to the split at 0.25, which the base's trunk holds as a snapshot
-    assert alone.baselines().tokens - after.baselines().tokens == 16384
+    assert alone.evaluation(None).tokens - after.evaluation(None).tokens == 16384
 
 
 def test_weights_by_tokens_set_the_recipe_and_the_split(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("domains", [2, 4])
 def test_an_unsplit_baseline_is_one_model_however_many_domains_it_serves(tmp_path: Path, domains: int) -> None:
     made = config(corpus=PLAIN["corpus"] | {"domains": domains}, evaluate={"baselines": [1.0]})
-    part = tree(made).baselines()
+    part = tree(made).evaluation(None)
     assert part.leaf_tokens == part.tokens == 65536
 
 

@@ -15,12 +15,12 @@ from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.stages import planning
 from splitray.training.model import size
-from splitray.training.settings import ModelShape
+from splitray.training.settings import ModelShape, TrainingSettings
 from tests.support.configs import PLAIN
 
 BUDGET = 240_000_000_000
 BIG = {"hidden": 2048, "layers": 26}
-PARAMS = size(ModelShape(**BIG), 300, tied=True).params  # 1.3e9
+PARAMS = size(ModelShape(**BIG), 300, TrainingSettings()).params  # 1.3e9
 # Without a mixture penalty that D removes: its optimum is to split early, so that little text binds.
 GAP = {"E": 1.6, "A": 400.0, "alpha": 0.34, "B": 700.0, "beta": 0.33, "c": 0.0, "rho": 0.5}
 GAP |= {"G": 0.25, "tau": 2e7, "r": 0.1, "gamma": 0.25}

@@ -58,7 +58,7 @@ def test_a_finished_run_has_nothing_left_to_train(root: Path, finished: tuple[Jo
     weights = {round(d.weight, 3) for d in finished[1].domains}
     assert len(weights) > 1, "with equal weights nothing would be shown"
     lines = announced(root, "run", settings(root))
-    assert len(lines) == 5 and all(tokens == 0 < reused for tokens, reused in lines.values()), lines
+    assert len(lines) == 4 and all(tokens == 0 < reused for tokens, reused in lines.values()), lines
 
 
 def test_each_stage_trains_what_was_announced(finished: tuple[Job, Summary]) -> None:
@@ -69,7 +69,7 @@ def test_each_stage_trains_what_was_announced(finished: tuple[Job, Summary]) -> 
     tree, split = _Tree(done.programme, None), done.split
     foretold = {"ladder": tree.ladder().tokens, "search": tree.search(None, [t.split for t in searched.trials]).tokens}
     foretold["production"] = tree.production(split).tokens
-    foretold["evaluate"] = tree.baselines().tokens + tree.reference(split).tokens
+    foretold["evaluate"] = tree.evaluation(split).tokens
     trained = {stage.stage: stage.tokens_trained for stage in summary.stages}
     trained["production"] = trained["base"] + trained["specialists"]
     assert foretold == {stage: trained[stage] for stage in foretold}

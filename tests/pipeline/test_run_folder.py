@@ -155,6 +155,16 @@ def test_records_of_the_first_release_are_read(tmp_path: Path) -> None:
     assert standing(run(tmp_path, budget=131072)) == list(STAGES)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.filterwarnings("error")
+def test_a_result_comes_back_as_it_was_written(tmp_path: Path, stage: str) -> None:
+    run(tmp_path).carry_out(stage, lambda: RESULTS[stage], lambda: Work(trained=5, training_seconds=0.5))
+    record = run(tmp_path).done(stage)
+    assert (
+        record is not None and record.result == RESULTS[stage] and record.work == Work(trained=5, training_seconds=0.5)
+    )
+
+
 def test_a_record_of_a_newer_release_is_refused_and_kept(tmp_path: Path) -> None:
     one = finished(tmp_path)
     record = one.folder.read_checksummed("stages/law.json")

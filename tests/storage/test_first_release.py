@@ -24,9 +24,10 @@ from splitray.storage.keys import CorpusKey, LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import state as states
 from splitray.training.loop import train
+from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
 from splitray.training.split import Split
-from splitray.training.tree import Leaf, Phase, Recipe, Segment, Target, recipe
+from splitray.training.tree import Leaf, Phase, Segment, Target
 from tests.support import ROOT
 
 DATA = ROOT / "tests/data/first-release"
@@ -101,7 +102,7 @@ def test_keys_are_the_same(store: Store, run: RunFolder) -> None:
     assert trunk is not None and trunk.key == run.result(BaseResult).key
     for key in (*by_domain.values(), trunk.key, Target.leaf(target, Leaf(config().budget), schedule).key):
         published = store.find(key)
-        assert published is not None and published.recorded("recipe") == target.values
+        assert published is not None and published.recorded("recipe") == target.to_json()
 
 
 def test_states_load(store: Store) -> None:
@@ -137,7 +138,7 @@ def test_training_continues_from_an_old_state(store: Store, run: RunFolder) -> N
         Phase(p["source"], p["end"], p["decay"] and tuple(p["decay"]), p["rate"]) for p in published.recorded("phases")
     )
     meta = published.meta
-    segment = Segment(Recipe(meta["recipe"]), phases, meta["start"], meta["parent"], meta["final"])
+    segment = Segment(Recipe.from_json(meta["recipe"]), phases, meta["start"], meta["parent"], meta["final"])
     assert segment.key == published.key and meta["parent"] is not None
     before = states.load(published, moments=False)
     store.invalidate(segment.key)

@@ -1,5 +1,6 @@
 """Families: one class makes a kind of model known, from the config to the end of its training."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -15,21 +16,14 @@ from splitray.training.model import build, size
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
-from tests.support import tiny
+from tests.support import ROOT, tiny
 
-OWN = """
-from splitray.training.family import Family, ModelSpec, register
-from transformers import GPT2Config, GPT2LMHeadModel
-
-@register
-class Gpt(Family):
-    name = "gpt"
-
-    def build(self, spec: ModelSpec) -> GPT2LMHeadModel:
-        shape, heads = spec.shape, int(spec.shape.options.get("heads", 2))
-        sizes = {"n_embd": shape.width, "n_layer": shape.depth, "n_head": heads, "n_positions": spec.sequence_length}
-        return GPT2LMHeadModel(GPT2Config(vocab_size=spec.vocab, eos_token_id=spec.end_token, **sizes))
-"""
+# The example of the page on extending: what it shows is what is tested here.
+(OWN,) = (
+    code
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+    if "class Gpt(Family)" in code
+)
 SEES_AHEAD = """
 from splitray.training.family import Family, register
 from transformers import BertConfig, BertLMHeadModel

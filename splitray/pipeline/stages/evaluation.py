@@ -10,6 +10,7 @@ from splitray.evaluate.measure import loss_key
 from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import PLANNED
+from splitray.results.codec import from_json
 from splitray.results.stages import Compared, EvaluationResult, LossMatrix, Routed, SpecialistsResult
 from splitray.training.split import Split
 
@@ -37,7 +38,7 @@ def run_evaluation(job: Job) -> EvaluationResult:
     )
     routes = _routes(job, rows[domains[0]])
     return EvaluationResult(
-        LossMatrix(**matrix({**base, **rows}, domains)),
+        from_json(LossMatrix, matrix({**base, **rows}, domains), "the loss matrix"),
         Routed(
             **routed(rows, routes, domains, programme.weights),
             prefix_characters=job.config.evaluate.prefix_characters,
