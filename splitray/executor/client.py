@@ -167,7 +167,8 @@ class ExecutorClient:
     def tell(self, counters: dict[str, Any]) -> None:
         """Log how far the stage is, every few seconds as an event too."""
         running, now = counters["running"].values(), time.monotonic()
-        report(_log, look(counters, self._pace, now))
+        if _under_way(counters):
+            report(_log, look(counters, self._pace, now))
         if now - self._event_at >= _EVERY:
             self._event_at = now
             plain = {k: v for k, v in counters.items() if k != "running"}  # every worker would be megabytes
@@ -192,6 +193,12 @@ class ExecutorClient:
 
 def _dead(error: Exception) -> StageError:
     return StageError(f"the coordinator of the tree died: {error}; start again, it continues from the store")
+
+
+def _under_way(counters: Mapping[str, Any]) -> bool:
+    """Whether the tree has something to do; while a search fits its law anew it has not, and others report."""
+    asked = counters["leaves"] > counters["scored"] or counters["segments"] > counters["finished"]
+    return bool(asked or not counters["leaves"])
 
 
 def look(counters: Mapping[str, Any], pace: Pace, now: float) -> Progress:

@@ -35,8 +35,8 @@ class RunLog(logging.Handler):
         self._event: Callable[..., None] | None = None
         self._later: Later | None = None
         self._live: Live | None = None
-        self._stage = self._title = self._work = ""
-        self._began = self._written = 0.0
+        self._stage = self._title = ""
+        self._lines: dict[str, tuple[float, float]] = {}  # by work: seen first, and written last, in seconds
 
     def follow(self, event: Callable[..., None]) -> None:
         """Feed messages to the events of a run as well."""
@@ -70,12 +70,13 @@ class RunLog(logging.Handler):
     def _line(self, record: logging.LogRecord) -> None:
         text, level = marked(record), record.levelname.lower()
         if (stage := getattr(record, "stage", None)) is not None:
-            self._stage, self._title, self._work = str(stage), text, ""
+            self._stage, self._title = str(stage), text
+            self._lines.clear()
         if self._console.is_terminal:
+            if stage is not None:
+                self._refresh(Text(text))  # before the line is printed above what the last stage showed
             style = "yellow" if record.levelno >= logging.WARNING else "bold" if stage is not None else ""
             self._console.print(Text(text, style))
-            if stage is not None:
-                self._refresh(Text(text))
         else:
             self._write(text)
         if self._event is not None:
@@ -86,12 +87,11 @@ class RunLog(logging.Handler):
 
     def _show(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.what != self._work:
-            self._work, self._began, self._written = progress.what, now, now
+        began, written = self._lines.setdefault(progress.what, (now, now))
         if self._console.is_terminal:
             self._refresh(self._picture(progress))
-        elif now - self._written >= min(_LAST, max(_FIRST, (now - self._began) / _GROWTH)):
-            self._written = now
+        elif now - written >= min(_LAST, max(_FIRST, (now - began) / _GROWTH)):
+            self._lines[progress.what] = began, now
             detail = f"; {progress.detail}" if progress.detail else ""
             self._write(f"   {', '.join([f'{progress.what}: {progress.text}', *self._times(progress)])}{detail}")
 

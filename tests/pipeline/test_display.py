@@ -73,6 +73,21 @@ def test_other_work_begins_its_own_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [line.partition("    ")[2] for line in lines()] == ["read and clean: some", "embed: some"]
 
 
+def test_work_side_by_side_is_seen_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds that report by turns, once a second each: neither keeps the other from being written."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    console, lines = to_file()
+    with shown(console):
+        for _ in range(12):
+            for what in ("training", "comparing forms"):
+                now += 0.5
+                report(log, Progress(what, "some"))
+    assert (
+        sorted(line.partition("    ")[2] for line in lines()) == ["comparing forms: some"] * 2 + ["training: some"] * 2
+    )
+
+
 def test_a_terminal_shows_the_work_live_and_keeps_only_the_messages() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None, legacy_windows=False)
