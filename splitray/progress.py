@@ -70,10 +70,11 @@ class Pace:
     def see(self, count: float, at: float) -> None:
         """Take in the count that was reached at a time in seconds."""
         passed, gained = at - self._at, count - self._count
-        if self._began is None or gained < 0:  # nothing was seen, or counting began anew
-            self._began = at if self._at and gained > 0 else None
-            self._done = self._spent = 0.0
-        elif passed > 0:
+        if gained < 0:  # counting began anew
+            self._began, self._done, self._spent = None, 0.0, 0.0
+        elif self._began is None and self._at and gained > 0:
+            self._began = self._at  # the look before the first work, which counts: short work is little more
+        if self._began is not None and passed > 0:
             weight = (at + self._at) / 2 - self._began
             self._done += weight * gained
             self._spent += weight * passed

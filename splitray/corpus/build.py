@@ -132,17 +132,18 @@ class _Build:
         encoder = Encoder(local_copy((self.target / "tokenizer").address))
         with self._timed("write shards"):
             shards = self._shards(documents, side, placed, domains["names"], encoder)
+        counted = count_domains(domains, documents, side, placed, losses)
         statistics = {
             "documents": len(documents),
             "bytes": documents.bytes,
-            "domains": count_domains(domains, documents, side, placed, losses),
+            "domains": counted,
             "dropped": {reason: count for reason, count in sorted(self.dropped.items()) if count},
             "groups_split_by_row": oversized_groups(decision, self.scratch, documents),
             "seconds": self.seconds,
         }
         manifest = self._manifest(domains["names"], shards, encoder)
         self._write(manifest, statistics, picture)
-        tokens = sum(domain["train"]["tokens"] for domain in statistics["domains"].values())
+        tokens = sum(domain["train"]["tokens"] for domain in counted.values())
         names = domains["names"]
         _log.info(f"corpus: {tokens:,} training tokens in {len(names)} domains: {', '.join(names)}")
         return {"content_hash": manifest["content_hash"], "domains": names}
