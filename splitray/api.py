@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from splitray.errors import check_choice
-from splitray.extras import engines_needed
+from splitray.runtime.extras import engines_needed
 
 if TYPE_CHECKING:
     from splitray.config import Config

@@ -16,7 +16,7 @@ from splitray.evaluate.settings import EvaluateSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
-from splitray.plugins import load_plugins
+from splitray.runtime.plugins import load_plugins
 from splitray.search.settings import SearchSettings
 from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.redact import without_query

@@ -141,6 +141,8 @@ def test_code_of_the_extending_page_runs(registry: None, monkeypatch: pytest.Mon
     exec(compile(first, "extending.md", "exec"), names)
     for other in others:
         compile(other, "extending.md", "exec")
+    embedder = (ROOT / "tests/support/letters.py").read_text()  # which the tests of the corpus build with
+    assert any(other in embedder for other in others), "the page's embedder is not the one that is tested"
     assert "worth" in forms.REGISTRY
     # a law of that form, planted: what the page says of rho is what the fit finds
     rng = np.random.default_rng(3)

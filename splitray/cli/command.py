@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from splitray.cli.streams import outlive_readers, output_fault
 from splitray.errors import SplitrayError, UserError
-from splitray.extras import engines_needed
+from splitray.runtime.extras import engines_needed
 from splitray.units import parse_count
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2

@@ -25,7 +25,7 @@ from splitray.pipeline.outlook import effort_after
 from splitray.pipeline.places import places
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.pipeline.start import start
-from splitray.quiet import environment
+from splitray.runtime.quiet import environment
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from splitray.compat import row_by_row
 from splitray.corpus.settings import ClusterSettings
+from splitray.runtime.compat import row_by_row
 
 _TERMS = 12
 

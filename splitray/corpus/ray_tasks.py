@@ -12,8 +12,8 @@ from ray.exceptions import RayError
 
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import SplitrayError, StageError
-from splitray.progress import Progress, Task, report
-from splitray.quiet import levels, without_lines
+from splitray.runtime.progress import Progress, Task, report
+from splitray.runtime.quiet import levels, without_lines
 from splitray.units import duration
 
 _log = logging.getLogger(__name__)

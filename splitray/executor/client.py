@@ -18,7 +18,7 @@ from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
 from splitray.executor.watch import COORDINATOR
 from splitray.executor.worker import RunContext
-from splitray.progress import Pace, Progress, effort, report
+from splitray.runtime.progress import Pace, Progress, effort, report
 from splitray.storage.probe import check_seen
 from splitray.units import human
 

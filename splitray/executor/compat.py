@@ -1,4 +1,4 @@
-"""What splitray uses of Ray that Ray does not promise to keep. `splitray/compat.py` has the other packages' names.
+"""What splitray uses of Ray that Ray does not promise to keep; other packages' names: `splitray/runtime/compat.py`.
 
 Each name is used in one function. Where a later Ray lacks it, one warning names the version and what is lost, and the
 run goes on: nothing here may raise into the coordinator, where an error would look like a fault of the run.
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from splitray.compat import warn_missing
+from splitray.runtime.compat import warn_missing
 
 T = TypeVar("T")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from splitray.compat import untested_versions
 from splitray.errors import StageError, UserError
 from splitray.executor.access import tighten_token
 from splitray.executor.address import check_address
 from splitray.executor.machine import cpu_model
 from splitray.executor.settings import ResourceSettings
+from splitray.runtime.compat import untested_versions
 
 _log = logging.getLogger(__name__)
 

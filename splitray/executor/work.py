@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitray.executor.request import Request
-from splitray.progress import effort
+from splitray.runtime.progress import effort
 from splitray.training.tree import Segment, Target, line
 
 

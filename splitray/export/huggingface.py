@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.quiet import environment, no_bars
+from splitray.runtime.quiet import environment, no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 

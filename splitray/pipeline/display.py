@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitray.pipeline.logs import LOGGER, attached, marked
-from splitray.progress import PROGRESS, Progress, progress_of
+from splitray.runtime.progress import PROGRESS, Progress, progress_of
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between lines of progress in a file: at first, and at most
 _GROWTH = 6.0  # a line of progress comes when the work has lasted a sixth longer
@@ -46,7 +46,7 @@ class RunLog(logging.Handler):
         """Show an estimate for the whole run.
 
         Args:
-            later: by stage, the effort (see `splitray.progress.effort`) of all stages after it; None if unknown.
+            later: by stage, the effort (see `runtime.progress.effort`) of all stages after it; None if unknown.
         """
         self._later = later
 

@@ -3,11 +3,11 @@
 from splitray.config import Config
 from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import STAGES
-from splitray.progress import effort
+from splitray.runtime.progress import effort
 
 
 def effort_after(config: Config, stage: str, until: str = STAGES[-1]) -> float | None:
-    """The effort of the stages after one, see `splitray.progress.effort`: an upper bound; None before the ladder.
+    """The effort of the stages after one, see `runtime.progress.effort`: an upper bound; None before the ladder.
 
     Models share trunks, and a search may end early, so less may be trained. The ladder is counted by its own stage.
     """

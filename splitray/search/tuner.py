@@ -19,9 +19,9 @@ from splitray.executor.request import SplitFamily
 from splitray.executor.watch import coordinator_of
 from splitray.law import Law
 from splitray.law.planning.question import Question
-from splitray.quiet import environment, levels
 from splitray.results.codec import from_json, to_json
 from splitray.results.stages import Trial, TrialModel
+from splitray.runtime.quiet import environment, levels
 from splitray.search.rounds import Proposal, curve, propose
 from splitray.search.settings import SearchSettings
 

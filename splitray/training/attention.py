@@ -14,7 +14,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-from splitray.compat import softmax_backward
+from splitray.runtime.compat import softmax_backward
 
 NAME = "splitray_blocks"
 _BLOCK = 64  # queries at once; 32 and 128 are up to a tenth slower

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from splitray.compat import link_moments, skip_shared_memory_op
 from splitray.errors import SplitrayError, UserError
+from splitray.runtime.compat import link_moments, skip_shared_memory_op
 from splitray.training.head import NextToken
 from splitray.training.model import family_of
 from splitray.training.recipe import Recipe

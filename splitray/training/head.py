@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from splitray.compat import allow_recompiles
+from splitray.runtime.compat import allow_recompiles
 from splitray.training.family import Packing
 from splitray.training.model import family_of
 from splitray.training.packing import forward_inputs, packed_logits, packing_of

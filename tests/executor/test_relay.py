@@ -10,7 +10,7 @@ import ray
 from splitray.executor.client import ExecutorClient, look, start_coordinator
 from splitray.executor.relay import Mailbox, Message
 from splitray.executor.worker import RunContext, Worker
-from splitray.progress import Pace
+from splitray.runtime.progress import Pace
 from splitray.storage.store import Store
 from tests.support import tiny
 

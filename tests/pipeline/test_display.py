@@ -15,7 +15,7 @@ from splitray.pipeline.display import roughly, shown
 from splitray.pipeline.logs import foreign_errors, logged_to
 from splitray.pipeline.outlook import effort_after
 from splitray.pipeline.runner import budget_in_whole_batches
-from splitray.progress import PROGRESS, Progress, effort, report
+from splitray.runtime.progress import PROGRESS, Progress, effort, report
 from tests.support.configs import PLAIN
 
 log = logging.getLogger("splitray.a_test")

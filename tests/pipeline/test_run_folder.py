@@ -12,8 +12,8 @@ from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import ExecutorClient
 from splitray.pipeline.run_folder import RunFolder
-from splitray.progress import Pace
 from splitray.results.stages import STAGES, CorpusResult, LawResult, Work
+from splitray.runtime.progress import Pace
 from splitray.storage.folder import Folder
 from tests.support.configs import PLAIN
 from tests.support.results import RESULTS

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, StringConstraints
 
-from splitray.compat import native_bfloat16
 from splitray.corpus.embedders.embedder import Embedder, Pool, describe, described, unit
 from splitray.corpus.embedders.registry import register_embedder
 from splitray.errors import UserError
-from splitray.quiet import no_bars
+from splitray.runtime.compat import native_bfloat16
+from splitray.runtime.quiet import no_bars
 from splitray.settings import Settings, operational
 
 Name = Annotated[str, StringConstraints(min_length=1)]

@@ -20,7 +20,7 @@ from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
 from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.runs import Runs, read_runs
-from splitray.progress import Task
+from splitray.runtime.progress import Task
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from splitray.law.arrays import Array
 from splitray.law.fitting.marquardt import minimise
 from splitray.law.fitting.regression import Fitted, predict
 from splitray.law.runs import Runs
-from splitray.progress import Task
+from splitray.runtime.progress import Task
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from splitray.quiet import environment, levels, no_bars, without_lines
+from splitray.runtime.quiet import environment, levels, no_bars, without_lines
 
 
 def test_named_lines_of_a_c_library_are_dropped_and_others_come_through(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from splitray import compat
 from splitray.corpus.kmeans import nearest
+from splitray.runtime import compat
 from tests.support import ROOT
 
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from splitray import progress
-from splitray.progress import PROGRESS, Pace, Progress, Task, effort, progress_of
+from splitray.runtime import progress
+from splitray.runtime.progress import PROGRESS, Pace, Progress, Task, effort, progress_of
 
 
 def paced(*stretches: tuple[float, float]) -> tuple[Pace, float]:
