@@ -85,7 +85,8 @@ class Corpus:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.manifest["dtype"])
+        dtype: np.dtype = np.dtype(self.manifest["dtype"])
+        return dtype
 
     def tokens(self, domain: str | int, split: str) -> list[np.ndarray]:
         """Memory-mapped 1-D arrays of `dtype`, one a shard: documents ordered by hash of id, each ended by
@@ -125,7 +126,8 @@ class Corpus:
         name = self.manifest["domains"][domain] if isinstance(domain, int) else domain
         if name not in self.manifest["shards"] or split not in SPLITS:
             raise UserError(f"the corpus has no {split!r} of {name!r}; its domains are {', '.join(self.domains)}")
-        return self.manifest["shards"][name][split]
+        shards: list[dict[str, Any]] = self.manifest["shards"][name][split]
+        return shards
 
     def _file(self, name: str) -> Path:
         mark = (self.key, self._published.nonce, name)
@@ -136,7 +138,8 @@ class Corpus:
         return path
 
     def _json(self, name: str) -> dict[str, Any]:
-        return json.loads(self._file(name).read_text())
+        value: dict[str, Any] = json.loads(self._file(name).read_text())
+        return value
 
     def _folder(self, prefix: str) -> Path:
         """A local folder with every file below `prefix`: the store's own where that is local."""

@@ -114,7 +114,8 @@ def fit_offsets(fits: np.ndarray, weights: np.ndarray, tolerance: float, sweeps:
         last = int(np.searchsorted(np.cumsum(weights[order]), share))
         edge = order[min(last, len(order) - 1)], order[min(last + 1, len(order) - 1)]
         offsets[k] = (margin[edge[0]] + margin[edge[1]]) / 2
-    return offsets - offsets.min()
+    offset: np.ndarray = offsets - offsets.min()
+    return offset
 
 
 def top_terms(texts: list[str], domains: np.ndarray, count: int) -> list[list[str]]:

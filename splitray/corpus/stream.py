@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pyarrow import fs
 
 from splitray.errors import StorageError
-from splitray.storage.folder import retry
+from splitray.storage.retry import retry
 
 T = TypeVar("T")
 

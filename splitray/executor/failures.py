@@ -53,7 +53,8 @@ class Failure:
 
     @property
     def cause(self) -> BaseException:
-        return self.error.cause if isinstance(self.error, RayTaskError) else self.error
+        cause: BaseException = self.error.cause if isinstance(self.error, RayTaskError) else self.error
+        return cause
 
     @property
     def lost(self) -> bool:

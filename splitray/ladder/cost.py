@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from splitray.errors import UserError
 from splitray.ladder.grid import cost
 from splitray.ladder.settings import LadderSettings
-from splitray.training.model import Size
+from splitray.training.family import Size
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Target, flops
 

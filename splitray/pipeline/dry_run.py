@@ -17,8 +17,8 @@ from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.standing import Standing
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
+from splitray.training.family import Size
 from splitray.training.head import logits_at_once
-from splitray.training.model import Size
 from splitray.training.split import Split
 from splitray.training.tree import Segment, by_recipe, flops, grow
 from splitray.units import duration, human

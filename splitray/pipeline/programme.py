@@ -13,7 +13,8 @@ from splitray.config import Config
 from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
-from splitray.training.model import Size, size
+from splitray.training.family import Size
+from splitray.training.model import size
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split, whole_budget

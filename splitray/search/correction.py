@@ -14,7 +14,8 @@ _SEED = 0
 
 def place(fractions: np.ndarray) -> np.ndarray:
     """arcsin(sqrt(s)) as a part of its range, 0 at s = 0 and 1 at s = 1: both ends of the line are resolved."""
-    return np.arcsin(np.sqrt(np.asarray(fractions, dtype=float))) * (2 / np.pi)
+    matrix: np.ndarray = np.arcsin(np.sqrt(np.asarray(fractions, dtype=float))) * (2 / np.pi)
+    return matrix
 
 
 def corrected(

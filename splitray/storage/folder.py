@@ -91,7 +91,8 @@ class Folder:
     # reading
 
     def exists(self, name: str) -> bool:
-        return self._try(lambda: self._fs.get_file_info(self._join(name)).type != fs.FileType.NotFound, name)
+        local: bool = self._try(lambda: self._fs.get_file_info(self._join(name)).type != fs.FileType.NotFound, name)
+        return local
 
     def size(self, name: str) -> int | None:
         """Bytes of a file, None if there is none."""

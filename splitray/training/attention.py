@@ -39,7 +39,10 @@ def attention(
     batch, heads, length, width = query.shape
     ours = query.device.type == "cpu" and attention_mask is None and not dropout and length <= _LONGEST
     if not (ours and scaling is not None and key.shape[2] == length and torch.is_grad_enabled()):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        result: tuple[Any, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+        return result
     groups = heads // key.shape[1]
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else value.dtype
     value = repeat_kv(value, groups).to(dtype).reshape(-1, length, width)

@@ -91,7 +91,8 @@ def on_first_rank(action: Callable[[], T]) -> T:
         dist.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[0], SplitrayError):
         raise outcome[0]
-    return outcome[0]
+    value: T = outcome[0]
+    return value
 
 
 class Step(NamedTuple):
