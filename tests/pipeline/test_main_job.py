@@ -24,6 +24,9 @@ from tests.support import ROOT
 from tests.support.configs import config, write_corpus
 
 
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("main-job")

@@ -19,7 +19,7 @@ from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from tests.support.configs import config, write_corpus
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 SHAPES = [{"hidden": 8, "layers": 1, "intermediate": 16}, {"hidden": 8, "layers": 1, "intermediate": 96}]
 
 
