@@ -12,11 +12,11 @@ demo: $(VENV)/.cpu
 	$(BIN)/python jobs/split.py --config configs/demo.yaml
 
 test: $(VENV)/.cpu,dev
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu and not survey"
 
 # What needs no Ray and no patience: under three minutes on two cores.
 test-fast: $(VENV)/.cpu,dev
-	$(BIN)/python -m pytest -m "not gpu and not ray and not slow and not s3"
+	$(BIN)/python -m pytest -m "not gpu and not survey and not ray and not slow and not s3"
 
 lint: $(VENV)/.cpu,dev
 	$(BIN)/ruff check .

@@ -23,7 +23,6 @@ from splitray.results.summary import Summary, every_loss
 from tests.support import ROOT
 from tests.support.configs import config, write_corpus
 
-
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 

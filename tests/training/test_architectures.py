@@ -84,7 +84,7 @@ def louder(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in SLOW_TO_BUILD]
+    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.survey) for n in NAMES if n not in SLOW_TO_BUILD]
 )
 def test_an_architecture(name: str, tmp_path: Path) -> None:
     model = built(name)
