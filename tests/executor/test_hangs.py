@@ -88,8 +88,12 @@ def test_a_process_that_is_stopped_for_ever_is_named_and_replaced(
 
 def test_stopping_waits_for_checkpoints_and_for_nothing_else(start: Callable[..., Run]) -> None:  # noqa: F811
     """One worker trains, one waits for a CPU that this cluster never has: only the first has something to keep."""
+
+    def hold() -> None:
+        time.sleep(600)
+
     run = start(1)
-    held: list[Any] = [ray.remote(num_cpus=1.2)(time.sleep).remote(600)]
+    held: list[Any] = [ray.remote(num_cpus=1.2)(hold).remote()]
     try:
         waiting = run.coordinator.leaves.remote([run.request(batches(5), "a")])
         assert not ray.wait([waiting], timeout=3)[0]
