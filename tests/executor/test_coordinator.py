@@ -206,7 +206,7 @@ def test_a_group_of_two_trains_while_ladder_hosts_are_idle(start: Callable[..., 
     found = run.store.find(result["key"])
     assert found is not None
     assert (found.meta["world"], found.meta["zero_stage"], found.meta["resharded"]) == (2, 1, [])
-    assert found.meta["host"] == "base.0"
+    assert found.meta["worker"] == "base.0"
     chain = Segment(run.recipe, Target.leaf(run.recipe, batches(10), tiny.SCHEDULE).phases)
     assert found.key == chain.key and run.progress()["failures"] == 0
     assert run.store.root.folders() == ["attempts", "done", "ray_train"] and not (run.store.root / "ray_train").names()
