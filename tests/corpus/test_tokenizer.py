@@ -128,13 +128,13 @@ def test_a_tokenizer_that_loses_text_is_refused_before_anything_is_embedded(fold
 
 @pytest.mark.ray
 def test_one_domain_that_cannot_be_written_is_named(folder: Path, tmp_path: Path, ray_cluster: None) -> None:
-    """A rare domain: over the whole corpus too little is lost to be seen."""
+    """The smaller domain: over the whole corpus too little is lost to be seen."""
     from splitray.corpus import CorpusSettings, build_corpus
     from splitray.storage.store import Store
     from tests.support.planted import write_jsonl
 
-    rows = [{**row, "text": row["text"].replace("q", "k")} for row in documents(domains=2, each=400)]
-    few = [row for row in rows if row["domain"] == 1][:40]
+    rows = [{**row, "text": row["text"].replace("q", "k")} for row in documents(domains=2, each=200)]
+    few = [row for row in rows if row["domain"] == 1][:80]
     rows = [row for row in rows if row["domain"] == 0] + [
         {**row, "text": " ".join(word + "q" * (n % 2) for n, word in enumerate(row["text"].split()))} for row in few
     ]
