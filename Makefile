@@ -48,10 +48,11 @@ $(BIN)/python:
 
 # A stamp for each set of extras: a second make installs nothing unless the metadata or the pins have changed.
 $(VENV)/.cpu $(VENV)/.cpu,dev: $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
+	@echo "Installing splitray and its engines into $(VENV): a few minutes the first time."
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
 	@touch $@ $(VENV)/.cpu
 
 # The site needs no engine: it reads the sources.
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	@touch $@
