@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from splitray.corpus.embedders import Embedder, find_embedder, load_embedder
-from splitray.corpus.kmeans import nearest
+from splitray.corpus.kmeans import nearest, scores
 from splitray.corpus.settings import CorpusSettings
 
 
@@ -24,6 +24,10 @@ class Placement:
     def place(self, vectors: np.ndarray) -> np.ndarray:
         """The domain index of each vector, int64."""
         return nearest(vectors, self.centroids, self.spherical, self.offsets)
+
+    def scores(self, vectors: np.ndarray) -> np.ndarray:
+        """How near each domain is, float32 (vectors, domains): `place` takes the highest."""
+        return scores(vectors, self.centroids, self.spherical, self.offsets)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +59,10 @@ class Router:
     def route(self, texts: list[str]) -> np.ndarray:
         """The domain index of each text, int64 of shape (texts,)."""
         return self.placement.place(self.embedder.embed(texts))
+
+    def scores(self, texts: list[str]) -> np.ndarray:
+        """How near each domain is to each text, float32 of shape (texts, domains): `route` takes the highest."""
+        return self.placement.scores(self.embedder.embed(texts))
 
     def save(self, folder: Path) -> None:
         self.placement.save(folder)

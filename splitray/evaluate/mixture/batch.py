@@ -1,0 +1,152 @@
+"""Rows of text that a mixture reads together."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from splitray.evaluate.mixture.weights import Gate, advance
+
+
+class RunningModel:
+    """A causal LM that reads rows piece by piece, and lets go of rows that need it no more.
+
+    A model whose cache cannot drop rows (a recurrent one) reads its rows anew for every piece.
+
+    Args:
+        model: a `transformers` causal LM.
+        rows: which rows of the batch it starts with, int64 [rows].
+    """
+
+    def __init__(self, model: Any, rows: torch.Tensor) -> None:
+        self.model, self.rows = model, rows
+        self._cache: Any = None
+        self._cached = True
+        self._tokens: torch.Tensor | None = None
+        self._mask: torch.Tensor | None = None
+        self._positions = "position_ids" in inspect.signature(model.forward).parameters
+
+    def keep(self, live: torch.Tensor) -> None:
+        """Go on with some of the rows only: `live` is bool [rows]."""
+        if bool(live.all()):
+            return
+        index = live.nonzero().squeeze(1)
+        self.rows = self.rows[index]
+        self._mask = None if self._mask is None else self._mask[index]
+        self._tokens = None if self._tokens is None else self._tokens[index]
+        if self._cache is not None:
+            self._cache.batch_select_indices(index)
+
+    @torch.inference_mode()
+    def read(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Next-token log-probabilities after each of the new tokens, fp32 [rows, new, vocabulary].
+
+        Args:
+            tokens: int64 [rows, new], the continuation of what was read before.
+            mask: int64 [rows, new], 0 for padding on the left of a row; None where no row of the batch is padded.
+        """
+        new = tokens.shape[1]
+        self._tokens = tokens if self._tokens is None else torch.cat([self._tokens, tokens], dim=1)
+        fed = tokens if self._cache is not None else self._tokens
+        arguments: dict[str, Any] = {"input_ids": fed, "use_cache": self._cached}
+        if mask is not None:
+            self._mask = mask if self._mask is None else torch.cat([self._mask, mask], dim=1)
+            arguments["attention_mask"] = self._mask
+            if self._positions:
+                arguments["position_ids"] = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -fed.shape[1] :]
+        if self._cache is not None:
+            arguments["past_key_values"] = self._cache
+        out = self.model(**arguments)
+        if self._cached:
+            cache = getattr(out, "past_key_values", None)
+            self._cached = hasattr(cache, "batch_select_indices")
+            self._cache = cache if self._cached else None
+        return torch.log_softmax(out.logits[:, -new:].float(), dim=-1)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a model expects after each token of a piece: fp32 [rows, tokens, vocabulary] for some rows of the batch."""
+
+    model: int
+    rows: torch.Tensor
+    log_probabilities: torch.Tensor
+
+
+class Batch:
+    """The models' weights for each row, and the models that still run for it.
+
+    Args:
+        models: `transformers` causal LMs.
+        log_weights: before the first token, float64 [rows, models]; the gate may close some at once.
+    """
+
+    def __init__(self, models: Sequence[Any], log_weights: np.ndarray, gate: Gate) -> None:
+        self.gate, self.log_weights = gate, gate.close(log_weights)
+        self._device = next(models[0].parameters()).device
+        everything = torch.arange(len(log_weights), device=self._device)
+        self._models = {place: RunningModel(model, everything) for place, model in enumerate(models)}
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Float64 [rows, models]; 0 for a model that has stopped."""
+        weights: np.ndarray = np.exp(self.log_weights)
+        return weights
+
+    def read(self, tokens: np.ndarray, mask: np.ndarray | None, live: np.ndarray) -> list[Read]:
+        """Read a piece by every model that has a weight.
+
+        Args:
+            tokens: int64 [rows, tokens].
+            mask: as of `RunningModel.read`.
+            live: rows that still matter, bool [rows]; the others are not read any more, now or later.
+        """
+        fed = torch.from_numpy(np.ascontiguousarray(tokens)).to(self._device)
+        shown = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)).to(self._device)
+        wanted = torch.from_numpy(np.isfinite(self.log_weights) & live[:, None]).to(self._device)
+        reads = []
+        for place, model in list(self._models.items()):
+            model.keep(wanted[model.rows, place])
+            if len(model.rows) == 0:
+                del self._models[place]
+                continue
+            found = model.read(fed[model.rows], None if shown is None else shown[model.rows])
+            reads.append(Read(place, model.rows, found))
+        return reads
+
+    def nats(self, reads: list[Read], targets: np.ndarray) -> np.ndarray:
+        """Loss of each target under each model that read its row, float64 [rows, tokens, models]; 0 for the others.
+
+        Args:
+            targets: the token after each that was read, int64 [rows, tokens].
+        """
+        goal = torch.from_numpy(np.ascontiguousarray(targets)).to(self._device)
+        nats = np.zeros((*targets.shape, self.log_weights.shape[1]))
+        for read in reads:
+            found = read.log_probabilities.gather(2, goal[read.rows][:, :, None]).squeeze(2)
+            nats[read.rows.cpu().numpy(), :, read.model] = -found.double().cpu().numpy()
+        return nats
+
+    def mixed(self, reads: list[Read]) -> torch.Tensor:
+        """The mixture's log-probabilities of the next token, float64 [rows, vocabulary]; -inf for rows not read."""
+        log_weights = torch.from_numpy(self.log_weights).to(self._device)
+        vocabulary = reads[0].log_probabilities.shape[2]
+        total = torch.full((len(log_weights), vocabulary), -torch.inf, dtype=torch.float64, device=self._device)
+        for read in reads:
+            part = log_weights[read.rows, read.model][:, None] + read.log_probabilities[:, -1].double()
+            total[read.rows] = torch.logaddexp(total[read.rows], part)
+        return total.cpu()
+
+    def follow(self, nats: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Move the weights past one token; returns the mixture's loss of it, float64 [rows].
+
+        Args:
+            nats: [rows, models].
+            rows: those that have this token, bool [rows]; the weights of the others stay.
+        """
+        loss, after = advance(self.log_weights, nats, self.gate)
+        self.log_weights = np.where(rows[:, None], after, self.log_weights)
+        return loss

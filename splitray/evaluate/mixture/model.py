@@ -1,0 +1,217 @@
+"""A mixture of causal LMs that scores and writes text. Its weights are in `weights`, its start in `prior`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from splitray.corpus.tokenizer import Encoder
+from splitray.errors import UserError
+from splitray.evaluate.mixture.batch import Batch, Read
+from splitray.evaluate.mixture.prior import Prior, UniformPrior
+from splitray.evaluate.mixture.sampling import Sampling, draw, likeliest
+from splitray.evaluate.mixture.weights import Gate
+
+_PIECE = 64  # tokens of a given text that are read between two looks at the weights, at most
+_ROWS = 16  # texts at once
+_LOGITS = 1 << 24  # entries that a model writes for a piece: 64 MB in fp32
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A text under the mixture.
+
+    Args:
+        tokens: the text's tokens and the end token, int64 [tokens].
+        nats: the loss of each, float64 [tokens].
+        weights: the models' weights before each, float64 [tokens, models].
+        running: how many models read each, int64 [tokens]. A model that stops reads its piece of the text to the end.
+    """
+
+    tokens: np.ndarray
+    nats: np.ndarray
+    weights: np.ndarray
+    running: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """One written token of one row.
+
+    Args:
+        log_probability: of the token under the mixture, before temperature.
+        weights: the models' weights before it, float64 [models].
+        alternatives: the likeliest tokens with their log-probabilities.
+    """
+
+    row: int
+    token: int
+    log_probability: float
+    weights: np.ndarray
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written for one prompt. `finished`: "stop" at the end token, "length" at a limit."""
+
+    text: str
+    finished: str
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+
+
+class Mixture:
+    """Models of one tokenizer as one model.
+
+    Args:
+        models: `transformers` causal LMs by name, on one device: the specialists in the prior's order, then the base.
+        encoder: their tokenizer.
+        max_length: tokens of context that the models were trained with.
+        prior: what is believed before the first token; uniform where None.
+        gate: when a model stops running.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        encoder: Encoder,
+        max_length: int,
+        prior: Prior | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        if not models:
+            raise ValueError("a mixture has at least one model")
+        self.names = tuple(models)
+        self.models = [model.eval() for model in models.values()]
+        self.encoder, self.max_length = encoder, max_length
+        self.prior: Prior = prior or UniformPrior(len(models))
+        self.gate = gate or Gate()
+        self._piece = max(1, min(_PIECE, _LOGITS // (_ROWS * encoder.vocabulary)))
+
+    # given text
+
+    def score(self, texts: Sequence[str]) -> list[Scored]:
+        """Each text's loss, token by token, and who carried it.
+
+        A text stands alone: it begins after an end token, as every document did in training. Text beyond `max_length`
+        is read in windows, and the weights go on from one to the next.
+        """
+        encoded = [tokens.astype(np.int64) for tokens in self.encoder.encode(list(texts))]
+        prior = self.prior.log_weights(list(texts)) if texts else np.empty((0, len(self.names)))
+        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
+        found: dict[int, Scored] = {}
+        for begin in range(0, len(order), _ROWS):
+            rows = order[begin : begin + _ROWS]
+            found |= dict(zip(rows.tolist(), self._score([encoded[r] for r in rows], prior[rows]), strict=True))
+        return [found[row] for row in range(len(texts))]
+
+    def _score(self, encoded: list[np.ndarray], log_prior: np.ndarray) -> Iterator[Scored]:
+        lengths = np.array([len(tokens) for tokens in encoded])
+        rows, width = len(encoded), int(lengths.max())
+        text = np.full((rows, width + 1), self.encoder.end, dtype=np.int64)  # padding on the right changes nothing
+        for row, tokens in enumerate(encoded):
+            text[row, 1 : len(tokens) + 1] = tokens
+        nats, running = np.zeros((rows, width)), np.zeros((rows, width), dtype=np.int64)
+        weights = np.zeros((rows, width, len(self.names)))
+        batch = Batch(self.models, log_prior, self.gate)
+        for piece in self._pieces(width):
+            if piece.start and piece.start % self.max_length == 0:
+                batch = Batch(self.models, batch.log_weights, self.gate)
+            reads = batch.read(text[:, piece], None, lengths > piece.start)
+            for read in reads:
+                running[read.rows.cpu().numpy(), piece] += 1
+            own = batch.nats(reads, text[:, piece.start + 1 : piece.stop + 1])
+            for place in range(piece.start, piece.stop):
+                weights[:, place] = batch.weights
+                nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
+        for row, tokens in enumerate(encoded):
+            n = len(tokens)
+            yield Scored(tokens, nats[row, :n], weights[row, :n], running[row, :n])
+
+    def _pieces(self, width: int) -> Iterator[slice]:
+        """Stretches of a text; none lies in two windows."""
+        for window in range(0, width, self.max_length):
+            stop = min(window + self.max_length, width)
+            for begin in range(window, stop, self._piece):
+                yield slice(begin, min(begin + self._piece, stop))
+
+    # written text
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling | None = None) -> list[Generated]:
+        """What the mixture writes after each prompt.
+
+        Raises:
+            UserError: a prompt leaves no room for a token within `max_length`.
+        """
+        steps: list[list[Step]] = [[] for _ in prompts]
+        for step in self.stream(prompts, sampling or Sampling()):
+            steps[step.row].append(step)
+        return [self._written(row) for row in steps]
+
+    def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
+        """The tokens written for the prompts, as they come, the end token included. Errors as of `generate`."""
+        if not prompts:
+            return
+        text, mask = self._aligned(prompts)
+        lengths = mask.sum(axis=1)
+        padding = mask if mask.min() == 0 else None
+        batch = Batch(self.models, self.prior.log_weights(list(prompts)), self.gate)
+        reads = self._prompt(batch, text, padding)
+        live = np.ones(len(text), dtype=bool)
+        draws = [torch.Generator().manual_seed((sampling.seed << 20) + row) for row in range(len(text))]
+        for count in range(1, sampling.max_tokens + 1):
+            mixed = batch.mixed(reads)
+            chosen = np.full(len(text), self.encoder.end, dtype=np.int64)
+            for row in np.flatnonzero(live).tolist():
+                chosen[row] = draw(mixed[row], sampling, draws[row])
+                log_probability = float(mixed[row, chosen[row]])
+                alternatives = likeliest(mixed[row], sampling.alternatives)
+                yield Step(row, int(chosen[row]), log_probability, batch.weights[row], alternatives)
+            batch.follow(batch.nats(_last(reads), chosen[:, None])[:, 0], live)
+            live &= (chosen != self.encoder.end) & (lengths + count < self.max_length)
+            if not live.any() or count == sampling.max_tokens:
+                return
+            shown = None if padding is None else np.ones((len(text), 1), dtype=np.int64)
+            reads = batch.read(chosen[:, None], shown, live)
+
+    def _aligned(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Prompts after an end token, padded on the left, int64 [rows, tokens], and where they are, 0 or 1."""
+        encoded = [[self.encoder.end, *tokens[:-1].tolist()] for tokens in self.encoder.encode(list(prompts))]
+        for row, tokens in enumerate(encoded):
+            if len(tokens) >= self.max_length:
+                raise UserError(
+                    f"prompt {row} has {len(tokens) - 1} tokens, and these models read {self.max_length - 1} at most, "
+                    "their answer included: shorten it"
+                )
+        width = max(len(tokens) for tokens in encoded)
+        text = np.full((len(encoded), width), self.encoder.end, dtype=np.int64)
+        mask = np.zeros_like(text)
+        for row, tokens in enumerate(encoded):
+            text[row, width - len(tokens) :], mask[row, width - len(tokens) :] = tokens, 1
+        return text, mask
+
+    def _prompt(self, batch: Batch, text: np.ndarray, mask: np.ndarray | None) -> list[Read]:
+        """Read the prompts and let the weights follow; what the models expect after the last piece."""
+        everyone = np.ones(len(text), dtype=bool)
+        reads: list[Read] = []
+        for piece in self._pieces(text.shape[1]):
+            reads = batch.read(text[:, piece], None if mask is None else mask[:, piece], everyone)
+            targets = text[:, piece.start + 1 : piece.stop + 1]
+            known = [Read(r.model, r.rows, r.log_probabilities[:, : targets.shape[1]]) for r in reads]
+            own = batch.nats(known, targets)
+            for place in range(targets.shape[1]):
+                rows = everyone if mask is None else mask[:, piece.start + place] > 0
+                batch.follow(own[:, place], rows)
+        return reads
+
+    def _written(self, steps: list[Step]) -> Generated:
+        ended = bool(steps) and steps[-1].token == self.encoder.end
+        tokens = [step.token for step in steps[: len(steps) - ended]]
+        text = self.encoder.decode([np.array([*tokens, self.encoder.end])])[0]
+        return Generated(text, "stop" if ended else "length", tuple(steps))
+
+
+def _last(reads: list[Read]) -> list[Read]:
+    return [Read(read.model, read.rows, read.log_probabilities[:, -1:]) for read in reads]
