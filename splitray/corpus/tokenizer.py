@@ -122,8 +122,9 @@ class Encoder:
         if self._encode.decoder is None and "ByteLevel" in str(self._encode.pre_tokenizer):
             self._encode.decoder = decoders.ByteLevel()  # some files leave out what only `decode` needs
         end = json.loads((folder / "tokenizer_config.json").read_text())["eos_token"]
-        self.end = self._encode.token_to_id(end if isinstance(end, str) else end["content"])
-        assert self.end is not None, f"{folder}: the end token {end!r} has no id"
+        number = self._encode.token_to_id(end if isinstance(end, str) else end["content"])
+        assert number is not None, f"{folder}: the end token {end!r} has no id"
+        self.end: int = number
         self.vocabulary = max(self._encode.get_vocab().values()) + 1  # ids may have gaps
         self.dtype = np.dtype(np.uint16 if self.vocabulary <= 2**16 else np.uint32)
 

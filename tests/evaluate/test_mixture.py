@@ -9,62 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from splitray.corpus.settings import TokenizerSettings
-from splitray.corpus.tokenizer import Encoder, fit_tokenizer
+from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
 from splitray.evaluate.mixture import OPEN, Gate, Mixture, Sampling, UniformPrior, bound, exact_nats, gated_nats
-from tests.support.causal import config
+from tests.support.ensemble import LENGTH, ensemble, plain_nats, tokenizer
 from tests.support.planted import documents
 
-LENGTH = 48
 TEXTS = [row["text"] for row in documents(domains=2, each=4, words=30)] + ["short", "", "two words"]
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    target = tmp_path_factory.mktemp("tokenizer")
-    fit_tokenizer([row["text"] for row in documents(each=60)], TokenizerSettings(vocabulary=300), target)
-    return Encoder(target)
-
-
-def models(name: str, vocabulary: int, count: int = 3) -> dict[str, Any]:
-    """Causal LMs of one architecture with weights drawn apart, and far enough apart to be told apart."""
-    from transformers import AutoModelForCausalLM
-
-    found = {}
-    for seed in range(count):
-        torch.manual_seed(seed)
-        shape = config(name)
-        shape.vocab_size = vocabulary
-        model = AutoModelForCausalLM.from_config(shape).eval()
-        with torch.no_grad():
-            for weight in model.parameters():
-                weight += torch.randn_like(weight) * 0.1
-        found[f"model {seed}"] = model
-    return found
-
-
-def plain_nats(model: Any, tokens: np.ndarray, end: int) -> np.ndarray:
-    """Loss of each token by whole forward passes over windows, without a cache."""
-    text = torch.tensor([end, *tokens.tolist()])
-    nats = []
-    for begin in range(0, len(tokens), LENGTH):
-        piece = text[begin : begin + LENGTH + 1]
-        with torch.no_grad():
-            logits = model(input_ids=piece[None, :-1], use_cache=False).logits[0].double()
-        nats.append(-logits.log_softmax(1).gather(1, piece[1:, None])[:, 0].numpy())
-    return np.concatenate(nats)
+    return tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "gemma2", "mamba"])
-def test_text_is_scored_as_a_sum_over_models(name: str, encoder: Encoder) -> None:
-    ensemble = models(name, encoder.vocabulary)
+def test_text_is_scored_as_a_sum_over_ensemble(name: str, encoder: Encoder) -> None:
+    members = ensemble(name, encoder.vocabulary)
     prior = np.log([0.5, 0.3, 0.2])
-    mixture = Mixture(ensemble, encoder, LENGTH, gate=OPEN)
+    mixture = Mixture(members, encoder, LENGTH, gate=OPEN)
     mixture.prior = type("Fixed", (), {"log_weights": lambda self, texts: np.tile(prior, (len(texts), 1))})()
     for text, scored in zip(TEXTS, mixture.score(TEXTS), strict=True):
         tokens = encoder.encode([text])[0].astype(np.int64)
-        nats = np.stack([plain_nats(m, tokens, encoder.end) for m in ensemble.values()], axis=1)
+        nats = np.stack([plain_nats(m, tokens, encoder.end) for m in members.values()], axis=1)
         assert np.array_equal(scored.tokens, tokens)
         before = prior - np.vstack([np.zeros(3), nats.cumsum(axis=0)[:-1]])
         weights = np.exp(before - logsumexp(before, axis=1, keepdims=True))
@@ -78,17 +45,17 @@ def test_text_is_scored_as_a_sum_over_models(name: str, encoder: Encoder) -> Non
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "gemma2", "mamba"])
 def test_what_is_written_is_the_likeliest_of_the_sum(name: str, encoder: Encoder) -> None:
     """Prompts of several lengths in one batch, against each alone without a cache."""
-    ensemble = models(name, encoder.vocabulary)
-    mixture = Mixture(ensemble, encoder, LENGTH, gate=OPEN)
+    members = ensemble(name, encoder.vocabulary)
+    mixture = Mixture(members, encoder, LENGTH, gate=OPEN)
     prompts = ["", TEXTS[0][:20], TEXTS[1][:40], "a"]
     written = mixture.generate(prompts, Sampling(max_tokens=12, temperature=0, alternatives=2))
     for prompt, result in zip(prompts, written, strict=True):
         text = [encoder.end, *encoder.encode([prompt])[0][:-1].tolist()]
         log_weights = np.full(3, -np.log(3))
         for place in range(1, len(text)):
-            log_weights += [_next(m, text[:place])[text[place]] for m in ensemble.values()]
+            log_weights += [_next(m, text[:place])[text[place]] for m in members.values()]
         for step in result.steps:
-            ahead = np.stack([_next(m, text) for m in ensemble.values()])
+            ahead = np.stack([_next(m, text) for m in members.values()])
             mixed = logsumexp(log_weights[:, None] + ahead, axis=0) - logsumexp(log_weights)
             np.testing.assert_allclose(step.weights, np.exp(log_weights - logsumexp(log_weights)), atol=1e-3)
             assert step.log_probability == pytest.approx(mixed[step.token], abs=2e-3)
@@ -107,12 +74,12 @@ def _next(model: Any, text: list[int]) -> np.ndarray:
 
 
 def test_light_models_stop(encoder: Encoder) -> None:
-    ensemble = models("llama", encoder.vocabulary)
+    members = ensemble("llama", encoder.vocabulary)
     gate = Gate(threshold=0.01, commit=0.99)
-    gated = Mixture(ensemble, encoder, LENGTH, gate=gate).score(TEXTS)
+    gated = Mixture(members, encoder, LENGTH, gate=gate).score(TEXTS)
     for other, text in zip(gated, TEXTS, strict=True):
         tokens = encoder.encode([text])[0].astype(np.int64)
-        nats = np.stack([plain_nats(m, tokens, encoder.end) for m in ensemble.values()], axis=1)
+        nats = np.stack([plain_nats(m, tokens, encoder.end) for m in members.values()], axis=1)
         by_hand = gated_nats(nats, np.full(3, -np.log(3)), gate)
         np.testing.assert_allclose(other.nats, by_hand.nats, atol=2e-3)
         last = int(by_hand.log_weights.argmax())
@@ -123,7 +90,7 @@ def test_light_models_stop(encoder: Encoder) -> None:
 
 def test_rows_draw_for_themselves(encoder: Encoder) -> None:
     """A row's draws depend on its place and the seed alone; another seed writes something else."""
-    mixture = Mixture(models("llama", encoder.vocabulary), encoder, LENGTH)
+    mixture = Mixture(ensemble("llama", encoder.vocabulary), encoder, LENGTH)
     sampling = Sampling(max_tokens=16, temperature=1.2, top_p=0.9, seed=3)
     prompts = [TEXTS[0][:20], TEXTS[1][:30]]
     together, again = mixture.generate(prompts, sampling), mixture.generate(prompts, sampling)
@@ -134,7 +101,7 @@ def test_rows_draw_for_themselves(encoder: Encoder) -> None:
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(encoder: Encoder) -> None:
-    mixture = Mixture(models("llama", encoder.vocabulary, 2), encoder, LENGTH)
+    mixture = Mixture(ensemble("llama", encoder.vocabulary, 2), encoder, LENGTH)
     with pytest.raises(UserError, match=r"prompt 1 has \d+ tokens.*47 at most"):
         mixture.generate(["a", " ".join(TEXTS)])
     assert mixture.score([]) == [] and mixture.generate([]) == []

@@ -24,7 +24,7 @@ class Scored:
     """A text under the mixture.
 
     Args:
-        tokens: the text's tokens and the end token, int64 [tokens].
+        tokens: int64 [tokens].
         nats: the loss of each, float64 [tokens].
         weights: the models' weights before each, float64 [tokens, models].
         running: how many models read each, int64 [tokens]. A model that stops reads its piece of the text to the end.
@@ -93,28 +93,39 @@ class Mixture:
     # given text
 
     def score(self, texts: Sequence[str]) -> list[Scored]:
-        """Each text's loss, token by token, and who carried it.
+        """Each text's loss, token by token, and who carried it; the end token is part of a text.
 
-        A text stands alone: it begins after an end token, as every document did in training. Text beyond `max_length`
-        is read in windows, and the weights go on from one to the next.
+        A text stands alone: it begins after an end token, as every document did in training.
         """
-        encoded = [tokens.astype(np.int64) for tokens in self.encoder.encode(list(texts))]
-        prior = self.prior.log_weights(list(texts)) if texts else np.empty((0, len(self.names)))
-        order = np.argsort([len(tokens) for tokens in encoded], kind="stable")
+        encoded = self.encoder.encode(list(texts))
+        return self.score_tokens([np.append(self.encoder.end, tokens) for tokens in encoded], texts)
+
+    def score_tokens(self, rows: Sequence[np.ndarray], texts: Sequence[str]) -> list[Scored]:
+        """The loss of every token of some rows but the first.
+
+        A row beyond `max_length` is read in windows, and the weights go on from one to the next.
+
+        Args:
+            rows: integers [tokens], at least two each; the first is given.
+            texts: what the prior reads of each row.
+        """
+        rows = [np.asarray(row, dtype=np.int64) for row in rows]
+        prior = self.prior.log_weights(list(texts)) if rows else np.empty((0, len(self.names)))
+        order = np.argsort([len(row) for row in rows], kind="stable")
         found: dict[int, Scored] = {}
         for begin in range(0, len(order), _ROWS):
-            rows = order[begin : begin + _ROWS]
-            found |= dict(zip(rows.tolist(), self._score([encoded[r] for r in rows], prior[rows]), strict=True))
-        return [found[row] for row in range(len(texts))]
+            some = order[begin : begin + _ROWS]
+            found |= dict(zip(some.tolist(), self._score([rows[r] for r in some], prior[some]), strict=True))
+        return [found[row] for row in range(len(rows))]
 
-    def _score(self, encoded: list[np.ndarray], log_prior: np.ndarray) -> Iterator[Scored]:
-        lengths = np.array([len(tokens) for tokens in encoded])
-        rows, width = len(encoded), int(lengths.max())
-        text = np.full((rows, width + 1), self.encoder.end, dtype=np.int64)  # padding on the right changes nothing
-        for row, tokens in enumerate(encoded):
-            text[row, 1 : len(tokens) + 1] = tokens
-        nats, running = np.zeros((rows, width)), np.zeros((rows, width), dtype=np.int64)
-        weights = np.zeros((rows, width, len(self.names)))
+    def _score(self, rows: list[np.ndarray], log_prior: np.ndarray) -> Iterator[Scored]:
+        lengths = np.array([len(row) - 1 for row in rows])
+        count, width = len(rows), int(lengths.max())
+        text = np.full((count, width + 1), self.encoder.end, dtype=np.int64)  # padding on the right changes nothing
+        for place, row in enumerate(rows):
+            text[place, : len(row)] = row
+        nats, running = np.zeros((count, width)), np.zeros((count, width), dtype=np.int64)
+        weights = np.zeros((count, width, len(self.names)))
         batch = Batch(self.models, log_prior, self.gate)
         for piece in self._pieces(width):
             if piece.start and piece.start % self.max_length == 0:
@@ -126,9 +137,9 @@ class Mixture:
             for place in range(piece.start, piece.stop):
                 weights[:, place] = batch.weights
                 nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
-        for row, tokens in enumerate(encoded):
-            n = len(tokens)
-            yield Scored(tokens, nats[row, :n], weights[row, :n], running[row, :n])
+        for place, row in enumerate(rows):
+            n = len(row) - 1
+            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n])
 
     def _pieces(self, width: int) -> Iterator[slice]:
         """Stretches of a text; none lies in two windows."""
