@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,8 @@ from splitray.errors import UserError
 from splitray.evaluate.exams import Exam, Question, compare, grade, read_exam, score_exam
 from splitray.evaluate.exams.scoring import detectable, encode_pair
 from splitray.evaluate.mixture import OPEN, Mixture
+from tests.support.ensemble import EXAM as ROWS
 from tests.support.ensemble import LENGTH, ensemble, plain_nats, tokenizer
-from tests.support.planted import documents
-
-ROWS: list[dict[str, Any]] = [
-    {"question": row["text"][:40] + " ", "choices": [row["text"][40:52], "zz", row["text"][60:90]], "answer": n % 3}
-    for n, row in enumerate(documents(domains=2, each=6, words=30))
-]
 
 
 @pytest.fixture(scope="module")

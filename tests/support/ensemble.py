@@ -12,6 +12,10 @@ from tests.support.causal import config
 from tests.support.planted import documents
 
 LENGTH = 48  # of a window
+EXAM: list[dict[str, Any]] = [
+    {"question": row["text"][:40] + " ", "choices": [row["text"][40:52], "zz", row["text"][60:90]], "answer": n % 3}
+    for n, row in enumerate(documents(domains=2, each=6, words=30))
+]
 
 
 def tokenizer(folder: Path) -> Encoder:

@@ -78,8 +78,16 @@ def encode_pair(encoder: "Encoder", context: str, continuation: str) -> tuple[li
     return alone, whole[len(alone) :]
 
 
-def continuation_nats(mixture: "Mixture", pairs: list[tuple[list[int], list[int]]], texts: list[str]) -> list[float]:
-    """Loss in nats of what follows each context.
+@dataclass(frozen=True)
+class Continuation:
+    """What follows a context: its loss in nats, and whether each of its tokens was the likeliest."""
+
+    nats: float
+    greedy: bool
+
+
+def continuations(mixture: "Mixture", pairs: list[tuple[list[int], list[int]]], texts: list[str]) -> list[Continuation]:
+    """How likely a mixture holds what follows each context.
 
     Where both do not fit into the models' context, the front is cut.
 
@@ -87,13 +95,16 @@ def continuation_nats(mixture: "Mixture", pairs: list[tuple[list[int], list[int]
         pairs: tokens of context and continuation.
         texts: what the mixture's prior reads of each.
     """
-    rows, counts = [], []
-    for context, continuation in pairs:
-        row = np.array([mixture.encoder.end, *context, *continuation][-(mixture.max_length + 1) :])
-        rows.append(row)
-        counts.append(min(len(continuation), len(row) - 1))
-    scored = mixture.score_tokens(rows, texts)
-    return [float(s.nats[len(s.nats) - count :].sum()) for s, count in zip(scored, counts, strict=True)]
+    rows = [
+        np.array([mixture.encoder.end, *context, *answer][-(mixture.max_length + 1) :]) for context, answer in pairs
+    ]
+    found = []
+    for row, (_, answer), scored in zip(rows, pairs, mixture.score_tokens(rows, texts), strict=True):
+        own = slice(max(0, len(row) - 1 - len(answer)), None)
+        found.append(
+            Continuation(float(scored.nats[own].sum()), bool((scored.likeliest[own] == scored.tokens[own]).all()))
+        )
+    return found
 
 
 def score_exam(mixture: "Mixture", exam: Exam) -> list[np.ndarray]:
@@ -101,7 +112,7 @@ def score_exam(mixture: "Mixture", exam: Exam) -> list[np.ndarray]:
     contexts = [exam.context(place) for place in range(len(exam.questions))]
     asked = [(c, choice) for c, q in zip(contexts, exam.questions, strict=True) for choice in q.choices]
     pairs = [encode_pair(mixture.encoder, context, choice) for context, choice in asked]
-    nats = np.array(continuation_nats(mixture, pairs, [context for context, _ in asked]))
+    nats = np.array([c.nats for c in continuations(mixture, pairs, [context for context, _ in asked])])
     return np.split(nats, np.cumsum([len(q.choices) for q in exam.questions])[:-1])
 
 

@@ -140,6 +140,20 @@ class Batch:
             total[read.rows] = torch.logaddexp(total[read.rows], part)
         return total.cpu()
 
+    def likeliest(self, reads: list[Read], weights: np.ndarray) -> np.ndarray:
+        """The token that the mixture holds likeliest after each that was read, int64 [rows, tokens].
+
+        Args:
+            weights: of the models at each place, [rows, tokens, models].
+        """
+        share = torch.from_numpy(weights).to(self._device, torch.float32)
+        vocabulary = reads[0].log_probabilities.shape[2]
+        total = torch.zeros((*weights.shape[:2], vocabulary), device=self._device)
+        for read in reads:
+            total[read.rows] += share[read.rows][:, :, read.model, None] * read.log_probabilities.exp()
+        found: np.ndarray = total.argmax(2).cpu().numpy()
+        return found
+
     def follow(self, nats: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Move the weights past one token; returns the mixture's loss of it, float64 [rows].
 

@@ -28,12 +28,14 @@ class Scored:
         nats: the loss of each, float64 [tokens].
         weights: the models' weights before each, float64 [tokens, models].
         running: how many models read each, int64 [tokens]. A model that stops reads its piece of the text to the end.
+        likeliest: the token that the mixture held likeliest in the place of each, int64 [tokens].
     """
 
     tokens: np.ndarray
     nats: np.ndarray
     weights: np.ndarray
     running: np.ndarray
+    likeliest: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Mixture:
         text = np.full((count, width + 1), self.encoder.end, dtype=np.int64)  # padding on the right changes nothing
         for place, row in enumerate(rows):
             text[place, : len(row)] = row
-        nats, running = np.zeros((count, width)), np.zeros((count, width), dtype=np.int64)
+        nats = np.zeros((count, width))
+        running, likeliest = (np.zeros((count, width), dtype=np.int64) for _ in range(2))
         weights = np.zeros((count, width, len(self.names)))
         batch = Batch(self.models, log_prior, self.gate)
         for piece in self._pieces(width):
@@ -137,9 +140,10 @@ class Mixture:
             for place in range(piece.start, piece.stop):
                 weights[:, place] = batch.weights
                 nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
+            likeliest[:, piece] = batch.likeliest(reads, weights[:, piece])
         for place, row in enumerate(rows):
             n = len(row) - 1
-            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n])
+            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n], likeliest[place, :n])
 
     def _pieces(self, width: int) -> Iterator[slice]:
         """Stretches of a text; none lies in two windows."""
