@@ -1,5 +1,6 @@
 """Mixture inference: K specialists and their base as one model, for text whose domain nobody knows."""
 
+from splitray.evaluate.mixture.load import alone, load_mixture
 from splitray.evaluate.mixture.model import Generated, Mixture, Scored, Step
 from splitray.evaluate.mixture.prior import Prior, RouterPrior, UniformPrior, fit_temperature
 from splitray.evaluate.mixture.sampling import Sampling
@@ -17,8 +18,10 @@ __all__ = [
     "Scored",
     "Step",
     "UniformPrior",
+    "alone",
     "bound",
     "exact_nats",
     "fit_temperature",
     "gated_nats",
+    "load_mixture",
 ]

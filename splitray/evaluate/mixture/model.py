@@ -1,6 +1,7 @@
 """A mixture of causal LMs that scores and writes text. Its weights are in `weights`, its start in `prior`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,31 +166,48 @@ class Mixture:
             steps[step.row].append(step)
         return [self._written(row) for row in steps]
 
-    def stream(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[Step]:
-        """The tokens written for the prompts, as they come, the end token included. Errors as of `generate`."""
+    def stream(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling | Sequence[Sampling],
+        wanted: Callable[[int], bool] | None = None,
+    ) -> Iterator[Step]:
+        """The tokens written for the prompts, as they come, the end token included. Errors as of `generate`.
+
+        Args:
+            sampling: for all rows, or one each.
+            wanted: asked before each token of a row; where it says no, the row has ended.
+        """
         if not prompts:
             return
+        each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
         text, mask = self._aligned(prompts)
-        lengths = mask.sum(axis=1)
+        room = np.minimum(self.max_length - mask.sum(axis=1), [s.max_tokens for s in each])
         padding = mask if mask.min() == 0 else None
         batch = Batch(self.models, self.prior.log_weights(list(prompts)), self.gate)
         reads = self._prompt(batch, text, padding)
         live = np.ones(len(text), dtype=bool)
-        draws = [torch.Generator().manual_seed((sampling.seed << 20) + row) for row in range(len(text))]
-        for count in range(1, sampling.max_tokens + 1):
+        draws = [torch.Generator().manual_seed((s.seed << 20) + row) for row, s in enumerate(each)]
+        for count in itertools.count(1):
             mixed = batch.mixed(reads)
             chosen = np.full(len(text), self.encoder.end, dtype=np.int64)
             for row in np.flatnonzero(live).tolist():
-                chosen[row] = draw(mixed[row], sampling, draws[row])
+                if wanted is not None and not wanted(row):
+                    continue
+                chosen[row] = draw(mixed[row], each[row], draws[row])
                 log_probability = float(mixed[row, chosen[row]])
-                alternatives = likeliest(mixed[row], sampling.alternatives)
+                alternatives = likeliest(mixed[row], each[row].alternatives)
                 yield Step(row, int(chosen[row]), log_probability, batch.weights[row], alternatives)
             batch.follow(batch.nats(_last(reads), chosen[:, None])[:, 0], live)
-            live &= (chosen != self.encoder.end) & (lengths + count < self.max_length)
-            if not live.any() or count == sampling.max_tokens:
+            live &= (chosen != self.encoder.end) & (count < room)
+            if not live.any():
                 return
             shown = None if padding is None else np.ones((len(text), 1), dtype=np.int64)
             reads = batch.read(chosen[:, None], shown, live)
+
+    def room(self, prompt: str) -> int:
+        """Tokens that can be written after a prompt; 0 or less where it is too long."""
+        return self.max_length - len(self.encoder.encode([prompt])[0])
 
     def _aligned(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts after an end token, padded on the left, int64 [rows, tokens], and where they are, 0 or 1."""

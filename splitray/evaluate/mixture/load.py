@@ -1,0 +1,78 @@
+"""A finished run's models as one, from its run folder alone."""
+
+from pathlib import Path
+from typing import Any
+
+from splitray.corpus.router import Router
+from splitray.corpus.tokenizer import Encoder
+from splitray.errors import UserError
+from splitray.evaluate.mixture.model import Mixture
+from splitray.evaluate.mixture.prior import RouterPrior
+from splitray.evaluate.mixture.weights import Gate
+from splitray.runtime.quiet import no_bars
+from splitray.storage.folder import Folder
+from splitray.storage.local import local_copy
+
+PRIORS = ("router", "uniform")
+BASE = "base"
+_LENGTH = 2048  # tokens of context, where a model names no limit
+_TEMPERATURE = 0.1  # of cosine similarities, where the run has not fitted one
+
+
+def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", gate: Gate | None = None) -> Mixture:
+    """The specialists of a finished run and its base as one model.
+
+    Args:
+        run: path or URI of the run folder.
+        device: where the models run, as torch names it.
+        prior: where the weights start: "router" (by the prompt's first characters) or "uniform".
+
+    Raises:
+        UserError: the folder has no specialists, or they cannot be read.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = Folder(str(run))
+    domains = (folder / "specialists").folders()
+    if not domains:
+        raise UserError(f"{folder.uri} has no specialists: give the folder of a run that went at least that far")
+    router = _router(folder)
+    if router is not None:
+        if set(router.domains) != set(domains):
+            raise UserError(f"{folder.uri}: the specialists are not those of its router; start the run again")
+        domains = router.domains
+    places = {domain: f"specialists/{domain}" for domain in domains}
+    if folder.exists(f"{BASE}/config.json"):
+        places[BASE] = BASE
+    models: dict[str, Any] = {}
+    with no_bars():
+        for name, place in places.items():
+            local = local_copy((folder / place).address)
+            model = AutoModelForCausalLM.from_pretrained(local, local_files_only=True, trust_remote_code=False)
+            models[name] = model.to(device)
+    encoder = Encoder(local_copy((folder / next(iter(places.values()))).address))
+    length = _length(next(iter(models.values())))
+    start = None
+    if prior == "router" and router is not None:
+        start = RouterPrior(router, _TEMPERATURE, 1 / len(models) if BASE in models else None)
+    return Mixture(models, encoder, length, start, gate)
+
+
+def alone(mixture: Mixture) -> dict[str, Mixture]:
+    """Each model of a mixture by itself, as a mixture of one: the models are shared."""
+    return {
+        name: Mixture({name: model}, mixture.encoder, mixture.max_length)
+        for name, model in zip(mixture.names, mixture.models, strict=True)
+    }
+
+
+def _router(folder: Folder) -> Router | None:
+    """The run's router; runs of the first release have none beside their models."""
+    if not folder.exists("router/router.json"):
+        return None
+    return Router.load(local_copy((folder / "router").address))
+
+
+def _length(model: Any) -> int:
+    """Tokens of context: what the model has positions for."""
+    return int(getattr(model.config, "max_position_embeddings", None) or _LENGTH)

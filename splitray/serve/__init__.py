@@ -1,0 +1,1 @@
+"""Specialists behind an OpenAI-style API, on Ray Serve."""

@@ -1,0 +1,101 @@
+"""The app on Ray Serve: replicas that each hold all models of a run."""
+
+import logging
+import os
+import secrets
+import threading
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.util.metrics import Counter, Gauge
+
+from splitray.errors import UserError
+from splitray.evaluate.mixture import alone, load_mixture
+from splitray.serve.app import build
+from splitray.serve.engine import Engine
+from splitray.serve.settings import ServeSettings
+
+_log = logging.getLogger(__name__)
+NAME = "splitray"
+AUTO = "auto"
+TOKEN = "SPLITRAY_SERVE_TOKEN"
+_GRACE_SECONDS = 20.0  # for what is being written when a replica is stopped
+
+
+class Replica:
+    """One process: all models of a run, the engine over them, and the API.
+
+    Args:
+        run: path or URI of the run folder.
+        token: what requests must show.
+    """
+
+    def __init__(self, run: str, settings: ServeSettings, token: str) -> None:
+        import torch
+
+        torch.set_num_threads(settings.threads)
+        mixture = load_mixture(run, "cuda" if settings.gpus else "cpu", settings.prior)
+        self._settings, self._token = settings, token
+        self._requests = Counter("splitray_serve_requests", "Requests that were written")
+        self._tokens = Counter("splitray_serve_tokens", "Tokens that were written")
+        self._waiting = Gauge("splitray_serve_waiting", "Requests that wait")
+        self._engine = Engine({AUTO: mixture, **alone(mixture)}, settings.batch, settings.waiting, self._count)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build(self._engine, self._settings, self._token)
+
+    def check_health(self) -> None:
+        if not self._engine.alive():
+            raise RuntimeError("the engine has stopped")
+
+    def _count(self, requests: int, tokens: int) -> None:
+        self._requests.inc(requests)
+        self._tokens.inc(tokens)
+        self._waiting.set(self._engine.waiting)
+
+
+def deploy(run: str, settings: ServeSettings, token: str) -> None:
+    """Start the server on the Ray that this process has joined; returns once every replica answers.
+
+    Raises:
+        UserError: the run folder cannot be served.
+    """
+    _check(run)
+    serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": settings.seconds + 10})
+    options: dict[str, Any] = {
+        "name": NAME,
+        "num_replicas": settings.replicas,
+        "ray_actor_options": {"num_cpus": settings.threads, "num_gpus": settings.gpus},
+        "max_ongoing_requests": settings.batch + settings.waiting,
+        "graceful_shutdown_timeout_s": _GRACE_SECONDS,
+        "health_check_period_s": 5,
+    }
+    replica = serve.deployment(**options)(serve.ingress()(Replica))
+    serve.run(replica.bind(run, settings, token), name=NAME, route_prefix="/")
+
+
+def server_token() -> tuple[str, bool]:
+    """The token that requests must show, and whether it is new: that of the environment, else one is made."""
+    given = os.environ.get(TOKEN)
+    if given is not None and len(given) < 16:
+        raise UserError(f"{TOKEN} is shorter than 16 characters: take a longer one, or unset it to have one made")
+    return (given, False) if given else (secrets.token_urlsafe(24), True)
+
+
+def wait_for_end() -> None:
+    """Until Ctrl-C or SIGTERM; what is being written then is finished."""
+    try:
+        threading.Event().wait()
+    finally:
+        serve.shutdown()
+
+
+def _check(run: str) -> None:
+    """Say what a folder lacks before Ray is asked for anything."""
+    from splitray.storage.folder import Folder
+
+    folder = Folder(run if "://" in run else str(Path(run).resolve()))
+    if not (folder / "specialists").folders():
+        raise UserError(f"{folder.uri} has no specialists: give the folder of a run that went at least that far")

@@ -1,0 +1,119 @@
+"""What requests may say, after OpenAI's API reference.
+
+A field that would change the answer and is not served is refused.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from splitray.evaluate.mixture import Sampling
+
+_REFUSED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "suffix": ("",),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "tools": ([],),
+    "functions": ([],),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+}
+
+
+class StreamOptions(BaseModel):
+    """`include_usage`: a last chunk with the counts."""
+
+    include_usage: bool = False
+
+
+class Asked(BaseModel):
+    """What both kinds of request share. Unknown fields are left alone; those of `_REFUSED` must have their default."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**40)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    stop: str | list[str] | None = None
+
+    @field_validator("stop")
+    @classmethod
+    def _stops(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(value, list) and len(value) > 4:
+            raise ValueError("at most 4 stops")
+        return value
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
+
+    def unserved(self) -> str | None:
+        """The name of a field that is not served and asks for something."""
+        extra = self.model_extra or {}
+        return next(
+            (name for name, plain in _REFUSED.items() if extra.get(name) is not None and extra[name] not in plain), None
+        )
+
+    def sampling(self, max_tokens: int, seed: int, alternatives: int) -> Sampling:
+        return Sampling(
+            max_tokens, self.temperature, self.top_p, seed if self.seed is None else self.seed, alternatives
+        )
+
+
+class CompletionRequest(Asked):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str]
+    max_tokens: int = Field(16, ge=1)
+    logprobs: int | None = Field(None, ge=0, le=5)
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompts(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and not 1 <= len(value) <= 16:
+            raise ValueError("1 to 16 prompts")
+        return value
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+class Part(BaseModel):
+    """A part of a message; only text is read."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class ChatRequest(Asked):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=256)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
+
+    @property
+    def prompt(self) -> str:
+        """The turns' texts, a line each. Models that were only pretrained know no other form of a conversation."""
+        return "\n".join(message.text for message in self.messages) + "\n"
