@@ -50,3 +50,27 @@ def plain_nats(model: Any, tokens: np.ndarray, first: int) -> np.ndarray:
             logits = model(input_ids=piece[None, :-1], use_cache=False).logits[0].double()
         nats.append(-logits.log_softmax(1).gather(1, piece[1:, None])[:, 0].numpy())
     return np.concatenate(nats)
+
+
+def write_run(folder: Path) -> Path:
+    """What a finished run leaves for use: two specialists, their base, and a router that tells their texts apart."""
+    from splitray.corpus.embedders.tfidf import TfidfEmbedder, TfidfSettings
+    from splitray.corpus.router import Placement, Router
+
+    tokens = folder / "tokenizer"
+    encoder = tokenizer(tokens)
+    rows = documents(domains=2, each=60)
+    embedder = TfidfEmbedder.fit([row["text"] for row in rows], TfidfSettings(dimensions=8), 0)
+    vectors = embedder.embed([row["text"] for row in rows])
+    homes = np.array([row["domain"] for row in rows])
+    centroids = np.stack([vectors[homes == home].mean(axis=0) for home in (0, 1)])
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    names = ["0_first", "1_second"]
+    Router(embedder, Placement(centroids.astype(np.float32), np.zeros(2), True, names)).save(folder / "router")
+    for name, model in zip([*names, "base"], ensemble("llama", encoder.vocabulary).values(), strict=True):
+        place = folder / ("base" if name == "base" else f"specialists/{name}")
+        model.config.eos_token_id = encoder.end
+        model.save_pretrained(place)
+        for file in tokens.iterdir():
+            (place / file.name).write_bytes(file.read_bytes())
+    return folder
