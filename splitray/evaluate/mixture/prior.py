@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from splitray.corpus.router import Router
 from splitray.evaluate.mixture.weights import normalised
@@ -35,7 +33,7 @@ class RouterPrior:
     """The router's softened distances: softmax over domains of (score / temperature).
 
     Args:
-        temperature: see `fit_temperature`. To 0 it is the nearest centroid, to infinity uniform.
+        temperature: see `fit_temperature` of the corpus. To 0 it is the nearest centroid, to infinity uniform.
         base_share: the share that the base has before anything was read; None where the mixture has no base.
         characters: of each text, how many the router sees.
     """
@@ -52,24 +50,3 @@ class RouterPrior:
             return domains
         base = np.full((len(texts), 1), np.log(self.base_share))
         return np.hstack([domains + np.log1p(-self.base_share), base])
-
-
-def fit_temperature(scores: np.ndarray, domain: np.ndarray) -> float:
-    """The temperature at which the router's softmax gives the documents' domains the highest likelihood.
-
-    Guo et al. 2017 ("On Calibration of Modern Neural Networks", arXiv 1706.04599) call it temperature scaling.
-
-    Args:
-        scores: the router's scores of the first part of training documents, [documents, domains]. Of whole documents
-            the nearest centroid is the domain by construction, and every temperature near 0 would do.
-        domain: the domain of each of them, int [documents].
-    """
-    spread = float(np.std(scores)) or 1.0
-    rows = np.arange(len(domain))
-
-    def loss(log_temperature: float) -> float:
-        scaled = scores / (spread * np.exp(log_temperature))
-        return float((logsumexp(scaled, axis=1) - scaled[rows, domain]).mean())
-
-    best = minimize_scalar(loss, bounds=(-12.0, 6.0), method="bounded")
-    return spread * float(np.exp(best.x))
