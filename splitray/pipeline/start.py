@@ -33,9 +33,10 @@ def start(run: RunFolder, store: str, until: str, watch: Watch) -> None:
         from splitray.executor.connect import connected
         from splitray.pipeline.job import Job
         from splitray.pipeline.runner import go
+        from splitray.pipeline.tracking import tracked
         from splitray.storage.store import Store
 
-        with connected():
+        with tracked(run), connected():
             check_router(run, until)
             job = Job(run, Store(store))
             try:
