@@ -1,7 +1,7 @@
 """Specialists with a router against the unsplit model, on the decisive budget line: validation text and exams."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
         losses = routed(specialists, routes, domains, bench.weights)
         seen = sum(min(len(text), characters) for each in texts.values() for text in each)
         share = seen / sum(len(text) for each in texts.values() for text in each)
-        told.append({"prefix_characters": characters, "share": share, **losses, "routed less unsplit": gap})
+        told.append(
+            {"prefix_characters": characters, "share": share, **asdict(losses), "routed less unsplit": gap.plain()}
+        )
     return {"by_prefix": told, "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights)}
 
 
