@@ -16,6 +16,7 @@ from splitray.evaluate.settings import EvaluateSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
+from splitray.proof.settings import ProofSettings
 from splitray.runtime.plugins import load_plugins
 from splitray.search.settings import SearchSettings
 from splitray.settings import Kind, Place, Settings, kind_of, operational
@@ -45,6 +46,7 @@ class Config(Settings):
     law: LawSettings = LawSettings()
     plan: PlanSettings = PlanSettings()
     search: SearchSettings = SearchSettings()
+    proof: ProofSettings = operational(ProofSettings(), "What `splitray prove` measures.")
     evaluate: EvaluateSettings = EvaluateSettings()
     resources: ResourceSettings = ResourceSettings()
     run_dir: Place | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
