@@ -1,6 +1,6 @@
 """What the measured losses say: surfaces, multipliers, paired differences. Pure functions of numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +9,16 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
-from splitray.proof.bowl import DEGREE
+from splitray.proof.bowl import DEGREE, Bowl
 from splitray.search.correction import place
 
 _FINE = np.linspace(0.0, 1.0, 1001)
+
+
+def bowl_of(line: Mapping[str, Any], over_ladder: bool = False) -> Bowl:
+    """The bowl of a line of the results; `over_ladder`: over the ladder's domains, which lines are compared by."""
+    losses, noise = (line.get(f"ladder_{n}", line[n]) if over_ladder else line[n] for n in ("loss", "noise"))
+    return Bowl(np.array(line["split_fraction"]), np.array(losses), noise)
 
 
 @dataclass(frozen=True)

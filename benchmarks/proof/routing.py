@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from proof import exams
-from proof.bench import Bench
-from proof.measured import decided_cells, decisive
-from proof.programme import Cell
+from benchmarks.proof import exams
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.measured import decided_cells, decisive
+from benchmarks.proof.programme import Cell
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, chosen, difference, mean, routed
 

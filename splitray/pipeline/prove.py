@@ -23,7 +23,7 @@ from splitray.pipeline.run_folder import RunFolder
 from splitray.proof import forecast as forecasts
 from splitray.proof import scoring
 from splitray.proof.figure import draw
-from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of, run_noise
+from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of
 from splitray.proof.scoring import Errors, MeasuredBowl, Proof, ScoredLoss, difference_errors, scored_splits
 from splitray.proof.statistics import over_domains, replicate_noise
 from splitray.results.stages import PlanResult
@@ -84,10 +84,8 @@ def seal_of(folder: Folder) -> str:
 
 def _forecast(job: Job, fitted: str) -> Forecast:
     programme, law, plan = job.programme, job.law, job.run.result(PlanResult).plan
-    rows = job.table.to_pylist()
-    flat = laws.fit(job.table, form="chinchilla", seed=job.config.seed)
     splits, params = _splits(job), programme.size(programme.config.model).params
-    forecaster, places = Forecaster(law, flat, run_noise(law, rows)), dict[Place, bool]()
+    forecaster, places = Forecaster.of(law, job.table, job.config.seed), dict[Place, bool]()
     for split in splits.values():
         for domain, request in zip(programme.weights, programme.compared(split), strict=True):
             place = Place(split.pretrain_tokens, split.specialize_tokens[domain], domain)

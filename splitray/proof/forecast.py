@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from pydantic import PlainSerializer, PlainValidator
 
 from splitray.errors import CorruptError
+from splitray.law import fit
 from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
@@ -151,12 +153,19 @@ class Forecast:
 class Forecaster:
     """The law as it is fitted now, a Chinchilla law beside it that knows no D', and the noise of a single run.
 
-    noise: standard deviation of log loss; see `run_noise`.
+    runs: the table that both were fitted on. noise: standard deviation of log loss; see `run_noise`.
     """
 
     law: Law
     chinchilla: Law
+    runs: pa.Table
     noise: float
+
+    @classmethod
+    def of(cls, law: Law, runs: pa.Table, seed: int = 0) -> "Forecaster":
+        """From a law and the table that it was fitted on."""
+        flat = fit(runs, form="chinchilla", seed=seed)
+        return cls(law, flat, runs, run_noise(law, runs.to_pylist()))
 
     def loss(self, place: Place, params: float, level: float = LEVEL) -> PredictedLoss:
         """The predicted loss of a model: the interval is that of the law's draws, each with a run's noise."""
@@ -183,14 +192,13 @@ class Forecaster:
 
     def forecast(self, places: Iterable[Place], params: int) -> Forecast:
         """The forecast of models that lie on no budget line."""
-        table = self.law.runs.table
         return Forecast(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
             params=params,
             level=LEVEL,
-            law=FittedLaw(self.law.mixture, len(self.law.runs), self.law.noise),
+            law=FittedLaw(self.law.mixture, self.runs.num_rows, self.law.noise),
             run_noise=self.noise,
-            largest_fitted={n: int(max(table[n].to_pylist())) for n in ("params", "pretrain_tokens")},
+            largest_fitted={n: int(max(self.runs[n].to_pylist())) for n in ("params", "pretrain_tokens")},
             rows=self.rows(places, params),
         )
 

@@ -30,7 +30,8 @@ class ScoredLoss:
 
     @classmethod
     def of(cls, predicted: PredictedLoss, loss: float) -> "ScoredLoss":
-        held = None if predicted.low is None or predicted.high is None else predicted.low <= loss <= predicted.high
+        low, high = predicted.low, predicted.high
+        held = bool(low <= loss <= high) if low is not None and high is not None else None
         return cls(predicted, loss, predicted.value / loss - 1, predicted.chinchilla / loss - 1, held)
 
 
