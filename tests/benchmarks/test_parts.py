@@ -171,7 +171,7 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     text = (tmp_path / "runs/proof.md").read_text()
     assert (
         "nan" not in text
-        and "equal_compute.py --quick`" in text
+        and "benchmarks.equal_compute --quick`" in text
         and "](bowls.png)" in text
         and "not yet measured" in text
     )  # routing is not planted

@@ -79,5 +79,5 @@ def test_a_forecast_that_was_changed_is_refused(proven: tuple[Path, Proof]) -> N
     record = json.loads(path.read_text())
     record["rows"][0]["value"] += 0.01
     path.write_text(json.dumps(record))
-    with pytest.raises(CorruptError, match="forecast.json"):
+    with pytest.raises(CorruptError, match=r"forecast\.json"):
         prove(job(root, [0.0, 0.5]))
