@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from splitray.proof.scoring import Proof
 from splitray.report.style import BLUE, GREY, ORANGE, WIDTH, png, styled, svg
 
+_ROOM = 3.0  # times the spread of the measured losses, that the forecast may take beyond them
+
 
 def figure(proof: Proof) -> Figure:
     """Loss against split fraction. Where the law knows a part of the domains, its curve and points are over those."""
@@ -24,10 +26,23 @@ def figure(proof: Proof) -> Figure:
     if bowl.smooth is not None and _same_domains(proof):
         axes.plot(np.linspace(0, 1, len(bowl.smooth)), bowl.smooth, color=ORANGE, linewidth=0.9, label="through them")
     axes.axvline(bowl.planned, color=GREY, linestyle="--", linewidth=0.9, label="planned")
+    axes.set_ylim(*_limits(proof))
     axes.set_xlabel("split fraction, D / D_T")
     axes.set_ylabel("loss, nats per token")
     axes.legend(frameon=False)
     return drawn
+
+
+def _limits(proof: Proof) -> tuple[float, float]:
+    """Of the loss axis: all that was measured, and as much of the forecast as leaves that readable.
+
+    A law that is left open at D = 0 may go far off there.
+    """
+    measured = [s.loss for s in proof.splits]
+    drawn = [*measured, *(proof.forecast.curve.loss if proof.forecast.curve is not None else ())]
+    room = _ROOM * max(max(measured) - min(measured), 0.02 * max(measured))
+    low, high = max(min(drawn), min(measured) - room), min(max(drawn), max(measured) + room)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def _same_domains(proof: Proof) -> bool:

@@ -53,19 +53,23 @@ class ScoredSplit:
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean errors of a forecast over what counts.
+    """Errors of a forecast over what counts.
 
     relative, chinchilla: mean absolute relative errors of losses, by the law and by one that knows D + D' alone.
+    median: as `relative`. A law that a ladder leaves open may miss one loss, at D = 0, by many orders of magnitude.
     held: how often the interval had the loss; None without intervals.
     difference, bias: mean absolute and mean error of the differences to unsplit, nats per token; None without any.
+    difference_median: the median absolute error of them.
     """
 
     losses: int
     relative: float
+    median: float
     chinchilla: float
     held: Proportion | None
     differences: int
     difference: float | None
+    difference_median: float | None
     bias: float | None
 
     @classmethod
@@ -77,10 +81,12 @@ class Errors:
         return cls(
             len(losses),
             float(np.mean([abs(s.error) for s in losses])),
+            float(np.median([abs(s.error) for s in losses])),
             float(np.mean([abs(s.chinchilla_error) for s in losses])),
             proportion(sum(bounded), len(bounded)) if bounded else None,
             len(differences),
             float(np.mean(np.abs(differences))) if differences else None,
+            float(np.median(np.abs(differences))) if differences else None,
             float(np.mean(differences)) if differences else None,
         )
 

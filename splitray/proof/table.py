@@ -9,6 +9,8 @@ from splitray.proof.forecast import Forecast
 from splitray.proof.scoring import Errors, Proof
 from splitray.units import human
 
+_MOST = 1000.0  # above it numbers are written as powers of ten
+
 
 def terminal(proof: Proof) -> RenderableType:
     """The table of splits, and what the forecast and the plan were worth."""
@@ -36,8 +38,8 @@ def _table(proof: Proof) -> Table:
         marks += ["known before"] if s.known else []
         table.add_row(
             f"{s.split_fraction:.1%}",
-            f"{s.predicted:.4f}",
-            f"{s.loss:.4f}",
+            _nats(s.predicted),
+            _nats(s.loss),
             _signed(s.predicted_difference),
             _signed(s.difference),
             ", ".join(marks),
@@ -46,7 +48,16 @@ def _table(proof: Proof) -> Table:
 
 
 def _signed(number: float | None) -> str:
-    return "-" if number is None else f"{number:+.4f}"
+    return "-" if number is None else _nats(number, "+")
+
+
+def _nats(number: float, sign: str = "") -> str:
+    """Nats per token; a law that is left open somewhere may predict numbers that no column holds."""
+    return f"{number:{sign}.4f}" if abs(number) < _MOST else f"{number:{sign}.2g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share < _MOST else f"{100 * share:.2g}%"
 
 
 def _remarks(proof: Proof) -> list[str]:
@@ -71,13 +82,14 @@ _ALL_KNOWN = "Every split was trained before the forecast was sealed: nothing of
 
 def _errors(errors: Errors, forecast: Forecast) -> list[str]:
     lines = [
-        f"{errors.losses} losses were forecast with a mean error of {errors.relative:.2%}; a law that knows D + D' "
-        f"alone has {errors.chinchilla:.2%}."
+        f"{errors.losses} losses were forecast with a mean error of {_percent(errors.relative)} (median "
+        f"{_percent(errors.median)}); a law that knows D + D' alone has a mean of {_percent(errors.chinchilla)}."
     ]
-    if errors.difference is not None:
+    if errors.difference is not None and errors.difference_median is not None and errors.bias is not None:
         lines.append(
-            f"{errors.differences} differences to unsplit were forecast with a mean error of {errors.difference:.4f} "
-            f"nats (bias {errors.bias:+.4f})."
+            f"{errors.differences} differences to unsplit were forecast with a mean error of "
+            f"{_nats(errors.difference)} nats (median {_nats(errors.difference_median)}, bias "
+            f"{_nats(errors.bias, '+')})."
         )
     if errors.held is not None:
         held = errors.held

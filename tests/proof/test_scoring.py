@@ -1,5 +1,6 @@
 """Forecasts and their scores against a planted law: what is right is found right, and what is wrong by how much."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from splitray.errors import CorruptError
 from splitray.law import fit
@@ -14,7 +16,7 @@ from splitray.law.planning.question import Question
 from splitray.proof.figure import draw
 from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of
 from splitray.proof.scoring import Errors, MeasuredBowl, Proof, ScoredLoss, difference_errors, scored_splits
-from splitray.proof.table import verdict
+from splitray.proof.table import terminal, verdict
 from tests.support import ROOT
 from tests.support.example import LAW
 
@@ -105,6 +107,23 @@ def test_split_models_that_are_worse_than_forecast_are_told_as_such(forecast: Fo
     shift = 0.1
     right, wrong = (difference_errors(scored_splits(forecast, measured(forecast, moved))) for moved in (0.0, shift))
     assert np.array(wrong) - np.array(right) == pytest.approx(-shift)
+
+
+def test_one_loss_that_is_off_by_orders_of_magnitude_is_told_without_filling_the_screen(forecast: Forecast) -> None:
+    """A ladder without D = 0 may leave the law open there."""
+    first = forecast.rows[0]
+    assert first.pretrain_tokens == 0
+    wild = replace(forecast, rows=(replace(first, value=1e34), *forecast.rows[1:]))
+    losses = measured(wild)
+    splits = scored_splits(wild, losses)
+    errors = Errors.of(losses, difference_errors(splits))
+    assert errors is not None and errors.relative > 1e30 and errors.median < 0.02
+    assert errors.difference_median is not None and errors.difference_median < 0.05
+    bowl = MeasuredBowl.of([s.split_fraction for s in splits], [s.loss for s in splits], 0.01, 0.25)
+    page = Console(file=io.StringIO(), width=140)
+    page.print(terminal(Proof("t", "0" * 64, wild, losses, splits, (), bowl, errors)))
+    assert isinstance(page.file, io.StringIO)
+    assert "e+33" in page.file.getvalue() and "0000000" not in page.file.getvalue()
 
 
 def test_what_was_known_does_not_count(forecast: Forecast) -> None:
