@@ -1,6 +1,6 @@
 """Kill everything that a run consists of, many times, and see whether the end is the same.
 
-    python benchmarks/chaos.py [--kills 50] [--seed 0] [--skip-bits] [--out benchmarks/results/chaos]
+    python -m benchmarks.chaos [--kills 50] [--seed 0] [--skip-bits] [--out benchmarks/results/chaos]
 
 A local cluster of three raylets (a head without CPUs, two workers of one CPU each), token authentication on, and the
 main job as its own process. One undisturbed run says what the end must be; then run after run, each in an empty
@@ -38,10 +38,10 @@ os.environ |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 import psutil
 import yaml
-from chaos_job import CONFIG, HANGS, TITLES, is_titled
-from machine import describe
 from ray.cluster_utils import Cluster
 
+from benchmarks.chaos_job import CONFIG, HANGS, TITLES, is_titled
+from benchmarks.machine import describe
 from splitray.results.summary import Summary, every_loss
 from splitray.storage.checksum import sha256_file
 
@@ -268,8 +268,8 @@ def main() -> None:
         shutil.rmtree(work)
     table(runs, counts)
     if not options.skip_bits:
-        command = [sys.executable, ROOT / "benchmarks/same_bits.py", "--out", options.out]
-        sys.exit(subprocess.run(command).returncode or not all(r["same"] for r in runs))
+        command = [sys.executable, "-m", "benchmarks.same_bits", "--out", options.out.resolve()]
+        sys.exit(subprocess.run(command, cwd=ROOT).returncode or not all(r["same"] for r in runs))
     sys.exit(not all(r["same"] for r in runs))
 
 

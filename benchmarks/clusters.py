@@ -1,6 +1,6 @@
 """How well the found domains match the sources of the shared corpus: normalised mutual information and ARI.
 
-    python benchmarks/clusters.py [--data ../shared/data/corpus] [--only NAME ...]
+    python -m benchmarks.clusters [--data ../shared/data/corpus] [--only NAME ...]
 
 Runs the real corpus stage on Ray Data in a temporary store, on a whole set of sources or a fixed sample, and writes
 benchmarks/results/clusters/<case>.json and .png. The source label is the file name and never a feature.
@@ -20,9 +20,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import ray
-from machine import describe
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from benchmarks.machine import describe
 from splitray.corpus import Corpus, CorpusSettings, build_corpus
 from splitray.storage.store import Store
 

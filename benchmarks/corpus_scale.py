@@ -1,6 +1,6 @@
 """The corpus stage at 10 thousand, 100 thousand and a million documents: seconds a document, memory, and its k-means.
 
-    python benchmarks/corpus_scale.py [--documents 10000 100000 1000000] [--workers 2] [--data ../shared/data/corpus]
+    python -m benchmarks.corpus_scale [--documents 10000 100000 1000000] [--workers 2] [--data ../shared/data/corpus]
 
 The documents are those of the data folder, again and again, each copy under an id of its own and with its sentences in
 another order. Memory is the sum of the proportional set sizes (PSS) of this process and all Ray processes below it, so
@@ -27,9 +27,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from clusters import HERE
-from machine import describe
 
+from benchmarks.clusters import HERE
+from benchmarks.machine import describe
 from splitray.corpus import CorpusSettings, build_corpus
 from splitray.corpus.kmeans import fit_centroids, nearest
 from splitray.corpus.settings import ClusterSettings

@@ -1,6 +1,6 @@
 """The whole demo with its run folder and store on an object store: the same losses, and no secret left behind.
 
-    python benchmarks/demo_on_s3.py [--config FILE] [--local SUMMARY | --alone] [--out benchmarks/results/s3]
+    python -m benchmarks.demo_on_s3 [--config FILE] [--local SUMMARY | --alone] [--out benchmarks/results/s3]
 
 The object store is moto's S3 server on loopback, reached through pyarrow's S3 client as a real one would be, with
 random keys in the URI. `--local` names the summary of a local run of the same demo on this machine; without it that run
@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
+from benchmarks.machine import describe
 from splitray.results.summary import Summary, every_loss
 
 ROOT = Path(__file__).resolve().parent.parent

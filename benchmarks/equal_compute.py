@@ -1,9 +1,9 @@
 """The proof: do the paper's claims hold here, on real text, at equal compute? See docs/proof.md for what came out.
 
-    python benchmarks/equal_compute.py                    # everything; continues where it stopped
-    python benchmarks/equal_compute.py --minutes 60       # stops cleanly after an hour
-    python benchmarks/equal_compute.py --part grid        # one part
-    python benchmarks/equal_compute.py --quick            # own tiny settings, from nothing in minutes
+    python -m benchmarks.equal_compute                    # everything; continues where it stopped
+    python -m benchmarks.equal_compute --minutes 60       # stops cleanly after an hour
+    python -m benchmarks.equal_compute --part grid        # one part
+    python -m benchmarks.equal_compute --quick            # own tiny settings, from nothing in minutes
 
 Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (of the
 budget lines), decide and bowl (the forecasts' runs: loss against split fraction), allocation (D'_k by the law),
@@ -24,19 +24,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from machine import describe
-from proof import forecast
-from proof.bench import Bench, OutOfTime
-from proof.figures import draw
-from proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
-from proof.measured import decided_cells, decisive, own_rates, rated_cells
-from proof.page import page
-from proof.programme import ROOT, Cell, Variant, full, plain, quick
-from proof.results import assemble, doubled_shapes
-from proof.routing import exam_scores, routed_cells, routed_losses
-from proof.search import Ladders, compare, overall, stale
-from proof.table import Table
-
+from benchmarks.machine import describe
+from benchmarks.proof import forecast
+from benchmarks.proof.bench import Bench, OutOfTime
+from benchmarks.proof.figures import draw
+from benchmarks.proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
+from benchmarks.proof.measured import decided_cells, decisive, own_rates, rated_cells
+from benchmarks.proof.page import page
+from benchmarks.proof.programme import ROOT, Cell, Variant, full, plain, quick
+from benchmarks.proof.results import assemble, doubled_shapes
+from benchmarks.proof.routing import exam_scores, routed_cells, routed_losses
+from benchmarks.proof.search import Ladders, compare, overall, stale
+from benchmarks.proof.table import Table
 from splitray.errors import SplitrayError, UserError
 from splitray.training.settings import ModelShape
 
@@ -255,7 +254,7 @@ class Proof:
         # a quick proof stays with its own results
         target = ROOT / "docs/proof.md" if self.committed else self.results / "proof.md"
         book = self._read(ROOT / "benchmarks/results/phonebook/phonebook.json") if self.committed else None
-        known["command"] = "python benchmarks/equal_compute.py" + ("" if self.committed else " --quick")
+        known["command"] = "python -m benchmarks.equal_compute" + ("" if self.committed else " --quick")
         there = "../benchmarks/results/"
         folders = {"proof": f"{there}equal_compute/" if self.committed else "", "phonebook": f"{there}phonebook/"}
         target.write_text(page(known, search, routing, book, folders))

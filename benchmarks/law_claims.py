@@ -9,7 +9,7 @@ begins between 100M and 10T tokens: D_split at five sizes from 100M to 10B; the 
 times D_split. The benchmark counts how often each claim holds where the condition derived for it (CONDITIONS) is met,
 and elsewhere, and draws one law of each form.
 
-    python benchmarks/law_claims.py
+    python -m benchmarks.law_claims
 """
 
 import json
@@ -19,9 +19,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from law_planted import TRUTHS, truth
-from machine import describe
 
+from benchmarks.law_planted import TRUTHS, truth
+from benchmarks.machine import describe
 from splitray.law import Law
 from splitray.law.forms import REGISTRY
 from splitray.law.law import Component

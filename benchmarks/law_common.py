@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from machine import describe
+from benchmarks.machine import describe
 
 RUNS = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "runs"
 RESULTS = Path(__file__).resolve().parent / "results" / "law"

@@ -10,7 +10,7 @@ Errors are means of |predicted / observed - 1| in %; fits see nothing of the row
 - loss_to_loss: fitted below 400M parameters, scored above, by training set.
 - protein: fitted at 25M, 85M and 200M, scored on 470M, from scratch (D = 0) and with transfer apart.
 
-    python benchmarks/law_extrapolation.py
+    python -m benchmarks.law_extrapolation
 """
 
 import json
@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from law_common import RESULTS, machine, table
-from law_replication import chinchilla
-from proof.programme import full
 
+from benchmarks.law_common import RESULTS, machine, table
+from benchmarks.law_replication import chinchilla
+from benchmarks.proof.programme import full
 from splitray.law import Law, fit
 from splitray.law.fitting.choose import held_out, hidden
 from splitray.law.fitting.objective import Objective

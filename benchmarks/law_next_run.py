@@ -5,7 +5,7 @@ near the plan's size and repeats of rows that the table holds. For every seed th
 and the best, the median and the last are each added (three seeds of it) before the law is fitted again: the change of
 the 80 % interval of the planned split, and of its distance from the true optimum. 1.3B parameters, 240B tokens, K = 16.
 
-    python benchmarks/law_next_run.py --seeds 20
+    python -m benchmarks.law_next_run --seeds 20
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from law_planted import truth
-from machine import describe
 
+from benchmarks.law_planted import truth
+from benchmarks.machine import describe
 from splitray.errors import UserError
 from splitray.law import Law, fit, plan
 from splitray.law.planning.next_run import next_run

@@ -12,7 +12,7 @@ Judged at 2.7B parameters, D = 500B, D' = 100B (10 times the largest), and by th
 the true loss at the planned split minus the true minimum, both on a grid of s. "further" adds three noisy runs at 500M
 (the largest size) at a quarter of the budget, at the planned split and 0.15 to either side, and fits again.
 
-    python benchmarks/law_planted.py --seeds 100 --simulations 200 --out benchmarks/results/law/planted.json
+    python -m benchmarks.law_planted --seeds 100 --simulations 200 --out benchmarks/results/law/planted.json
 """
 
 import argparse
@@ -23,8 +23,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pyarrow as pa
-from law_common import RESULTS, machine
 
+from benchmarks.law_common import RESULTS, machine
 from splitray.law import Law, fit
 from splitray.law.forms import find
 

@@ -1,7 +1,7 @@
 """Published fits, reproduced: Chinchilla's 240 points (Besiroglu et al. 2024), its 217 points by squared error
 (ml-scalefit), and three training sets of Brandfonbrener et al. 2024.
 
-    python benchmarks/law_replication.py
+    python -m benchmarks.law_replication
 """
 
 import json
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-from law_common import RESULTS, machine, table
 
+from benchmarks.law_common import RESULTS, machine, table
 from splitray.law import fit
 
 DRAWS = 4000

@@ -5,7 +5,7 @@ own recipe: log-sum-exp of three terms, starts on the grid of Hoffmann et al. (a
 alpha, beta in 0..2 by 0.5), one scipy L-BFGS each, with the analytic gradient. CPU time of the process is the measure
 (`wall` beside it): the machine may be shared.
 
-    python benchmarks/law_speed.py
+    python -m benchmarks.law_speed
 """
 
 import itertools
@@ -13,11 +13,11 @@ import json
 import time
 
 import numpy as np
-from law_common import RESULTS, machine
-from law_replication import chinchilla
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from benchmarks.law_common import RESULTS, machine
+from benchmarks.law_replication import chinchilla
 from splitray.law import fit
 from splitray.law.fitting.objective import Objective
 from splitray.law.fitting.regression import fit_form

@@ -1,8 +1,8 @@
 """When to split, on facts that are learned by heart: the paper's synthetic phonebook (its Figure 2), on this tree.
 
-    python benchmarks/phonebook.py              # everything; continues where it stopped
-    python benchmarks/phonebook.py --quick      # two overlaps, one seed
-    python benchmarks/phonebook.py --minutes 5  # stops cleanly
+    python -m benchmarks.phonebook              # everything; continues where it stopped
+    python -m benchmarks.phonebook --quick      # two overlaps, one seed
+    python -m benchmarks.phonebook --minutes 5  # stops cleanly
 
 A fact is a name of three letters and a number of four digits, `abc:0123`, all drawn from one seed. Two clusters hold
 FACTS facts each, of which a share (the overlap) is common to both. A base is trained on both for a part of all steps,
@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from machine import describe
-from proof.bench import OutOfTime, ask
-from proof.book import CLUSTERS, draw, ends, summary
-from proof.programme import ROOT
 
+from benchmarks.machine import describe
+from benchmarks.proof.bench import OutOfTime, ask
+from benchmarks.proof.book import CLUSTERS, draw, ends, summary
+from benchmarks.proof.programme import ROOT
 from splitray.config import Config
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import SplitrayError

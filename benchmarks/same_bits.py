@@ -1,6 +1,6 @@
 """A process killed inside a segment, through Ray, for every ZeRO stage, worker count and precision: the same bits.
 
-    python benchmarks/same_bits.py [--anew] [--out benchmarks/results/chaos]
+    python -m benchmarks.same_bits [--anew] [--out benchmarks/results/chaos]
 
 Each case trains one segment twice from an empty store through the coordinator: in peace, and with a SIGKILL on one of
 its training processes (a Ray Train worker, or the ladder's actor where there is one) at the first checkpoint inside the
@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 import ray
-from chaos_job import CONFIG, is_titled
-from machine import describe
 
+from benchmarks.chaos_job import CONFIG, is_titled
+from benchmarks.machine import describe
 from splitray.config import Config
 from splitray.corpus import Corpus, build_corpus
 from splitray.executor.client import start_coordinator

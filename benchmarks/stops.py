@@ -1,6 +1,6 @@
 """SIGTERM, SIGINT and SIGHUP to the driver in every stage of a small run: what came out.
 
-    python benchmarks/stops.py [--signals SIGTERM SIGINT SIGHUP] [--stages corpus ladder ...] [--out FILE]
+    python -m benchmarks.stops [--signals SIGTERM SIGINT SIGHUP] [--stages corpus ladder ...] [--out FILE]
 
 Where RAY_ADDRESS is set, the runs join that cluster; else each starts its own. For every signal one run is started
 again after each stop, so that it comes through all stages, and is signalled half a second after each began. A row says
@@ -23,10 +23,9 @@ import yaml
 
 from splitray.cli.signals import LINE
 from splitray.pipeline.run_folder import STAGES
+from tests.support.configs import config, write_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-from tests.support.configs import config, write_corpus  # noqa: E402
 
 
 def begun(run: Path, stage: str, since: float) -> bool:

@@ -1,6 +1,6 @@
 """Where the time goes: the training loop, two workers, and whole stages, each against the same work done bare.
 
-    python benchmarks/throughput.py [--part search|loops|workers|stages|figure ...] [--out FOLDER]
+    python -m benchmarks.throughput [--part search|loops|workers|stages|figure ...] [--out FOLDER]
 
 search   finds the best precision, compilation and micro-batch of every loop at every size (the longest part)
 loops    ours, a bare PyTorch loop, Hugging Face Trainer and a compact GPT, each at its best, in alternating rounds
@@ -27,9 +27,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import torch
-from machine import describe
-from throughput_loops import BATCH_TOKENS, LENGTH, LOOPS, SIZES, VOCAB, Choice, search, serve
 
+from benchmarks.machine import describe
+from benchmarks.throughput_loops import BATCH_TOKENS, LENGTH, LOOPS, SIZES, VOCAB, Choice, search, serve
 from splitray.training.model import Size, size
 from splitray.training.settings import ModelShape
 from splitray.training.tree import flops
@@ -184,13 +184,13 @@ def compared(wall: np.ndarray, used: np.ndarray, at: int, choice: Choice, peak_r
 
 
 def run_workers(options: argparse.Namespace, out: Path) -> dict[str, Any]:
-    from throughput_workers import compare
+    from benchmarks.throughput_workers import compare
 
     return compare(options.rounds, options.seconds, best(out, "ours", "5.8M"))
 
 
 def run_stages(options: argparse.Namespace, out: Path) -> dict[str, Any]:
-    from throughput_stages import compare
+    from benchmarks.throughput_stages import compare
 
     return compare()
 

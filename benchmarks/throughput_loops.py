@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from compact_gpt import Shape
-from compact_gpt import train as train_compact
 
+from benchmarks.compact_gpt import Shape
+from benchmarks.compact_gpt import train as train_compact
 from splitray.training.data import Order
 from splitray.training.model import build
 from splitray.training.recipe import recipe

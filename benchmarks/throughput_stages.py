@@ -7,7 +7,6 @@ small request starts them.
 """
 
 import os
-import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from throughput_loops import Enough, Waiting
 
+from benchmarks.throughput_loops import Enough, Waiting
 from splitray.corpus import Corpus
 from splitray.executor.client import start_coordinator
 from splitray.executor.request import Request
@@ -44,7 +43,6 @@ BARE_SECONDS = 3.0
 
 def corpus(store: Store) -> str:
     """Two domains of random words, with the vocabulary of a real one; the corpus's key."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tests.support.tiny import write_corpus
 
     draw = np.random.default_rng(0)
@@ -183,7 +181,7 @@ def rated(found: dict[str, Any], rates: list[dict[str, float]]) -> dict[str, Any
 
 
 def compare() -> dict[str, Any]:
-    from throughput import Turns
+    from benchmarks.throughput import Turns
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with tempfile.TemporaryDirectory(prefix="splitray-throughput-") as folder:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from throughput_loops import BATCH_TOKENS, SEQUENCES, Choice, Enough, Profiling, Waiting, ours
+
+from benchmarks.throughput_loops import BATCH_TOKENS, SEQUENCES, Choice, Enough, Profiling, Waiting, ours
 
 SIZE = "5.8M"
 
@@ -36,7 +37,7 @@ def member(rank: int, meet: str, stage: int, choice: Choice, profiled: bool, lin
 
 def compare(rounds: int, seconds: float, choice: Choice) -> dict[str, Any]:
     """Ratios of a group's tokens per second to the sum of two independent processes', side by side in turns."""
-    from throughput import Turns
+    from benchmarks.throughput import Turns
 
     with tempfile.TemporaryDirectory(prefix="splitray-throughput-") as folder:
 

@@ -16,7 +16,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splitray.api import build_corpus, dry_run, run
+    from splitray.api import build_corpus, dry_run, forecast, prove, run
     from splitray.config import load as load_config
     from splitray.corpus import Corpus
     from splitray.law import Law, Plan, fit, plan
@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Corpus", "Law", "Plan", "Store", "build_corpus", "dry_run", "fit", "load_config", "plan", "run"]
+__all__ = [
+    "Corpus",
+    "Law",
+    "Plan",
+    "Store",
+    "build_corpus",
+    "dry_run",
+    "fit",
+    "forecast",
+    "load_config",
+    "plan",
+    "prove",
+    "run",
+]
 
 _WHERE = {
     "Corpus": ("splitray.corpus", "Corpus"),
@@ -33,9 +46,11 @@ _WHERE = {
     "Store": ("splitray.storage.store", "Store"),
     "build_corpus": ("splitray.api", "build_corpus"),
     "dry_run": ("splitray.api", "dry_run"),
+    "forecast": ("splitray.api", "forecast"),
     "fit": ("splitray.law", "fit"),
     "load_config": ("splitray.config", "load"),
     "plan": ("splitray.law", "plan"),
+    "prove": ("splitray.api", "prove"),
     "run": ("splitray.api", "run"),
 }
 

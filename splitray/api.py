@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from splitray.config import Config
     from splitray.corpus import Corpus, CorpusSettings
     from splitray.pipeline.dry_run_result import DryRun
+    from splitray.pipeline.job import Job
     from splitray.pipeline.result import RunResult
+    from splitray.pipeline.run_folder import RunFolder
+    from splitray.proof.forecast import Forecast
+    from splitray.proof.scoring import Proof
     from splitray.storage.store import Store
 
 
@@ -48,23 +52,81 @@ def run(
         StageError: a stage failed; the message lists its failed units.
         StorageError: the run folder or the store cannot be read or written.
     """
-    with engines_needed("splitray.run"), ExitStack() as stack:
-        from splitray.pipeline.logs import logged_to
-        from splitray.pipeline.places import places
+    with engines_needed("splitray.run"):
         from splitray.pipeline.result import RunResult
-        from splitray.pipeline.run_folder import STAGES, RunFolder
-        from splitray.pipeline.start import interruptible, start
-        from splitray.storage.folder import Folder
 
-        check_choice("stage", until, STAGES)
-        settings = _config(config)
-        address, where = places(settings, _text(run_dir), _text(store))
-        if log is not None:
-            stack.enter_context(logged_to(log))
-        folder = RunFolder(Folder(address), settings)
-        stack.enter_context(logged_to(lambda line: folder.event("log", text=line)))
-        start(folder, where, until, interruptible)
+        folder, where = _carry_out(config, until, run_dir, store, log)
         return RunResult.of(folder, where, until)
+
+
+def forecast(
+    config: Config | str | Path,
+    *,
+    run_dir: str | Path | None = None,
+    store: str | Path | None = None,
+    log: Callable[[str], object] | None = None,
+) -> Forecast:
+    """Say what the law predicts of several splits of the budget, and seal it in the run folder.
+
+    The stages up to the plan are run where they are missing. A forecast that an earlier call has sealed is given back.
+    `prove` scores it. `proof.fractions` of the configuration names the splits, beside the planned one and unsplit.
+
+    Args:
+        config: a configuration, or the path of its YAML file.
+        run_dir: path or URI of the run folder; default as for `run`.
+        store: path or URI of the store of segments; default as for `run`.
+        log: is called with every line of progress.
+
+    Returns:
+        The forecast: losses with intervals, the plan and the whole curve; also in `proof/forecast.json`.
+
+    Raises:
+        UserError: the input is wrong, RAY_ADDRESS names no cluster, or an engine is not installed.
+        StageError: a stage failed; the message lists its failed units.
+        StorageError: the run folder or the store cannot be read or written.
+        CorruptError: the sealed forecast was changed.
+    """
+    with engines_needed("splitray.forecast"):
+        from splitray.pipeline.prove import read_forecast, sealed_forecast
+
+        folder, _ = _carry_out(config, "plan", run_dir, store, log, sealed_forecast)
+        return read_forecast(folder.folder)
+
+
+def prove(
+    config: Config | str | Path,
+    *,
+    run_dir: str | Path | None = None,
+    store: str | Path | None = None,
+    log: Callable[[str], object] | None = None,
+) -> Proof:
+    """Find out whether the plan is right: forecast several splits, train them at equal tokens, score both.
+
+    The forecast is sealed before any of the splits is trained. What the store held by then does not count. Segments
+    are those of the run's own tree, so whatever a run has trained is reused, and the other way round.
+
+    Args:
+        config: a configuration, or the path of its YAML file.
+        run_dir: path or URI of the run folder; default as for `run`.
+        store: path or URI of the store of segments; default as for `run`.
+        log: is called with every line of progress.
+
+    Returns:
+        The proof: predicted and measured losses, the plan's regret, errors of the differences to unsplit, and how
+        often the intervals held; also in `proof/proof.json`, with the figure `proof/bowl.png`.
+
+    Raises:
+        UserError: the input is wrong, RAY_ADDRESS names no cluster, or an engine is not installed.
+        StageError: a stage failed; the message lists its failed units.
+        StorageError: the run folder or the store cannot be read or written.
+        CorruptError: the sealed forecast was changed.
+    """
+    with engines_needed("splitray.prove"):
+        from splitray.pipeline.prove import prove as work
+        from splitray.pipeline.prove import read_proof
+
+        folder, _ = _carry_out(config, "plan", run_dir, store, log, work)
+        return read_proof(folder.folder)
 
 
 def dry_run(
@@ -127,6 +189,33 @@ def build_corpus(settings: Config | CorpusSettings, store: Store | str | Path, s
                 return build(
                     corpus, default if seed is None else seed, store if isinstance(store, Store) else Store(store)
                 )
+
+
+def _carry_out(
+    config: Config | str | Path,
+    until: str,
+    run_dir: str | Path | None,
+    store: str | Path | None,
+    log: Callable[[str], object] | None,
+    then: Callable[[Job], object] | None = None,
+) -> tuple[RunFolder, str]:
+    """Do what a run lacks up to a stage, and then what comes after it; the run folder, and the store's address."""
+    from splitray.pipeline.logs import logged_to
+    from splitray.pipeline.places import places
+    from splitray.pipeline.run_folder import STAGES, RunFolder
+    from splitray.pipeline.start import interruptible, start
+    from splitray.storage.folder import Folder
+
+    check_choice("stage", until, STAGES)
+    settings = _config(config)
+    address, where = places(settings, _text(run_dir), _text(store))
+    with ExitStack() as stack:
+        if log is not None:
+            stack.enter_context(logged_to(log))
+        folder = RunFolder(Folder(address), settings)
+        stack.enter_context(logged_to(lambda line: folder.event("log", text=line)))
+        start(folder, where, until, interruptible, then)
+    return folder, where
 
 
 def _config(config: Config | str | Path) -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from splitray import yaml_text
 from splitray.corpus.embedders import section_owner
@@ -16,10 +16,13 @@ from splitray.evaluate.settings import EvaluateSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
+from splitray.proof.settings import ProofSettings
 from splitray.runtime.plugins import load_plugins
 from splitray.search.settings import SearchSettings
 from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.redact import without_query
+from splitray.tracking import TrackerSettings, tracker_settings
+from splitray.tracking.registry import check_packages
 from splitray.training.settings import ModelShape, TrainingSettings
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
@@ -43,10 +46,14 @@ class Config(Settings):
     law: LawSettings = LawSettings()
     plan: PlanSettings = PlanSettings()
     search: SearchSettings = SearchSettings()
+    proof: ProofSettings = operational(ProofSettings(), "What `splitray prove` measures.")
     evaluate: EvaluateSettings = EvaluateSettings()
     resources: ResourceSettings = ResourceSettings()
     run_dir: Place | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
     plugins: list[str] = operational([], "Modules of your own, imported first: what they register is known by name.")
+    trackers: list[SerializeAsAny[TrackerSettings]] = operational(
+        [], "Where the numbers of the run go too: `[{name: tensorboard}]`. Names: jsonl, tensorboard, mlflow, wandb."
+    )
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
 
     @model_validator(mode="before")
@@ -59,6 +66,12 @@ class Config(Settings):
             except UserError as error:
                 raise ValueError(str(error)) from error
         return values
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _trackers(cls, entries: object) -> object:
+        """Give every entry the class of its tracker."""
+        return tracker_settings(entries)
 
     @model_validator(mode="after")
     def _relations(self) -> "Config":
@@ -116,7 +129,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path}: no such file") from error
     except OSError as error:
         raise UserError(f"config {path}: {error.strerror}") from error
-    return parse(text, f"config {path}", overrides)
+    config = parse(text, f"config {path}", overrides)
+    try:
+        check_packages(config.trackers)  # not where a run folder's config is read: it may be another machine's
+    except UserError as error:
+        raise UserError(f"config {path}: {error}") from None
+    return config
 
 
 def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:

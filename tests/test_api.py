@@ -18,7 +18,8 @@ from tests.support import ROOT
 from tests.support.configs import PLAIN, config, write_corpus
 from tests.support.laws import CONSTANTS, ladder, simulate
 
-DOOR = {"load_config", "run", "dry_run", "build_corpus", "Corpus", "fit", "plan", "Law", "Plan", "Store"}
+DOOR = {"load_config", "run", "dry_run", "forecast", "prove", "build_corpus", "Corpus", "fit", "plan", "Law", "Plan"}
+DOOR |= {"Store"}
 HEAVY = {
     "numpy",
     "scipy",

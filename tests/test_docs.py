@@ -143,6 +143,8 @@ def test_code_of_the_extending_page_runs(registry: None, monkeypatch: pytest.Mon
         compile(other, "extending.md", "exec")
     embedder = (ROOT / "tests/support/letters.py").read_text()  # which the tests of the corpus build with
     assert any(other in embedder for other in others), "the page's embedder is not the one that is tested"
+    tracker = (ROOT / "tests/support/tracker.py").read_text()  # which the tests of the trackers run
+    assert any(other in tracker for other in others), "the page's tracker is not the one that is tested"
     assert "worth" in forms.REGISTRY
     # a law of that form, planted: what the page says of rho is what the fit finds
     rng = np.random.default_rng(3)

@@ -1,4 +1,4 @@
-"""What the measured losses say: smooth bowls, regrets, multipliers, paired differences. Pure functions of numbers."""
+"""What the measured losses say: surfaces, multipliers, paired differences. Pure functions of numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,115 +9,16 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
+from splitray.proof.bowl import DEGREE, Bowl
 from splitray.search.correction import place
 
-# In arcsin(sqrt(s)) both ends of the line are resolved. On 20 planted bowls (law_planted.py, five budgets) a quintic
-# through the programme's eight exact points has its bottom where at most 0.0005 nats are lost, and tells the regret of
-# any s up to 0.8 to 0.005. With noise of 0.01 nats it loses 0.0024 on average; a sextic, closer without noise, 0.0049.
-_DEGREE = 5
 _FINE = np.linspace(0.0, 1.0, 1001)
 
 
-@dataclass(frozen=True)
-class Bowl:
-    """Losses measured at split fractions [points] of one budget, and a smooth curve through them.
-
-    noise: standard deviation of a measured loss, nats per token, without what all points share.
-    """
-
-    fractions: np.ndarray
-    losses: np.ndarray
-    noise: float
-
-    @classmethod
-    def of(cls, line: Mapping[str, Any], over_ladder: bool = False) -> "Bowl":
-        """The bowl of a line of the results; `over_ladder`: over the ladder's domains, which lines are compared by."""
-        losses, noise = (line.get(f"ladder_{n}", line[n]) if over_ladder else line[n] for n in ("loss", "noise"))
-        return cls(np.array(line["split_fraction"]), np.array(losses), noise)
-
-    @cached_property
-    def _basis(self) -> tuple[np.ndarray, np.ndarray]:
-        """Design of the points, and the matrix from losses to coefficients."""
-        degree = min(_DEGREE, len(self.fractions) - 2)
-        design = np.polynomial.legendre.legvander(2 * place(self.fractions) - 1, degree)
-        return design, np.linalg.pinv(design)
-
-    def curve(self, fractions: Any, losses: np.ndarray | None = None) -> np.ndarray:
-        """The smooth loss [..., points] at fractions [points], through `losses` [..., measured]; default the own."""
-        design, solve = self._basis
-        given = self.losses if losses is None else losses
-        wanted = np.polynomial.legendre.legvander(2 * place(fractions) - 1, design.shape[1] - 1)
-        return np.asarray(given @ solve.T @ wanted.T)
-
-    @property
-    def best(self) -> tuple[float, float]:
-        """The fraction and the loss of the smooth curve's bottom."""
-        losses = self.curve(_FINE)
-        return float(_FINE[losses.argmin()]), float(losses.min())
-
-    @property
-    def misfit(self) -> float:
-        """Root mean square of the points about the curve, per free point: to be compared with the noise."""
-        design, _ = self._basis
-        free = len(self.losses) - design.shape[1]
-        return float(np.sqrt(np.sum((self.curve(self.fractions) - self.losses) ** 2) / max(free, 1)))
-
-    def _noisy(self, draws: int, seed: int, truth: np.ndarray | None = None) -> np.ndarray:
-        """Losses [draws, measured] that might have been measured, of `truth`; default the measured ones."""
-        random = np.random.default_rng(seed).standard_normal((draws, len(self.losses)))
-        return (self.losses if truth is None else truth) + self.noise * random
-
-    def regret(self, fraction: float, draws: int = 4000, seed: int = 0) -> dict[str, float]:
-        """What stopping at `fraction` loses against the curve's bottom, nats per token; 95 % bounds under the noise.
-
-        `noisy_mean` is the mean over draws of the noise: the minimum of a noisy curve lies too low, so it is above
-        zero even at the true optimum.
-        """
-        return _bounded(self._lost(fraction, draws, seed))
-
-    def _lost(self, fraction: float, draws: int, seed: int) -> np.ndarray:
-        """Regret [1 + draws] of the curve itself, then under draws of the noise."""
-        every = self.curve(_FINE, np.concatenate([self.losses[None], self._noisy(draws, seed)]))
-        return np.asarray(every[:, round(fraction * (len(_FINE) - 1))] - every.min(axis=1))
-
-    def optima(self, draws: int = 4000, seed: int = 0) -> np.ndarray:
-        """The bottom's fraction under draws of the noise, [draws]."""
-        return np.asarray(_FINE[self.curve(_FINE, self._noisy(draws, seed)).argmin(axis=1)])
-
-    def optimum(self) -> dict[str, float]:
-        """The bottom's fraction and its 95 % interval under the noise."""
-        return interval(self.best[0], self.optima())
-
-    @property
-    def gain(self) -> float:
-        """The loss of unsplit training, the last point, less the curve's bottom; nats per token."""
-        return float(self.losses[-1]) - self.best[1]
-
-    def gains(self, truth: np.ndarray | None = None, draws: int = 4000, seed: int = 0) -> np.ndarray:
-        """`gain` under draws of the noise about `truth`, [draws]."""
-        noisy = self._noisy(draws, seed, truth)
-        return np.asarray(noisy[:, -1] - self.curve(_FINE, noisy).min(axis=1))
-
-    def gain_by_chance(self) -> float:
-        """The gain that one measurement in forty shows where no split gains: the bottom of a noisy curve is too low."""
-        level = np.maximum(self.curve(self.fractions), self.losses[-1])
-        return float(np.quantile(self.gains(level), 0.975))
-
-
-def interval(value: float, draws: np.ndarray) -> dict[str, float]:
-    """A value with the 95 % interval of its draws."""
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": value, "low": float(low), "high": float(high)}
-
-
-def _bounded(lost: np.ndarray) -> dict[str, float]:
-    """Of values [1 + draws] whose first is the measured one."""
-    return interval(float(lost[0]), lost[1:]) | {"noisy_mean": float(lost[1:].mean())}
-
-
-def mean_regret(stops: Sequence[tuple[Bowl, float]], draws: int = 4000) -> dict[str, float]:
-    """The mean of `Bowl.regret` over bowls, each stopped at its fraction, with bounds on that mean."""
-    return _bounded(np.mean([bowl._lost(s, draws, seed) for seed, (bowl, s) in enumerate(stops)], axis=0))
+def bowl_of(line: Mapping[str, Any], over_ladder: bool = False) -> Bowl:
+    """The bowl of a line of the results; `over_ladder`: over the ladder's domains, which lines are compared by."""
+    losses, noise = (line.get(f"ladder_{n}", line[n]) if over_ladder else line[n] for n in ("loss", "noise"))
+    return Bowl(np.array(line["split_fraction"]), np.array(losses), noise)
 
 
 @dataclass(frozen=True)
@@ -133,7 +34,7 @@ class Surface:
 
     def _design(self, fractions: Any, rates: Any) -> np.ndarray:
         low, high = self.rates.min(), self.rates.max()
-        degree = min(_DEGREE, len(self.fractions) - 2)
+        degree = min(DEGREE, len(self.fractions) - 2)
         along = np.polynomial.legendre.legvander(2 * place(fractions) - 1, degree)
         across = np.polynomial.legendre.legvander(2 * (np.asarray(rates) - low) / (high - low) - 1, 2)
         return np.asarray((along[..., :, None] * across[..., None, :]).reshape(*along.shape[:-1], -1))
@@ -219,60 +120,6 @@ def _over_seeds(gap: np.ndarray) -> dict[str, float]:
     means = gap.mean(axis=1)
     half = student.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means))
     return {"low": float(means.mean() - half), "high": float(means.mean() + half)}
-
-
-def replicate_noise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Standard deviations of log loss over replicated cells: `seed` of what a size's runs share, `rest` beyond it.
-
-    A two-way table of each size, cells (D, D', domain) by seeds, complete cells only; the effects of cells and seeds
-    are taken out (two-way analysis of variance), sizes are pooled. Without replicates `cells` is 0.
-    """
-    tables: dict[int, dict[tuple[Any, ...], dict[int, float]]] = {}
-    for row in rows:
-        cell = (row["pretrain_tokens"], row["specialize_tokens"], row["domain"])
-        tables.setdefault(row["params"], {}).setdefault(cell, {})[row["seed"]] = float(np.log(row["loss"]))
-    rest, free, shared, count = 0.0, 0, [], 0
-    for cells in tables.values():
-        seeds = sorted(set().union(*cells.values()))
-        full = np.array([[cell[s] for s in seeds] for cell in cells.values() if len(cell) == len(seeds)])
-        if len(seeds) < 2 or len(full) < 2:
-            continue
-        centred = full - full.mean(axis=1, keepdims=True)
-        effect = centred.mean(axis=0)
-        rest += float(((centred - effect) ** 2).sum())
-        free += (full.shape[0] - 1) * (full.shape[1] - 1)
-        shared.append(float(effect @ effect / (len(seeds) - 1)))
-        count += full.shape[0]
-    if not free:
-        return {"seed": 0.0, "rest": 0.0, "cells": 0}
-    beyond = rest / free
-    mean = max(float(np.mean(shared)) - beyond / (count / len(shared)), 0.0)
-    return {"seed": float(np.sqrt(mean)), "rest": float(np.sqrt(beyond)), "cells": count}
-
-
-def over_domains(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the geometric mean loss over all domains, for `replicate_noise`: cells that have them all.
-
-    A run's noise is in part common to its domains, so that the mean's is more than one domain's over their root.
-    """
-    domains, cells = {row["domain"] for row in rows}, dict[tuple[Any, ...], dict[str, float]]()
-    names = ("params", "pretrain_tokens", "specialize_tokens", "seed")
-    for row in rows:
-        cells.setdefault(tuple(row[n] for n in names), {})[row["domain"]] = float(np.log(row["loss"]))
-    return [
-        dict(zip(names, cell, strict=True)) | {"domain": "all", "loss": float(np.exp(np.mean(list(losses.values()))))}
-        for cell, losses in cells.items()
-        if set(losses) == domains
-    ]
-
-
-def share(hits: int, of: int) -> dict[str, float]:
-    """A proportion with its 95 % interval (Wilson 1927)."""
-    z = 1.959963984540054
-    p, width = hits / of, z * z / of
-    middle = (p + width / 2) / (1 + width)
-    half = z * np.sqrt(p * (1 - p) / of + width / (4 * of)) / (1 + width)
-    return {"value": p, "low": float(middle - half), "high": float(middle + half), "of": of}
 
 
 def trials_until(losses: Sequence[float], bottom: float, tolerance: float) -> int | None:

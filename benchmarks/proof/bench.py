@@ -9,8 +9,8 @@ from typing import Any
 
 import ray
 
-from proof.programme import Cell, Programme, Variant
-from proof.table import Table
+from benchmarks.proof.programme import Cell, Programme, Variant
+from benchmarks.proof.table import Table
 from splitray.corpus import Corpus, build_corpus
 from splitray.errors import SplitrayError, StorageError
 from splitray.evaluate.compare import Scores

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from proof.analysis import paired
+from benchmarks.proof.analysis import paired
 
 CLUSTERS = ("first", "second")
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proof import claims_law
-from proof.search import SEARCHES
-from proof.verdict import Claim, ends, open_claim, verdict
+from benchmarks.proof import claims_law
+from benchmarks.proof.search import SEARCHES
+from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
 from splitray.units import human
 
 _SEEDS, _SURE = 3, 0.95  # fewer seeds support a claim in part

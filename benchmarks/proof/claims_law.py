@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from proof.verdict import Claim, ends, open_claim, verdict
+from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
 from splitray.units import human
 
 _FORECASTS = 24  # fewer support a claim in part

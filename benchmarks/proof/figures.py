@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from proof.claims import times
+from benchmarks.proof.claims import times
 from splitray.units import human
 
 _NO_SOFTWARE = {"Software": None}

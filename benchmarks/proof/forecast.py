@@ -7,28 +7,24 @@ was not changed after the commit that added it, and that commit is older than th
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from proof.analysis import over_domains, replicate_noise
-from proof.bench import Bench
-from proof.programme import ROOT, Cell, plain
-from proof.table import SCHEMA
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.programme import ROOT, Cell, plain
+from benchmarks.proof.table import SCHEMA
 from splitray import law as laws
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.question import Question
-from splitray.law.planning.sweep import loss_curve
+from splitray.proof.forecast import LEVEL, Forecaster, Place, PlannedSplit, curve_of
+from splitray.proof.statistics import over_domains, replicate_noise
+from splitray.results.codec import to_json
 from splitray.training.settings import ModelShape
 from splitray.training.split import whole_budget
-
-LEVEL = 0.8
-_CURVE = np.linspace(0.0, 1.0, 101)
 
 
 def name_of(shape: ModelShape, budget: int) -> str:
@@ -49,84 +45,43 @@ def noise_of(rows: Sequence[dict[str, Any]], least: int = 0) -> dict[str, float]
     0.11 % of the loss at 98K, 295K and 983K tokens, and the inside of a bowl has long runs.
     """
     long = [row for row in rows if row["pretrain_tokens"] >= least]
-    return replicate_noise(rows) | {"mean": replicate_noise(over_domains(long))["rest"], "mean_from": least}
+    mean = replicate_noise(over_domains(long)).rest
+    return asdict(replicate_noise(rows)) | {"mean": mean, "mean_from": least}
 
 
 def fit(rows: Sequence[dict[str, Any]], bootstrap: int, form: str = "auto") -> laws.Law:
-    return laws.fit(pa.Table.from_pylist(list(rows), SCHEMA), form=form, bootstrap=bootstrap)
+    return laws.fit(_table(rows), form=form, bootstrap=bootstrap)
 
 
-@dataclass(frozen=True)
-class Oracle:
-    """The law as it is fitted now, a Chinchilla law beside it that knows no D', and the noise of a single run.
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), SCHEMA)
 
-    noise: standard deviation of log loss, from replicated seeds where there are any, else the law's residuals.
-    """
 
-    law: laws.Law
-    flat: laws.Law
-    noise: float
+def forecaster(rows: Sequence[dict[str, Any]], bootstrap: int) -> Forecaster:
+    """The library's forecaster, from the law as it is fitted now."""
+    return Forecaster.of(fit(rows, bootstrap), _table(rows))
 
-    @classmethod
-    def of(cls, rows: Sequence[dict[str, Any]], bootstrap: int) -> "Oracle":
-        law, noise = fit(rows, bootstrap), replicate_noise(rows)
-        assert law.noise is not None
-        # the residuals also hold what the form cannot follow, and a new run will stand as far off the law
-        every = max(float(np.hypot(noise["seed"], noise["rest"])), law.noise) if noise["cells"] else law.noise
-        return cls(law, fit(rows, 0, form="chinchilla"), every)
 
-    def row(self, cell: Cell, domain: str, params: float) -> dict[str, Any]:
-        """The predicted loss of a leaf, and the interval of a single run: the law's draws, each with a run's noise."""
-        point = (params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
-        draws = self.law.predict_draws(*point, domain)
-        draws = draws * np.exp(self.noise * np.random.default_rng(0).standard_normal(draws.shape))
-        low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return {
-            "pretrain_tokens": cell.leaf.pretrain_tokens,
-            "specialize_tokens": cell.leaf.specialize_tokens,
-            "domain": domain,
-            "value": float(self.law.predict(*point, domain)),
-            "low": float(low),
-            "high": float(high),
-            "chinchilla": float(self.flat.predict(*point, domain)),
-        }
+def of_cells(made: Forecaster, bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What every forecast says of itself, and its rows."""
+    places = [Place(c.leaf.pretrain_tokens, c.leaf.specialize_tokens, domain) for c in cells for domain in c.domains]
+    told = made.forecast(places, int(bench.recipe(cells[0]).params)).plain()
+    return told | {"commit": _git("rev-parse", "HEAD"), "shape": plain(cells[0].shape)}
 
-    def told(self, bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
-        """What every forecast says of itself, and its rows."""
-        params, table = int(bench.recipe(cells[0]).params), self.law.runs.table
-        return {
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": _git("rev-parse", "HEAD"),
-            "shape": plain(cells[0].shape),
-            "params": params,
-            "level": LEVEL,
-            "law": {"mixture": self.law.mixture, "rows": len(self.law.runs), "noise": self.law.noise},
-            "run_noise": self.noise,
-            "largest_fitted": {n: int(max(table[n].to_pylist())) for n in ("params", "pretrain_tokens")},
-            "rows": [
-                self.row(cell, domain, params)
-                for cell in cells
-                for domain in cell.domains
-                if domain in self.law.domains
-            ],
-        }
 
-    def line(self, bench: Bench, shape: ModelShape, budget: int, wide: bool) -> dict[str, Any]:
-        """The forecast of a budget line: its rows, the plan, and the whole curve with its band."""
-        programme, domains = bench.programme, bench.corpus.domains
-        budget = whole_budget(budget, len(domains), programme.batch)
-        told = self.told(bench, list(programme.line(shape, budget, programme.fractions, domains, wide)))
-        params = told["params"]
-        planned = laws.plan(self.law, params=params, budget=budget, domains=len(domains), level=LEVEL)
-        curve, band = loss_curve(self.law, Question(params, budget, len(domains)), _CURVE, LEVEL)
-        assert band is not None
-        names = ("split_fraction", "predicted_loss", "unsplit_loss", "gain", "split_threshold", "compute_multiplier")
-        return told | {
-            "budget": budget,
-            "plan": {name: getattr(planned, name).plain() for name in names},
-            "warnings": [str(warning) for warning in planned.warnings],
-            "curve": {"split_fraction": _CURVE.tolist(), "loss": curve.tolist(), "band": band.tolist()},
-        }
+def of_budget(made: Forecaster, bench: Bench, shape: ModelShape, budget: int, wide: bool) -> dict[str, Any]:
+    """The forecast of a budget line: its rows, the plan, and the whole curve with its band."""
+    programme, domains = bench.programme, bench.corpus.domains
+    budget = whole_budget(budget, len(domains), programme.batch)
+    told = of_cells(made, bench, list(programme.line(shape, budget, programme.fractions, domains, wide)))
+    params = told["params"]
+    plan = laws.plan(made.law, params=params, budget=budget, domains=len(domains), level=LEVEL)
+    return told | {
+        "budget": budget,
+        "plan": to_json(PlannedSplit.of(plan)),
+        "warnings": [str(warning) for warning in plan.warnings],
+        "curve": to_json(curve_of(made.law, Question(params, budget, len(domains)))),
+    }
 
 
 class Uncommitted(SplitrayError):
@@ -136,7 +91,9 @@ class Uncommitted(SplitrayError):
 def write_late(bench: Bench, folder: Path, shapes: Sequence[ModelShape]) -> list[Path]:
     """Forecast the ladder's largest D at these sizes from all that stands of the rest; their files, old and new."""
     cells = {f"late-{shape.label}": bench.programme.late(shape, bench.corpus.domains) for shape in shapes}
-    return _write(bench, folder, {n: lambda o, c=c: o.told(bench, c) for n, c in cells.items() if bench.missing(c)})
+    return _write(
+        bench, folder, {n: lambda o, c=c: of_cells(o, bench, c) for n, c in cells.items() if bench.missing(c)}
+    )
 
 
 def write_lines(bench: Bench, folder: Path, first: int | None = None) -> list[Path]:
@@ -145,18 +102,18 @@ def write_lines(bench: Bench, folder: Path, first: int | None = None) -> list[Pa
     if first is None and missing:
         raise UserError(f"{len(missing)} leaves of the ladder are not trained: --part grid first, or --lines N")
     lines = [line for line in bench.programme.bowls()[:first] if not _complete(bench, *line)]
-    return _write(bench, folder, {name_of(*line[:2]): lambda o, x=line: o.line(bench, *x) for line in lines})
+    return _write(bench, folder, {name_of(*line[:2]): lambda o, x=line: of_budget(o, bench, *x) for line in lines})
 
 
-def _write(bench: Bench, folder: Path, wanted: Mapping[str, Callable[[Oracle], dict[str, Any]]]) -> list[Path]:
+def _write(bench: Bench, folder: Path, wanted: Mapping[str, Callable[[Forecaster], dict[str, Any]]]) -> list[Path]:
     paths = {folder / f"{name}.json": told for name, told in wanted.items()}
     fresh = [path for path in paths if not path.exists()]
     if fresh:
-        oracle = Oracle.of(ladder_rows(bench), bench.programme.config.law.bootstrap)
+        made = forecaster(ladder_rows(bench), bench.programme.config.law.bootstrap)
         folder.mkdir(parents=True, exist_ok=True)
-        oracle.law.save(folder.parent / "law.json")
+        made.law.save(folder.parent / "law.json")
         for path in fresh:
-            path.write_text(json.dumps(paths[path](oracle), indent=1) + "\n")
+            path.write_text(json.dumps(paths[path](made), indent=1) + "\n")
     return list(paths)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from proof import forecast
-from proof.analysis import Bowl, Surface, interval, noisy_multiplier, paired
-from proof.bench import Bench
-from proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
-from proof.programme import Cell, Variant
+from benchmarks.proof import forecast
+from benchmarks.proof.analysis import Surface, bowl_of, noisy_multiplier, paired
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
+from benchmarks.proof.programme import Cell, Variant
 from splitray import law as laws
+from splitray.proof.bowl import interval
 from splitray.training.settings import ModelShape
 from splitray.training.split import whole_budget
 from splitray.training.tree import Leaf
@@ -88,8 +89,8 @@ def nearness(bench: Bench, noise: float, before: Sequence[Mapping[str, Any]]) ->
                 "split_fraction": bowl.fractions.tolist(),
                 "loss": bowl.losses.tolist(),
                 "noise": bowl.noise,
-                "best": bowl.optimum(),
-                "gain": interval(bowl.gain, bowl.gains()),
+                "best": bowl.optimum().plain(),
+                "gain": interval(bowl.gain, bowl.gains()).plain(),
                 "multiplier": noisy_multiplier(tokens, losses, budget, bowl.best[1], noise * bowl.best[1]),
                 "most_epochs": max(r["epochs"] for r in other.rows(longer)),
             }
@@ -102,7 +103,7 @@ def by_nearness(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
     step (`all`), and between these two (`ends`).
     """
     order = sorted(found, key=lambda f: -f["divergence"])
-    bowls = [Bowl.of(f) for f in order]
+    bowls = [bowl_of(f) for f in order]
     gains = np.array([bowl.gains(seed=seed) for seed, bowl in enumerate(bowls)])
     optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])
     return {

@@ -1,16 +1,17 @@
 """Losses of strategies and the bowls through them, read from the table of what is trained."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proof import forecast
-from proof.analysis import Bowl, mean_regret
-from proof.bench import Bench
-from proof.programme import SWEPT, Cell, Line, plain
+from benchmarks.proof import forecast
+from benchmarks.proof.analysis import bowl_of
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.programme import SWEPT, Cell, Line, plain
+from splitray.proof.bowl import Bowl, mean_regret
 from splitray.training.settings import ModelShape
 from splitray.training.split import whole_budget
 
@@ -107,7 +108,7 @@ def bowl(bench: Bench, folder: Path, line: Line, noise: Noise = Noise()) -> dict
         "smooth": curve.curve(np.linspace(0, 1, 101)).tolist(),
         "noise": curve.noise,
         "misfit": curve.misfit,
-        "best": curve.optimum(),
+        "best": curve.optimum().plain(),
         "best_loss": curve.best[1],
         "gain": curve.gain,
         "gain_by_chance": curve.gain_by_chance(),
@@ -123,7 +124,7 @@ def bowl(bench: Bench, folder: Path, line: Line, noise: Noise = Noise()) -> dict
     if held is not None:
         planned, since = held[0]["plan"]["split_fraction"], held[1]
         split = [r["began"] for r in rows if r["specialize_tokens"] and r["pretrain_tokens"]]
-        told |= {"planned": planned, "regret": curve.regret(planned["value"])}
+        told |= {"planned": planned, "regret": asdict(curve.regret(planned["value"]))}
         told["foretold"] = since is not None and min(split) > since
     return told
 
@@ -133,7 +134,7 @@ def steps(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for params in sorted({x["params"] for x in lines}):
         mine = sorted((x for x in lines if x["params"] == params), key=lambda x: x["budget"])
-        budgets, bowls = [x["budget"] for x in mine], [Bowl.of(x, over_ladder=True) for x in mine]
+        budgets, bowls = [x["budget"] for x in mine], [bowl_of(x, over_ladder=True) for x in mine]
         optima = np.array([bowl.optima(seed=seed) for seed, bowl in enumerate(bowls)])  # [budgets, draws]
         tokens = optima * np.array(budgets)[:, None]
         told = {"params": params, "budgets": budgets, "best": [bowl.best[0] for bowl in bowls]}
@@ -151,7 +152,7 @@ def regrets(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     counted = [x for x in known if x["foretold"]] or known
     if not counted:
         return None
-    return mean_regret([(Bowl.of(x), x["planned"]["value"]) for x in counted]) | {
+    return asdict(mean_regret([(bowl_of(x), x["planned"]["value"]) for x in counted])) | {
         "lines": len(counted),
         "foretold": all(x["foretold"] for x in counted),
     }

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
-from proof import claims
-from proof.verdict import OPEN, Claim
+from benchmarks.proof import claims
+from benchmarks.proof.verdict import OPEN, Claim
 from splitray.units import human
 
 _WORDS = (

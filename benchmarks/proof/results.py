@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from proof import forecast, scoring
-from proof.analysis import noisy_multiplier, over_domains, paired, replicate_noise
-from proof.bench import Bench
-from proof.further import allocated, best_size, by_nearness, clustered, nearness
-from proof.measured import (
+from benchmarks.proof import forecast, scoring
+from benchmarks.proof.analysis import noisy_multiplier, paired
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.further import allocated, best_size, by_nearness, clustered, nearness
+from benchmarks.proof.measured import (
     Noise,
     bowl,
     decided_cells,
@@ -25,10 +25,11 @@ from proof.measured import (
     steps,
     swept,
 )
-from proof.programme import SWEPT, Cell, plain
+from benchmarks.proof.programme import SWEPT, Cell, plain
 from splitray.law import Law
 from splitray.law.planning.question import Question
 from splitray.law.planning.threshold import split_threshold
+from splitray.proof.statistics import over_domains, replicate_noise
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
@@ -120,7 +121,7 @@ def every_noise(bench: Bench, folder: Path) -> float | None:
         for cell in decided_cells(bench, fraction, seed)
     ]
     found = replicate_noise(over_domains(bench.rows(list(dict.fromkeys(cells)))))
-    return found["rest"] if found["cells"] else None
+    return found.rest if found.cells else None
 
 
 def decided(bench: Bench, folder: Path) -> dict[str, Any] | None:

@@ -1,14 +1,14 @@
 """Specialists with a router against the unsplit model, on the decisive budget line: validation text and exams."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from proof import exams
-from proof.bench import Bench
-from proof.measured import decided_cells, decisive
-from proof.programme import Cell
+from benchmarks.proof import exams
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.measured import decided_cells, decisive
+from benchmarks.proof.programme import Cell
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.compare import Scores, chosen, difference, mean, routed
 
@@ -45,7 +45,9 @@ def routed_losses(bench: Bench, cells: Sequence[Cell]) -> dict[str, Any]:
         losses = routed(specialists, routes, domains, bench.weights)
         seen = sum(min(len(text), characters) for each in texts.values() for text in each)
         share = seen / sum(len(text) for each in texts.values() for text in each)
-        told.append({"prefix_characters": characters, "share": share, **losses, "routed less unsplit": gap})
+        told.append(
+            {"prefix_characters": characters, "share": share, **asdict(losses), "routed less unsplit": gap.plain()}
+        )
     return {"by_prefix": told, "unsplit": mean({d: unsplit[d].loss for d in domains}, bench.weights)}
 
 

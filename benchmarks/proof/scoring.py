@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from proof import forecast
-from proof.analysis import share
-from proof.bench import Bench
-from proof.programme import Cell
+from benchmarks.proof import forecast
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.programme import Cell
 from splitray import law as laws
+from splitray.proof.forecast import Forecast
+from splitray.proof.scoring import ScoredLoss
+from splitray.proof.statistics import proportion
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
@@ -23,39 +26,30 @@ def score(bench: Bench, folder: Path, gated: bool = True) -> list[dict[str, Any]
     """
     results = []
     for path in sorted(folder.glob("*.json")):
-        held = json.loads(path.read_text())
+        record = json.loads(path.read_text())
+        held = Forecast.parse(record, str(path))
         since = forecast.committed(path) if gated else 0.0
-        shape = ModelShape(**held["shape"])
-        for row in held["rows"]:
-            own = row["domain"] if row["specialize_tokens"] else None
-            leaf = Leaf(row["pretrain_tokens"], row["specialize_tokens"], own)
-            found = next(iter(bench.rows([Cell(shape, leaf, (row["domain"],))])), None)
+        shape = ModelShape(**record["shape"])
+        for row in held.rows:
+            leaf = Leaf(row.pretrain_tokens, row.specialize_tokens, row.domain if row.specialize_tokens else None)
+            found = next(iter(bench.rows([Cell(shape, leaf, (row.domain,))])), None)
             if found is None:
                 continue
-            told = {"budget": held.get("budget"), "params": held["params"], **row}
-            told |= {
-                "shape": held["shape"],
-                "form": max(held["law"]["mixture"], key=held["law"]["mixture"].get),
-            }
-            told["new_size"] = held["params"] > held["largest_fitted"]["params"]
+            told: dict[str, Any] = {"budget": held.budget, "params": held.params, **_plain(asdict(row), "known")}
+            told |= {"shape": record["shape"], "form": held.law.form}
+            told["new_size"] = held.params > held.largest_fitted["params"]
             if since is None:
                 told["refused"] = "the forecast is not committed, or was changed after its commit"
             elif found["began"] <= since:
                 told["refused"] = "the leaf began before the forecast was committed"
             else:
-                told |= judge(row, found["loss"])
+                told |= _plain(asdict(ScoredLoss.of(row, found["loss"])), "predicted")
             results.append(told)
     return results
 
 
-def judge(row: dict[str, Any], loss: float) -> dict[str, Any]:
-    """Errors of one forecast against the measured loss, relative, and whether the interval holds it."""
-    return {
-        "loss": loss,
-        "error": row["value"] / loss - 1,
-        "chinchilla_error": row["chinchilla"] / loss - 1,
-        "held": bool(row["low"] <= loss <= row["high"]),
-    }
+def _plain(record: dict[str, Any], without: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != without}
 
 
 def summary(scores: Sequence[dict[str, Any]], noise: float = 0.0) -> dict[str, Any]:
@@ -87,7 +81,7 @@ def summary(scores: Sequence[dict[str, Any]], noise: float = 0.0) -> dict[str, A
         "by_domain": _errors({d: [s for s in counted if s["domain"] == d] for d in {s["domain"] for s in counted}}),
         "by_size": _errors({str(n): [s for s in counted if s["params"] == n] for n in {s["params"] for s in counted}}),
         "by_form": _errors({n: [s for s in kinds["lines"] if s["form"] == n] for n in {s["form"] for s in counted}}),
-        "held": share(sum(s["held"] for s in counted), len(counted)),
+        "held": asdict(proportion(sum(s["held"] for s in counted), len(counted))),
         "difference_error": _gap_errors(gaps, noise * float(np.mean([s["loss"] for s in kinds["lines"]])))
         if gaps
         else None,

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from proof.analysis import Bowl, Surface, interval, trials_until
-from proof.table import SCHEMA
+from benchmarks.proof.analysis import Surface, bowl_of, trials_until
+from benchmarks.proof.table import SCHEMA
 from splitray import law as laws
 from splitray.law.planning.question import Question
+from splitray.proof.bowl import Bowl, interval
 from splitray.search.rounds import GAP, propose
 
 TOLERANCE, TRIALS = 0.005, 40
@@ -117,7 +118,7 @@ def compare(
         surface: searched in place of the line's bowl, in two dimensions.
         ladders: whose laws guide a search each.
     """
-    bowl = Bowl.of(line)
+    bowl = bowl_of(line)
     span = None if surface is None else (float(surface.rates.min()), float(surface.rates.max()))
     every = _reached(bowl if surface is None else surface)
     bottom = float(every.min())
@@ -163,7 +164,7 @@ def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int
     rng = np.random.default_rng(0)
     top = theirs[rng.integers(len(theirs), size=(draws, len(theirs)))].mean(axis=1)
     under = ours[rng.integers(len(ours), size=(draws, len(ours)))].mean(axis=1)
-    return interval(float(theirs.mean() / ours.mean()), top / under)
+    return interval(float(theirs.mean() / ours.mean()), top / under).plain()
 
 
 def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, 
     result["never"] = never
     result["ratio"] = {}
     for place, name in enumerate(SEARCHES[1:], 1):
-        told = interval(float(means[place] / means[0]), drawn[:, place] / drawn[:, 0])
+        told = interval(float(means[place] / means[0]), drawn[:, place] / drawn[:, 0]).plain()
         result["ratio"][name] = told | {"best": float((table[:, place] / table[:, 0]).max())}
     return result
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "run": ("splitray.cli.run", "from a corpus and a token budget to specialist models, their law and a report"),
     "dry-run": ("splitray.cli.dry_run", "the tree that a run would grow, and what it would cost"),
     "plan": ("splitray.cli.plan", "fit a law to a table of runs, and plan the split with it"),
+    "prove": ("splitray.cli.prove", "whether the plan is right: forecast several splits, train them, score both"),
     "serve": ("splitray.cli.serve", "a finished run's specialists behind an OpenAI-style API"),
     "settings": ("splitray.cli.settings", "print every field of the configuration"),
     "prune": ("splitray.cli.prune", "list what a store could do without, and delete it when told to"),

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -27,6 +27,9 @@ from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.pipeline.start import start
 from splitray.runtime.quiet import environment
 from splitray.storage.folder import Folder
+
+if TYPE_CHECKING:
+    from splitray.pipeline.job import Job
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,20 @@ def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
         return dry_run(options)
     console = terminal()
+    run = carry_out(options, console, options.until)
+    if options.until == STAGES[-1]:
+        _show_end(run, console)
+
+
+def carry_out(
+    options: argparse.Namespace, console: Console, until: str, then: Callable[["Job"], object] | None = None
+) -> RunFolder:
+    """Do what the run of the arguments lacks, with its log on a console; its run folder.
+
+    Args:
+        until: the last stage.
+        then: what is done after it; see `splitray.pipeline.start.start`.
+    """
     with shown(console) as log:
         config = config_of(options)
         listen_on_loopback()
@@ -69,11 +86,10 @@ def _run(options: argparse.Namespace) -> None:
             _log.info(source)
         run = RunFolder(Folder(run_dir), config)
         log.follow(run.event)
-        log.foresee(cache(lambda stage: effort_after(config, stage, options.until)))
+        log.foresee(cache(lambda stage: effort_after(config, stage, until)))
         with Signals() as signals, _others_silent():
-            start(run, store, options.until, partial(_watched, signals))
-    if options.until == STAGES[-1]:
-        _show_end(run, console)
+            start(run, store, until, partial(_watched, signals), then)
+    return run
 
 
 def _watched(signals: Signals, work: Callable[[], object], stop: Callable[[], None]) -> None:

@@ -6,10 +6,11 @@ these models is, not how another training seed would fare.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from splitray.law.planning.estimate import Estimate
+from splitray.results.stages import LossMatrix, RoutedLoss
 from splitray.storage.store import Published
 
 LN2 = float(np.log(2.0))
@@ -46,7 +47,7 @@ def mean(by_domain: Mapping[str, float], weights: Mapping[str, float]) -> float:
 
 def difference(
     ours: Mapping[str, Scores], other: Mapping[str, Scores], weights: Mapping[str, float], draws: int = 1000
-) -> dict[str, float]:
+) -> Estimate:
     """Weighted mean loss of `ours` less `other` in nats per token, with its 95 % interval over documents."""
     generator = np.random.default_rng(0)
     value, spread = 0.0, np.zeros(draws)
@@ -58,17 +59,17 @@ def difference(
         value += weight * float(gap.sum() / tokens.sum())
         spread += weight * gap[picks].sum(axis=1) / np.maximum(tokens[picks].sum(axis=1), 1)
     low, high = np.quantile(spread, [0.025, 0.975])
-    return {"value": value, "low": float(low), "high": float(high)}
+    return Estimate(value, float(low), float(high))
 
 
-def matrix(scores: Mapping[str, Mapping[str, Scores]], domains: Sequence[str]) -> dict[str, Any]:
+def matrix(scores: Mapping[str, Mapping[str, Scores]], domains: Sequence[str]) -> LossMatrix:
     """Models x domains: loss in nats per token and bits per byte."""
-    return {
-        "models": list(scores),
-        "domains": list(domains),
-        "loss": [[row[d].loss for d in domains] for row in scores.values()],
-        "bits_per_byte": [[row[d].bits_per_byte for d in domains] for row in scores.values()],
-    }
+    return LossMatrix(
+        models=tuple(scores),
+        domains=tuple(domains),
+        loss=tuple(tuple(row[d].loss for d in domains) for row in scores.values()),
+        bits_per_byte=tuple(tuple(row[d].bits_per_byte for d in domains) for row in scores.values()),
+    )
 
 
 def chosen(
@@ -88,7 +89,7 @@ def routed(
     routes: Mapping[str, np.ndarray],
     domains: Sequence[str],
     weights: Mapping[str, float],
-) -> dict[str, float]:
+) -> RoutedLoss:
     """Loss when every document goes to the specialist that a router chose.
 
     Args:
@@ -97,9 +98,9 @@ def routed(
     """
     picked = chosen(scores, routes, domains)
     agree = sum(int((routes[home] == place).sum()) for place, home in enumerate(domains))
-    return {
-        "loss": mean({d: picked[d].loss for d in domains}, weights),
-        "bits_per_byte": mean({d: picked[d].bits_per_byte for d in domains}, weights),
-        "known_loss": mean({d: scores[d][d].loss for d in domains}, weights),
-        "agreement": agree / sum(len(routes[d]) for d in domains),
-    }
+    return RoutedLoss(
+        loss=mean({d: picked[d].loss for d in domains}, weights),
+        bits_per_byte=mean({d: picked[d].bits_per_byte for d in domains}, weights),
+        known_loss=mean({d: scores[d][d].loss for d in domains}, weights),
+        agreement=agree / sum(len(routes[d]) for d in domains),
+    )

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -18,6 +18,7 @@ from splitray.executor.request import Request
 from splitray.executor.settings import ResourceSettings
 from splitray.executor.watch import COORDINATOR
 from splitray.executor.worker import RunContext
+from splitray.runtime.points import Point, publish
 from splitray.runtime.progress import Pace, Progress, effort, report
 from splitray.storage.probe import check_seen
 from splitray.units import human
@@ -122,8 +123,8 @@ class ExecutorClient:
     def _follow(self) -> None:
         """Log what the actors logged and how far the stage is; a coordinator silent for long is replaced."""
         try:
-            asked = [self.actor.messages.remote(), self.actor.progress.remote()]
-            messages, progress = ray.get(asked, timeout=_EVERY)
+            asked = [self.actor.messages.remote(), self.actor.progress.remote(), self.actor.points.remote()]
+            messages, progress, points = ray.get(asked, timeout=_EVERY)
         except ray.exceptions.GetTimeoutError:
             self._mind_silence()
             return
@@ -131,6 +132,7 @@ class ExecutorClient:
             return
         self._heard, self._answered = time.monotonic(), True
         log_again(messages)
+        self._publish(points)
         self.tell(progress)
 
     def _mind_silence(self) -> None:
@@ -162,7 +164,12 @@ class ExecutorClient:
 
     def progress(self) -> dict[str, Any]:
         """The stage's counters; see `Coordinator.progress`."""
+        self._publish(self._ask(self.actor.points.remote()))  # those of its last second
         return dict(self._ask(self.actor.progress.remote()))
+
+    def _publish(self, points: Iterable[Point]) -> None:
+        for point in points:
+            publish(_log, point)
 
     def tell(self, counters: dict[str, Any]) -> None:
         """Log how far the stage is, every few seconds as an event too."""

@@ -24,6 +24,7 @@ from splitray.executor.request import Request
 from splitray.executor.upkeep import Upkeep
 from splitray.executor.work import Work, effort_of, workers_of
 from splitray.executor.worker import RunContext, Worker
+from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
 from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
@@ -31,6 +32,7 @@ from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
 _log = logging.getLogger(__name__)
 
 _STOP_WAIT = 20.0  # seconds that a stop waits for checkpoints
+_POINTS = 10_000  # points of training that wait for the driver, which asks once a second
 _LOOK = 0.3  # seconds between looks whether a worker is up, or another became idle
 
 
@@ -58,7 +60,8 @@ class Coordinator:
         self._errors: dict[str, SplitrayError] = {}
         self._work = Work()
         self._healing = asyncio.Lock()
-        self._mailbox = Mailbox()
+        self._mailbox = Mailbox[Message]()
+        self._points = Mailbox[Point](_POINTS)
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id():  # this process is the coordinator's own
             relay(self._mailbox.put)
 
@@ -120,11 +123,13 @@ class Coordinator:
     async def take_error(self, worker: str) -> SplitrayError | None:
         return self._errors.pop(worker, None)
 
-    async def note(self, worker: str, progress: dict[str, Any]) -> None:
+    async def note(self, worker: str, progress: dict[str, Any], point: Point | None = None) -> None:
         """A worker's latest `segment`, its `tokens` so far and all of them (`of`), `loss` and `rate`.
 
         What a call trains counts as trained when the call ends; `call_tokens` holds those of all its segments so far.
         """
+        if point is not None:
+            self._points.put(point)
         last, before = self._work.running.get(worker), 0
         if last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
             before = last["before"] + (last["of"] if last["segment"] != progress["segment"] else 0)
@@ -144,6 +149,10 @@ class Coordinator:
     async def messages(self) -> list[Message]:
         """What the coordinator and its workers logged since the last call."""
         return self._mailbox.fetch()
+
+    async def points(self) -> list[Point]:
+        """What workers noted of segments in training since the last call."""
+        return self._points.fetch()
 
     # growing
 

@@ -8,6 +8,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 _LOGGER = logging.getLogger("splitray")
 _MOST = 1000  # messages that wait for the driver; older ones are dropped
@@ -41,16 +44,16 @@ def relay(take: Callable[[Message], object]) -> None:
     _LOGGER.setLevel(logging.INFO)
 
 
-class Mailbox:
-    """Messages that wait to be fetched, the newest thousand."""
+class Mailbox(Generic[T]):
+    """Messages that wait to be fetched, the newest `most`."""
 
-    def __init__(self) -> None:
-        self._messages: deque[Message] = deque(maxlen=_MOST)
+    def __init__(self, most: int = _MOST) -> None:
+        self._messages: deque[T] = deque(maxlen=most)
         self.put = self._messages.append
 
-    def fetch(self) -> list[Message]:
+    def fetch(self) -> list[T]:
         """Everything that waits; it waits no longer."""
-        messages: list[Message] = []
+        messages: list[T] = []
         while self._messages:
             messages.append(self._messages.popleft())
         return messages

@@ -21,6 +21,7 @@ from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
 from splitray.executor.relay import relay
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
+from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, train
@@ -67,7 +68,17 @@ class Meter:
         said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
-        self._coordinator.note.remote(self._worker, said)
+        point = Point(
+            segment.key,
+            SegmentKey.parse(segment.key).lineage[:8],
+            segment.source,
+            segment.recipe.params,
+            progress.tokens,
+            progress.loss,
+            progress.learning_rate,
+            progress.tokens_per_second,
+        )
+        self._coordinator.note.remote(self._worker, said, point)
 
 
 @lru_cache(maxsize=1)

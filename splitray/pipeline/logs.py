@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 LOGGER = logging.getLogger("splitray")
+H = TypeVar("H", bound=logging.Handler)
 
 
 def marked(record: logging.LogRecord) -> str:
@@ -14,13 +16,13 @@ def marked(record: logging.LogRecord) -> str:
 
 
 @contextmanager
-def attached(handler: logging.Handler) -> Iterator[None]:
+def attached(handler: H) -> Iterator[H]:
     """The package's log, from the handler's level up, goes to a handler as long as the block runs."""
     before = LOGGER.level
     LOGGER.addHandler(handler)
     LOGGER.setLevel(min(handler.level, before or handler.level))
     try:
-        yield
+        yield handler
     finally:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(before)

@@ -27,6 +27,11 @@ PLANNED = "planned split"
 _STRATEGIES = {1.0: "unsplit", 0.0: "split at zero", 0.5: "split at one half"}
 
 
+def strategy(fraction: float) -> str:
+    """The name of the strategy that splits at a fraction."""
+    return _STRATEGIES.get(fraction, f"split at {fraction:g}")
+
+
 @dataclass(frozen=True)
 class CorpusFacts:
     """What a programme takes from a corpus.
@@ -169,7 +174,13 @@ class Programme:
         """By name, the splits that the planned one is compared with."""
         family = self.final()
         fractions = self.config.evaluate.baselines
-        return {_STRATEGIES.get(f, f"split at {f:g}"): family.split(f) for f in fractions}
+        return {strategy(f): family.split(f) for f in fractions}
+
+    def proof(self, planned: float) -> dict[str, Split]:
+        """By name, the splits that a proof measures: the planned one, unsplit, and those of `proof.fractions`."""
+        family = self.final()
+        fractions = dict.fromkeys([1.0, *self.config.proof.fractions])
+        return {PLANNED: family.split(planned)} | {strategy(f): family.split(f) for f in fractions}
 
     def compared(self, split: Split) -> list[Request]:
         """Every domain's model of a strategy, in the order of the weights, each scored on its own domain.

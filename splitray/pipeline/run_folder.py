@@ -206,7 +206,7 @@ class RunFolder:
             self._supersede(record)
             self.folder.write_checksummed(f"stages/{stage}.json", record.plain())
             self.event("stage ends", stage=stage, seconds=seconds)
-            _log.info("   %s: done in %s", stage, duration(seconds))
+            _log.info("   %s: done in %s", stage, duration(seconds), extra={"ended": record})
         finally:
             self.flush()
 

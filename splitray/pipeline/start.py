@@ -5,9 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.storage.redact import without_query
+
+if TYPE_CHECKING:
+    from splitray.pipeline.job import Job
 
 _log = logging.getLogger(__name__)
 
@@ -17,31 +21,40 @@ _imported_with_token: list[bool] = []  # whether Ray was imported here, in this 
 Watch = Callable[[Callable[[], object], Callable[[], None]], None]
 
 
-def start(run: RunFolder, store: str, until: str, watch: Watch) -> None:
+def start(run: RunFolder, store: str, until: str, watch: Watch, then: "Callable[[Job], object] | None" = None) -> None:
     """Do what a run still lacks up to a stage. A finished run starts no Ray.
 
     Args:
         store: address of the store.
+        then: what is done after that stage, in the same cluster.
         watch: is called with the work, and with what has the workers write their checkpoints. It calls the first, and
             the second where the run is to stop.
     """
     _log.info("run folder %s, store %s", run.folder.uri, without_query(store))
-    if all(run.done(stage) is not None for stage in STAGES[: STAGES.index(until) + 1]):
+    if then is None and all(run.done(stage) is not None for stage in STAGES[: STAGES.index(until) + 1]):
         _log.info("every stage up to %s is done: nothing to train", until)
         return
     with token_asked_for():
         from splitray.executor.connect import connected
         from splitray.pipeline.job import Job
-        from splitray.pipeline.runner import go
+        from splitray.pipeline.tracking import tracked
         from splitray.storage.store import Store
 
-        with connected():
+        with tracked(run), connected():
             check_router(run, until)
             job = Job(run, Store(store))
             try:
-                watch(lambda: go(job, until), job.stop)
+                watch(lambda: _work(job, until, then), job.stop)
             finally:
                 run.flush()
+
+
+def _work(job: "Job", until: str, then: "Callable[[Job], object] | None") -> None:
+    from splitray.pipeline.runner import go
+
+    go(job, until)
+    if then is not None:
+        then(job)
 
 
 def interruptible(work: Callable[[], object], stop: Callable[[], None]) -> None:

@@ -167,8 +167,8 @@ class LossMatrix:
 
 
 @dataclass(frozen=True)
-class Routed:
-    """Losses where a router chose each document's specialist from its first characters.
+class RoutedLoss:
+    """Losses where a router chose each document's specialist.
 
     known_loss: with the domains known. agreement: share of documents that went to their own domain.
     """
@@ -177,6 +177,12 @@ class Routed:
     bits_per_byte: float
     known_loss: float
     agreement: float
+
+
+@dataclass(frozen=True)
+class Routed(RoutedLoss):
+    """Losses where the router saw the first characters of each document."""
+
     prefix_characters: int
 
 

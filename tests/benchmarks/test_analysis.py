@@ -2,41 +2,25 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from tests.support import ROOT
-
-BENCHMARKS = ROOT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-from law_planted import truth  # noqa: E402
-from proof import forecast, scoring  # noqa: E402
-from proof.analysis import (  # noqa: E402
-    Bowl,
-    Surface,
-    mean_regret,
-    multiplier,
-    noisy_multiplier,
-    over_domains,
-    paired,
-    place,
-    replicate_noise,
-    share,
-    trials_until,
-)
-from proof.measured import steps  # noqa: E402
-from proof.programme import Cell, full, plain, quick  # noqa: E402
-from proof.search import law_guided  # noqa: E402
-from proof.table import Table  # noqa: E402
-
-from splitray.errors import UserError  # noqa: E402
-from splitray.law.planning.question import Question  # noqa: E402
-from splitray.search.rounds import propose  # noqa: E402
+from benchmarks.law_planted import truth
+from benchmarks.proof import forecast, scoring
+from benchmarks.proof.analysis import Surface, multiplier, noisy_multiplier, paired, trials_until
+from benchmarks.proof.measured import steps
+from benchmarks.proof.programme import Cell, full, plain, quick
+from benchmarks.proof.search import law_guided
+from benchmarks.proof.table import Table
+from splitray.errors import UserError
+from splitray.law.planning.question import Question
+from splitray.proof.bowl import Bowl, mean_regret
+from splitray.proof.statistics import over_domains, proportion, replicate_noise
+from splitray.search.correction import place
+from splitray.search.rounds import propose
 
 FRACTIONS = np.array(full().fractions)
 FINE = np.linspace(0.0, 1.0, 1001)
@@ -57,7 +41,7 @@ def test_a_bowl_through_exact_points_has_the_true_bottom(form: str, budget: floa
     assert abs(bowl.best[1] - exact.min()) < 0.005
     for fraction in (0.3, 0.6, 0.8):
         true = exact[round(fraction * 1000)] - exact.min()
-        assert bowl.regret(fraction)["value"] == pytest.approx(true, abs=0.005)
+        assert bowl.regret(fraction).value == pytest.approx(true, abs=0.005)
 
 
 def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
@@ -68,7 +52,7 @@ def test_the_bounds_of_a_regret_hold_the_truth_as_often_as_they_say() -> None:
             len(FRACTIONS)
         )
         found = Bowl(FRACTIONS, noisy, noise).regret(0.35, draws=400, seed=seed)
-        held += found["low"] <= true <= found["high"]
+        held += found.low <= true <= found.high
     assert held / 200 >= 0.88
 
 
@@ -82,8 +66,8 @@ def test_the_bound_on_a_mean_regret_is_tighter_than_those_of_its_bowls() -> None
         stops.append((Bowl(FRACTIONS, noisy, noise), float(best)))
     together = mean_regret(stops)
     alone = [bowl.regret(s) for bowl, s in stops]
-    assert together["value"] == pytest.approx(np.mean([r["value"] for r in alone]))
-    assert together["high"] < 0.7 * max(r["high"] for r in alone)
+    assert together.value == pytest.approx(np.mean([r.value for r in alone]))
+    assert together.high < 0.7 * max(r.high for r in alone)
 
 
 def test_a_gain_that_noise_alone_shows_is_told_as_chance() -> None:
@@ -177,7 +161,7 @@ def test_noise_common_to_the_domains_stays_in_their_mean() -> None:
     rows += [rows[0] | {"pretrain_tokens": 99}]  # of one domain only: no mean
     means = over_domains(rows)
     assert len(means) == 20 * 30 * 3
-    assert replicate_noise(means)["rest"] == pytest.approx(np.hypot(0.003, 0.001 / np.sqrt(3)), rel=0.05)
+    assert replicate_noise(means).rest == pytest.approx(np.hypot(0.003, 0.001 / np.sqrt(3)), rel=0.05)
 
 
 def test_paired_differences_forget_what_seeds_and_domains_share() -> None:
@@ -202,16 +186,16 @@ def test_noise_of_replicates_is_told_apart() -> None:
                 rows[-1] |= {"seed": seed, "loss": value}
     rows.append(rows[0] | {"pretrain_tokens": 99})  # one seed only: not a replicate
     found = replicate_noise(rows)
-    assert found["seed"] == pytest.approx(0.01, rel=0.15)
-    assert found["rest"] == pytest.approx(0.003, rel=0.05)
-    assert found["cells"] == 40 * 30
-    assert replicate_noise(rows[:1])["cells"] == 0
+    assert found.seed == pytest.approx(0.01, rel=0.15)
+    assert found.rest == pytest.approx(0.003, rel=0.05)
+    assert found.cells == 40 * 30
+    assert replicate_noise(rows[:1]).cells == 0
 
 
 def test_shares_and_trials() -> None:
-    found = share(20, 24)
+    found = proportion(20, 24)
     # Wilson's interval by its definition: the shares p0 at which 20 of 24 lies 1.96 deviations off
-    for end in (found["low"], found["high"]):
+    for end in (found.low, found.high):
         assert abs(20 / 24 - end) == pytest.approx(1.959963984540054 * np.sqrt(end * (1 - end) / 24), rel=1e-9)
     assert trials_until([3.2, 3.1, 3.004, 3.0], 3.0, 0.005) == 3
     assert trials_until([3.2], 3.0, 0.005) is None
@@ -340,7 +324,10 @@ def test_only_runs_that_began_after_the_commit_are_scored(repository: Path) -> N
         "params": 7,
         "shape": plain(shape),
         "budget": 20,
-        "law": {"mixture": {"release": 0.4, "mixture_gap": 0.6}},
+        "made": "2026-01-01T00:00:00+00:00",
+        "level": 0.8,
+        "run_noise": 0.01,
+        "law": {"mixture": {"release": 0.4, "mixture_gap": 0.6}, "rows": 9, "noise": 0.01},
         "largest_fitted": {"params": 5},
         "rows": [told | {"pretrain_tokens": tokens} for tokens in (10, 20, 30)],
     }

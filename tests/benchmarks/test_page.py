@@ -1,14 +1,10 @@
 """docs/proof.md is what the generator writes from the committed results: nobody edits the page by hand."""
 
 import json
-import sys
 from typing import Any
 
+from benchmarks.proof.page import page
 from tests.support import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from proof.page import page
 
 RESULTS = ROOT / "benchmarks/results"
 
@@ -18,7 +14,7 @@ def _read(name: str) -> Any:
 
 
 def test_the_page_is_what_the_committed_results_give() -> None:
-    known = _read("equal_compute/results.json") | {"command": "python benchmarks/equal_compute.py"}
+    known = _read("equal_compute/results.json") | {"command": "python -m benchmarks.equal_compute"}
     folders = {"proof": "../benchmarks/results/equal_compute/", "phonebook": "../benchmarks/results/phonebook/"}
     search, routing = _read("equal_compute/search.json"), _read("equal_compute/routing.json")
     text = page(known, search, routing, _read("phonebook/phonebook.json"), folders)

@@ -3,7 +3,6 @@ and the page says what was planted."""
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import ROOT
-
-BENCHMARKS = ROOT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import equal_compute  # noqa: E402
-from proof import forecast  # noqa: E402
-from proof.bench import Bench  # noqa: E402
-from proof.programme import Cell, Programme, Variant, quick  # noqa: E402
-from proof.search import stale  # noqa: E402
-from proof.table import Table  # noqa: E402
-
-from splitray.errors import UserError  # noqa: E402
-from splitray.ladder.grid import row  # noqa: E402
+from benchmarks import equal_compute
+from benchmarks.proof import forecast
+from benchmarks.proof.bench import Bench
+from benchmarks.proof.programme import Cell, Programme, Variant, quick
+from benchmarks.proof.search import stale
+from benchmarks.proof.table import Table
+from splitray.errors import UserError
+from splitray.ladder.grid import row
 
 NOISE, K = 0.001, 4
 
@@ -178,7 +171,7 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
     text = (tmp_path / "runs/proof.md").read_text()
     assert (
         "nan" not in text
-        and "equal_compute.py --quick`" in text
+        and "benchmarks.equal_compute --quick`" in text
         and "](bowls.png)" in text
         and "not yet measured" in text
     )  # routing is not planted

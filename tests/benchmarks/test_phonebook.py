@@ -1,30 +1,23 @@
 """The phonebook's facts, its corpus and its accuracy; choice tasks against a plain loop."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.support import ROOT
-
-BENCHMARKS = ROOT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import phonebook as book  # noqa: E402
-from proof import exams  # noqa: E402
-
-from splitray.corpus import Corpus  # noqa: E402
-from splitray.corpus.settings import TokenizerSettings  # noqa: E402
-from splitray.corpus.tokenizer import Encoder, fit_tokenizer  # noqa: E402
-from splitray.errors import UserError  # noqa: E402
-from splitray.storage.store import Store  # noqa: E402
-from splitray.training.data import Windows  # noqa: E402
-from splitray.training.model import build  # noqa: E402
-from splitray.training.recipe import recipe  # noqa: E402
-from splitray.training.settings import ModelShape  # noqa: E402
-from tests.support import tiny  # noqa: E402
+from benchmarks import phonebook as book
+from benchmarks.proof import exams
+from splitray.corpus import Corpus
+from splitray.corpus.settings import TokenizerSettings
+from splitray.corpus.tokenizer import Encoder, fit_tokenizer
+from splitray.errors import UserError
+from splitray.storage.store import Store
+from splitray.training.data import Windows
+from splitray.training.model import build
+from splitray.training.recipe import recipe
+from splitray.training.settings import ModelShape
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

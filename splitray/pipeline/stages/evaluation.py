@@ -1,18 +1,15 @@
 """Stage evaluate: the baselines trained, the loss matrix, routed loss, and the strategies at equal tokens."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import numpy as np
 
-from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
-from splitray.evaluate.loss import validation_key
-from splitray.evaluate.measure import loss_key
-from splitray.law.planning.estimate import Estimate
+from splitray.evaluate.compare import Scores, matrix, routed
+from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import PLANNED
-from splitray.results.codec import from_json
-from splitray.results.stages import Compared, EvaluationResult, LossMatrix, Routed, SpecialistsResult
-from splitray.training.split import Split
+from splitray.results.stages import EvaluationResult, Routed, SpecialistsResult
 
 _NOTE = (
     "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over validation "
@@ -28,32 +25,24 @@ def run_evaluation(job: Job) -> EvaluationResult:
     reference = programme.reference(job.split)
     job.executor.leaves([r for asked in requests.values() for r in asked] + ([reference] if reference else []))
     scores = {
-        name: {d: _scores(job, request.target.key, d) for d, request in zip(domains, asked, strict=True)}
+        name: {d: scores_of(job, request.target.key, d) for d, request in zip(domains, asked, strict=True)}
         for name, asked in requests.items()
     }
     specialists = {s.domain: s.key for s in job.run.result(SpecialistsResult).specialists}
-    rows = {d: {e: _scores(job, specialists[d], e) for e in domains} for d in domains}
+    rows = {d: {e: scores_of(job, specialists[d], e) for e in domains} for d in domains}
     base = (
-        {"base (unsplit leaf at D)": {d: _scores(job, reference.target.key, d) for d in domains}} if reference else {}
+        {"base (unsplit leaf at D)": {d: scores_of(job, reference.target.key, d) for d in domains}} if reference else {}
     )
     routes = _routes(job, rows[domains[0]])
     return EvaluationResult(
-        from_json(LossMatrix, matrix({**base, **rows}, domains), "the loss matrix"),
+        matrix({**base, **rows}, domains),
         Routed(
-            **routed(rows, routes, domains, programme.weights),
+            **asdict(routed(rows, routes, domains, programme.weights)),
             prefix_characters=job.config.evaluate.prefix_characters,
         ),
-        tuple(_compared(job, name, split, scores) for name, split in splits.items()),
+        tuple(compared(job, name, split, scores) for name, split in splits.items()),
         _NOTE,
     )
-
-
-def _scores(job: Job, key: str, domain: str) -> Scores:
-    name = loss_key(key, validation_key(job.corpus, job.config.evaluate.validation_tokens), domain)
-    held = job.store.find(name)
-    assert held is not None, name
-    with job.store.invalidating(held):
-        return Scores.of(held)
 
 
 def _routes(job: Job, scores: Mapping[str, Scores]) -> dict[str, np.ndarray]:
@@ -63,23 +52,3 @@ def _routes(job: Job, scores: Mapping[str, Scores]) -> dict[str, np.ndarray]:
         texts = job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
         routes[domain] = router.route([t[: job.config.evaluate.prefix_characters] for t in texts])
     return routes
-
-
-def _compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str, Scores]]) -> Compared:
-    mine, unsplit, weights = scores[name], scores.get("unsplit"), job.programme.weights
-    by_domain = {d: mine[d].loss for d in weights}
-    return Compared(
-        strategy=name,
-        split_fraction=split.fraction,
-        pretrain_tokens=split.pretrain_tokens,
-        specialize_tokens=sum(split.specialize_tokens.values()) / len(weights),
-        tokens=split.budget,
-        loss=mean(by_domain, weights),
-        bits_per_byte=mean({d: mine[d].bits_per_byte for d in weights}, weights),
-        by_domain=by_domain,
-        difference=Estimate(**difference(mine, unsplit, weights)) if unsplit else None,
-        epochs=max(
-            (weights[d] * split.pretrain_tokens + split.specialize_tokens[d]) / job.corpus.counts(d, "train")["tokens"]
-            for d in weights
-        ),
-    )
