@@ -1,4 +1,4 @@
-"""What the specialists of a finished run are worth together: `python benchmarks/mixture.py RUN STORE`.
+"""What the specialists of a finished run are worth together: `python -m benchmarks.mixture RUN STORE`.
 
 Every validation document is scored under every model, once. From those losses come the known domain, the exact mixture,
 the mixture with its gate for several thresholds, and the nearest centroid. Losses are means over domains in nats per
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe
 
+from benchmarks.machine import describe
 from splitray.corpus import Corpus
 from splitray.evaluate.mixture import Gate, Mixture, UniformPrior, alone, bound, exact_nats, gated_nats, load_mixture
 from splitray.results.summary import Summary
