@@ -8,10 +8,11 @@ import logging
 from dataclasses import fields
 
 from splitray.config import Config
+from splitray.errors import StageError
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
 from splitray.pipeline.programme import Programme
-from splitray.pipeline.run_folder import STAGES
+from splitray.pipeline.run_folder import STAGES, RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
 from splitray.results.stages import CorpusResult, Work
@@ -20,6 +21,7 @@ from splitray.results.summary import Summary
 _log = logging.getLogger(__name__)
 
 _MUCH = 0.01  # a budget that rounding raises by more than this share is warned of
+_CATCH_UPS = 3  # times that stages are done again whose records another start of the run has taken away
 _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 
@@ -32,10 +34,17 @@ def go(job: Job, until: str) -> Summary:
         check_models(job.config)
         if "ladder" in wanted:
             _check_before_corpus(job.config)
-    for stage in wanted:
-        if not _stands(job, stage):
-            _carry_out(job, stage)
-    return summarise(job)
+    for left in range(_CATCH_UPS, -1, -1):
+        try:
+            for stage in wanted:
+                if not _stands(job, stage):
+                    _carry_out(job, stage)
+            return summarise(job)
+        except RecordGone as error:
+            if not left:
+                raise StageError(f"{error}: start again, and the stage is done from what the store has") from error
+            _log.warning("%s; the stage is done again", error)
+    raise AssertionError("unreachable")
 
 
 def _check_before_corpus(config: Config) -> None:
@@ -71,6 +80,7 @@ def _stands(job: Job, stage: str) -> bool:
 def _carry_out(job: Job, stage: str) -> None:
     """A stage of the run, with the coordinator's counters in its record where it trains."""
     if stage in _TRAINS:
+        job.check_precision()
         job.executor.begin_stage()
 
     def work() -> Work | None:

@@ -8,11 +8,12 @@ import pytest
 
 from splitray.config import Config
 from splitray.law import Law
-from splitray.pipeline.dry_run import _Tree, foresee
+from splitray.pipeline.dry_run import foresee
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.standing import Standing
+from splitray.pipeline.tree import Tree
 from splitray.results.stages import SearchResult
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -66,7 +67,7 @@ def test_each_stage_trains_what_was_announced(finished: tuple[Job, Summary]) -> 
     done, summary = finished
     searched = done.run.result(SearchResult).search
     assert searched is not None
-    tree, split = _Tree(done.programme, None), done.split
+    tree, split = Tree(done.programme, None), done.split
     foretold = {"ladder": tree.ladder().tokens, "search": tree.search(None, [t.split for t in searched.trials]).tokens}
     foretold["production"] = tree.production(split).tokens
     foretold["evaluate"] = tree.evaluation(split).tokens
