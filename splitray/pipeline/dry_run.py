@@ -13,7 +13,6 @@ from splitray.pipeline.tree import Part, Tree
 from splitray.storage.store import Store
 from splitray.training.family import Size
 from splitray.training.head import logits_at_once
-from splitray.training.tree import flops
 from splitray.units import duration, human
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
@@ -73,7 +72,7 @@ def _plain(config: Config, part: Part, gpu: bool) -> DryRunPart:
         part.tokens,
         part.leaf_tokens,
         part.reused,
-        _flops(config, part),
+        part.flops,
         _disk(part),
         part.workers,
         _seconds(config, part, gpu),
@@ -127,17 +126,12 @@ def _table(config: Config, parts: list[Part], gpu: bool) -> Table:
             human(part.tokens),
             human(part.leaf_tokens),
             human(part.reused),
-            f"{_flops(config, part):.2g}",
+            f"{part.flops:.2g}",
             f"{_disk(part) / 1e9:.3g} GB",
             f"{part.workers}",
             duration(_seconds(config, part, gpu)),
         )
     return table
-
-
-def _flops(config: Config, part: Part) -> float:
-    counted, length = ((part.sizes[s.recipe.hash], s.tokens) for s in part.segments), config.training.sequence_length
-    return sum(flops(size.params, tokens, size.layers, size.hidden, length) for size, tokens in counted)
 
 
 def _disk(part: Part) -> float:
@@ -148,7 +142,7 @@ def _disk(part: Part) -> float:
 def _seconds(config: Config, part: Part, gpu: bool) -> float:
     if config.resources.tokens_per_second is not None:
         return part.tokens / config.resources.tokens_per_second / part.workers
-    return _flops(config, part) / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
+    return part.flops / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers
 
 
 def _memories(programme: Programme) -> dict[str, float]:

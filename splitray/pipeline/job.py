@@ -15,6 +15,7 @@ from splitray.executor.connect import uses_gpu
 from splitray.executor.precision import kind_of_machine, resolve_precision
 from splitray.executor.worker import RunContext
 from splitray.pipeline import precision
+from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.run_folder import RunFolder
 from splitray.results.stages import CorpusResult, SearchResult
@@ -70,7 +71,8 @@ class Job:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
         silence = self.config.resources.silence_seconds
-        return RunContext(self.store, self.corpus.key, self.programme.training, namespace, self.use_gpu, silence)
+        training = self.programme.training
+        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu, silence, start=self.run.start)
 
     @cached_property
     def executor(self) -> ExecutorClient:
@@ -79,12 +81,19 @@ class Job:
             self.context,
             self.config.evaluate.validation_tokens,
             self.run.event,
+            self.ledger.see,
         )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What this start spends."""
+        return Ledger(self.run.folder, self.run.start, lambda params, tokens: self.programme.flops(params, tokens))
 
     def stop(self) -> None:
         """Have every host checkpoint what it trains."""
         if "executor" in self.__dict__:
             self.executor.stop()
+            self.ledger.flush()
 
     @cached_property
     def programme(self) -> Programme:

@@ -101,7 +101,7 @@ def say(choice: PrecisionChoice, tokens: Mapping[str, int], automatic: bool) -> 
         automatic: whether `auto` is configured.
     """
     if automatic:
-        _log.info("   precision %s: %s", choice.precision, choice.why)
+        _log.info("precision %s: %s", choice.precision, choice.why)
     for other, held in tokens.items():
         if other != choice.precision and held > tokens[choice.precision]:
             level = logging.WARNING if automatic else logging.INFO

@@ -56,6 +56,11 @@ class RunFolder:
         self._identity, self._fit = fingerprint(config.identity()), fingerprint(config.refit())
         self._claim()
 
+    @property
+    def start(self) -> str:
+        """The name of this start of the run."""
+        return self._begun
+
     def _claim(self) -> None:
         """Refuse a folder of another run; where only the fit changed, take away what rests on the law."""
         if self.folder.exists(_CONFIG):

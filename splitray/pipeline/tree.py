@@ -11,7 +11,8 @@ from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.family import Size
 from splitray.training.split import Split
-from splitray.training.tree import Segment, by_recipe, grow
+from splitray.training.tree import Segment, by_recipe, flops, grow
+from splitray.units import counted
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,27 @@ class Part:
     @property
     def tokens(self) -> int:
         return sum(s.tokens for s in self.segments)
+
+    @property
+    def flops(self) -> float:
+        return sum(self.flops_of(s, s.tokens) for s in self.segments)
+
+    def flops_of(self, segment: Segment, tokens: int) -> float:
+        """Those of training so many tokens of one of its segments."""
+        size = self.sizes[segment.recipe.hash]
+        return flops(size.params, tokens, size.layers, size.hidden, segment.recipe.sequence_length)
+
+    @classmethod
+    def together(cls, name: str, parts: "Sequence[Part]") -> "Part":
+        """Several parts as one line."""
+        return cls(
+            name,
+            {key: size for part in parts for key, size in part.sizes.items()},
+            [s for part in parts for s in part.segments],
+            sum(part.leaf_tokens for part in parts),
+            max((part.workers for part in parts), default=0),
+            sum(part.reused for part in parts),
+        )
 
 
 class Tree:
@@ -74,10 +96,19 @@ class Tree:
                 settings.max_rounds * settings.trials_per_round,
             )
             fractions = [min(1.0, max(0.0, middle + 0.05 * (i - most // 2))) for i in range(most)]
-            name, splits = f"search: at most {most} trials", [family.split(f) for f in fractions]
+            name, splits = f"search: at most {counted(most, 'trial')}", [family.split(f) for f in fractions]
         else:
-            name, splits = f"search: {len(searched)} trials, done", list(searched)
+            name, splits = f"search: {counted(len(searched), 'trial')}, done", list(searched)
         return self._part(name, (r for s in splits for r in family.requests(s)), self._pool)
+
+    def base(self, split: Split) -> Part:
+        """The trunk up to the split."""
+        request = self.programme.base(split)
+        return self._part("base", [request] if request else [], self._config.resources.base_workers)
+
+    def specialists(self, split: Split) -> Part:
+        """What the specialists need beyond the lines above."""
+        return self._part("specialists", self.programme.specialists(split), self._config.resources.specialist_workers)
 
     def production(self, split: Split, kept: bool = True) -> Part:
         workers, base = self._config.resources.base_workers, self.programme.base(split)

@@ -111,10 +111,10 @@ def choose(store: Store, machine: str, measure: Callable[[], dict[str, float]]) 
     speeds = measure()
     faster = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
     mine = PrecisionChoice(faster, "measured", machine, speeds)
-    _log.info("   measured %.0f tokens/s in fp32, %.0f in bf16", speeds["fp32"], speeds["bf16"])
+    _log.info("measured %.0f tokens/s in fp32, %.0f in bf16", speeds["fp32"], speeds["bf16"])
     store.attempt(key_of(machine)).publish(mine.plain())
     first = recorded(store, machine) or mine
     if first.precision == faster:
         return mine
-    _log.info("   another start was first to choose, and chose %s", first.precision)
+    _log.info("another start was first to choose, and chose %s", first.precision)
     return first

@@ -8,7 +8,7 @@ import pytest
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.pipeline.dry_run import _disk, _flops, _memory, foresee
+from splitray.pipeline.dry_run import _disk, _memory, foresee
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.run_folder import RunFolder
@@ -90,7 +90,7 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
         hidden, layers = made_of.shape.width, made_of.shape.depth
         operations += segment.tokens * (6 * made_of.params + 6 * layers * hidden * 64)
         held += (made_of.params + 8192 * hidden) * (4 if segment.final else 12)
-    assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
+    assert part.flops == pytest.approx(operations) and _disk(part) == held
 
 
 def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def shared(share: float, **tokenizer: Any) -> Config:
     """A config that lets its ladder cost `share` times what it does cost."""
     corpus = PLAIN["corpus"] | {"tokenizer": tokenizer}
     plain = config(corpus=corpus)
-    whole = _flops(plain, production(tree(plain), 1.0))
-    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, tree(plain).ladder()) / whole}
+    whole = production(tree(plain), 1.0).flops
+    ladder = plain.ladder.model_dump() | {"max_share": share * tree(plain).ladder().flops / whole}
     return config(corpus=corpus, ladder=ladder)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 import yaml
 
 from splitray.config import Config
@@ -75,7 +76,7 @@ def test_segments_of_the_other_precision_are_said(tmp_path: Path, logged: list[s
     precision.say(PrecisionChoice("fp32", "configured"), tokens, automatic=False)
     assert logged == []
     precision.say(PrecisionChoice("bf16", "measured"), tokens, automatic=True)
-    assert logged[0] == "   precision bf16: measured" and "segments in fp32 are not reused" in logged[1]
+    assert logged[0] == "precision bf16: measured" and "segments in fp32 are not reused" in logged[1]
 
 
 # What a start measures is forced, and both have measured before either goes on.
@@ -100,7 +101,9 @@ sys.exit(main(sys.argv[4:]))
 
 
 def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A start of its own process, on the cluster of the tests."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    environment |= {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "RAY_AUTH_MODE": "token"}
     return subprocess.Popen(
         [sys.executable, "-c", START, *arguments],
         cwd=home,
@@ -123,7 +126,7 @@ def losses(run: Path) -> dict[str, object]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_two_starts_at_once_that_measure_differently(tmp_path: Path) -> None:
+def test_two_starts_at_once_that_measure_differently(tmp_path: Path, ray_cluster: None) -> None:
     """One folder, one store: same results, nothing trained in the other precision, nothing lost."""
     write_corpus(tmp_path / "corpus")
     plain = config(tmp_path / "corpus")
