@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from splitray.api import build_corpus, dry_run, run
     from splitray.config import load as load_config
     from splitray.corpus import Corpus
+    from splitray.corpus.router import Router
     from splitray.law import Law, Plan, fit, plan
     from splitray.storage.store import Store
 
 __version__ = "0.1.0"
 
-__all__ = ["Corpus", "Law", "Plan", "Store", "build_corpus", "dry_run", "fit", "load_config", "plan", "run"]
+__all__ = ["Corpus", "Law", "Plan", "Router", "Store", "build_corpus", "dry_run", "fit", "load_config", "plan", "run"]
 
 _WHERE = {
     "Corpus": ("splitray.corpus", "Corpus"),
     "Law": ("splitray.law", "Law"),
     "Plan": ("splitray.law", "Plan"),
+    "Router": ("splitray.corpus.router", "Router"),
     "Store": ("splitray.storage.store", "Store"),
     "build_corpus": ("splitray.api", "build_corpus"),
     "dry_run": ("splitray.api", "dry_run"),

@@ -5,6 +5,7 @@ run again finds its segments standing.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 
 from splitray.config import Config
@@ -15,7 +16,7 @@ from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import STAGES, RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
-from splitray.results.stages import CorpusResult, Work
+from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,17 @@ def go(job: Job, until: str) -> Summary:
         check_models(job.config)
         if "ladder" in wanted:
             _check_before_corpus(job.config)
+    try:
+        summary = _catch_up(job, wanted)
+    except BaseException:
+        job.ledger.end("failed")
+        raise
+    job.ledger.end("done")
+    return summary
+
+
+def _catch_up(job: Job, wanted: Sequence[str]) -> Summary:
+    """Do the stages that have no record, in their order; the summary of what stands then."""
     for left in range(_CATCH_UPS, -1, -1):
         try:
             for stage in wanted:
@@ -70,11 +82,20 @@ def budget_in_whole_batches(config: Config) -> tuple[int, str] | None:
 
 
 def _stands(job: Job, stage: str) -> bool:
-    """Whether a stage is done and, for the corpus, the store still holds it: one found damaged is withdrawn."""
+    """Whether a stage is done and what it left is still of use.
+
+    For the corpus, the store must still hold it: one found damaged is withdrawn.
+    """
     record = job.run.done(stage)
-    if record is None or not isinstance(record.result, CorpusResult):
-        return record is not None
-    return job.store.find(record.result.key) is not None
+    match record.result if record is not None else None:
+        case None:
+            return False
+        case CorpusResult(key=key):
+            return job.store.find(key) is not None
+        case BaseResult(path="base"):  # of the first release: its trunk lies where the finished base will be
+            return job.run.done("evaluate") is not None
+        case _:
+            return True
 
 
 def _carry_out(job: Job, stage: str) -> None:
@@ -87,6 +108,11 @@ def _carry_out(job: Job, stage: str) -> None:
         if stage not in _TRAINS:
             return None
         counters = job.executor.progress()
+        job.ledger.see(counters)
         return Work(**{counter.name: counters[counter.name] for counter in fields(Work)})
 
-    job.run.carry_out(stage, lambda: WORK[stage](job), work)
+    job.ledger.begin(stage)
+    try:
+        job.run.carry_out(stage, lambda: WORK[stage](job), work)
+    finally:
+        job.ledger.end_stage()

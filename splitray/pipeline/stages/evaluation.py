@@ -8,10 +8,11 @@ from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.evaluate.loss import validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.law.planning.estimate import Estimate
+from splitray.pipeline.exports import BASE, base_card, export_model
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import PLANNED
 from splitray.results.codec import from_json
-from splitray.results.stages import Compared, EvaluationResult, LossMatrix, Routed, SpecialistsResult
+from splitray.results.stages import Compared, EvaluationResult, FinishedBase, LossMatrix, Routed, SpecialistsResult
 from splitray.training.split import Split
 
 _NOTE = (
@@ -45,7 +46,14 @@ def run_evaluation(job: Job) -> EvaluationResult:
         ),
         tuple(_compared(job, name, split, scores) for name, split in splits.items()),
         _NOTE,
+        _export_base(job, reference.target.key) if reference else None,
     )
+
+
+def _export_base(job: Job, key: str) -> FinishedBase:
+    """The base with a decay of its own, whose losses the matrix shows."""
+    tokens = job.split.pretrain_tokens
+    return FinishedBase(export_model(job, key, BASE, base_card(tokens)), key, tokens)
 
 
 def _scores(job: Job, key: str, domain: str) -> Scores:
