@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from splitray.api import build_corpus, dry_run, forecast, prove, run
     from splitray.config import load as load_config
     from splitray.corpus import Corpus
+    from splitray.corpus.router import Router
     from splitray.law import Law, Plan, fit, plan
     from splitray.storage.store import Store
 
@@ -28,6 +29,7 @@ __all__ = [
     "Corpus",
     "Law",
     "Plan",
+    "Router",
     "Store",
     "build_corpus",
     "dry_run",
@@ -43,6 +45,7 @@ _WHERE = {
     "Corpus": ("splitray.corpus", "Corpus"),
     "Law": ("splitray.law", "Law"),
     "Plan": ("splitray.law", "Plan"),
+    "Router": ("splitray.corpus.router", "Router"),
     "Store": ("splitray.storage.store", "Store"),
     "build_corpus": ("splitray.api", "build_corpus"),
     "dry_run": ("splitray.api", "dry_run"),

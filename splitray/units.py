@@ -53,6 +53,11 @@ def human(number: float | None, digits: int = 3) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) + suffix
 
 
+def counted(count: int, word: str) -> str:
+    """A count with its noun: 1 model size, 3 model sizes. For nouns that take an s."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """42 s, 12 min, 3.4 h, 2.1 days."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):

@@ -19,7 +19,7 @@ from tests.support.configs import PLAIN, config, write_corpus
 from tests.support.laws import CONSTANTS, ladder, simulate
 
 DOOR = {"load_config", "run", "dry_run", "forecast", "prove", "build_corpus", "Corpus", "fit", "plan", "Law", "Plan"}
-DOOR |= {"Store"}
+DOOR |= {"Router", "Store"}
 HEAVY = {
     "numpy",
     "scipy",
@@ -187,6 +187,10 @@ def test_a_notebook_runs_to_the_end_in_its_own_ray(tmp_path: Path, ray_cluster: 
     for loss in result.losses:
         assert loss.loss == pytest.approx(sum(weights[d] * value for d, value in loss.by_domain.items()))
     files = [result.report, *result.figures.values(), *(f"{p}/config.json" for p in result.specialists.values())]
+    assert result.router is not None and set(splitray.Router.load(result.router).domains) == set(result.specialists)
+    if result.plan.split_fraction.value > 0:
+        assert result.base == f"{result.run_dir}/base" and f"base, to use: {result.base}" in str(result)
+        files.append(f"{result.base}/model.safetensors")
     assert len(result.specialists) == 3 and "comparison" in result.figures
     assert all(path is not None and Path(path).is_file() for path in files), files
     assert f"split after {result.plan.split_fraction.value:.0%}" in str(result) and str(result.report) in str(result)

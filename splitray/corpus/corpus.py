@@ -116,7 +116,11 @@ class Corpus:
         return self._folder("tokenizer")
 
     def router(self) -> Router:
-        return Router.load(self._folder("router"))
+        return Router.load(self.router_path())
+
+    def router_path(self) -> Path:
+        """A local folder that `Router.load` opens. It needs nothing else of the store."""
+        return self._folder("router")
 
     def projection(self) -> pa.Table:
         """x, y, domain of a fixed sample of at most 5,000 training documents, for the picture of the domains."""

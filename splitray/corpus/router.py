@@ -9,6 +9,9 @@ import numpy as np
 from splitray.corpus.embedders import Embedder, find_embedder, load_embedder
 from splitray.corpus.kmeans import nearest, scores
 from splitray.corpus.settings import CorpusSettings
+from splitray.errors import UserError
+from splitray.storage.local import local_copy
+from splitray.storage.redact import without_query
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,29 @@ class Router:
         self.placement.save(folder)
         self.embedder.save(folder / "embedder")
 
+    def names(self, texts: list[str]) -> list[str]:
+        """The domain of each text by name, which is also the name of its specialist's folder."""
+        return [self.domains[index] for index in self.route(texts)]
+
     @staticmethod
-    def load(folder: Path) -> "Router":
-        """Open what `save` wrote. A sentence model is loaded from where its settings say, to the CPU."""
-        return Router(load_embedder(folder / "embedder"), Placement.load(folder))
+    def load(folder: str | Path) -> "Router":
+        """Open what `save` wrote, such as the folder `router` of a run. It holds NumPy arrays and JSON, no pickles.
+
+        Args:
+            folder: its path or URI. A sentence model is not in it: it is loaded from where its settings say, to the
+                CPU.
+
+        Raises:
+            UserError: there is no router.
+        """
+        local = folder if isinstance(folder, Path) else local_copy(folder)
+        try:
+            return Router(load_embedder(local / "embedder"), Placement.load(local))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{without_query(str(folder))} holds no router ({error.filename} is missing): give the folder `router` "
+                "of a run"
+            ) from error
 
 
 def check_router(settings: CorpusSettings) -> None:

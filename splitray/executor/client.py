@@ -61,7 +61,13 @@ def start_coordinator(context: RunContext, capacity: float, limit: int) -> Any:
 
 
 class ExecutorClient:
-    """The driver's handle of the coordinator: asks for leaves and logs progress while it waits."""
+    """The driver's handle of the coordinator: asks for leaves and logs progress while it waits.
+
+    Args:
+        validation_tokens: of a domain that leaves are scored on.
+        event: is called with the kind and the values of an event.
+        seen: is called with the stage's counters every second; see `Coordinator.progress`.
+    """
 
     def __init__(
         self,
@@ -69,8 +75,9 @@ class ExecutorClient:
         context: RunContext,
         validation_tokens: int,
         event: Callable[..., None],
+        seen: Callable[[Mapping[str, Any]], None] = lambda counters: None,
     ) -> None:
-        self._event, self._silence = event, context.silence_seconds
+        self._event, self._seen, self._silence = event, seen, context.silence_seconds
         self._pace, self._event_at = Pace(), 0.0
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
@@ -133,6 +140,7 @@ class ExecutorClient:
         self._heard, self._answered = time.monotonic(), True
         log_again(messages)
         self._publish(points)
+        self._seen(progress)
         self.tell(progress)
 
     def _mind_silence(self) -> None:
@@ -178,13 +186,17 @@ class ExecutorClient:
             report(_log, look(counters, self._pace, now))
         if now - self._event_at >= _EVERY:
             self._event_at = now
-            plain = {k: v for k, v in counters.items() if k != "running"}  # every worker would be megabytes
+            plain = {k: v for k, v in counters.items() if k not in ("running", "spent")}  # a worker each is megabytes
             rate = round(sum(r["rate"] for r in running), 1)
             self._event("progress", **plain, workers=len(running), rate=rate)
 
     def _fetch_messages(self) -> None:
+        """Take over what was logged and counted since the last look."""
         with contextlib.suppress(ray.exceptions.RayError):  # whoever waits for the coordinator hears of its death
-            log_again(ray.get(self.actor.messages.remote(), timeout=_EVERY))
+            asked = [self.actor.messages.remote(), self.actor.progress.remote()]
+            messages, counters = ray.get(asked, timeout=_EVERY)
+            log_again(messages)
+            self._seen(counters)
 
     def begin_stage(self) -> None:
         self._pace = Pace()
@@ -196,6 +208,7 @@ class ExecutorClient:
             stopped, alive = self.actor.stop.remote(), self.actor.messages.remote()
             ray.get(alive, timeout=_PING)
             ray.get(stopped, timeout=_STOP)
+            self._seen(ray.get(self.actor.progress.remote(), timeout=_PING))
 
 
 def _dead(error: Exception) -> StageError:

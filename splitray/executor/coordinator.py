@@ -21,6 +21,7 @@ from splitray.executor.failures import LIMIT, Failure, RestartBudget
 from splitray.executor.pool import ANY, LADDER, Lease, Pool
 from splitray.executor.relay import Mailbox, Message, relay
 from splitray.executor.request import Request
+from splitray.executor.spending import Spending
 from splitray.executor.upkeep import Upkeep
 from splitray.executor.work import Work, effort_of, workers_of
 from splitray.executor.worker import RunContext, Worker
@@ -58,7 +59,7 @@ class Coordinator:
         self._stop, self._stopped = False, asyncio.Event()
         self._draining: tuple[float, set[str]] = (0.0, set())
         self._errors: dict[str, SplitrayError] = {}
-        self._work = Work()
+        self._work, self._spending = Work(), Spending(context.start)
         self._healing = asyncio.Lock()
         self._mailbox = Mailbox[Message]()
         self._points = Mailbox[Point](_POINTS)
@@ -113,7 +114,7 @@ class Coordinator:
 
     async def begin_stage(self) -> None:
         """Start new counters, and give the last stage's idle workers' room back."""
-        self._work = Work()
+        self._work, self._spending = Work(), Spending(self._context.start)
         await self._pool.dismiss_idle()
 
     async def report_error(self, worker: str, error: SplitrayError) -> None:
@@ -127,17 +128,20 @@ class Coordinator:
         """A worker's latest `segment`, its `tokens` so far and all of them (`of`), `loss` and `rate`.
 
         What a call trains counts as trained when the call ends; `call_tokens` holds those of all its segments so far.
+        `trained` are the tokens of this `attempt` at the segment: they are spent, whatever becomes of it.
         """
         if point is not None:
             self._points.put(point)
+        self._spending.note(progress["segment"], progress["attempt"], progress["trained"])
         last, before = self._work.running.get(worker), 0
         if last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
             before = last["before"] + (last["of"] if last["segment"] != progress["segment"] else 0)
         self._work.running[worker] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
 
     async def progress(self) -> dict[str, Any]:
-        """The stage's counters; `running` holds what workers said last of segments still in flight."""
-        return {**vars(self._work), "running": self._running()}
+        """The stage's counters. `running` holds what workers said last of segments still in flight, `spent` the tokens
+        that were trained in all, by N."""
+        return {**vars(self._work), "running": self._running(), "spent": self._spending.tokens}
 
     def _running(self) -> dict[str, dict[str, Any]]:
         return {w: r for w, r in self._work.running.items() if r["segment"] in self._inflight}
@@ -190,6 +194,7 @@ class Coordinator:
         task.add_done_callback(lambda t: t.exception())  # its error travels through the segments' futures
 
     def _promise(self, segments: list[Segment]) -> None:
+        self._spending.begin(segments)
         for segment in segments:
             self._inflight[segment.key] = asyncio.get_running_loop().create_future()
 
@@ -216,8 +221,9 @@ class Coordinator:
             await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
             named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Worker.train
             call = self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments), segments)
-            for meta in await call:
+            for segment, meta in zip(segments, await call, strict=True):
                 self._work.training_seconds += float(meta["seconds"])
+                self._spending.end(segment.key, meta)
             for segment in segments:
                 self._published.add(segment.key)
                 self._work.finished += 1
@@ -226,6 +232,7 @@ class Coordinator:
                 self._inflight.pop(segment.key).set_result(None)
         except BaseException as error:
             for key in own & self._inflight.keys():
+                self._spending.end(key)
                 future = self._inflight.pop(key)
                 future.set_exception(error)
                 future.exception()  # marked as seen: whoever needs it gets it again

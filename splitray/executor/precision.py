@@ -1,16 +1,36 @@
-"""bf16 or fp32: measured on the machine that will train, never assumed."""
-
-import logging
-from typing import Any
+"""bf16 or fp32 on a cluster: measured on a worker, chosen once for the store."""
 
 import ray
 
-from splitray.training.precision import measure_precision
+from splitray.executor.connect import nodes
+from splitray.executor.machine import cpu_model
+from splitray.storage.store import Store
+from splitray.training.precision import PrecisionChoice, choose, measure_precision
 from splitray.training.settings import ModelShape, TrainingSettings
 
-_log = logging.getLogger(__name__)
 
-_MARGIN = 1.1  # bf16 must win by a tenth: near a tie fp32 is the safer arithmetic
+def resolve_precision(
+    store: Store, shape: ModelShape, training: TrainingSettings, vocab: int, machine: str | None
+) -> PrecisionChoice:
+    """What `training.precision: auto` means on a kind of machine, None for GPUs; see `choose`."""
+    if machine is None:
+        return PrecisionChoice("bf16", "GPUs train in bf16")
+    return choose(store, machine, lambda: measured_speeds(shape, training, vocab))
+
+
+def kind_of_machine(training: TrainingSettings) -> str:
+    """The processor that trains: this one's where the cluster has one node, else that of some worker."""
+    if nodes() == 1:
+        return cpu_model()
+    task = ray.remote(cpu_model).options(name="kind[precision]", num_cpus=training.worker_cpus)
+    return str(ray.get(task.remote()))
+
+
+def measured_speeds(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
+    """Training speeds of a worker in tokens per second, by precision."""
+    task = ray.remote(_measure).options(name="measure[precision]", num_cpus=training.worker_cpus)
+    speeds: dict[str, float] = ray.get(task.remote(shape, training, vocab))
+    return speeds
 
 
 def _measure(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
@@ -19,17 +39,3 @@ def _measure(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[
 
     keep_memory()
     return measure_precision(shape, training, vocab)
-
-
-def resolve_precision(shape: ModelShape, training: TrainingSettings, vocab: int, use_gpu: bool) -> dict[str, Any]:
-    """The faster precision for the target model, with both speeds in tokens per second (CPU)."""
-    if use_gpu:
-        return {"precision": "bf16", "why": "GPUs train in bf16"}
-    speeds = ray.get(
-        ray.remote(_measure)
-        .options(name="measure[precision]", num_cpus=training.worker_cpus)
-        .remote(shape, training, vocab)
-    )
-    chosen = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
-    _log.info(f"   precision {chosen}: {speeds['fp32']:.0f} tokens/s in fp32, {speeds['bf16']:.0f} in bf16")
-    return {"precision": chosen, "tokens_per_second": speeds}

@@ -8,6 +8,7 @@ holds no CPU itself.
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +34,7 @@ from splitray.training.tree import Segment
 class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
-    A worker that says nothing for `silence_seconds` is replaced.
+    A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class RunContext:
     namespace: str
     use_gpu: bool = False
     silence_seconds: float = 60.0
+    start: str = ""
 
 
 class Meter:
@@ -55,19 +57,22 @@ class Meter:
         self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
         self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a worker.", tag_keys=keys)
         self._tokens = Counter("splitray_tokens", "Tokens trained.", tag_keys=keys)
-        self._last: tuple[str, int] = ("", 0)
+        self._attempt, self._last = "", ("", 0)
 
     def __call__(self, progress: Progress) -> None:
         segment = progress.segment
         tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.params)}
         self._loss.set(progress.loss, tags)
         self._rate.set(progress.tokens_per_second, tags)
-        before = self._last[1] if self._last[0] == segment.key else progress.tokens - segment.recipe.batch_tokens
-        self._tokens.inc(max(1, progress.tokens - before), tags)
-        self._last = (segment.key, progress.tokens)
+        before = self._last[1] if self._last[0] == segment.key else 0
+        if before == 0 or progress.trained <= before:  # taken up now, or once more
+            self._attempt, before = uuid.uuid4().hex, 0
+        self._tokens.inc(progress.trained - before, tags)
+        self._last = (segment.key, progress.trained)
         said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
+        said |= {"attempt": self._attempt, "trained": progress.trained}
         point = Point(
             segment.key,
             SegmentKey.parse(segment.key).lineage[:8],
@@ -150,7 +155,7 @@ class Worker:
         """
         if self._workers > 1:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
-        hooks = Hooks(self._meter, self._watch, provenance={"worker": self._name})
+        hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
         with self._watch.on_sigterm(), _threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
@@ -225,7 +230,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     meter = Meter(context, config["name"]) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
     with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
-        hooks = Hooks(meter, watch, provenance={"worker": name})
+        hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
         try:
             for meta in _train_all(context, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})

@@ -11,6 +11,8 @@ from splitray.runtime.quiet import environment, no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 
+CARD = "splitray.json"  # what an exported model is, beside it
+
 
 def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[str, Any]) -> None:
     """Write the model of a segment into a folder of the run.
@@ -40,7 +42,7 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
             target.put(path, path.relative_to(folder).as_posix())
-    target.write_json("splitray.json", {"key": key, **card})
+    target.write_json(CARD, {"key": key, **card})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 
 from splitray.errors import UserError
 
-_WIDTH = 140  # columns of the plain text
+_WIDTH = 2000  # columns of the plain text, whose lines are not wrapped; a table takes what it needs
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,15 +10,17 @@ import pyarrow.parquet as pq
 from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
-from splitray.errors import CorruptError
 from splitray.executor.client import ExecutorClient
 from splitray.executor.connect import uses_gpu
-from splitray.executor.precision import resolve_precision
+from splitray.executor.precision import kind_of_machine, resolve_precision
 from splitray.executor.worker import RunContext
+from splitray.pipeline import precision
+from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.programme import CorpusFacts, Programme
-from splitray.pipeline.run_folder import PRECISION, RunFolder
+from splitray.pipeline.run_folder import RunFolder
 from splitray.results.stages import CorpusResult, SearchResult
 from splitray.storage.store import Store
+from splitray.training.precision import PrecisionChoice
 from splitray.training.split import Split
 
 
@@ -41,20 +42,25 @@ class Job:
 
     @cached_property
     def precision(self) -> str:
-        """fp32 or bf16: as configured, or measured once and kept with the run."""
-        if self.config.training.precision != "auto":
-            return self.config.training.precision
-        name = "precision.json"
-        if not self.run.folder.exists(name):
-            self.run.folder.write_checksummed(name, self._measured_precision(), PRECISION)
-        try:
-            return str(self.run.folder.read_checksummed(name, PRECISION)["precision"])
-        except CorruptError as error:
-            raise CorruptError(f"{error}; delete it, and it is measured again") from error
+        """fp32 or bf16: as configured, else as the run began, as the store has it, or as measured now."""
+        config, automatic = self.config, self.config.training.precision == "auto"
+        facts, choice = CorpusFacts.of(self.corpus), PrecisionChoice(config.training.precision, "configured")
+        if automatic:
+            choice = precision.of_folder(self.run.folder) or precision.keep(self.run.folder, self._automatic(facts))
+        precision.say(choice, precision.held_tokens(config, facts, self.store), automatic)
+        return choice.precision
 
-    def _measured_precision(self) -> dict[str, Any]:
+    def _automatic(self, facts: CorpusFacts) -> PrecisionChoice:
+        """What `auto` means for a run that begins."""
         config = self.config
-        return resolve_precision(config.model, config.training, config.corpus.tokenizer.vocabulary, self.use_gpu)
+        machine = None if self.use_gpu else kind_of_machine(config.training)
+        known = precision.of_store(config, facts, self.store, machine) if machine is not None else None
+        return known or resolve_precision(self.store, config.model, config.training, facts.vocab, machine)
+
+    def check_precision(self) -> None:
+        """Refuse to train where the run folder says another precision than this start has read."""
+        if self.config.training.precision == "auto":
+            precision.check_kept(self.run.folder, self.precision)
 
     @cached_property
     def use_gpu(self) -> bool:
@@ -65,7 +71,8 @@ class Job:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
         silence = self.config.resources.silence_seconds
-        return RunContext(self.store, self.corpus.key, self.programme.training, namespace, self.use_gpu, silence)
+        training = self.programme.training
+        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu, silence, start=self.run.start)
 
     @cached_property
     def executor(self) -> ExecutorClient:
@@ -74,12 +81,19 @@ class Job:
             self.context,
             self.config.evaluate.validation_tokens,
             self.run.event,
+            self.ledger.see,
         )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What this start spends."""
+        return Ledger(self.run.folder, self.run.start, lambda params, tokens: self.programme.flops(params, tokens))
 
     def stop(self) -> None:
         """Have every host checkpoint what it trains."""
         if "executor" in self.__dict__:
             self.executor.stop()
+            self.ledger.flush()
 
     @cached_property
     def programme(self) -> Programme:

@@ -18,7 +18,7 @@ from splitray.training.model import size
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split, whole_budget
-from splitray.training.tree import Leaf, Target
+from splitray.training.tree import Leaf, Target, flops
 
 if TYPE_CHECKING:
     from splitray.corpus import Corpus
@@ -107,6 +107,16 @@ class Programme:
     def size(self, shape: ModelShape) -> Size:
         """Parameter counts with the corpus's vocabulary."""
         return size(shape, self.corpus.vocab, self.training)
+
+    def flops(self, params: int, tokens: int) -> float | None:
+        """Those of training one of the run's models, known by its N, on some tokens; None where no model has that N."""
+        size = self._sizes.get(params)
+        return flops(params, tokens, size.layers, size.hidden, self.training.sequence_length) if size else None
+
+    @cached_property
+    def _sizes(self) -> dict[int, Size]:
+        """The run's models by their N."""
+        return {s.params: s for s in map(self.size, (self.config.model, *self.config.ladder.shapes))}
 
     def ladder(self) -> list[tuple[Rung, Request]]:
         """The ladder's leaves and what is asked for each; shapes that come to one model are trained and listed once."""

@@ -23,8 +23,10 @@ class RunResult:
         law: the law that the plan was made from, refitted after the search.
         plan: the plan that is carried out; after the search the one that it settled.
         losses: measured losses of every strategy at equal tokens, in nats per token.
-        base: path or URI of the exported base; None where the plan splits at zero.
+        base: path or URI of the finished base, for use; None where the plan splits at zero.
+        trunk: path or URI of the base before its decay, to continue training from; None where nothing continues.
         specialists: path or URI of every exported specialist, by domain.
+        router: path or URI of the router, which `splitray.Router.load` opens; None in folders of the first release.
         report: path or URI of the report's page.
         figures: path or URI of every figure of the report as PNG, by name.
         summary: every number of the run, as in `summary.json`.
@@ -37,7 +39,9 @@ class RunResult:
     plan: Plan | None = None
     losses: tuple[Compared, ...] = ()
     base: str | None = None
+    trunk: str | None = None
     specialists: Mapping[str, str] = field(default_factory=dict)
+    router: str | None = None
     report: str | None = None
     figures: Mapping[str, str] = field(default_factory=dict)
     summary: Summary | None = field(default=None, repr=False)
@@ -51,7 +55,10 @@ class RunResult:
         """
         records = {stage: run.done(stage) for stage in STAGES[: STAGES.index(until) + 1]}
         results = {stage: record.result for stage, record in records.items() if record is not None}
-        base, specialists, report = (results.get(stage) for stage in ("base", "specialists", "report"))
+        shared, specialists, evaluation, report = (
+            results.get(stage) for stage in ("base", "specialists", "evaluate", "report")
+        )
+        finished = evaluation.base if isinstance(evaluation, EvaluationResult) else None
         ending = "_final" if "search" in results else ""
         drawn = (run.folder / "report/figures").names() if report is not None else []
         folder = run.folder.uri
@@ -62,10 +69,14 @@ class RunResult:
             law=run.kept(f"law{ending}.json", Law.load) if "law" in results else None,
             plan=run.kept(f"plan{ending}.json", Plan.load) if "plan" in results else None,
             losses=_compared(results.get("evaluate")),
-            base=f"{folder}/{base.path}" if isinstance(base, BaseResult) and base.path is not None else None,
+            base=f"{folder}/{finished.path}" if finished else None,
+            trunk=f"{folder}/{shared.path}" if isinstance(shared, BaseResult) and shared.path else None,
             specialists={s.domain: f"{folder}/{s.path}" for s in specialists.specialists}
             if isinstance(specialists, SpecialistsResult)
             else {},
+            router=f"{folder}/{specialists.router}"
+            if isinstance(specialists, SpecialistsResult) and specialists.router
+            else None,
             report=f"{folder}/{report.path}" if isinstance(report, ReportResult) else None,
             figures={n.removesuffix(".png"): f"{folder}/report/figures/{n}" for n in drawn if n[-4:] == ".png"},
             summary=Summary.parse(run.folder.read_checksummed("summary.json"))
@@ -80,6 +91,10 @@ class RunResult:
             between = "" if fraction.low is None else f" ({fraction.low:.0%} to {fraction.high:.0%})"
             lines.append(f"plan: split after {fraction.value:.0%}{between} of {human(self.plan.budget)} tokens")
         lines += [f"{loss.strategy}: {loss.loss:.4f} nats per token" for loss in self.losses]
+        if self.base is not None:
+            lines.append(f"base, to use: {self.base}")
+        if self.trunk is not None:
+            lines.append(f"trunk, to continue training from: {self.trunk}")
         if self.report is not None:
             lines.append(f"report: {self.report}")
         return "\n".join(lines)

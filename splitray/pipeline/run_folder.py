@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from splitray.config import Config, changes, dump, parse
-from splitray.errors import CorruptError, StorageError, UserError
+from splitray.errors import CorruptError, StageError, StorageError, UserError
 from splitray.results.codec import to_json
 from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
-from splitray.storage.checksum import Schema, fingerprint, sha256_file
+from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
 from splitray.units import duration
 
@@ -25,10 +25,12 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R", bound=StageResult)
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
-# That of the first release names no schema: it is schema 1, has the same field, and is read as it is.
-PRECISION = Schema("precision", 2)
 _CONFIG = "config.yaml"
 _FITS = STAGES[STAGES.index("law") :]  # stages that rest on the fit
+
+
+class RecordGone(StageError):
+    """The record of a stage that was done is there no longer: another start of the same run has taken it away."""
 
 
 class RunFolder:
@@ -53,6 +55,11 @@ class RunFolder:
         self._vanished = False  # whether it was said that the folder is gone
         self._identity, self._fit = fingerprint(config.identity()), fingerprint(config.refit())
         self._claim()
+
+    @property
+    def start(self) -> str:
+        """The name of this start of the run."""
+        return self._begun
 
     def _claim(self) -> None:
         """Refuse a folder of another run; where only the fit changed, take away what rests on the law."""
@@ -178,12 +185,20 @@ class RunFolder:
             return None
 
     def result(self, kind: type[R]) -> R:
-        """What the finished stage of this kind of result left for the later ones."""
+        """What the finished stage of this kind of result left for the later ones.
+
+        Raises:
+            RecordGone: its record was taken away since.
+        """
         stage = next(name for name, known in RESULTS.items() if known is kind)
         record = self.done(stage)
         if record is None:
             self._check_there()
-        assert record is not None and isinstance(record.result, kind), stage
+            raise RecordGone(
+                f"the record of stage {stage} was taken away from {self.folder.uri} while the run goes on, by another "
+                "start or by hand"
+            )
+        assert isinstance(record.result, kind), stage
         return record.result
 
     def carry_out(self, stage: str, make: Callable[[], StageResult], work: Callable[[], Work | None]) -> None:

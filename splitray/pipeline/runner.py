@@ -5,21 +5,24 @@ run again finds its segments standing.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 
 from splitray.config import Config
+from splitray.errors import StageError
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
 from splitray.pipeline.programme import Programme
-from splitray.pipeline.run_folder import STAGES
+from splitray.pipeline.run_folder import STAGES, RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
-from splitray.results.stages import CorpusResult, Work
+from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
 _log = logging.getLogger(__name__)
 
 _MUCH = 0.01  # a budget that rounding raises by more than this share is warned of
+_CATCH_UPS = 3  # times that stages are done again whose records another start of the run has taken away
 _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 
@@ -32,10 +35,28 @@ def go(job: Job, until: str) -> Summary:
         check_models(job.config)
         if "ladder" in wanted:
             _check_before_corpus(job.config)
-    for stage in wanted:
-        if not _stands(job, stage):
-            _carry_out(job, stage)
-    return summarise(job)
+    try:
+        summary = _catch_up(job, wanted)
+    except BaseException:
+        job.ledger.end("failed")
+        raise
+    job.ledger.end("done")
+    return summary
+
+
+def _catch_up(job: Job, wanted: Sequence[str]) -> Summary:
+    """Do the stages that have no record, in their order; the summary of what stands then."""
+    for left in range(_CATCH_UPS, -1, -1):
+        try:
+            for stage in wanted:
+                if not _stands(job, stage):
+                    _carry_out(job, stage)
+            return summarise(job)
+        except RecordGone as error:
+            if not left:
+                raise StageError(f"{error}: start again, and the stage is done from what the store has") from error
+            _log.warning("%s; the stage is done again", error)
+    raise AssertionError("unreachable")
 
 
 def _check_before_corpus(config: Config) -> None:
@@ -61,22 +82,37 @@ def budget_in_whole_batches(config: Config) -> tuple[int, str] | None:
 
 
 def _stands(job: Job, stage: str) -> bool:
-    """Whether a stage is done and, for the corpus, the store still holds it: one found damaged is withdrawn."""
+    """Whether a stage is done and what it left is still of use.
+
+    For the corpus, the store must still hold it: one found damaged is withdrawn.
+    """
     record = job.run.done(stage)
-    if record is None or not isinstance(record.result, CorpusResult):
-        return record is not None
-    return job.store.find(record.result.key) is not None
+    match record.result if record is not None else None:
+        case None:
+            return False
+        case CorpusResult(key=key):
+            return job.store.find(key) is not None
+        case BaseResult(path="base"):  # of the first release: its trunk lies where the finished base will be
+            return job.run.done("evaluate") is not None
+        case _:
+            return True
 
 
 def _carry_out(job: Job, stage: str) -> None:
     """A stage of the run, with the coordinator's counters in its record where it trains."""
     if stage in _TRAINS:
+        job.check_precision()
         job.executor.begin_stage()
 
     def work() -> Work | None:
         if stage not in _TRAINS:
             return None
         counters = job.executor.progress()
+        job.ledger.see(counters)
         return Work(**{counter.name: counters[counter.name] for counter in fields(Work)})
 
-    job.run.carry_out(stage, lambda: WORK[stage](job), work)
+    job.ledger.begin(stage)
+    try:
+        job.run.carry_out(stage, lambda: WORK[stage](job), work)
+    finally:
+        job.ledger.end_stage()

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
 from splitray.law.planning.plan import Plan
+from splitray.pipeline.precision import assumed
 from splitray.pipeline.programme import CorpusFacts
-from splitray.pipeline.run_folder import PRECISION
 from splitray.results.stages import CorpusResult, PlanResult, SearchResult, StageRecord
 from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
+from splitray.training.precision import PrecisionChoice
 from splitray.training.split import Split
 
 
@@ -20,14 +21,14 @@ class Standing:
 
     Args:
         corpus: its facts, so that keys can be compared with the store: without it nothing counts as reused.
-        precision: what `auto` was measured to be.
+        precision: what a start would choose without measuring.
         searched: the splits that a finished search tried; None before it is done.
         note: why nothing is known.
     """
 
     plan: Plan | None = None
     corpus: CorpusFacts | None = None
-    precision: str | None = None
+    precision: PrecisionChoice | None = None
     searched: tuple[Split, ...] | None = None
     note: str | None = None
 
@@ -47,10 +48,9 @@ class Standing:
             plan = search.result.final_plan  # which base and specialists follow
             trials = search.result.search.trials if search.result.search else ()
             searched = tuple(trial.split for trial in trials)
-        measured = run.exists("precision.json")
-        precision = run.read_checksummed("precision.json", PRECISION)["precision"] if measured else None
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
-        return cls(plan, _corpus_facts(config, Store(store), recorded), precision, searched)
+        facts = _corpus_facts(config, Store(store), recorded)
+        return cls(plan, facts, assumed(config, facts, Store(store), run), searched)
 
 
 def _record(run: Folder, stage: str) -> StageRecord | None:

@@ -11,7 +11,9 @@ from splitray.corpus import Corpus
 from splitray.errors import CorruptError
 from splitray.executor.connect import machine
 from splitray.law import Law
+from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.job import Job
+from splitray.pipeline.ledger import starts
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -60,6 +62,10 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
     assert text is not None, "a summary needs a corpus"
     ladder, plan = _result(records, LadderResult), _result(records, PlanResult)
     search, specialists = _result(records, SearchResult), _result(records, SpecialistsResult)
+    ledger = starts(job.run.folder)
+    split = job.split if search else None
+    parts = needed(programme, search.search if search else None, split)
+    spending = costs(parts, ledger, job.store, records, job.run.start)
     return Summary(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,10 +86,12 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         final_plan=search.final_plan if search else None,
         base=_result(records, BaseResult),
         specialists=specialists.specialists if specialists else None,
+        router=specialists.router if specialists else None,
         evaluation=_result(records, EvaluationResult),
-        stages=tuple(_stage(record) for stage, record in records.items() if stage != "report"),
-        ladder_cost=_cost(records.get("ladder"), programme.budget),
-        search_cost=_cost(records.get("search"), programme.budget),
+        stages=tuple(_stage(record, spending.get(stage)) for stage, record in records.items() if stage != "report"),
+        ladder_cost=_cost(spending["ladder"], programme.budget) if ladder else None,
+        search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,
+        starts=len(ledger) or None,
     )
 
 
@@ -118,13 +126,11 @@ def _law(law: Law) -> LawSummary:
     return LawSummary(law.form, law.constants, heldout, tuple(str(w) for w in law.warnings))
 
 
-def _cost(record: StageRecord | None, budget: int) -> Cost | None:
-    if record is None or record.work is None:
-        return None
-    return Cost(record.work.trained, record.work.trained / budget)
+def _cost(cost: StageCost, budget: int) -> Cost:
+    return Cost(cost.needed, cost.needed / budget, cost.spent)
 
 
-def _stage(record: StageRecord) -> StageSummary:
+def _stage(record: StageRecord, cost: StageCost | None) -> StageSummary:
     work, trained = record.work, record.work.trained if record.work else 0
     return StageSummary(
         stage=record.stage,
@@ -135,4 +141,8 @@ def _stage(record: StageRecord) -> StageSummary:
         segments=work.finished if work else 0,
         failures=work.failures if work else 0,
         training_seconds=work.training_seconds if work else 0.0,
+        tokens_needed=cost.needed if cost else None,
+        tokens_spent=cost.spent if cost else None,
+        flops_needed=cost.needed_flops if cost else None,
+        flops_spent=cost.spent_flops if cost else None,
     )

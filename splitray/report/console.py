@@ -19,11 +19,15 @@ def terminal(summary: Summary) -> RenderableType:
     headline, support = text.verdict(summary)
     parts: list[RenderableType] = [Text(""), Text(headline, style="bold"), Text(support)]
     if plan := text.chosen_plan(summary):
-        parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0)))
+        parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0), expand=False))
     if summary.evaluation and summary.evaluation.comparison:
-        parts.append(Padding(_comparison(summary.evaluation.comparison), (1, 0, 0, 0)))
+        parts.append(Padding(_comparison(summary.evaluation.comparison), (1, 0, 0, 0), expand=False))
+    if folders := text.models(summary):
+        parts.append(Padding(_folders(folders), (1, 0, 0, 0), expand=False))
+    if spent := text.spending(summary):
+        parts += [Text(""), Text(spent)]
     if raised := text.warnings(summary):
-        parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Padding(Text(f"- {w}"), (0, 2)) for w in raised)]
+        parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
     return Group(*parts)
 
 
@@ -44,6 +48,13 @@ def _plan(plan: Plan, summary: Summary) -> Table:
         table.add_row("", f"predictions are means over the {known} of {count} domains that the ladder covers")
     if plan.draws:
         table.add_row("", f"in parentheses the {text.plan_label(plan)} of the law's {plan.draws} draws")
+    return table
+
+
+def _folders(folders: Sequence[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for folder, use in folders:
+        table.add_row(folder, use)
     return table
 
 

@@ -7,7 +7,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
 from splitray.results.stages import Compared, Trial
 from splitray.results.summary import Summary
-from splitray.units import human
+from splitray.units import counted, human
 
 UNKNOWN = "–"
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -171,6 +171,48 @@ def warnings(summary: Summary) -> list[str]:
     else:
         raised = list(summary.law.warnings) if summary.law else []
     return list(dict.fromkeys(w[:1].upper() + w[1:] for w in raised))
+
+
+USE = """\
+import splitray
+from transformers import AutoModelForCausalLM
+
+(domain,) = splitray.Router.load("router").names(["The text to go on from"])
+model = AutoModelForCausalLM.from_pretrained(f"specialists/{domain}")"""  # from within the run folder
+
+
+def models(summary: Summary) -> list[tuple[str, str]]:
+    """(folder in the run folder, what it is for) of what was exported, but for the specialists one by one."""
+    base, finished = summary.base, summary.evaluation.base if summary.evaluation else None
+    listed = []
+    if summary.specialists:
+        listed.append(("specialists/", "for use, each on texts of its domain"))
+    if summary.router:
+        listed.append((f"{summary.router}/", "which specialist a text belongs to: splitray.Router.load"))
+    if finished:
+        listed.append((f"{finished.path}/", "the base for use: its learning rate was decayed to the end"))
+    if base and base.path:
+        listed.append((f"{base.path}/", "the base to continue training from: before any decay, so its loss is higher"))
+    return listed
+
+
+def spending(summary: Summary) -> str:
+    """What the results so far needed, and what all starts trained for them; empty where that was not counted."""
+    known = [s for s in summary.stages if s.tokens_needed is not None and s.tokens_spent is not None]
+    if not known or summary.starts is None:
+        return ""
+    needed, spent = (sum(getattr(s, name) or 0 for s in known) for name in ("tokens_needed", "tokens_spent"))
+    flops = sum(s.flops_spent or 0.0 for s in known)
+    starts = counted(summary.starts, "start")
+    said = f"The results needed {tokens(needed)} training tokens. {starts} spent {tokens(spent)}"
+    said += f" ({flops:.2g} FLOPs)." if flops else "."
+    lost = sum(max(0, (s.tokens_spent or 0) - (s.tokens_needed or 0)) for s in known)
+    found = sum(max(0, (s.tokens_needed or 0) - (s.tokens_spent or 0)) for s in known)
+    if lost:
+        said += f" Of these {tokens(lost)} were lost when work was cut short, or trained twice."
+    if found:
+        said += f" The store held {tokens(found)} from other runs."
+    return said
 
 
 def limits(summary: Summary) -> list[str]:

@@ -132,7 +132,12 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class BaseResult:
-    """Stage base: the exported folder and the segment of the trunk; both None where the plan splits at zero."""
+    """Stage base: the model that the domains share, after D tokens of the mixture.
+
+    path: the exported folder of the trunk, the state before any decay, to continue training from. None where nothing
+    continues: the plan splits at zero or not at all. In folders of the first release it is `base`. key: its segment,
+    None where the plan splits at zero.
+    """
 
     path: str | None
     key: str | None
@@ -151,9 +156,10 @@ class Specialist:
 
 @dataclass(frozen=True)
 class SpecialistsResult:
-    """Stage specialists."""
+    """Stage specialists. `router`: the folder of the router beside them; None in records of the first release."""
 
     specialists: tuple[Specialist, ...]
+    router: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,13 +213,43 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class MixtureLoss:
+    """Losses of the specialists and the base as one model that is told no domain.
+
+    Every model reads every token. Weights begin with the router's softened distances, and follow each model's own
+    likelihood of the document. difference: mean loss less the unsplit model's, with its 95 % interval; None where the
+    unsplit model was not trained.
+    """
+
+    loss: float
+    bits_per_byte: float
+    models: int
+    temperature: float
+    difference: Estimate | None
+
+
+@dataclass(frozen=True)
+class FinishedBase:
+    """The base with a decay of its own, for use: its exported folder, its segment and D in tokens.
+
+    It is the model of the loss matrix's first row.
+    """
+
+    path: str
+    key: str
+    tokens: int
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
-    """Stage evaluate."""
+    """Stage evaluate. `base` is None where the plan splits at zero. It and `mixture` are None in earlier records."""
 
     matrix: LossMatrix
     routed: Routed
     comparison: tuple[Compared, ...]
     note: str
+    base: FinishedBase | None = None
+    mixture: MixtureLoss | None = None
 
     def strategy(self, name: str) -> Compared | None:
         return next((row for row in self.comparison if row.strategy == name), None)

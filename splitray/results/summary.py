@@ -80,7 +80,11 @@ class LawSummary:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """A stage's time and work; see `splitray.results.stages.Work`."""
+    """A stage's time and work; see `splitray.results.stages.Work`.
+
+    `seconds`, `tokens_trained` and what follows from them are of the start that finished it. `tokens_needed` is what
+    its results needed. `tokens_spent` is what all starts trained for it, whatever became of that. None where unknown.
+    """
 
     stage: str
     began: float
@@ -90,14 +94,22 @@ class StageSummary:
     segments: int
     failures: int
     training_seconds: float
+    tokens_needed: int | None = None
+    tokens_spent: int | None = None
+    flops_needed: float | None = None
+    flops_spent: float | None = None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens that finding the split trained, and their share of D_T."""
+    """Tokens that finding the split needed, and their share of D_T; `spent` by all starts, None where not known.
+
+    In summaries of the first release `tokens` are those that the last start trained.
+    """
 
     tokens: int
     share_of_budget: float
+    spent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class Summary:
         config: the resolved configuration.
         budget: D_T in whole batches of every domain. params: N of the target. params_total: with all its tables.
         plan: by the ladder's law. final_plan: after the search's refits.
+        starts: how many starts of the run have done something; None where they were not counted.
     """
 
     name: str
@@ -130,10 +143,12 @@ class Summary:
     final_plan: PlanField | None = None
     base: BaseResult | None = None
     specialists: tuple[Specialist, ...] | None = None
+    router: str | None = None
     evaluation: EvaluationResult | None = None
     stages: tuple[StageSummary, ...] = field(default_factory=tuple)
     ladder_cost: Cost | None = None
     search_cost: Cost | None = None
+    starts: int | None = None
     schema: str = SCHEMA
 
     def plain(self) -> dict[str, Any]:

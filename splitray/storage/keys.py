@@ -4,6 +4,7 @@
     part-SEGMENT-TOKENS                a checkpoint inside a segment that is not finished, at a token count
     loss-SEGMENT-VALIDATION-DOMAIN     losses of a segment on one domain's validation text
     corpus-HASH                        a corpus: token shards, tokenizer and router
+    precision-HASH                     the precision that `auto` means on one kind of machine
 
 Token counts have 15 digits, so that names sort by them. Every kind has `parse`, which refuses other names with a
 `CorruptError`, `match`, which answers None for them, `format`, the inverse, and `prefix`, which starts all such names.
@@ -166,3 +167,25 @@ class CorpusKey(_Key):
     def prefix() -> str:
         """What the names of all corpora start with."""
         return "corpus-"
+
+
+@dataclass(frozen=True)
+class PrecisionKey(_Key):
+    """What `training.precision: auto` means on one kind of machine, by the hash of its description."""
+
+    hash: str
+
+    _KIND = "precision"
+    _PATTERN = re.compile(r"precision-([0-9a-f]+)")
+
+    @classmethod
+    def _of(cls, *fields: str) -> Self:
+        return cls(fields[0])
+
+    def format(self) -> str:
+        return f"{self.prefix()}{self.hash}"
+
+    @staticmethod
+    def prefix() -> str:
+        """What the names of all precisions start with."""
+        return "precision-"

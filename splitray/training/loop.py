@@ -39,10 +39,11 @@ class Sequences(Protocol):
 
 @dataclass
 class Progress:
-    """What a hook sees after a step."""
+    """What a hook sees after a step: `tokens` of the lineage, `trained` of them by this call."""
 
     segment: Segment
     tokens: int
+    trained: int
     loss: float
     learning_rate: float
     tokens_per_second: float
@@ -50,11 +51,15 @@ class Progress:
 
 @dataclass
 class Hooks:
-    """Where a host listens and speaks: `progress` about once a second, `stop` before every step."""
+    """Where a host listens and speaks: `progress` about once a second, `stop` before every step.
+
+    `start` names the start of the run that trains; it is recorded beside the segment.
+    """
 
     progress: Callable[[Progress], None] = lambda progress: None
     stop: Callable[[], bool] = lambda: False
     every_seconds: float = 1.0
+    start: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,10 +110,11 @@ def train(
             now = time.monotonic()
             if engine.rank == 0 and (now - reported > hooks.every_seconds or tokens == segment.end):
                 reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
-                hooks.progress(Progress(segment, tokens, loss, rate, speed))
+                hooks.progress(Progress(segment, tokens, tokens - origin.tokens, loss, rate, speed))
             if agreed and tokens < segment.end:
                 state = engine.state(moments=True)  # a copy: it is written while training goes on
                 meta = {"segment": segment.key, "tokens": tokens, **provenance}
+                meta |= _trained_by(hooks.start, tokens - origin.tokens, held)
                 engines.on_first_rank(partial(writer.begin, partial(_checkpoint, segment, state, store, meta)))
                 checkpointed = time.monotonic()
                 if agreed == _STOP:
@@ -116,6 +122,7 @@ def train(
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
         state = engine.state(moments=not segment.final)
         trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        trained |= _trained_by(hooks.start, tokens - origin.tokens, held)
         engines.on_first_rank(writer.wait)
         made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | provenance))
         warm.keep(engine, segment.recipe, settings)
@@ -203,6 +210,12 @@ def _provenance(
         "versions": {"torch": torch.__version__, "deepspeed": deepspeed.__version__},
         **extra,
     }
+
+
+def _trained_by(start: str, trained: int, held: Published | None) -> dict[str, Any]:
+    """Which starts of a run trained the tokens of a segment: this one, and those whose checkpoint it continued."""
+    before = held.meta.get("trained_by", {}) if held is not None and "segment" in held.meta else {}
+    return {"start": start, "trained_by": {**before, start: before.get(start, 0) + trained}} if start else {}
 
 
 def _engine(segment: Segment, start: states.State | None, settings: TrainingSettings) -> Any:

@@ -154,7 +154,8 @@ def test_progress_of_a_call_never_goes_back(tmp_path: Path) -> None:
     first, second = SEGMENTS
 
     def told(segment: Segment, tokens: int) -> dict[str, Any]:
-        return {"segment": segment.key, "tokens": tokens, "of": segment.tokens, "loss": 4.0, "rate": 10.0}
+        said = {"segment": segment.key, "tokens": tokens, "of": segment.tokens, "loss": 4.0, "rate": 10.0}
+        return said | {"attempt": "one", "trained": tokens}
 
     async def run() -> list[int]:
         for segment in SEGMENTS:

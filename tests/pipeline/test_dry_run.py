@@ -8,13 +8,14 @@ import pytest
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.pipeline.dry_run import Part, _disk, _flops, _memory, _Tree, foresee
+from splitray.pipeline.dry_run import _disk, _memory, foresee
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.standing import Standing
+from splitray.pipeline.tree import Part, Tree
 from splitray.results.stages import CorpusResult, PlanResult, SearchResult
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -39,12 +40,12 @@ def config(**changes: Any) -> Config:
     return Config(**PLAIN | {"ladder": ladder} | changes)
 
 
-def tree(made: Config, store: Path | None = None, corpus: CorpusFacts | None = None, precision: str = "bf16") -> _Tree:
+def tree(made: Config, store: Path | None = None, corpus: CorpusFacts | None = None, precision: str = "bf16") -> Tree:
     programme = Programme(made, corpus or CorpusFacts.unbuilt(made), precision)
-    return _Tree(programme, Store(store) if store else None)
+    return Tree(programme, Store(store) if store else None)
 
 
-def production(grown: _Tree, fraction: float) -> Part:
+def production(grown: Tree, fraction: float) -> Part:
     return grown.production(grown.programme.final().split(fraction))
 
 
@@ -89,7 +90,7 @@ def test_flops_and_disk_are_each_model_s_own(tmp_path: Path) -> None:
         hidden, layers = made_of.shape.width, made_of.shape.depth
         operations += segment.tokens * (6 * made_of.params + 6 * layers * hidden * 64)
         held += (made_of.params + 8192 * hidden) * (4 if segment.final else 12)
-    assert _flops(made, part) == pytest.approx(operations) and _disk(part) == held
+    assert part.flops == pytest.approx(operations) and _disk(part) == held
 
 
 def test_what_stands_counts_as_reused(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_what_was_trained_in_the_measured_precision_counts_as_reused(tmp_path: P
     text = str(foresee(made, str(tmp_path / "store"), found))
     (line,) = (line for line in text.splitlines() if "base and specialists at s = 0.5" in line)
     cells = [cell.strip() for cell in line.split("│")[1:-1]]
-    assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (measured: fp32)" in text
+    assert (cells[1], cells[2], cells[4]) == ("0", "0", human(65536)) and "auto (fp32: this run began with it)" in text
 
 
 def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
@@ -195,8 +196,8 @@ def shared(share: float, **tokenizer: Any) -> Config:
     """A config that lets its ladder cost `share` times what it does cost."""
     corpus = PLAIN["corpus"] | {"tokenizer": tokenizer}
     plain = config(corpus=corpus)
-    whole = _flops(plain, production(tree(plain), 1.0))
-    ladder = plain.ladder.model_dump() | {"max_share": share * _flops(plain, tree(plain).ladder()) / whole}
+    whole = production(tree(plain), 1.0).flops
+    ladder = plain.ladder.model_dump() | {"max_share": share * tree(plain).ladder().flops / whole}
     return config(corpus=corpus, ladder=ladder)
 
 

@@ -1,5 +1,6 @@
 """The main job as a user runs it: `python jobs/split.py` on a small corpus, killed, run again, given wrong input."""
 
+import html
 import io
 import json
 import os
@@ -13,15 +14,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
+from splitray.cli.terminal import LOG_WIDTH
+from splitray.corpus import Corpus
 from splitray.pipeline.run_folder import STAGES
 from splitray.report import terminal
 from splitray.results.summary import Summary, every_loss
+from splitray.storage.store import Store
 from tests.support import ROOT
-from tests.support.configs import config, write_corpus
+from tests.support.configs import WORDS, config, write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -92,7 +97,7 @@ def test_every_line_is_ours(undisturbed: dict) -> None:
     ours = [re.match(r"\d\d:\d\d:\d\d \S|\d\d:\d\d:\d\d    \S", line) is not None for line in lines]
     messages = len(ours) - ours[::-1].index(True)
     assert all(ours[:messages]), [line for line, our in zip(lines[:messages], ours, strict=False) if not our]
-    page = Console(file=io.StringIO(), width=140, highlight=False)
+    page = Console(file=io.StringIO(), width=LOG_WIDTH, highlight=False)
     page.print(terminal(Summary.parse({k: v for k, v in undisturbed.items() if k != "log"})))
     assert lines[messages:-1] == page.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[-1].startswith("report: ")
@@ -105,7 +110,8 @@ def test_models_load_and_generate(home: Path, undisturbed: dict) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folders = [s["path"] for s in undisturbed["specialists"]] + [undisturbed["base"]["path"]]
+    base = undisturbed["evaluation"]["base"] or {"path": None}
+    folders = [s["path"] for s in undisturbed["specialists"]] + [undisturbed["base"]["path"], base["path"]]
     for folder in (home / "a/run" / f for f in folders if f):
         assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
@@ -116,7 +122,80 @@ def test_models_load_and_generate(home: Path, undisturbed: dict) -> None:
         assert out.shape[1] > inputs["input_ids"].shape[1]
 
 
-def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
+def test_the_finished_base_is_what_the_report_shows(home: Path, undisturbed: dict) -> None:
+    """Its losses, by transformers alone, are the matrix's first row; the trunk's are not, and each says what it is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    run, shown = home / "a/run", undisturbed["evaluation"]
+    if shown["base"] is None or undisturbed["base"]["path"] is None:
+        pytest.skip("this plan leaves no trunk beside a finished base")
+    corpus = Corpus.open(Store(home / "a/store"), undisturbed["corpus"]["key"])
+    assert shown["matrix"]["models"][0].startswith("base")
+
+    def loss(folder: str, domain: str) -> float:
+        """Nats per token over the validation text as one stream, in windows of 32."""
+        model, nats = AutoModelForCausalLM.from_pretrained(run / folder).eval(), 0.0
+        ends = np.cumsum(corpus.documents(domain, "validation")["tokens"].to_numpy())
+        total = int(ends[ends <= 4096][-1])
+        text = torch.from_numpy(np.concatenate(corpus.tokens(domain, "validation"))[:total].astype(np.int64))
+        for begin in range(0, total - 1, 32):
+            window = text[begin : begin + 33]
+            with torch.no_grad():
+                logits = model(window[None, :-1]).logits[0].double()
+            nats += float(torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum"))
+        return nats / (total - 1)
+
+    row = shown["matrix"]["loss"][0]
+    for domain, expected in zip(shown["matrix"]["domains"], row, strict=True):
+        assert loss(shown["base"]["path"], domain) == pytest.approx(expected, abs=1e-6)
+    trunk = [loss(undisturbed["base"]["path"], domain) for domain in shown["matrix"]["domains"]]
+    assert all(abs(one - other) > 1e-3 for one, other in zip(trunk, row, strict=True)), "the trunk is another model"
+    cards = [json.loads((run / f / "splitray.json").read_text())["use"] for f in ("base", "trunk")]
+    assert cards[0].startswith("to use") and cards[1].startswith("to continue training from")
+    assert "base/ " in undisturbed["log"] and "trunk/ " in undisturbed["log"]
+
+
+def test_the_example_of_the_readme_and_of_the_page_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is taken from where it stands, and sends the text to the specialist of its words."""
+    run = home / "a/run"
+    monkeypatch.chdir(run)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    (page,) = re.findall(r'<pre class="use">(.*?)</pre>', (run / "report/index.html").read_text(), re.DOTALL)
+    readme, tutorial = (
+        next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL) if "Router" in c)
+        for name in ("README.md", "docs/tutorial.md")
+    )
+    assert "runs/demo/router" in readme
+    for code in (html.unescape(page), readme.replace("runs/demo", str(run)), tutorial.replace("runs/demo", str(run))):
+        for kind, words in WORDS.items():
+            names: dict[str, Any] = {}
+            text = re.sub(r'names\(\["[^"]*"\]\)', f"names([{words!r}])", code)
+            assert text != code
+            exec(compile(text, "the example", "exec"), names)
+            assert set(names["domain"].split("_")[1:]) & set(words.split()), (kind, names["domain"])
+            assert Path(names["model"].config._name_or_path).name == names["domain"]
+
+
+def spent(run: Path) -> dict[str, int]:
+    """By start, the tokens that its record in the ledger says, were it killed now."""
+    if not (run / "ledger").is_dir():
+        return {}
+    records = [json.loads(path.read_text()) for path in (run / "ledger").glob("*.json")]
+    return {r["start"]: sum(s["tokens"] for s in r["stages"]) for r in records}
+
+
+def kept(store: Path) -> dict[str, int]:
+    """By start, the tokens that it trained of all published segments, by their markers."""
+    total: dict[str, int] = {}
+    for path in store.glob("seg-*.json"):
+        for start, tokens in json.loads(path.read_text())["meta"]["trained_by"].items():
+            total[start] = total.get(start, 0) + tokens
+    return total
+
+
+def test_killed_three_times_ends_the_same(home: Path, undisturbed: dict) -> None:
+    """Losses, and what they needed, are the undisturbed run's. What was spent is more by what the kills lost."""
     store, run = home / "b/store/done", home / "b/run"
 
     def published() -> int:
@@ -129,9 +208,35 @@ def test_killed_twice_ends_the_same(home: Path, undisturbed: dict) -> None:
         return (run / "stages/base.json").exists() and not (run / "stages/specialists.json").exists()
 
     kill_when(start(home, "--run-dir", "b/run"), specializing)
+
+    def between() -> bool:
+        """Well inside the long segments of the baselines."""
+        begun = (run / "stages/specialists.json").exists()
+        return begun and sum(spent(run).values()) - sum(kept(store).values()) > 2048
+
+    kill_when(start(home, "--run-dir", "b/run", "--set", "training.checkpoint_seconds=1000"), between)
     code, out = finish(start(home, "--run-dir", "b/run"))
     assert code == 0, out[-4000:]
     assert losses(run) == losses(home / "a/run")
+
+    ours, alone = (json.loads((home / f"{name}/run/summary.json").read_text()) for name in "ba")
+    for name in ("tokens_needed", "flops_needed"):
+        assert [s[name] for s in ours["stages"]] == [s[name] for s in alone["stages"]]
+    assert [ours[f"{w}_cost"]["tokens"] for w in ("ladder", "search")] == [
+        alone[f"{w}_cost"]["tokens"] for w in ("ladder", "search")
+    ]
+    assert (ours["starts"], alone["starts"]) == (4, 1)
+    needed, undisturbed_spent, total = (
+        sum(s[name] or 0 for s in summary["stages"])
+        for summary, name in ((alone, "tokens_needed"), (alone, "tokens_spent"), (ours, "tokens_spent"))
+    )
+    # where trials of the search meet decides where their trunk is cut, so that a run may train a little more
+    assert needed <= undisturbed_spent == sum(kept(home / "a/store/done").values())
+    said, left = spent(run), kept(store)
+    lost = {start: max(0, said[start] - left.get(start, 0)) for start in said}
+    assert len(said) == 4 and needed <= sum(left.values())
+    assert total == sum(left.values()) + sum(lost.values())
+    assert sum(lost.values()) > 0, "the last kill came in the middle of a segment"
 
 
 def test_again_trains_nothing(home: Path, undisturbed: dict) -> None:

@@ -1,5 +1,6 @@
 """A real run, weights by tokens and two ladder shapes of one width and depth: what is announced is what is trained."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 
 from splitray.config import Config
 from splitray.law import Law
-from splitray.pipeline.dry_run import _Tree, foresee
+from splitray.pipeline.dry_run import foresee
 from splitray.pipeline.job import Job
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
 from splitray.pipeline.standing import Standing
+from splitray.pipeline.tree import Tree
 from splitray.results.stages import SearchResult
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -41,10 +43,38 @@ def job(root: Path, name: str, made: Config) -> Job:
     return Job(RunFolder(Folder(root / name), made), Store(root / "store"))
 
 
+@dataclass
+class Announced:
+    """What the dry run said before the ladder and after the search, and what the stages then trained, in tokens."""
+
+    job: Job
+    summary: Summary
+    first: dict[str, tuple[int, int]]
+    second: dict[str, tuple[int, int]]
+
+    @property
+    def trained(self) -> dict[str, int]:
+        return {stage.stage: stage.tokens_trained for stage in self.summary.stages}
+
+
+def carried_out(root: Path, name: str, made: Config) -> Announced:
+    """A run in two starts, with a dry run before each."""
+    first = announced(root, name, made)
+    go(job(root, name, made), "search")
+    second = announced(root, name, made)
+    done = job(root, name, made)
+    return Announced(done, go(done, "report"), first, second)
+
+
 @pytest.fixture(scope="module")
-def finished(root: Path, ray_cluster: None) -> tuple[Job, Summary]:
-    done = job(root, "run", settings(root))
-    return done, go(done, "report")
+def finished(root: Path, ray_cluster: None) -> Announced:
+    return carried_out(root, "run", settings(root))
+
+
+@pytest.fixture(scope="module")
+def raised(root: Path, finished: Announced) -> Announced:
+    """Twice the budget in a new folder, over the store that holds the ladder."""
+    return carried_out(root, "more", settings(root, budget=98304))
 
 
 def announced(root: Path, name: str, made: Config) -> dict[str, tuple[int, int]]:
@@ -54,19 +84,63 @@ def announced(root: Path, name: str, made: Config) -> dict[str, tuple[int, int]]
     return {part.name: (part.tokens, part.tokens_reused) for part in foreseen.parts}
 
 
-def test_a_finished_run_has_nothing_left_to_train(root: Path, finished: tuple[Job, Summary]) -> None:
-    weights = {round(d.weight, 3) for d in finished[1].domains}
+def line(lines: dict[str, tuple[int, int]], beginning: str) -> tuple[int, int]:
+    (found,) = (cells for name, cells in lines.items() if name.startswith(beginning))
+    return found
+
+
+def test_a_fresh_store_trains_what_was_announced(finished: Announced) -> None:
+    weights = {round(d.weight, 3) for d in finished.summary.domains}
     assert len(weights) > 1, "with equal weights nothing would be shown"
-    lines = announced(root, "run", settings(root))
-    assert len(lines) == 4 and all(tokens == 0 < reused for tokens, reused in lines.values()), lines
+    assert line(finished.first, "ladder") == (finished.trained["ladder"], 0)
+    assert all(reused == 0 for name, (_, reused) in finished.first.items() if name.startswith("base")), finished.first
+    assert 0 < finished.trained["search"] <= line(finished.first, "search: at most")[0]
 
 
-def test_each_stage_trains_what_was_announced(finished: tuple[Job, Summary]) -> None:
+@pytest.mark.parametrize("name", ["finished", "raised"])
+def test_with_a_plan_every_line_is_what_happens_then(name: str, request: pytest.FixtureRequest) -> None:
+    done: Announced = request.getfixturevalue(name)
+    assert line(done.second, "ladder")[0] == line(done.second, "search: ")[0] == 0
+    production = done.trained["base"] + done.trained["specialists"]
+    assert line(done.second, "base and specialists")[0] == production > 0
+    assert line(done.second, "baselines")[0] == done.trained["evaluate"] > 0
+
+
+def test_a_raised_budget_in_a_new_folder_reuses_the_ladder(raised: Announced) -> None:
+    tokens, reused = line(raised.first, "ladder")
+    assert tokens == raised.trained["ladder"] == 0 < reused
+    assert raised.trained["search"] <= line(raised.first, "search: at most")[0]
+
+
+def test_a_finished_run_has_nothing_left_to_train(root: Path, finished: Announced, raised: Announced) -> None:
+    before = Store(root / "store").keys()
+    for name, budget in (("run", 49152), ("more", 98304)):
+        lines = announced(root, name, settings(root, budget=budget))
+        assert len(lines) == 4 and all(tokens == 0 < reused for tokens, reused in lines.values()), lines
+        go(job(root, name, settings(root, budget=budget)), "report")
+    assert Store(root / "store").keys() == before
+
+
+def test_costs_say_what_was_needed_and_what_was_spent(finished: Announced, raised: Announced) -> None:
+    """The first run from nothing, in two starts without a kill; the second found its ladder in the store."""
+    for done in (finished, raised):
+        needed = {s.stage: s.tokens_needed for s in done.summary.stages if s.tokens_needed is not None}
+        spent = {s.stage: s.tokens_spent for s in done.summary.stages if s.tokens_needed is not None}
+        assert done.summary.starts == 2 and set(needed) == {"ladder", "search", "base", "specialists", "evaluate"}
+        assert spent == {stage: done.trained[stage] for stage in spent}
+        if done is finished:
+            assert needed == spent
+    assert raised.summary.ladder_cost is not None and finished.summary.ladder_cost is not None
+    assert (raised.summary.ladder_cost.spent, finished.summary.ladder_cost.spent) == (0, finished.trained["ladder"])
+    assert raised.summary.ladder_cost.tokens == finished.summary.ladder_cost.tokens > 0
+
+
+def test_each_stage_trains_what_the_tree_says(finished: Announced) -> None:
     """From an empty store, line by line, against what the coordinator counted."""
-    done, summary = finished
+    done, summary = finished.job, finished.summary
     searched = done.run.result(SearchResult).search
     assert searched is not None
-    tree, split = _Tree(done.programme, None), done.split
+    tree, split = Tree(done.programme, None), done.split
     foretold = {"ladder": tree.ladder().tokens, "search": tree.search(None, [t.split for t in searched.trials]).tokens}
     foretold["production"] = tree.production(split).tokens
     foretold["evaluate"] = tree.evaluation(split).tokens
@@ -75,20 +149,19 @@ def test_each_stage_trains_what_was_announced(finished: tuple[Job, Summary]) -> 
     assert foretold == {stage: trained[stage] for stage in foretold}
 
 
-def test_shapes_of_one_label_are_models_of_their_own(root: Path, finished: tuple[Job, Summary]) -> None:
+def test_shapes_of_one_label_are_models_of_their_own(root: Path, finished: Announced) -> None:
     table = pq.read_table(root / "run/runs.parquet")
     assert len(set(table["params"].to_pylist())) == len(SHAPES)
     assert len(set(table["loss"].to_pylist())) == table.num_rows
 
 
-def test_a_new_folder_with_more_budget_reuses_the_ladder(root: Path, finished: tuple[Job, Summary]) -> None:
-    lines = announced(root, "more", settings(root, budget=98304))
-    (ladder,) = (cells for name, cells in lines.items() if name.startswith("ladder"))
-    assert ladder[0] == 0 < ladder[1]
-    assert not (root / "more").exists(), "a dry run writes nothing"
+def test_a_dry_run_writes_nothing(root: Path, finished: Announced) -> None:
+    before = Store(root / "store").keys()
+    assert line(announced(root, "never", settings(root, budget=147456)), "ladder")[0] == 0
+    assert not (root / "never").exists() and Store(root / "store").keys() == before
 
 
-def test_another_fit_is_made_from_the_store(root: Path, finished: tuple[Job, Summary]) -> None:
+def test_another_fit_is_made_from_the_store(root: Path, finished: Announced, raised: Announced) -> None:
     """Last in this file: it takes the finished run's later records away."""
     before = Store(root / "store").keys("seg-")
     again = job(root, "run", settings(root, law={"bootstrap": 12}))

@@ -130,7 +130,7 @@ def test_page_shows_the_numbers_of_the_summary(whole: tuple[Path, Page, dict[str
             ends = [f"{row['difference'][end]:+.3f}".replace("-", "−") for end in ("value", "low", "high")]
             assert cells[2] == "{} ({} to {})".format(*ends)
     for stage in summary["stages"]:
-        assert page.row(stage["stage"])[6] == str(stage["failures"] or "–")
+        assert page.row(stage["stage"])[7] == str(stage["failures"] or "–")
     for domain in summary["domains"]:
         name = domain["name"].split("_", 1)[1].replace("_", " ")
         assert page.row(name)[3] == f"{domain['train']['documents']:,}"
@@ -352,3 +352,28 @@ def test_same_figure_same_bytes() -> None:
 )
 def test_numbers_in_words(shown: str, expected: str) -> None:
     assert shown.replace("\N{NO-BREAK SPACE}", " ") == expected
+
+
+def test_costs_say_what_was_needed_and_what_was_spent() -> None:
+    """The example trained 100,000 tokens too many in each of five stages, over two starts."""
+    said = text.spending(Summary.parse(example.summary()))
+    needed = sum(s["tokens_needed"] or 0 for s in example.summary()["stages"])
+    assert needed == 58_900_000 and said.startswith("The results needed 58.9M training tokens. 2 starts spent 59.4M (")
+    assert said.endswith("Of these 500K were lost when work was cut short, or trained twice.")
+    held = example.summary()
+    held["starts"], held["stages"][1]["tokens_spent"] = 1, 0
+    said = text.spending(Summary.parse(held))
+    assert "1 start spent 50.1M" in said and said.endswith("The store held 9.2M from other runs.")
+    for stage in held["stages"]:
+        stage["tokens_needed"] = stage["tokens_spent"] = None
+    assert text.spending(Summary.parse(held)) == "", "a summary of the first release"
+
+
+def test_folders_say_what_they_are_for() -> None:
+    listed = dict(text.models(Summary.parse(example.summary())))
+    assert list(listed) == ["specialists/", "router/", "base/", "trunk/"]
+    assert "for use" in listed["base/"] and "continue training" in listed["trunk/"]
+    old = example.summary()
+    old["base"]["path"], old["router"], old["evaluation"]["base"] = "base", None, None
+    listed = dict(text.models(Summary.parse(old)))
+    assert list(listed) == ["specialists/", "base/"] and "continue training" in listed["base/"]

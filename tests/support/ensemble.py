@@ -1,5 +1,6 @@
 """Models that differ, and what they think of a text by whole forward passes without a cache."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def write_run(folder: Path) -> Path:
     """What a finished run leaves for use: two specialists, their base, and a router that tells their texts apart."""
     from splitray.corpus.embedders.tfidf import TfidfEmbedder, TfidfSettings
     from splitray.corpus.router import Placement, Router
+    from splitray.evaluate.mixture import RouterPrior
 
     tokens = folder / "tokenizer"
     encoder = tokenizer(tokens)
@@ -66,11 +68,14 @@ def write_run(folder: Path) -> Path:
     centroids = np.stack([vectors[homes == home].mean(axis=0) for home in (0, 1)])
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
     names = ["0_first", "1_second"]
-    Router(embedder, Placement(centroids.astype(np.float32), np.zeros(2), True, names)).save(folder / "router")
+    router = Router(embedder, Placement(centroids.astype(np.float32), np.zeros(2), True, names))
+    router.save(folder / "router")
+    RouterPrior(router, 0.1).save(folder / "router")
     for name, model in zip([*names, "base"], ensemble("llama", encoder.vocabulary).values(), strict=True):
         place = folder / ("base" if name == "base" else f"specialists/{name}")
         model.config.eos_token_id = encoder.end
         model.save_pretrained(place)
+        (place / "splitray.json").write_text(json.dumps({"use": "to use"}))
         for file in tokens.iterdir():
             (place / file.name).write_bytes(file.read_bytes())
     return folder

@@ -203,11 +203,12 @@ def summary() -> dict[str, Any]:
             ],
             "stopped": "expected gain below the tolerance",
         },
-        "base": {"path": "base", "key": "seg-aaaa", "tokens": round(fraction * BUDGET)},
+        "base": {"path": "trunk", "key": "seg-aaaa", "tokens": round(fraction * BUDGET)},
         "specialists": [
             {"domain": d, "path": f"specialists/{d}", "key": f"seg-{i}", "tokens": round((1 - fraction) * BUDGET / 6)}
             for i, d in enumerate(DOMAINS)
         ],
+        "router": "router",
         "evaluation": {
             "matrix": _matrix(),
             "routed": {
@@ -224,6 +225,7 @@ def summary() -> dict[str, Any]:
                 _row("split at one half", 0.5),
             ],
             "note": "The unsplit leaf at D has a decay of its own, which is outside the budget.",
+            "base": {"path": "base", "key": "seg-bbbb", "tokens": round(fraction * BUDGET)},
         },
         "stages": [
             {
@@ -235,11 +237,16 @@ def summary() -> dict[str, Any]:
                 "segments": 12 if stage in trained else 0,
                 "failures": 1 if stage == "specialists" else 0,
                 "training_seconds": 1.6 * s if stage in trained else 0.0,
+                "tokens_needed": trained.get(stage),
+                "tokens_spent": trained[stage] + 100_000 if stage in trained else None,
+                "flops_needed": 6.0 * PARAMS * trained[stage] if stage in trained else None,
+                "flops_spent": 6.0 * PARAMS * (trained[stage] + 100_000) if stage in trained else None,
             }
             for stage, s in seconds.items()
         ],
-        "ladder_cost": {"tokens": 9_200_000, "share_of_budget": 9_200_000 / BUDGET},
-        "search_cost": {"tokens": 6_700_000, "share_of_budget": 6_700_000 / BUDGET},
+        "ladder_cost": {"tokens": 9_200_000, "share_of_budget": 9_200_000 / BUDGET, "spent": 9_300_000},
+        "search_cost": {"tokens": 6_700_000, "share_of_budget": 6_700_000 / BUDGET, "spent": 6_800_000},
+        "starts": 2,
     }
 
 
@@ -248,7 +255,7 @@ def stopped(after: str) -> dict[str, Any]:
     whole = copy.deepcopy(summary())
     parts = {
         "ladder": ["ladder", "ladder_cost"], "law": ["law"], "plan": ["plan"],
-        "search": ["search", "final_plan", "search_cost"], "base": ["base"], "specialists": ["specialists"],
+        "search": ["search", "final_plan", "search_cost"], "base": ["base"], "specialists": ["specialists", "router"],
         "evaluate": ["evaluation"],
     }  # fmt: skip
     order = ["corpus", *parts]

@@ -9,6 +9,7 @@ from splitray.results.stages import (
     Counts,
     DomainCounts,
     EvaluationResult,
+    FinishedBase,
     LadderResult,
     LawResult,
     LossMatrix,
@@ -39,13 +40,16 @@ RESULTS: dict[str, StageResult] = {
     "search": SearchResult(
         Searched(1000, 4096, (SearchRound(1, (TRIAL,), Estimate(0.3, 0.2, 0.5), 0.01),), "the limit of 1 rounds"), PLAN
     ),
-    "base": BaseResult("base", "seg-base", 1024),
-    "specialists": SpecialistsResult(tuple(Specialist(d, f"specialists/{d}", f"seg-{d}", 1536) for d in "ab")),
+    "base": BaseResult("trunk", "seg-base", 1024),
+    "specialists": SpecialistsResult(
+        tuple(Specialist(d, f"specialists/{d}", f"seg-{d}", 1536) for d in "ab"), "router"
+    ),
     "evaluate": EvaluationResult(
         LossMatrix(("a", "b"), ("a", "b"), ((1.0, 2.0), (2.0, 1.0)), ((0.5, 1.0), (1.0, 0.5))),
         Routed(1.1, 0.6, 1.0, 0.9, 200),
         (Compared("unsplit", 1.0, 4096, 0.0, 4096, 1.5, 0.7, {"a": 1.0, "b": 2.0}, Estimate(0.0, -0.1, 0.1), 0.5),),
         "a note",
+        FinishedBase("base", "seg-finished", 1024),
     ),
     "report": ReportResult("report/index.html"),
 }

@@ -2,7 +2,7 @@
 
 from splitray.evaluate.mixture.load import alone, load_mixture
 from splitray.evaluate.mixture.model import Generated, Mixture, Scored, Step
-from splitray.evaluate.mixture.prior import Prior, RouterPrior, UniformPrior
+from splitray.evaluate.mixture.prior import Prior, RouterPrior, UniformPrior, fit_prior
 from splitray.evaluate.mixture.sampling import Sampling
 from splitray.evaluate.mixture.weights import OPEN, Gate, Gated, bound, exact_nats, gated_nats
 
@@ -21,6 +21,7 @@ __all__ = [
     "alone",
     "bound",
     "exact_nats",
+    "fit_prior",
     "gated_nats",
     "load_mixture",
 ]

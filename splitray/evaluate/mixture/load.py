@@ -7,7 +7,7 @@ from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
 from splitray.evaluate.mixture.model import Mixture
-from splitray.evaluate.mixture.prior import RouterPrior
+from splitray.evaluate.mixture.prior import load_prior
 from splitray.evaluate.mixture.weights import Gate
 from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
@@ -16,7 +16,6 @@ from splitray.storage.local import local_copy
 PRIORS = ("router", "uniform")
 BASE = "base"
 _LENGTH = 2048  # tokens of context, where a model names no limit
-_TEMPERATURE = 0.1  # of cosine similarities, where the run has not fitted one
 
 
 def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", gate: Gate | None = None) -> Mixture:
@@ -42,7 +41,7 @@ def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", ga
             raise UserError(f"{folder.uri}: the specialists are not those of its router; start the run again")
         domains = router.domains
     places = {domain: f"specialists/{domain}" for domain in domains}
-    if folder.exists(f"{BASE}/config.json"):
+    if _finished(folder):
         places[BASE] = BASE
     models: dict[str, Any] = {}
     with no_bars():
@@ -54,7 +53,7 @@ def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", ga
     length = _length(next(iter(models.values())))
     start = None
     if prior == "router" and router is not None:
-        start = RouterPrior(router, _TEMPERATURE, 1 / len(models) if BASE in models else None)
+        start = load_prior(router, local_copy((folder / "router").address), BASE in models)
     return Mixture(models, encoder, length, start, gate)
 
 
@@ -64,6 +63,11 @@ def alone(mixture: Mixture) -> dict[str, Mixture]:
         name: Mixture({name: model}, mixture.encoder, mixture.max_length)
         for name, model in zip(mixture.names, mixture.models, strict=True)
     }
+
+
+def _finished(folder: Folder) -> bool:
+    """Whether the base is there for use. What the first release left in its folder was to continue training from."""
+    return folder.exists(f"{BASE}/splitray.json") and "use" in folder.read_json(f"{BASE}/splitray.json")
 
 
 def _router(folder: Folder) -> Router | None:

@@ -11,6 +11,7 @@ from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import Fitted
 from splitray.law.law import LawWarning
 from splitray.law.runs import Runs
+from splitray.units import counted
 
 _RAY = 0.15  # e-folds: narrower than this across its main direction, a cloud of (log N, log D) is a ray
 _SIZES, _TOKENS = 5, 4  # DESIGN: fewer do not identify E, A, alpha, or B, beta
@@ -164,16 +165,16 @@ def _counts(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if sizes < _SIZES:
         yield LawWarning(
             "few_sizes",
-            f"only {sizes} model sizes",
+            f"only {counted(sizes, 'model size')}",
             f"E, A and alpha need {_SIZES} or more",
-            f"add runs of {_SIZES - sizes} more size{'s' if _SIZES - sizes > 1 else ''}",
+            f"add runs of {counted(_SIZES - sizes, 'more size')}",
         )
     if tokens < _TOKENS:
         yield LawWarning(
             "few_token_counts",
-            f"only {tokens} token counts",
+            f"only {counted(tokens, 'token count')}",
             f"B and beta need {_TOKENS} or more",
-            f"add runs with {_TOKENS - tokens} more token counts",
+            f"add runs with {counted(_TOKENS - tokens, 'more token count')}",
         )
 
 

@@ -5,11 +5,12 @@ from dataclasses import asdict
 
 import numpy as np
 
-from splitray.evaluate.compare import Scores, matrix, routed
+from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.pipeline.comparison import compared, scores_of
+from splitray.pipeline.exports import BASE, base_card, export_model
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import PLANNED
-from splitray.results.stages import EvaluationResult, Routed, SpecialistsResult
+from splitray.results.stages import EvaluationResult, FinishedBase, MixtureLoss, Routed, SpecialistsResult
 
 _NOTE = (
     "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over validation "
@@ -33,7 +34,9 @@ def run_evaluation(job: Job) -> EvaluationResult:
     base = (
         {"base (unsplit leaf at D)": {d: scores_of(job, reference.target.key, d) for d in domains}} if reference else {}
     )
-    routes = _routes(job, rows[domains[0]])
+    texts = _texts(job, rows[domains[0]])
+    routes = _routes(job, texts)
+    together = mixture_loss(job, {**rows, **base}, texts, scores.get("unsplit"))
     return EvaluationResult(
         matrix({**base, **rows}, domains),
         Routed(
@@ -42,13 +45,56 @@ def run_evaluation(job: Job) -> EvaluationResult:
         ),
         tuple(compared(job, name, split, scores) for name, split in splits.items()),
         _NOTE,
+        _export_base(job, reference.target.key) if reference else None,
+        together,
     )
 
 
-def _routes(job: Job, scores: Mapping[str, Scores]) -> dict[str, np.ndarray]:
-    """Where the router sends every validation document that was scored, from its first characters."""
-    router, routes = job.corpus.router(), {}
-    for domain in job.programme.weights:
-        texts = job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
-        routes[domain] = router.route([t[: job.config.evaluate.prefix_characters] for t in texts])
-    return routes
+def _export_base(job: Job, key: str) -> FinishedBase:
+    """The base with a decay of its own, whose losses the matrix shows."""
+    tokens = job.split.pretrain_tokens
+    return FinishedBase(export_model(job, key, BASE, base_card(tokens)), key, tokens)
+
+
+def _texts(job: Job, scores: Mapping[str, Scores]) -> dict[str, list[str]]:
+    """Every validation document that was scored, by domain."""
+    return {
+        domain: job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
+        for domain in job.programme.weights
+    }
+
+
+def _routes(job: Job, texts: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
+    """Where the router sends each document, from its first characters."""
+    router, most = job.corpus.router(), job.config.evaluate.prefix_characters
+    return {domain: router.route([text[:most] for text in each]) for domain, each in texts.items()}
+
+
+def mixture_loss(
+    job: Job,
+    models: Mapping[str, Mapping[str, Scores]],
+    texts: Mapping[str, list[str]],
+    unsplit: Mapping[str, Scores] | None,
+) -> MixtureLoss:
+    """What the exact mixture of some models loses, from the losses of each.
+
+    Args:
+        models: model x domain: the specialists in the order of the router's domains, then the base if there is one.
+    """
+    from splitray.evaluate.mixture.prior import fit_prior
+    from splitray.evaluate.mixture.weights import exact_nats
+
+    domains, weights = tuple(texts), job.programme.weights
+    prior = fit_prior(job.corpus, job.config.evaluate.prefix_characters, len(models) > len(domains))
+    mixed = {}
+    for domain, each in texts.items():
+        own = next(iter(models.values()))[domain]
+        nats = np.stack([row[domain].nats for row in models.values()], axis=1)
+        mixed[domain] = Scores(exact_nats(nats, prior.log_weights(each)), own.tokens, own.text_bytes)
+    return MixtureLoss(
+        mean({d: mixed[d].loss for d in domains}, weights),
+        mean({d: mixed[d].bits_per_byte for d in domains}, weights),
+        len(models),
+        prior.temperature,
+        difference(mixed, unsplit, weights) if unsplit is not None else None,
+    )

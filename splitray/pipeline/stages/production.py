@@ -1,8 +1,17 @@
 """Stages base and specialists: the plan carried out."""
 
 import logging
-from typing import Any
 
+from splitray.pipeline.exports import (
+    BASE,
+    SPECIALISTS,
+    TRUNK,
+    export_model,
+    export_router,
+    specialist_card,
+    trunk_card,
+    withdraw_others,
+)
 from splitray.pipeline.job import Job
 from splitray.results.stages import BaseResult, Specialist, SpecialistsResult
 from splitray.units import human
@@ -11,36 +20,37 @@ _log = logging.getLogger(__name__)
 
 
 def run_base(job: Job) -> BaseResult:
-    """Train the shared trunk up to D, and export the state that the specialists start from."""
+    """Train the shared trunk up to D, and export the state that the specialists start from.
+
+    The finished base, which has a decay of its own, is no part of the budget: stage evaluate trains and exports it.
+    """
     split = job.split
     request = job.programme.base(split)
+    reference = job.programme.reference(split)
+    continued = request is not None and not request.target.final
+    withdraw_others(job, TRUNK, request.target.key if request is not None and continued else None)
+    withdraw_others(job, BASE, reference.target.key if reference is not None else None)
     if request is None:
         _log.info("   the plan splits at zero tokens: there is no base")
-        job.run.folder.delete("base")  # that of an earlier plan
         return BaseResult(None, None, 0)
     key = request.target.key
     job.executor.leaves([request])
-    _export(job, key, "base", {"pretrain_tokens": split.pretrain_tokens, "specialize_tokens": 0})
-    return BaseResult("base", key, split.pretrain_tokens)
+    if not continued:
+        _log.info("   the plan does not split: the base is the finished model, and no trunk goes on from it")
+        return BaseResult(None, key, split.pretrain_tokens)
+    trunk = export_model(job, key, TRUNK, trunk_card(split.pretrain_tokens))
+    return BaseResult(trunk, key, split.pretrain_tokens)
 
 
 def run_specialists(job: Job) -> SpecialistsResult:
-    """Train one specialist a domain, each on its own named actor, and export them."""
+    """Train one specialist a domain, each on its own named actor, and export them with the router beside them."""
     split, domains = job.split, tuple(job.programme.weights)
     results = job.executor.leaves(job.programme.specialists(split))
     models = []
     for domain, result in zip(domains, results, strict=True):
         tokens = split.specialize_tokens[domain]
-        card = {"domain": domain, "pretrain_tokens": split.pretrain_tokens, "specialize_tokens": tokens}
-        _export(job, result["key"], f"specialists/{domain}", card)
-        models.append(Specialist(domain, f"specialists/{domain}", result["key"], tokens))
+        card = specialist_card(domain, split.pretrain_tokens, tokens)
+        path = export_model(job, result["key"], f"{SPECIALISTS}/{domain}", card)
+        models.append(Specialist(domain, path, result["key"], tokens))
         _log.info(f"   {domain}: loss {result['losses'][domain]['loss']:.4f} after {human(tokens)} tokens")
-    return SpecialistsResult(tuple(models))
-
-
-def _export(job: Job, key: str, name: str, card: dict[str, Any]) -> None:
-    """Write a published model to the run folder as transformers reads it."""
-    from splitray.export.huggingface import export
-
-    named = {"run": job.config.name, **card}
-    export(job.store, key, job.corpus.tokenizer_path(), job.run.folder / name, named)
+    return SpecialistsResult(tuple(models), export_router(job))

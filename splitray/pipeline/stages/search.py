@@ -14,6 +14,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.job import Job
 from splitray.pipeline.stages.planning import fitted, log_plan, planned
 from splitray.results.stages import Searched, SearchResult, SearchRound, Trial
+from splitray.units import counted
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def run_search(job: Job) -> SearchResult:
         )
         for number, each in enumerate(searcher.rounds, 1)
     )
-    _log.info(f"   {len(searcher.trials)} trials; stopped by {searcher.stopped}")
+    _log.info(f"   {counted(len(searcher.trials), 'trial')}; stopped by {searcher.stopped}")
     return _settle(job, searcher.law, Searched(family.params, family.budget, rounds, searcher.stopped))
 
 
