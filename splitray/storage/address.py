@@ -29,6 +29,7 @@ _NO_SLASH = re.compile(rf"({'|'.join(_KNOWN)}):(?!/)", re.IGNORECASE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _OPTIONS = re.compile(r"\?(?=[A-Za-z0-9_.-]+=)")
 _ALIKE = {"s3a": "s3", "s3n": "s3", "s3fs": "s3", "gcsfs": "gs", "az": "abfs", "adl": "abfs"}
+_GCS_LIMIT = 15  # seconds that Google's client tries one request; its own default is a quarter of an hour
 _ESCAPED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23", " ": "%20"})
 
 
@@ -116,7 +117,10 @@ class Address:
         if self.is_local:
             return fs.LocalFileSystem(), os.path.normpath(self.path)
         login = f"{quote(unquote(self.login), safe=':')}@" if self.login else ""  # keys hold slashes
-        options = f"?{self.options}" if self.options else ""
+        given = [self.options] if self.options else []
+        if self.scheme in ("gs", "gcs") and "retry_limit_seconds=" not in self.options:
+            given.append(f"retry_limit_seconds={_GCS_LIMIT}")
+        options = f"?{'&'.join(given)}" if given else ""
         bucket, slash, below = self.path.partition("/")
         path = "" if self.scheme in _BUCKETS else f"/{quote(below)}"
         uri = f"{self.scheme}://{login}{bucket}{path if slash else ''}{options}"
