@@ -235,9 +235,7 @@ def main() -> None:
         for role, then in (("ladder actor", None), ("coordinator", None), ("coordinator", signal.SIGTERM)):
             run = Run(home, f"hang{len(hangs)}")
             hangs.append(row := hung(run, role, then, expected))
-            print(
-                f"{row.role:13} {row.then:8} {row.named!s:5}  {row.code:4}  {row.seconds:7}  {row.same}", flush=True
-            )
+            print(f"{row.role:13} {row.then:8} {row.named!s:5}  {row.code:4}  {row.seconds:7}  {row.same}", flush=True)
             write(options.out, stops, hangs, same)
     good = [*(s.good or s.met != s.stage for s in stops), *same.values()]
     good += [h.code == 1 if h.then else h.named and h.code == 0 and bool(h.same) for h in hangs]

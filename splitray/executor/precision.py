@@ -5,6 +5,7 @@ from typing import Any
 
 import ray
 
+from splitray.executor.waiting import waiting_said
 from splitray.training.precision import measure_precision
 from splitray.training.settings import ModelShape, TrainingSettings
 
@@ -25,11 +26,12 @@ def resolve_precision(shape: ModelShape, training: TrainingSettings, vocab: int,
     """The faster precision for the target model, with both speeds in tokens per second (CPU)."""
     if use_gpu:
         return {"precision": "bf16", "why": "GPUs train in bf16"}
-    speeds = ray.get(
-        ray.remote(_measure)
-        .options(name="measure[precision]", num_cpus=training.worker_cpus)
-        .remote(shape, training, vocab)
-    )
+    with waiting_said("the measurement of precision"):
+        speeds = ray.get(
+            ray.remote(_measure)
+            .options(name="measure[precision]", num_cpus=training.worker_cpus)
+            .remote(shape, training, vocab)
+        )
     chosen = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
     _log.info(f"   precision {chosen}: {speeds['fp32']:.0f} tokens/s in fp32, {speeds['bf16']:.0f} in bf16")
     return {"precision": chosen, "tokens_per_second": speeds}
