@@ -15,6 +15,7 @@ replaced; the last row stops the coordinator and then signals the driver.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.support.configs import config, write_corpus  # noqa: E402
 
+_STAGE = re.compile(r" stage \d of \d: (\w+)$", re.MULTILINE)
 TRAINS = ("ladder", "search", "base", "specialists")
 SHORT = ("law", "plan", "report")
 SILENCE = 15  # resources.silence_seconds of the runs with hangs
@@ -86,10 +88,10 @@ class Run:
     def __init__(self, home: Path, name: str) -> None:
         self.folder = home / name
         self.folder.mkdir()
-        plain = config(home / "corpus") | {"budget": 196608}
+        plain = config(home / "corpus") | {"budget": 98304}
         plain["training"] |= {"checkpoint_seconds": 3600.0}
-        plain["ladder"] |= {"pretrain_tokens": [6144, 98304], "specialize_tokens": [1024, 32768]}
-        plain["search"] |= {"budget": 98304}
+        plain["ladder"] |= {"pretrain_tokens": [6144, 49152], "specialize_tokens": [1024, 8192]}
+        plain["search"] |= {"budget": 49152}
         plain["resources"] = {"silence_seconds": SILENCE}
         self.config = self.folder / "small.yaml"
         self.config.write_text(yaml.safe_dump(plain))
@@ -104,8 +106,8 @@ class Run:
     @property
     def stage(self) -> str:
         """The stage that the log of this start tells of last."""
-        begun = [line.rpartition("== ")[2] for line in self.log.read_text().splitlines() if " == " in line]
-        return next((word for word in reversed(begun) if word in STAGES), "start")
+        begun = _STAGE.findall(self.log.read_text())
+        return str(begun[-1]) if begun else "start"
 
     @property
     def checkpoints(self) -> int:
