@@ -2,11 +2,11 @@
 
     python benchmarks/stops.py [--signals SIGTERM SIGINT SIGHUP] [--stages corpus ladder ...] [--skip-hangs] [--out DIR]
 
-Every run starts a Ray of its own. One undisturbed run says what the end must be. Then one run a signal comes through
-all stages: it is signalled in each, and started again. In stages that train, the signal comes once a worker trains;
-else half a second after the stage began, and at once in stages that are over by then. The clock writes no checkpoint
-here, so whatever is kept of an unfinished segment the stop has kept. A last start must finish with every loss and
-every exported model of the undisturbed run, to the bit.
+The runs join one cluster of two CPUs, as jobs of `ray job submit` do; in the last rows they start Ray themselves. One
+undisturbed run says what the end must be. Then one run a signal comes through all stages: it is signalled in each, and
+started again. In stages that train, the signal comes once a worker trains; else half a second after the stage began,
+and at once in stages that are over by then. The clock writes no checkpoint here, so whatever is kept of an unfinished
+segment the stop has kept. A last start must finish with every loss and model of the undisturbed run, to the bit.
 
 The second part stops a ladder actor, then the coordinator, for ever (SIGSTOP), and expects them to be named and
 replaced; the last row stops the coordinator and then signals the driver.
@@ -38,6 +38,7 @@ from splitray.storage.checksum import sha256_file
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from tests.support.clusters import Head, joined  # noqa: E402
 from tests.support.configs import config, write_corpus  # noqa: E402
 
 _STAGE = re.compile(r" stage \d of \d: (\w+)$", re.MULTILINE)
@@ -64,6 +65,7 @@ class Stop:
     traceback: bool
     seconds: float
     checkpoints: int
+    own_ray: bool = False
 
     @property
     def good(self) -> bool:
@@ -85,8 +87,9 @@ class Hang:
 class Run:
     """A small run in a folder of its own, with a log of its last start."""
 
-    def __init__(self, home: Path, name: str) -> None:
-        self.folder = home / name
+    def __init__(self, home: Path, name: str, cluster: Head | None) -> None:
+        self.cluster, self.folder = cluster, home / name
+        self.environment = cluster.environment if cluster else dict(os.environ)
         self.folder.mkdir()
         plain = config(home / "corpus") | {"budget": 98304}
         plain["training"] |= {"checkpoint_seconds": 3600.0}
@@ -99,9 +102,8 @@ class Run:
 
     def start(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, ROOT / "jobs/split.py", "--config", self.config, "--run-dir", self.folder / "run"]
-        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with self.log.open("wb") as out:
-            return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+            return subprocess.Popen(command, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
 
     @property
     def stage(self) -> str:
@@ -122,9 +124,11 @@ class Run:
         return {"losses": every_loss(Summary.parse(json.loads((run / "summary.json").read_text()))), "models": digests}
 
 
-def of_role(job: "subprocess.Popen[bytes]", titled: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+def of_role(run: Run, job: "subprocess.Popen[bytes]", titled: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Processes of a role, of the cluster that the run joined or of the Ray that it started."""
+    root = run.cluster.process if run.cluster else job
     try:
-        return [p for p in psutil.Process(job.pid).children(recursive=True) if titled(p)]
+        return [p for p in psutil.Process(root.pid).children(recursive=True) if titled(p)]
     except psutil.Error:
         return []
 
@@ -149,7 +153,7 @@ def stopped_in(run: Run, stage: str, number: signal.Signals) -> Stop:
     job = run.start()
     wait(job, lambda: run.stage == stage)
     if stage in TRAINS:
-        wait(job, lambda: run.stage != stage or of_role(job, trains), 60.0)
+        wait(job, lambda: run.stage != stage or of_role(run, job, trains), 60.0)
     if stage not in SHORT:
         time.sleep(0.5)
     met, at = run.stage, time.monotonic()
@@ -172,8 +176,8 @@ def hung(run: Run, role: str, then: signal.Signals | None, expected: dict[str, A
     """Stop a process of a role for ever while the ladder trains, and tell what the driver makes of it."""
     words = "is replaced (" if role == "ladder actor" else "its process is replaced"
     job = run.start()
-    wait(job, lambda: run.stage == "ladder" and of_role(job, trains))
-    victims = of_role(job, lambda p: is_titled(p, TITLES[role]))
+    wait(job, lambda: run.stage == "ladder" and of_role(run, job, trains))
+    victims = of_role(run, job, lambda p: is_titled(p, TITLES[role]))
     at = time.monotonic()
     for victim in victims[:1]:
         victim.suspend()
@@ -211,37 +215,60 @@ def main() -> None:
     options = parser.parse_args()
     home, stops, hangs, same = Path(tempfile.mkdtemp(prefix="splitray-stops-")), [], [], {}
     write_corpus(home / "corpus")
-    calm = Run(home, "calm")
+    with joined(2) as cluster:
+        measure(options, home, cluster, stops, hangs, same)
+    good = [*(s.good or s.met != s.stage for s in stops), *same.values()]
+    good += [h.code == 1 if h.then else h.named and h.code == 0 and bool(h.same) for h in hangs]
+    sys.exit(0 if all(good) else 1)
+
+
+def measure(
+    options: argparse.Namespace,
+    home: Path,
+    cluster: Head,
+    stops: list[Stop],
+    hangs: list[Hang],
+    same: dict[str, bool],
+) -> None:
+    """Fill the tables, and print and write every row when it is there."""
+    calm = Run(home, "calm", cluster)
     began = time.monotonic()
-    assert calm.start().wait() == 0, f"the undisturbed run failed: {calm.log}"
+    code = calm.start().wait()
+    assert code == 0, f"the undisturbed run failed: {calm.log}"
     expected = calm.end()
     print(f"undisturbed: {time.monotonic() - began:.0f} s\n", flush=True)
     print("signal   stage        met          code  line   traceback  seconds  checkpoints", flush=True)
     for name in options.signals:
-        run = Run(home, name)
+        run = Run(home, name, cluster)
         for stage in options.stages:
-            row = stopped_in(run, stage, signal.Signals[name])
-            stops.append(row)
-            print(
-                f"{name:8} {stage:12} {row.met:12} {row.code:4}  {row.line!s:5}  {row.traceback!s:9}  "
-                f"{row.seconds:7}  {row.checkpoints:11}",
-                flush=True,
-            )
+            stops.append(row := stopped_in(run, stage, signal.Signals[name]))
+            show(row)
             write(options.out, stops, hangs, same)
         code = run.start().wait()
         same[name] = code == 0 and run.end() == expected
         print(f"{name:8} the last start: exit code {code}, same losses and models: {same[name]}", flush=True)
         write(options.out, stops, hangs, same)
-    if not options.skip_hangs:
-        print("\nhung          then     named  code  seconds  same", flush=True)
-        for role, then in (("ladder actor", None), ("coordinator", None), ("coordinator", signal.SIGTERM)):
-            run = Run(home, f"hang{len(hangs)}")
-            hangs.append(row := hung(run, role, then, expected))
-            print(f"{row.role:13} {row.then:8} {row.named!s:5}  {row.code:4}  {row.seconds:7}  {row.same}", flush=True)
-            write(options.out, stops, hangs, same)
-    good = [*(s.good or s.met != s.stage for s in stops), *same.values()]
-    good += [h.code == 1 if h.then else h.named and h.code == 0 and bool(h.same) for h in hangs]
-    sys.exit(0 if all(good) else 1)
+    if options.skip_hangs:
+        return
+    print("\nhung          then     named  code  seconds  same", flush=True)
+    for role, then in (("ladder actor", None), ("coordinator", None), ("coordinator", signal.SIGTERM)):
+        hangs.append(h := hung(Run(home, f"hang{len(hangs)}", cluster), role, then, expected))
+        print(f"{h.role:13} {h.then:8} {h.named!s:5}  {h.code:4}  {h.seconds:7}  {h.same}", flush=True)
+        write(options.out, stops, hangs, same)
+    print("\nwith a Ray of its own", flush=True)
+    for name in options.signals:
+        stops.append(row := stopped_in(Run(home, f"own-{name}", None), "ladder", signal.Signals[name]))
+        row.own_ray = True
+        show(row)
+        write(options.out, stops, hangs, same)
+
+
+def show(row: Stop) -> None:
+    print(
+        f"{row.signal:8} {row.stage:12} {row.met:12} {row.code:4}  {row.line!s:5}  {row.traceback!s:9}  "
+        f"{row.seconds:7}  {row.checkpoints:11}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ import yaml
 
 from splitray.cli.signals import LINE
 from tests.support import ROOT
+from tests.support.clusters import joined
 from tests.support.configs import config, write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -29,16 +28,8 @@ def cluster() -> Iterator[dict[str, str]]:
     if given:
         yield dict(os.environ) | {"RAY_ADDRESS": given}
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus", "2"]
-    ray += ["--port", str(port), "--include-dashboard=false", "--disable-usage-stats"]
-    with subprocess.Popen(ray, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
-        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-        head.terminate()
+    with joined(2) as head:
+        yield head.environment
 
 
 @pytest.fixture(scope="module")
