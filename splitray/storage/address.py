@@ -27,6 +27,7 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _NO_SLASH = re.compile(rf"({'|'.join(_KNOWN)}):(?!/)", re.IGNORECASE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_VARIABLE = re.compile(r"\$\{\w+\}|(?:^|/)\$[A-Za-z_]\w*(?=/|$)")  # what a shell or a template was to fill in
 _OPTIONS = re.compile(r"\?(?=[A-Za-z0-9_.-]+=)")
 _ALIKE = {"s3a": "s3", "s3n": "s3", "s3fs": "s3", "gcsfs": "gs", "az": "abfs", "adl": "abfs"}
 _GCS_LIMIT = 15  # seconds that Google's client tries one request; its own default is a quarter of an hour
@@ -62,9 +63,13 @@ class Address:
         text = str(text)
         if not text or UNFIT.search(text):
             raise UserError(f"{text!r} names no folder: give a path or a URI without control characters")
+        shown = without_query(text)
+        if text[0].isspace():
+            raise UserError(f"{shown!r} begins with a blank: leave it out, or write ./ before it")
+        if _VARIABLE.search(text) and not Path(text).exists():
+            raise UserError(f"{shown}: variables such as $HOME are not filled in here; write what they stand for")
         if scheme := _URI.match(text):
             return _uri(scheme[1].lower(), text)
-        shown = without_query(text)
         if _WINDOWS.match(text):
             raise UserError(
                 f"{shown} is a path of Windows: splitray runs on Linux and macOS, give a path there or a URI"
