@@ -4,7 +4,8 @@
 
 Each is built with a few thousand weights, saved, and given to the check that a run makes before its corpus. Beside the
 answer stand measurements of the model itself: its parameters counted, how far predictions move when only later tokens
-change, and how far packed documents are from each alone. Half an hour on one core; a time limit guards each one.
+change, and how far packed documents are from each alone. Half an hour on one core; a time limit guards each one. What
+OUT holds already is kept, but for what was too slow: delete the file to begin anew.
 """
 
 import argparse
@@ -159,8 +160,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[Found] = []
-    for name in options.names or NAMES:
+    file = options.out / "architectures.json" if options.out else None
+    rows = [Found(**row) for row in json.loads(file.read_text())["rows"]] if file and file.exists() else []
+    rows = [row for row in rows if row.outcome != "too slow" and row.name not in options.names]
+    for name in [n for n in options.names or NAMES if n not in {row.name for row in rows}]:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -173,11 +176,12 @@ def main() -> None:
         row.seconds = round(time.monotonic() - began, 1)
         rows.append(row)
         print(f"{name:24} {row.outcome:10} {row.seconds:6} s  {row.could or row.why or row.apart}"[:160], flush=True)
-        if options.out:
-            options.out.mkdir(parents=True, exist_ok=True)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            rows.sort(key=lambda row: row.name)
             made = {"machine": describe("torch", "transformers"), "summary": summary(rows)}
             made["rows"] = [asdict(row) for row in rows]
-            (options.out / "architectures.json").write_text(json.dumps(made, indent=1) + "\n")
+            file.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(summary(rows), indent=1))
     sys.exit(0 if all(row.right or row.outcome != "taken" for row in rows) else 1)
 
