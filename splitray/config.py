@@ -34,7 +34,12 @@ class Config(Settings):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; default run folder runs/NAME."
     )
-    seed: int = Field(0, ge=0, description="Seed of initial weights, data order, clustering and bootstrap.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,  # what scikit-learn takes
+        description="Seed of initial weights, data order, clustering and bootstrap.",
+    )
     budget: int = Field(gt=0, description="D_T: total tokens of the final models, D plus the sum of D'.")
     weights: Literal["uniform", "tokens"] = Field(
         "uniform", description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K or its size."

@@ -28,6 +28,12 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
+def are_records(head: bytes, field: str) -> bool:
+    """Whether the first two whole lines of a file are objects with a field: JSON lines, whatever the file is called."""
+    lines = head.removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1][:2]
+    return len(lines) == 2 and all(_is_object(line) and field in json.loads(line) for line in lines)
+
+
 def json_values(stream: io.BufferedReader, largest: int) -> Iterator[object]:
     """The elements of an array, or the values that stand one after another; only one is held in memory.
 

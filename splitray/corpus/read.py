@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from splitray.corpus.json_values import is_lines, json_values
+from splitray.corpus.json_values import are_records, is_lines, json_values
 from splitray.corpus.records import Raw, document
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import Kind, SourceFile
@@ -134,6 +134,10 @@ def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
     with TextFile(file) as source:
         if reason := source.no_text():
             tally[reason] += 1
+            return
+        # Spark calls its output part-00000, others data.txt; who sets the format to text means it
+        if settings.format == "auto" and are_records(source.head(), settings.text_column):
+            yield from _json_lines(source, file, settings, tally)
             return
         data = source.stream.read(_LARGEST + 1)
         source.count(tally)

@@ -18,6 +18,7 @@ from splitray.corpus.text_file import TextFile
 _ARROW_FILE = b"ARROW1"
 _FIELD = 256 << 20  # characters of one CSV cell: it is held in memory whole
 _DELIMITERS = ",\t;|"
+_BEHIND_QUOTE = "expected after"  # in the words of Python's reader
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
@@ -86,8 +87,11 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
             tally[reason] += 1
             return
         rows = _rows(source, settings)
-        header = next(rows, [])
+        header = next(rows, []) or []
         for number, cells in enumerate(rows):
+            if cells is None:
+                tally["row with a broken quote"] += 1
+                continue
             if not cells:
                 continue
             if len(cells) != len(header):
@@ -105,24 +109,34 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
 def csv_header(file: SourceFile, settings: CorpusSettings) -> list[str] | None:
     """The names of the columns; None where the file is no text."""
     with TextFile(file) as source:
-        return None if source.no_text() else next(_rows(source, settings), [])
+        return None if source.no_text() else next(_rows(source, settings), []) or []
 
 
-def _rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str]]:
-    """Cells by row. Bytes that are no UTF-8 come as lone surrogates, as Python escapes them."""
+def _rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] | None]:
+    """Cells by row, None for a row with text behind a closing quote. Bytes that are no UTF-8 come as lone surrogates.
+
+    Raises:
+        OSError: a quote is never closed, so that all that follows looks like one cell.
+    """
     delimiter = _delimiter(source.head().decode("utf-8-sig", "replace"), settings.text_column)
     text = io.TextIOWrapper(source.stream, "utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True)
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         before = csv.field_size_limit(_FIELD)  # the limit is the whole process's
         try:
-            cells = next(reader, None)
+            began = reader.line_num + 1
+            cells = next(reader)
+        except StopIteration:
+            return
         except csv.Error as error:
-            raise OSError(str(error)) from error
+            if _BEHIND_QUOTE not in str(error):
+                unclosed = "unexpected end" in str(error)
+                raise OSError(f"the quote of line {began} is not closed" if unclosed else str(error)) from error
+            cells = None
+            for _ in range(reader.line_num - began):  # every line that the quote swallowed was a row, most likely
+                yield None
         finally:
             csv.field_size_limit(before)
-        if cells is None:
-            return
         yield cells
 
 

@@ -1,5 +1,6 @@
 """A source file as plain bytes: without its compression, with what its first bytes tell and what was wrong with it."""
 
+import re
 from collections import Counter
 from types import TracebackType
 
@@ -7,8 +8,23 @@ from splitray.corpus.decompress import ENDINGS, unpacked
 from splitray.corpus.sources import SourceFile
 
 _HEAD = 8192
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_LFS = b"version https://git-lfs.github.com/spec/"
+_MARKLESS_UTF16 = re.compile(rb"(?:[\t\n\r\x20-\x7e]\0){8}|(?:\0[\t\n\r\x20-\x7e]){8}")  # of Latin letters
+_FOREIGN = {  # how files begin that are no text, and what to do with them; the first that fits
+    b"\xff\xfe\0\0": "not UTF-8 (UTF-32)",
+    b"\xff\xfe": "not UTF-8 (UTF-16)",
+    b"\xfe\xff": "not UTF-8 (UTF-16)",
+    b"version https://git-lfs.github.com/spec/": "Git LFS pointer (git lfs pull fetches the file)",
+    b"PAR1": "Parquet under another ending (rename it, or set corpus.format)",
+    b"PK\x03\x04": "zip archive or office document (unpack it, or save it as text)",
+    b"7z\xbc\xaf\x27\x1c": "7z archive (unpack it)",
+    b"Rar!\x1a\x07": "rar archive (unpack it)",
+    b"\x04\x22\x4d\x18": "lz4 file (unpack it, or compress it with gzip or zstd)",
+    b"\xff\x06\0\0sNaPpY": "snappy file (unpack it, or compress it with gzip or zstd)",
+    b"%PDF-": "PDF (extract its text)",
+    b"{\\rtf": "RTF (save it as text)",
+    b"SQLite format 3": "database (export its text)",
+    b"\x93NUMPY": "numpy array (text is needed, not tokens)",
+}
 
 
 class TextFile:
@@ -33,14 +49,12 @@ class TextFile:
     def no_text(self) -> str | None:
         """Why the file is no text, as its first 8 KiB tell."""
         head = self.head()
-        if head.startswith(_UTF16):
-            return "not UTF-8 (UTF-16)"
-        if head.startswith(_LFS):
-            return "Git LFS pointer (git lfs pull fetches the file)"
+        if what := next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None):
+            return what
         if head[257:262] == b"ustar":
             return "tar archive (unpack it)"
-        if head.startswith(b"PAR1"):
-            return "Parquet under another ending (rename it, or set corpus.format)"
+        if _MARKLESS_UTF16.match(head):
+            return "not UTF-8 (UTF-16)"
         return "binary file" if b"\0" in head else None
 
     @property

@@ -21,10 +21,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Holder:
-    """A named actor that lives and reserves something: its Ray namespace and its name."""
+    """An actor that lives, or a worker group, and what it reserves.
+
+    Attributes:
+        namespace: of the actor, in Ray. name: "" where it has none.
+        job: Ray's id of the job that it belongs to.
+        amount: CPUs (GPUs) that it reserves.
+    """
 
     namespace: str
     name: str
+    job: str
+    amount: float
 
 
 def _guarded(name: str, consequence: str, read: Callable[[], T], default: T) -> T:
@@ -71,7 +79,7 @@ def orphaned_groups() -> list[Any]:
 
 
 def holders(resource: str) -> list[Holder]:
-    """Every named actor of the cluster that lives and reserves "CPU" or "GPU", whichever job it belongs to."""
+    """Every actor and worker group of the cluster that reserves "CPU" or "GPU", whichever job it belongs to."""
 
     def read() -> list[Holder]:
         from ray.core.generated import gcs_pb2
@@ -79,23 +87,38 @@ def holders(resource: str) -> list[Holder]:
         found = []
         for raw in _accessor().get_actor_table(None, "ALIVE"):
             actor = gcs_pb2.ActorTableData.FromString(raw)
-            if actor.name and actor.required_resources.get(resource, 0.0):
-                found.append(Holder(actor.ray_namespace, actor.name))
+            if amount := actor.required_resources.get(resource, 0.0):
+                found.append(Holder(actor.ray_namespace, actor.name, actor.job_id.hex(), amount))
+        for raw in _accessor().get_placement_group_table():
+            group = gcs_pb2.PlacementGroupTableData.FromString(raw)
+            amount = sum(bundle.unit_resources.get(resource, 0.0) for bundle in group.bundles)
+            if amount and group.state == gcs_pb2.PlacementGroupTableData.CREATED:
+                found.append(Holder(group.ray_namespace, "a worker group", group.creator_job_id.hex(), amount))
         return found
 
     return _guarded("table of actors", "who holds the cluster is not told", read, [])
 
 
-def unplaced_work() -> bool:
-    """Whether some task, actor or worker group of the cluster waits for resources; true where it cannot be known."""
+def unplaced() -> list[dict[str, float]] | None:
+    """The shapes that tasks, actors and worker groups of the cluster wait for, such as `{"CPU": 1.0}`.
 
-    def read() -> bool:
+    None where it cannot be known.
+    """
+
+    def read() -> list[dict[str, float]]:
         from ray.autoscaler.v2.sdk import get_cluster_status
 
         demands = get_cluster_status(ray.get_runtime_context().gcs_address).resource_demands
-        return bool(demands.ray_task_actor_demand or demands.placement_group_demand)
+        waiting = (*demands.ray_task_actor_demand, *demands.placement_group_demand)
+        return [dict(shape.bundle) for demand in waiting for shape in demand.bundles_by_count]
 
-    return _guarded("autoscaler.v2.sdk.get_cluster_status", "idle workers are ended after seconds", read, True)
+    return _guarded("autoscaler.v2.sdk.get_cluster_status", "idle workers are ended after seconds", read, None)
+
+
+def unplaced_work() -> bool:
+    """Whether something of the cluster waits for resources; true where it cannot be known."""
+    waiting = unplaced()
+    return waiting is None or bool(waiting)
 
 
 def quiet_train_reports() -> None:

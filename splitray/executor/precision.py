@@ -4,6 +4,7 @@ import ray
 
 from splitray.executor.connect import nodes
 from splitray.executor.machine import cpu_model
+from splitray.executor.waiting import waiting_said
 from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice, choose, measure_precision
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -23,13 +24,15 @@ def kind_of_machine(training: TrainingSettings) -> str:
     if nodes() == 1:
         return cpu_model()
     task = ray.remote(cpu_model).options(name="kind[precision]", num_cpus=training.worker_cpus)
-    return str(ray.get(task.remote()))
+    with waiting_said("the look at the machines that train"):
+        return str(ray.get(task.remote()))
 
 
 def measured_speeds(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
     """Training speeds of a worker in tokens per second, by precision."""
     task = ray.remote(_measure).options(name="measure[precision]", num_cpus=training.worker_cpus)
-    speeds: dict[str, float] = ray.get(task.remote(shape, training, vocab))
+    with waiting_said("the measurement of precision"):
+        speeds: dict[str, float] = ray.get(task.remote(shape, training, vocab))
     return speeds
 
 

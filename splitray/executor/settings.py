@@ -18,7 +18,7 @@ class ResourceSettings(Settings):
         60.0,
         "Seconds without a sign of life after which a worker, or the coordinator, counts as hung and is replaced. "
         "A thread gives signs about once a second, however long a training step takes.",
-        gt=0,
+        ge=5,  # signs come about once a second, and the machine may be busy
     )
     tokens_per_second: float | None = operational(
         None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0

@@ -6,17 +6,16 @@ import logging
 from ray.exceptions import RayError
 
 from splitray.executor.beats import Beats
-from splitray.executor.compat import Holder, holders, unplaced_work
+from splitray.executor.compat import unplaced, unplaced_work
 from splitray.executor.orphans import release_orphans
 from splitray.executor.pool import Pool
+from splitray.executor.waiting import AGAIN, LATE, hint
 
 _log = logging.getLogger(__name__)
 
 _TIDY = 4  # seconds between looks for resources that nobody uses
 _SPARE = 3.0  # seconds of idleness after which a worker goes, if the cluster has work that it cannot place
 _IDLE = 60.0  # seconds of idleness after which it goes in any case: a new one costs 6 s, an idle GPU costs money
-_WAIT = 10  # seconds without a process, after which the user is told
-_AGAIN = 60  # seconds until the user is told again
 
 
 class Upkeep:
@@ -31,7 +30,7 @@ class Upkeep:
         self._pool, self._beats, self._namespace, self._unit = pool, beats, namespace, unit
         self._task: asyncio.Task[None] | None = None
         self._waiting: dict[str, int] = {}  # seconds without a process, by worker
-        self._told = -_AGAIN
+        self._told = -AGAIN
 
     def begin(self) -> None:
         """Start, where it has not been started; needs a running event loop."""
@@ -62,24 +61,14 @@ class Upkeep:
         """Say which workers the cluster does not start for want of resources, and who holds those."""
         without = {lease.name for lease in self._pool.busy.values() if not self._has_process(lease.name, lease.workers)}
         self._waiting = {name: self._waiting.get(name, 0) + 1 for name in sorted(without)}
-        late = [name for name, seconds in self._waiting.items() if seconds >= _WAIT]
-        if late and second - self._told >= _AGAIN and await asyncio.to_thread(unplaced_work):
+        late = [name for name, seconds in self._waiting.items() if seconds >= LATE]
+        if not late or second - self._told < AGAIN:
+            return
+        waiting = await asyncio.to_thread(unplaced)
+        if waiting is None or waiting:
             self._told = second
-            held = describe(await asyncio.to_thread(holders, self._unit.removesuffix("s")), self._namespace)
-            _log.warning(
-                "waiting for a free %s for %s, held by %s", self._unit.removesuffix("s"), ", ".join(late), held
-            )
+            unit = self._unit.removesuffix("s")
+            _log.warning("%s", await asyncio.to_thread(hint, ", ".join(late), waiting, unit, self._namespace))
 
     def _has_process(self, name: str, workers: int) -> bool:
         return self._beats.up(name) and (workers == 1 or self._beats.ranks(name) > 0)
-
-
-def describe(found: list[Holder], namespace: str) -> str:
-    """Who holds the cluster, in words: the workers of this run, then those of others."""
-    runs: dict[str, list[str]] = {}
-    for holder in found:
-        parts = holder.namespace.split("/")
-        run = f"run {parts[1]}" if len(parts) == 3 and parts[0] == "splitray" else "another job"
-        runs.setdefault("this run" if holder.namespace == namespace else run, []).append(holder.name)
-    named = [f"{', '.join(sorted(names))} of {run}" for run, names in sorted(runs.items(), key=lambda r: r[0])]
-    return "; ".join(named) or "work without a name, or workers that are being started"

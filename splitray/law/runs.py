@@ -15,12 +15,13 @@ from splitray.law.arrays import Array, Ints
 from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
 from splitray.law.tables.names import normalised, spelled_alike
-from splitray.law.tables.plausible import implausible
+from splitray.law.tables.plausible import implausible, repeated
 from splitray.units import parse_count
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
 OPTIONAL = ("weight", "seed", *NAMES, "flops")
+_FRACTIONS = ("loss", "weight")  # columns of numbers that have no thousands
 _SHOWN = 10  # bad rows listed in one message
 
 
@@ -132,7 +133,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         domains=domains,
         clustered=clustered,
         table=table,
-        warnings=(*spelled_alike(domains), *implausible(numbers)),
+        warnings=(*spelled_alike(domains), *implausible(numbers), *repeated(cell, numbers["loss"])),
     )
 
 
@@ -144,7 +145,7 @@ def load_table(source: Any) -> tuple[pa.Table, str]:
     if isinstance(source, pa.Table):
         return source, "table of runs"
     if isinstance(source, str | Path):
-        return read_table(Path(source)), str(source)
+        return read_table(Path(source), ("domain", *NAMES)), str(source)
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         try:
             return pa.Table.from_pandas(source, preserve_index=False), "table of runs"
@@ -161,7 +162,11 @@ def numbers_of(table: pa.Table, name: str, where: str) -> Array:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         given = column.to_pylist()
         values = np.array([_number(value) for value in given])
-        refuse(where, name, np.isnan(values), np.array([repr(v) for v in given]), "must be a number")
+        shown = np.array([repr(v) for v in given])
+        refuse(where, name, np.isnan(values), shown, "must be a number")
+        if name in _FRACTIONS:  # 3,142 is 3.142 to whoever writes a decimal comma, and 3142 by our rule
+            commas = np.array(["," in str(value) for value in given])
+            refuse(where, name, commas, shown, "must be a number without a comma")
     refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
     return values
 

@@ -102,7 +102,16 @@ def _result(records: Mapping[str, StageRecord], kind: type[R]) -> R | None:
 def _domains(result: CorpusResult, corpus: Corpus, weights: Mapping[str, float]) -> tuple[Domain, ...]:
     known = corpus.statistics["domains"]
     return tuple(
-        Domain(d.name, d.train, d.validation, weights[d.name], tuple(known[d.name]["terms"])) for d in result.domains
+        Domain(
+            name=d.name,
+            train=d.train,
+            validation=d.validation,
+            weight=weights[d.name],
+            top_terms=tuple(known[d.name]["terms"]),
+            tokens_per_byte=known[d.name].get("tokens_per_byte"),
+            characters_lost=known[d.name].get("characters", {}).get("share_lost"),
+        )
+        for d in result.domains
     )
 
 

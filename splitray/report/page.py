@@ -67,7 +67,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         lstrip_blocks=True,
     )
     shows = {f.__name__: f for f in (text.tokens, text.percent, text.loss, text.signed, text.times, text.number)}
-    environment.filters |= shows | {"duration": text.duration, "name": text.name}
+    environment.filters |= shows | {"duration": text.duration, "name": text.name, "share": text.share}
     for of_estimate in (text.interval, text.middle, text.bounds):
         environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
     environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)

@@ -25,6 +25,11 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.{digits}f}{_NBSP}%"
 
 
+def share(value: float | None) -> str:
+    """A small share with two digits of its own: 0.012 %."""
+    return UNKNOWN if value is None else f"{100 * value:.2g}{_NBSP}%"
+
+
 def loss(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3f}"
 

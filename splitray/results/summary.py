@@ -28,13 +28,20 @@ class Machine:
 
 @dataclass(frozen=True)
 class Domain:
-    """One domain: its text, its weight, and the terms that tell it from the others."""
+    """One domain: its text, its weight, and the terms that tell it from the others.
+
+    Attributes:
+        tokens_per_byte: of training and validation text. characters_lost: the share of a sample's characters that the
+            tokenizer cannot write. Both None in corpora of the first release.
+    """
 
     name: str
     train: Counts
     validation: Counts
     weight: float
     top_terms: tuple[str, ...]
+    tokens_per_byte: float | None = None
+    characters_lost: float | None = None
 
 
 @dataclass(frozen=True)

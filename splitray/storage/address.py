@@ -27,8 +27,10 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _NO_SLASH = re.compile(rf"({'|'.join(_KNOWN)}):(?!/)", re.IGNORECASE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_VARIABLE = re.compile(r"\$\{\w+\}|(?:^|/)\$[A-Za-z_]\w*(?=/|$)")  # what a shell or a template was to fill in
 _OPTIONS = re.compile(r"\?(?=[A-Za-z0-9_.-]+=)")
 _ALIKE = {"s3a": "s3", "s3n": "s3", "s3fs": "s3", "gcsfs": "gs", "az": "abfs", "adl": "abfs"}
+_GCS_LIMIT = 15  # seconds that Google's client tries one request; its own default is a quarter of an hour
 _ESCAPED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23", " ": "%20"})
 
 
@@ -61,9 +63,13 @@ class Address:
         text = str(text)
         if not text or UNFIT.search(text):
             raise UserError(f"{text!r} names no folder: give a path or a URI without control characters")
+        shown = without_query(text)
+        if text[0].isspace():
+            raise UserError(f"{shown!r} begins with a blank: leave it out, or write ./ before it")
+        if _VARIABLE.search(text) and not Path(text).exists():
+            raise UserError(f"{shown}: variables such as $HOME are not filled in here; write what they stand for")
         if scheme := _URI.match(text):
             return _uri(scheme[1].lower(), text)
-        shown = without_query(text)
         if _WINDOWS.match(text):
             raise UserError(
                 f"{shown} is a path of Windows: splitray runs on Linux and macOS, give a path there or a URI"
@@ -116,7 +122,10 @@ class Address:
         if self.is_local:
             return fs.LocalFileSystem(), os.path.normpath(self.path)
         login = f"{quote(unquote(self.login), safe=':')}@" if self.login else ""  # keys hold slashes
-        options = f"?{self.options}" if self.options else ""
+        given = [self.options] if self.options else []
+        if self.scheme in ("gs", "gcs") and "retry_limit_seconds=" not in self.options:
+            given.append(f"retry_limit_seconds={_GCS_LIMIT}")
+        options = f"?{'&'.join(given)}" if given else ""
         bucket, slash, below = self.path.partition("/")
         path = "" if self.scheme in _BUCKETS else f"/{quote(below)}"
         uri = f"{self.scheme}://{login}{bucket}{path if slash else ''}{options}"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from splitray.errors import UserError
 
-# A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape.
-LOGIN = re.compile(r"(?<=://)(?:[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
+# A login has no slash, or a colon before its first one: keys hold slashes that some forget to escape. In an address of
+# Azure's, what stands there without a colon is the container.
+LOGIN = re.compile(r"(?<=://)(?:(?<!abfs://)(?<!abfss://)[^/@?\s]*|[^/@?\s:]+:[^@?\s'\"]*)@")
 _OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
 _PASSWORD = re.compile(r"(?<=://)[^/@?\s:]*:[^@?\s'\"]+@")
 _SECRET_OPTION = re.compile(r"[?&]([^=&\s]*(?:key|secret|token|password|credential|sas|sig)[^=&\s]*)=[^&\s]", re.I)

@@ -413,3 +413,47 @@ def test_a_file_uri_written_by_hand(tmp_path: Path) -> None:
     (tmp_path / "a #1/d.jsonl").write_bytes(LINES)
     for source in (f"file://{tmp_path}/a #1", f"file://localhost{tmp_path}/a%20#1/*.jsonl"):
         assert texts_of(source) == (TEXTS, {})
+
+
+@pytest.mark.parametrize("name", ["part-00000", "part-00000.gz", "dump.txt", "data.jsonlz"])
+def test_json_lines_under_any_name(tmp_path: Path, name: str) -> None:
+    """Spark's output has no ending. Who says that all is text gets the lines as they are."""
+    (tmp_path / name).write_bytes(gzip.compress(LINES) if name.endswith(".gz") else LINES)
+    assert texts_of(tmp_path / name) == (TEXTS, {})
+    plain, _ = texts_of(tmp_path / name, format="text")
+    assert "\n".join(plain) == LINES.decode().strip()  # cut at line ends, since it is long
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"PK\x03\x04\x14\x00", "zip archive or office document (unpack it, or save it as text)"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "7z archive (unpack it)"),
+        (b"\x04\x22\x4d\x18\x64\x40", "lz4 file (unpack it, or compress it with gzip or zstd)"),
+        (b"%PDF-1.7\n%\xe2\xe3", "PDF (extract its text)"),
+        (b"\x93NUMPY\x01\x00", "numpy array (text is needed, not tokens)"),
+        ("Law and order".encode("utf-32"), "not UTF-8 (UTF-32)"),
+        ("Law and order".encode("utf-16-le"), "not UTF-8 (UTF-16)"),
+        ("Law and order".encode("utf-16-be"), "not UTF-8 (UTF-16)"),
+    ],
+)
+def test_what_is_no_text_is_named_with_a_hint(tmp_path: Path, head: bytes, reason: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(head + b"\x01\x00 and so on " * 30)
+    (tmp_path / "b.jsonl").write_bytes(LINES)
+    assert texts_of(tmp_path) == (TEXTS, {reason: 1})
+
+
+def test_broken_quotes_of_csv_are_counted_and_join_no_rows(tmp_path: Path) -> None:
+    """Python's lenient reader makes one document of everything between two stray quotes, delimiters included."""
+    lines = [f'{n},"{text}"' for n, text in enumerate(TEXTS[:6])]
+    lines[1] = lines[1].removesuffix('"')  # swallows the next row up to its first quote
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *lines]) + "\n")
+    assert texts_of(tmp_path) == ([TEXTS[n] for n in (0, 3, 4, 5)], {"row with a broken quote": 2})
+    lines[4] = lines[4].removesuffix('"') + " at the end"
+    lines[5] = "5,no quote"
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *lines]) + "\n")
+    found, reasons = texts_of(tmp_path)
+    assert found == [TEXTS[n] for n in (0, 3)] and reasons == {
+        "row with a broken quote": 2,
+        f"corrupt file: {tmp_path.name}/a.csv (the quote of line 6 is not closed)": 1,
+    }

@@ -1,8 +1,6 @@
 """Signs of life: which process is silent, and for how many of the coordinator's own seconds."""
 
 from splitray.executor.beats import Beats
-from splitray.executor.compat import Holder
-from splitray.executor.upkeep import describe
 
 
 def ticks(beats: Beats, count: int) -> None:
@@ -38,11 +36,3 @@ def test_time_in_which_the_coordinator_stood_still_counts_for_nobody() -> None:
     beats = Beats()
     beats.hear("ladder[0]", None, beats.begin("ladder[0]"))
     assert beats.silence("ladder[0]") == ("ladder[0]", 0)
-
-
-def test_who_holds_the_cluster_in_words() -> None:
-    found = [Holder("splitray/demo/1", "ladder[1]"), Holder("splitray/other/2", "ladder[0]"), Holder("x", "mine")]
-    found.append(Holder("splitray/demo/1", "ladder[0]"))
-    told = "mine of another job; ladder[0] of run other; ladder[0], ladder[1] of this run"
-    assert describe(found, "splitray/demo/1") == told
-    assert describe([], "splitray/demo/1") == "work without a name, or workers that are being started"

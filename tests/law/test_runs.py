@@ -1,5 +1,7 @@
 """The table of runs: what is accepted, and that whatever is wrong is named by column, row and value."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -208,3 +210,53 @@ def test_another_encoding_or_heading_is_named(tmp_path):
         read_runs(tmp_path / "runs.csv")
     with pytest.raises(UserError, match=r"missing columns: loss \(did you mean Loss\?\)"):
         read_runs(table().rename_columns([*list(GOOD)[:4], "Loss"]))
+
+
+HEADER = "params,pretrain_tokens,specialize_tokens,domain,loss"
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [(("01", "1"), 2), (("1e3", "1000"), 2), (("1.0", "1"), 2), (("true", "True"), 2), (("2024-01-01", "20240101"), 2)],
+)
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path, names: tuple[str, str], count: int) -> None:
+    """A CSV reader that guesses types makes one domain, or one trunk, of two."""
+    rows = [f"{size},1e9,0,{name},3.1,{name}" for size, name in zip(("1e6", "2e6"), names, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join([HEADER + ",trunk ", *rows]) + "\n")
+    runs = read_runs(tmp_path / "t.csv")
+    assert len(runs.domains) == count and len(set(runs.trunk)) == count
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "NULL"])
+def test_trunks_that_are_missing_are_shared_by_no_rows(tmp_path: Path, missing: str) -> None:
+    rows = [f"{size}e6,1e9,0,a,3.1,{trunk}" for size, trunk in ((1, missing), (2, missing), (3, "t"), (4, "t"))]
+    (tmp_path / "t.csv").write_text("\n".join([HEADER + ",trunk", *rows]) + "\n")
+    assert len(set(read_runs(tmp_path / "t.csv").trunk)) == 3
+
+
+def test_a_decimal_comma_is_not_read_as_thousands(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(HEADER.replace(",", ";") + "\n1,300,000;1e9;0;a;3,142\n")
+    with pytest.raises(UserError, match=r"loss must be a number without a comma: row 1 \('3,142'\)"):
+        read_runs(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text(HEADER.replace(",", ";") + "\n1,300,000;1e9;0;a;3.142\n")
+    assert read_runs(tmp_path / "t.csv").params[0] == 1_300_000
+
+
+def warned(table: str, tmp_path: Path) -> list[str]:
+    (tmp_path / "t.csv").write_text(f"{HEADER}\n{table}")
+    return [warning.code for warning in read_runs(tmp_path / "t.csv").warnings]
+
+
+def test_rows_given_twice_are_warned_of(tmp_path: Path) -> None:
+    """A table that was appended to itself has noise 0; equal losses of three digits are chance."""
+    assert warned("1e6,1e9,0,a,3.10718\n2e6,1e9,0,a,3.0123\n" * 2, tmp_path) == ["rows_repeated"]
+    assert warned("1e6,1e9,0,a,3.107\n1e6,1e9,0,a,3.107\n", tmp_path) == []
+    assert warned("1e6,1e9,0,a,3.10718\n2e6,1e9,0,a,3.10718\n1e6,1e9,0,b,3.10718\n", tmp_path) == []
+
+
+def test_rows_of_another_unit_than_the_rest_are_warned_of(tmp_path: Path) -> None:
+    assert warned("125,2e9,0,a,3.1\n350000000,5e9,0,a,3.0\n", tmp_path) == ["count_unit"]
+
+
+def test_letters_of_another_alphabet_are_warned_of(tmp_path: Path) -> None:
+    assert warned("1e6,1e9,0,law,3.1\n1e6,1e9,0,l\u0430w,3.0\n", tmp_path) == ["names_alike"]

@@ -2,13 +2,12 @@
 
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import yaml
 
 from splitray.cli.signals import LINE
 from tests.support import ROOT
+from tests.support.clusters import joined
 from tests.support.configs import config, write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -28,16 +28,8 @@ def cluster() -> Iterator[dict[str, str]]:
     if given:
         yield dict(os.environ) | {"RAY_ADDRESS": given}
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus", "2"]
-    ray += ["--port", str(port), "--include-dashboard=false", "--disable-usage-stats"]
-    with subprocess.Popen(ray, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
-        yield environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
-        head.terminate()
+    with joined(2) as head:
+        yield head.environment
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +37,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("stops")
     write_corpus(home / "corpus")
     return home
+
+
+_HOLDER = """
+import sys, time, ray
+ray.init(log_to_driver=False)
+class Holder: pass
+held = ray.remote(num_cpus=2)(Holder).options(name="neighbour").remote()
+ray.get(held.__ray_ready__.remote())
+print("held", flush=True)
+time.sleep(3600)
+"""
+
+
+@contextmanager
+def neighbour(cluster: dict[str, str]) -> Iterator[None]:
+    """Another job holds every CPU of the cluster."""
+    command = [sys.executable, "-c", _HOLDER]
+    with subprocess.Popen(command, env=cluster, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            other.kill()
 
 
 def start(home: Path, environment: dict[str, str], name: str, *more: str) -> subprocess.Popen[str]:
@@ -87,3 +102,49 @@ def test_two_runs_share_a_cluster_of_two_cpus(home: Path, cluster: dict[str, str
         out, _ = job.communicate(timeout=1500)
         assert job.returncode == 0, out[-3000:]
         assert json.loads((home / name / "run/stages/ladder.json").read_text())["work"]["failures"] == 0
+
+
+def heard(job: subprocess.Popen[str], words: str) -> str:
+    """The first line of a job's output that holds some words."""
+    assert job.stdout is not None
+    lines = []
+    for line in job.stdout:
+        lines.append(line)
+        if words in line:
+            return line
+    raise AssertionError("".join(lines[-40:]))
+
+
+def test_a_run_says_what_it_waits_for(home: Path, cluster: dict[str, str]) -> None:
+    """A pass of Ray Data and a plain task, on a cluster whose CPUs an actor of another job holds."""
+    more = ["--run-dir", "waits/run", "--set", "training.precision=auto", "--until"]
+    with neighbour(cluster):
+        job = start(home, cluster, "waits", *more, "corpus")
+        line = heard(job, "waiting for a free CPU")
+        assert "for the corpus, held by neighbour of another job" in line
+    assert job.communicate(timeout=600) and job.returncode == 0
+    with neighbour(cluster):
+        job = start(home, cluster, "waits", *more, "ladder")
+        line = heard(job, "waiting for a free CPU")
+        assert "for the measurement of precision, held by neighbour of another job" in line
+        job.send_signal(signal.SIGTERM)
+        assert job.communicate(timeout=120) and job.returncode == 1
+
+
+def test_what_no_node_can_have_is_said(home: Path, cluster: dict[str, str]) -> None:
+    """A capacity to which a cluster may grow says nothing of one node's size."""
+    more = [
+        "--set",
+        "training.threads=3",
+        "--set",
+        "resources.capacity=6",
+        "--until",
+        "ladder",
+        "--run-dir",
+        "wide/run",
+    ]
+    job = start(home, cluster, "wide", *more)
+    line = heard(job, "cannot start")
+    assert "ladder[0]" in line and "work asks one node for 3 CPUs, and no node has it (at most 2 CPUs)" in line
+    job.send_signal(signal.SIGTERM)
+    assert job.communicate(timeout=120) and job.returncode == 1

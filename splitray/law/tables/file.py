@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from splitray.errors import UserError
+from splitray.law.tables.names import normalised
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FOREIGN = {  # how files begin that are often given for tables
@@ -23,8 +26,12 @@ _FOREIGN = {  # how files begin that are often given for tables
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, names: Sequence[str] = ()) -> pa.Table:
     """The table in a CSV or Parquet file.
+
+    Args:
+        names: columns of names. In a CSV file they are text whatever they look like: `01` and `1` are two names, and
+            so are `1e3` and `1000`. A `NA` or `nan` without quotes is missing there, as R and pandas write it.
 
     A CSV file may part its columns with commas, semicolons, tabs or bars, be UTF-8 or UTF-16, and be compressed as its
     ending says (`.csv.gz`).
@@ -47,10 +54,17 @@ def read_table(path: Path) -> pa.Table:
         if data.startswith(magic):
             raise UserError(f"{path}: not a CSV or Parquet table but {what}")
     text = _decoded(path, data)
-    delimiter = _delimiter(text)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=header.count)  # a comma where nothing parts the names
+    given = next(csv.reader([header], delimiter=delimiter), [])
+    convert = pa.csv.ConvertOptions(
+        column_types={name: pa.string() for name in given if normalised(name) in names},
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
     options = pa.csv.ParseOptions(delimiter=delimiter)
     try:
-        return pa.csv.read_csv(io.BytesIO(text.encode()), parse_options=options)
+        return pa.csv.read_csv(io.BytesIO(text.encode()), parse_options=options, convert_options=convert)
     except pa.ArrowInvalid as error:
         parted = f"its columns are taken to be parted by {_DELIMITERS[delimiter]}"
         raise UserError(f"{path}: not a CSV or Parquet table ({error}; {parted}); mend the file") from error
@@ -68,9 +82,3 @@ def _decoded(path: Path, data: bytes) -> str:
             f"{path}: not {encoding.upper()} in line {line} (byte {data[error.start]:#04x}): the file has another "
             "encoding, such as Latin-1 or Windows-1252; save it as UTF-8"
         ) from error
-
-
-def _delimiter(text: str) -> str:
-    """What parts the names in the header; a comma where nothing does."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(_DELIMITERS, key=header.count)

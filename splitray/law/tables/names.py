@@ -29,6 +29,10 @@ def spelled_alike(domains: Sequence[str]) -> Iterator[LawWarning]:
             )
 
 
+# Cyrillic and Greek letters that look like Latin ones.
+_LOOKALIKES = str.maketrans("аеорсухіјѕԁһναορτυκ", "aeopcyxijsdhvaoptuk")
+
+
 def _skeleton(name: str) -> str:
-    plain = unicodedata.normalize("NFKC", name).casefold()
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES)
     return "".join(c for c in plain if c.isalnum()) or plain

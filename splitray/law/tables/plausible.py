@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from splitray.law.arrays import Array
+from splitray.law.arrays import Array, Ints
 from splitray.law.law import LawWarning
 
 # A model that knows nothing has the loss ln(vocabulary): 12.5 nats for the largest vocabularies in use, 262144 tokens.
 _MOST_NATS = 13.0
 # The smallest models and runs of any ladder have thousands: below that a table counts in millions or billions.
 _LEAST = 1000.0
+# Characters of a loss up to which two runs may have the same one by chance: 3.142.
+_ROUNDED = 5
+_SPREAD = 1e5  # between the rows of one table: more is two units
 
 
 def implausible(numbers: Mapping[str, Array]) -> Iterator[LawWarning]:
@@ -28,11 +31,30 @@ def implausible(numbers: Mapping[str, Array]) -> Iterator[LawWarning]:
         )
     tokens = numbers["pretrain_tokens"] + numbers["specialize_tokens"]
     for name, values in (("params", numbers["params"]), ("pretrain_tokens + specialize_tokens", tokens)):
-        most = float(values.max())
-        if most < _LEAST:
+        least, most = float(values.min()), float(values.max())
+        if most < _LEAST or (least < _LEAST and most > _SPREAD * least):
             yield LawWarning(
                 "count_unit",
                 f"{name} looks like millions or billions",
-                f"the largest is {most:g}, and the law counts single parameters and tokens",
+                f"the rows go from {least:g} to {most:g}, and the law counts single parameters and tokens",
                 "write them out, or with a suffix: 125M, 20B",
             )
+
+
+def repeated(cell: Ints, loss: Array) -> Iterator[LawWarning]:
+    """A warning where rows are the same run: equal point, domain and loss, to the last of its digits.
+
+    Args:
+        cell: [rows], names of (size, tokens, domain). loss: [rows].
+    """
+    order = np.lexsort((loss, cell))
+    same = (np.diff(cell[order]) == 0) & (np.diff(loss[order]) == 0)
+    exact = np.array([len(f"{value!r}") > _ROUNDED for value in loss[order][1:].tolist()], dtype=bool)
+    if count := int((same & exact).sum()):
+        yield LawWarning(
+            "rows_repeated",
+            "rows are given twice",
+            f"{count} of {len(loss)} rows repeat the size, tokens, domain and loss of another, and count as runs of "
+            "their own without any noise between them",
+            "keep one of each",
+        )

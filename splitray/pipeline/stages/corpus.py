@@ -6,6 +6,7 @@ from splitray.corpus import Corpus, build_corpus
 from splitray.corpus.build import corpus_key
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
+from splitray.executor.waiting import waiting_said
 from splitray.pipeline.job import Job
 from splitray.results.stages import CorpusResult, Counts, DomainCounts
 from splitray.units import human
@@ -23,7 +24,8 @@ def run_corpus(job: Job) -> CorpusResult:
                 f"the store lost this run's corpus {before.key}, and its sources, or splitray, have "
                 f"changed since it was built (they make {key} now): restore them, or give another --run-dir"
             )
-    corpus = build_corpus(job.config.corpus, job.config.seed, job.store)
+    with waiting_said("the corpus"):
+        corpus = build_corpus(job.config.corpus, job.config.seed, job.store)
     domains = tuple(_counts(corpus, name) for name in corpus.domains)
     for domain in domains:
         _log.info(f"   {domain.name}: {domain.train.documents} documents, {human(domain.train.tokens)} tokens")

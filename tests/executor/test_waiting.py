@@ -1,0 +1,36 @@
+"""Words for work that the cluster does not start."""
+
+import pytest
+
+from splitray.executor.compat import Holder
+from splitray.executor.waiting import describe, impossible
+
+
+def test_who_holds_the_cluster_in_words() -> None:
+    found = [Holder("splitray/demo/1", "ladder[1]", "01", 1.0), Holder("splitray/other/2", "ladder[0]", "02", 1.0)]
+    found += [Holder("x", "mine", "03", 1.0), Holder("splitray/demo/1", "ladder[0]", "01", 1.0)]
+    assert describe(found, "splitray/demo/1") == (
+        "mine of another job; ladder[0] of run other; ladder[0], ladder[1] of this run"
+    )
+    # a worker group lies in Ray's own namespace: its job says whose it is
+    found = [Holder("splitray/other/2", "ladder[0]", "02", 1.0), Holder("b7c1", "a worker group", "02", 2.0)]
+    assert describe(found, "splitray/demo/1") == "a worker group, ladder[0] of run other"
+    assert describe([], "splitray/demo/1") == "tasks, or workers that are being started"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "words"),
+    [
+        ([{"CPU": 1.0}], None),
+        ([{"CPU": 2.0}, {"CPU": 4.0}], None),
+        ([{"CPU": 3.0, "GPU": 1.0}], "3 CPUs, 1 GPU, and no node has it (at most 4 CPUs, 1 GPU)"),
+        ([{"CPU": 1.0}, {"CPU": 6.0}], "6 CPUs, and no node has it (at most 4 CPUs)"),
+        ([{"memory": 3 * 2.0**30}], "3.0 GiB of memory, and no node has it (at most 2.0 GiB of memory)"),
+        ([{"CPU": 1.0, "node:10.0.0.1": 0.001}], None),
+    ],
+)
+def test_what_no_node_can_ever_have(waiting: list[dict[str, float]], words: str | None) -> None:
+    """Four CPUs without a GPU beside two with one: 6 CPUs are in the cluster, and on no node."""
+    nodes = [{"CPU": 4.0, "memory": 2.0**30}, {"CPU": 2.0, "GPU": 1.0, "memory": 2 * 2.0**30}]
+    found = impossible(waiting, nodes)
+    assert found is None if words is None else found == f"work asks one node for {words}"
