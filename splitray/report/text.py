@@ -197,7 +197,7 @@ def models(summary: Summary) -> list[tuple[str, str]]:
     if finished:
         listed.append((f"{finished.path}/", "the base for use: its learning rate was decayed to the end"))
     if base and base.path:
-        listed.append((f"{base.path}/", "the base to continue training from: before any decay, so its loss is higher"))
+        listed.append((f"{base.path}/", "the base to continue training from: before any decay of its learning rate"))
     return listed
 
 
