@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from tests.support import causal  # noqa: E402
 from tests.training.test_architectures import apart, louder, moves, table  # noqa: E402
 
-_NONE, _SEEN = 1e-3, 1e-2  # what rounding stays below, and what a leak lies above
+_NONE = 1e-3  # what rounding stays below
 
 
 @dataclass
@@ -128,13 +128,13 @@ def look(name: str, folder: Path) -> Found:
 def could(found: Found, model: Any) -> str:
     """Whether a refused model could have been trained, by what was measured of it."""
     assert found.leak is not None
-    if found.leak > _SEEN:
-        return "no: it sees the future"
+    if found.leak >= _NONE:
+        return f"no: its predictions move by {found.leak:.0e} with later tokens"
     if "text does not reach" in found.why:
         return "yes: its language model, if the weights that text does not reach were frozen"
     if "keep packed documents apart" in found.why:
         return "yes: with attention_across_documents, as the message says"
-    return f"yes: it runs, and its predictions move by {found.leak:.0e} with later tokens"
+    return "yes: it runs, and later tokens do not move its predictions"
 
 
 def summary(rows: list[Found]) -> dict[str, Any]:
