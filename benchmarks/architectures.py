@@ -179,7 +179,7 @@ def main() -> None:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             rows.sort(key=lambda row: row.name)
-            made = {"machine": describe("torch", "transformers"), "summary": summary(rows)}
+            made: dict[str, Any] = {"machine": describe("torch", "transformers"), "summary": summary(rows)}
             made["rows"] = [asdict(row) for row in rows]
             file.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(summary(rows), indent=1))

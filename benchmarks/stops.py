@@ -109,7 +109,8 @@ class Run:
         self.log = self.folder / "log.txt"
 
     def start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, ROOT / "jobs/split.py", "--config", self.config, "--run-dir", self.folder / "run"]
+        command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(self.config)]
+        command += ["--run-dir", str(self.folder / "run")]
         with self.log.open("wb") as out:
             return subprocess.Popen(command, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
 
