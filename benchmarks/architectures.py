@@ -34,7 +34,7 @@ from splitray.training.settings import ModelShape, TrainingSettings
 from tests.support import causal
 from tests.training.test_architectures import apart, louder, moves, table
 
-_NONE, _SEEN = 1e-3, 1e-2  # what rounding stays below, and what a leak lies above
+_NONE = 1e-3  # what rounding stays below
 
 
 @dataclass
@@ -125,13 +125,13 @@ def look(name: str, folder: Path) -> Found:
 def could(found: Found, model: Any) -> str:
     """Whether a refused model could have been trained, by what was measured of it."""
     assert found.leak is not None
-    if found.leak > _SEEN:
-        return "no: it sees the future"
+    if found.leak >= _NONE:
+        return f"no: its predictions move by {found.leak:.0e} with later tokens"
     if "text does not reach" in found.why:
         return "yes: its language model, if the weights that text does not reach were frozen"
     if "keep packed documents apart" in found.why:
         return "yes: with attention_across_documents, as the message says"
-    return f"yes: it runs, and its predictions move by {found.leak:.0e} with later tokens"
+    return "yes: it runs, and later tokens do not move its predictions"
 
 
 def summary(rows: list[Found]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def main() -> None:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             rows.sort(key=lambda row: row.name)
-            made = {"machine": describe("torch", "transformers"), "summary": summary(rows)}
+            made: dict[str, Any] = {"machine": describe("torch", "transformers"), "summary": summary(rows)}
             made["rows"] = [asdict(row) for row in rows]
             file.write_text(json.dumps(made, indent=1) + "\n")
     print(json.dumps(summary(rows), indent=1))

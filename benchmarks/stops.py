@@ -1,15 +1,20 @@
 """Signals to the driver in every stage of a small run, and processes that are stopped for ever: what came out.
 
-    python -m benchmarks.stops [--signals SIGTERM SIGINT SIGHUP] [--stages corpus ladder ...] [--skip-hangs] [--out DIR]
+    python -m benchmarks.stops [--parts stages segment hangs] [--signals SIGTERM SIGINT SIGHUP] [--out DIR]
 
-The runs join one cluster of two CPUs, as jobs of `ray job submit` do; in the last rows they start Ray themselves. One
-undisturbed run says what the end must be. Then one run a signal comes through all stages: it is signalled in each, and
-started again. In stages that train, the signal comes once a worker trains; else half a second after the stage began,
-and at once in stages that are over by then. The clock writes no checkpoint here, so whatever is kept of an unfinished
-segment the stop has kept. A last start must finish with every loss and model of the undisturbed run, to the bit.
+The runs join one cluster of two CPUs, as jobs of `ray job submit` do. What OUT holds of parts and signals that are not
+asked for is kept.
 
-The second part stops a ladder actor, then the coordinator, for ever (SIGSTOP), and expects them to be named and
-replaced; the last row stops the coordinator and then signals the driver.
+`stages`: one undisturbed run says what the end must be. Then one run a signal comes through all stages: it is signalled
+in each, and started again. In stages that train, the signal comes once a worker was given work; else half a second
+after the stage began, and at once in stages that are over by then. A last start must finish with every loss and model
+of the undisturbed run, to the bit.
+
+`segment`: the signal comes while a long segment of the ladder trains, in a Ray that the run has started itself. The
+clock writes no checkpoint, so the one that is there afterwards the stop has kept.
+
+`hangs`: a ladder actor, then the coordinator, is stopped for ever (SIGSTOP), and must be named and replaced. The last
+row stops the coordinator and then signals the driver.
 """
 
 import argparse
@@ -22,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _STAGE = re.compile(r" stage \d of \d: (\w+)$", re.MULTILINE)
 TRAINS = ("ladder", "search", "base", "specialists")
 SHORT = ("law", "plan", "report")
+HANGS = (("ladder actor", None), ("coordinator", None), ("coordinator", signal.SIGTERM))  # and the signal after it
 SILENCE = 15  # resources.silence_seconds of the runs with hangs
 
 
@@ -64,11 +70,11 @@ class Stop:
     traceback: bool
     seconds: float
     checkpoints: int
-    own_ray: bool = False
+    inside: bool = False
 
     @property
     def good(self) -> bool:
-        return self.code == 1 and self.line and not self.traceback
+        return self.code == 1 and self.line and not self.traceback and (self.checkpoints > 0 or not self.inside)
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Hang:
 class Run:
     """A small run in a folder of its own, with a log of its last start."""
 
-    def __init__(self, home: Path, name: str, cluster: Head | None) -> None:
+    def __init__(self, home: Path, name: str, cluster: Head | None, long: bool = False) -> None:
         self.cluster, self.folder = cluster, home / name
         self.environment = cluster.environment if cluster else dict(os.environ)
         self.folder.mkdir()
@@ -94,13 +100,16 @@ class Run:
         plain["training"] |= {"checkpoint_seconds": 3600.0}
         plain["ladder"] |= {"pretrain_tokens": [6144, 49152], "specialize_tokens": [1024, 8192]}
         plain["search"] |= {"budget": 49152}
+        if long:
+            plain["ladder"] |= {"pretrain_tokens": [6144, 6144000], "max_share": 1e5}
         plain["resources"] = {"silence_seconds": SILENCE}
         self.config = self.folder / "small.yaml"
         self.config.write_text(yaml.safe_dump(plain))
         self.log = self.folder / "log.txt"
 
     def start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, ROOT / "jobs/split.py", "--config", self.config, "--run-dir", self.folder / "run"]
+        command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(self.config)]
+        command += ["--run-dir", str(self.folder / "run")]
         with self.log.open("wb") as out:
             return subprocess.Popen(command, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
 
@@ -147,11 +156,18 @@ def wait(job: "subprocess.Popen[bytes]", ready: Callable[[], object], seconds: f
         time.sleep(0.02)
 
 
-def stopped_in(run: Run, stage: str, number: signal.Signals) -> Stop:
-    """Start the run, signal its driver in a stage, and tell how it ended."""
+def stopped_in(run: Run, stage: str, number: signal.Signals, inside: bool = False) -> Stop:
+    """Start the run, signal its driver in a stage, and tell how it ended.
+
+    Args:
+        inside: a long segment, whose short predecessors have been published.
+    """
     job = run.start()
     wait(job, lambda: run.stage == stage)
-    if stage in TRAINS:
+    if inside:
+        wait(job, lambda: any(run.folder.glob("store/done/seg-*")))
+        time.sleep(5)
+    elif stage in TRAINS:
         wait(job, lambda: run.stage != stage or of_role(run, job, trains), 60.0)
     if stage not in SHORT:
         time.sleep(0.5)
@@ -168,6 +184,7 @@ def stopped_in(run: Run, stage: str, number: signal.Signals) -> Stop:
         traceback="Traceback" in text or "SystemError" in text,
         seconds=round(time.monotonic() - at, 1),
         checkpoints=run.checkpoints,
+        inside=inside,
     )
 
 
@@ -192,82 +209,94 @@ def hung(run: Run, role: str, then: signal.Signals | None, expected: dict[str, A
     return Hang(role, then.name if then else "", words in run.log.read_text(), code, seconds, same)
 
 
-def write(out: Path | None, stops: list[Stop], hangs: list[Hang], same: dict[str, bool]) -> None:
-    if out is None:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    made = {
-        "machine": describe("ray", "torch", "deepspeed"),
-        "stops": [asdict(s) for s in stops],
-        "same_end_after_all_stops": same,
-        "hangs": [asdict(h) for h in hangs],
-    }
-    (out / "stops.json").write_text(json.dumps(made, indent=1) + "\n")
+@dataclass
+class Table:
+    """What was measured, in the file that holds it."""
+
+    out: Path | None
+    stops: list[Stop] = field(default_factory=list)
+    hangs: list[Hang] = field(default_factory=list)
+    same: dict[str, bool] = field(default_factory=dict)
+
+    def recall(self, parts: list[str], signals: list[str]) -> None:
+        """Take over what the file holds of parts and signals that are not asked for."""
+        file = self.out / "stops.json" if self.out else None
+        if file is None or not file.exists():
+            return
+        held = json.loads(file.read_text())
+        asked = [part == "segment" for part in parts if part != "hangs"]
+        rows = [Stop(**row) for row in held["stops"]]
+        self.stops = [row for row in rows if row.inside not in asked or row.signal not in signals]
+        self.hangs = [] if "hangs" in parts else [Hang(**row) for row in held["hangs"]]
+        gone = signals if "stages" in parts else []
+        self.same = {k: v for k, v in held["same_end_after_all_stops"].items() if k not in gone}
+
+    def add(self, row: Stop | Hang | tuple[str, bool]) -> None:
+        """Keep a row, print it, write the file."""
+        if isinstance(row, Stop):
+            self.stops.append(row)
+            print(
+                f"{row.signal:8} {row.stage:12} {row.met:12} {row.code:4}  {row.line!s:5}  {row.traceback!s:9}  "
+                f"{row.seconds:7}  {row.checkpoints:11}",
+                flush=True,
+            )
+        elif isinstance(row, Hang):
+            self.hangs.append(row)
+            print(f"{row.role:13} {row.then:8} {row.named!s:5}  {row.code:4}  {row.seconds:7}  {row.same}", flush=True)
+        else:
+            self.same[row[0]] = row[1]
+            print(f"{row[0]:8} the last start finished with the same losses and models: {row[1]}", flush=True)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            made = {"machine": describe("ray", "torch", "deepspeed"), "stops": [asdict(s) for s in self.stops]}
+            made |= {"same_end_after_all_stops": self.same, "hangs": [asdict(h) for h in self.hangs]}
+            (self.out / "stops.json").write_text(json.dumps(made, indent=1) + "\n")
+
+    @property
+    def good(self) -> bool:
+        """Whether every stop and every hang ended as the documentation says."""
+        stops = [s.good or (s.met != s.stage and not s.inside) for s in self.stops]
+        hangs = [h.code == 1 if h.then else h.named and h.code == 0 and bool(h.same) for h in self.hangs]
+        return all(stops) and all(hangs) and all(self.same.values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parts = ("stages", "segment", "hangs")
+    parser.add_argument("--parts", nargs="+", default=list(parts), choices=parts)
     parser.add_argument("--signals", nargs="+", default=["SIGTERM", "SIGINT", "SIGHUP"])
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
-    parser.add_argument("--skip-hangs", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    home, stops, hangs, same = Path(tempfile.mkdtemp(prefix="splitray-stops-")), [], [], {}
+    home, table = Path(tempfile.mkdtemp(prefix="splitray-stops-")), Table(options.out)
+    table.recall(options.parts, options.signals)
     write_corpus(home / "corpus")
-    with joined(2) as cluster:
-        measure(options, home, cluster, stops, hangs, same)
-    good = [*(s.good or s.met != s.stage for s in stops), *same.values()]
-    good += [h.code == 1 if h.then else h.named and h.code == 0 and bool(h.same) for h in hangs]
-    sys.exit(0 if all(good) else 1)
+    if {"stages", "hangs"} & set(options.parts):
+        with joined(2) as cluster:
+            in_cluster(options, home, cluster, table)
+    if "segment" in options.parts:
+        print("\ninside a long segment, in a Ray of its own", flush=True)
+        for name in options.signals:
+            table.add(stopped_in(Run(home, f"long-{name}", None, long=True), "ladder", signal.Signals[name], True))
+    sys.exit(not table.good)
 
 
-def measure(
-    options: argparse.Namespace,
-    home: Path,
-    cluster: Head,
-    stops: list[Stop],
-    hangs: list[Hang],
-    same: dict[str, bool],
-) -> None:
-    """Fill the tables, and print and write every row when it is there."""
-    calm = Run(home, "calm", cluster)
-    began = time.monotonic()
-    code = calm.start().wait()
-    assert code == 0, f"the undisturbed run failed: {calm.log}"
+def in_cluster(options: argparse.Namespace, home: Path, cluster: Head, table: Table) -> None:
+    """The parts that need the end of an undisturbed run."""
+    calm, began = Run(home, "calm", cluster), time.monotonic()
+    assert calm.start().wait() == 0, f"the undisturbed run failed: {calm.log}"
     expected = calm.end()
-    print(f"undisturbed: {time.monotonic() - began:.0f} s\n", flush=True)
-    print("signal   stage        met          code  line   traceback  seconds  checkpoints", flush=True)
-    for name in options.signals:
-        run = Run(home, name, cluster)
-        for stage in options.stages:
-            stops.append(row := stopped_in(run, stage, signal.Signals[name]))
-            show(row)
-            write(options.out, stops, hangs, same)
-        code = run.start().wait()
-        same[name] = code == 0 and run.end() == expected
-        print(f"{name:8} the last start: exit code {code}, same losses and models: {same[name]}", flush=True)
-        write(options.out, stops, hangs, same)
-    if options.skip_hangs:
-        return
-    print("\nhung          then     named  code  seconds  same", flush=True)
-    for role, then in (("ladder actor", None), ("coordinator", None), ("coordinator", signal.SIGTERM)):
-        hangs.append(h := hung(Run(home, f"hang{len(hangs)}", cluster), role, then, expected))
-        print(f"{h.role:13} {h.then:8} {h.named!s:5}  {h.code:4}  {h.seconds:7}  {h.same}", flush=True)
-        write(options.out, stops, hangs, same)
-    print("\nwith a Ray of its own", flush=True)
-    for name in options.signals:
-        stops.append(row := stopped_in(Run(home, f"own-{name}", None), "ladder", signal.Signals[name]))
-        row.own_ray = True
-        show(row)
-        write(options.out, stops, hangs, same)
-
-
-def show(row: Stop) -> None:
-    print(
-        f"{row.signal:8} {row.stage:12} {row.met:12} {row.code:4}  {row.line!s:5}  {row.traceback!s:9}  "
-        f"{row.seconds:7}  {row.checkpoints:11}",
-        flush=True,
-    )
+    print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
+    if "stages" in options.parts:
+        print("\nsignal   stage        met          code  line   traceback  seconds  checkpoints", flush=True)
+        for name in options.signals:
+            run = Run(home, name, cluster)
+            for stage in STAGES:
+                table.add(stopped_in(run, stage, signal.Signals[name]))
+            table.add((name, run.start().wait() == 0 and run.end() == expected))
+    if "hangs" in options.parts:
+        print("\nhung          then     named  code  seconds  same", flush=True)
+        for place, (role, then) in enumerate(HANGS):
+            table.add(hung(Run(home, f"hang{place}", cluster), role, then, expected))
 
 
 if __name__ == "__main__":
