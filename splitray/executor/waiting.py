@@ -70,8 +70,8 @@ def describe(found: list[Holder], namespace: str) -> str:
     runs: dict[str, list[str]] = {}
     for holder in found:
         of = holder.namespace if _is_run(holder.namespace) else owners.get(holder.job, "")
-        run = f"run {of.split('/')[1]}" if of else "another job"
-        runs.setdefault("this run" if of == namespace else run, []).append(holder.name or "an actor")
+        run = "another job" if not of else "this run" if of == namespace else f"run {of.split('/')[1]}"
+        runs.setdefault(run, []).append(holder.name or "an actor")
     named = [f"{', '.join(sorted(names))} of {run}" for run, names in sorted(runs.items(), key=lambda r: r[0])]
     return "; ".join(named) or "tasks, or workers that are being started"
 

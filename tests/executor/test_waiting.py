@@ -15,6 +15,8 @@ def test_who_holds_the_cluster_in_words() -> None:
     # a worker group lies in Ray's own namespace: its job says whose it is
     found = [Holder("splitray/other/2", "ladder[0]", "02", 1.0), Holder("b7c1", "a worker group", "02", 2.0)]
     assert describe(found, "splitray/demo/1") == "a worker group, ladder[0] of run other"
+    # before the run has a namespace of its own
+    assert describe([Holder("x", "mine", "03", 1.0)], "") == "mine of another job"
     assert describe([], "splitray/demo/1") == "tasks, or workers that are being started"
 
 
