@@ -123,6 +123,8 @@ def test_a_run_says_what_it_waits_for(home: Path, cluster: dict[str, str]) -> No
         line = heard(job, "waiting for a free CPU")
         assert "for the corpus, held by neighbour of another job" in line
     assert job.communicate(timeout=600) and job.returncode == 0
+    for measured in (home / "waits/run/precision.json", *(home / "waits/store/done").glob("precision-*")):
+        measured.unlink()
     with neighbour(cluster):
         job = start(home, cluster, "waits", *more, "ladder")
         line = heard(job, "waiting for a free CPU")
