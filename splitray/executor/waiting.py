@@ -1,6 +1,7 @@
 """Words for work that the cluster does not start: who holds what it needs, or that no node can ever have it."""
 
 import logging
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def _amounts(shape: Mapping[str, float]) -> str:
     def one(name: str, amount: float) -> str:
         if name == "memory":
             return f"{amount / 2**30:.1f} GiB of memory"
+        amount = math.ceil(amount) if amount > 1 else amount  # a worker asks for a little less than its threads
         return f"{amount:g} {_UNITS.get(name, name)}{'s' if name in _UNITS and amount != 1 else ''}"
 
     return ", ".join(one(name, amount) for name, amount in sorted(shape.items()))

@@ -26,7 +26,7 @@ def test_who_holds_the_cluster_in_words() -> None:
         ([{"CPU": 1.0}], None),
         ([{"CPU": 2.0}, {"CPU": 4.0}], None),
         ([{"CPU": 3.0, "GPU": 1.0}], "3 CPUs, 1 GPU, and no node has it (at most 4 CPUs, 1 GPU)"),
-        ([{"CPU": 1.0}, {"CPU": 6.0}], "6 CPUs, and no node has it (at most 4 CPUs)"),
+        ([{"CPU": 1.0}, {"CPU": 5.8499}], "6 CPUs, and no node has it (at most 4 CPUs)"),
         ([{"memory": 3 * 2.0**30}], "3.0 GiB of memory, and no node has it (at most 2.0 GiB of memory)"),
         ([{"CPU": 1.0, "node:10.0.0.1": 0.001}], None),
     ],
