@@ -42,7 +42,10 @@ def test_every_command_is_listed_and_explains_itself(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["rnu"], "command 'rnu' is not known: choose run, dry-run, plan, prove, serve, settings, prune; did you mean run?"),
+        (
+            ["rnu"],
+            "command 'rnu' is not known: choose run, dry-run, plan, prove, serve, settings, prune; did you mean run?",
+        ),
         (["plan"], "the following arguments are required: runs, --domains; see splitray plan --help"),
         (["run", "--utnil", "law"], "unrecognized arguments: --utnil law; see splitray run --help"),
         (["run", "--until", "lader"], "stage 'lader' is not known: choose corpus, ladder, .*; did you mean ladder?"),

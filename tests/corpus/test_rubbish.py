@@ -121,7 +121,11 @@ COUNTED = [
     Case("a PNG", raw("image.png", PNG), {"binary file": 1}),
     Case("a PNG named .txt", raw("image.txt", PNG), {"binary file": 1}),
     Case("an ELF named .txt", raw("program.txt", ELF), {"binary file": 1}),
-    Case("a zip named .txt", raw("archive.txt", archive()), {"zip archive or office document (unpack it, or save it as text)": 1}),
+    Case(
+        "a zip named .txt",
+        raw("archive.txt", archive()),
+        {"zip archive or office document (unpack it, or save it as text)": 1},
+    ),
     Case("a PDF named .md", raw("paper.md", PDF), {"PDF (extract its text)": 1}),
     Case("NUL bytes at the start", raw("nul.txt", b"\0" * 100 + prose("nul").encode()), {"binary file": 1}),
     Case("NUL bytes behind 9 kB", raw("late.txt", b"a " * 4500 + b"\0\x01\x02" * 500), {"binary text": 1}),
