@@ -131,7 +131,8 @@ class Job:
 
     def start(self) -> None:
         self.starts += 1
-        command = [sys.executable, ROOT / "jobs/split.py", "--config", self.config, "--run-dir", self.folder / "run"]
+        job, run = str(ROOT / "jobs/split.py"), str(self.folder / "run")
+        command = [sys.executable, job, "--config", str(self.config), "--run-dir", run]
         with (self.folder / "log.txt").open("ab") as log:
             environment = os.environ | {"RAY_ADDRESS": self.machines.cluster.address}
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -240,7 +241,7 @@ def main() -> None:
     parser.add_argument("--skip-bits", action="store_true", help="leave out the sixteen resumes of same_bits.py")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/chaos")
     options = parser.parse_args()
-    chosen, counts, runs = random.Random(options.seed), Counter[str](), []
+    chosen, counts, runs = random.Random(options.seed), Counter[str](), list[Any]()
     work = Path(tempfile.mkdtemp(prefix="splitray-chaos-"))
     config = work / "chaos.yaml"
     config.write_text(yaml.safe_dump(CONFIG))

@@ -53,6 +53,7 @@ HANGS = ("ladder actor", "train worker", "group supervisor", "specialist actor",
 def is_titled(process: psutil.Process, title: str | tuple[str, ...]) -> bool:
     """Whether a process is alive and Ray has given it such a title."""
     try:
-        return (process.cmdline() or [""])[0].startswith(title) and process.status() != psutil.STATUS_ZOMBIE
+        titled = (process.cmdline() or [""])[0].startswith(title)
+        return bool(titled and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

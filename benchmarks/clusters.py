@@ -115,7 +115,7 @@ def main() -> None:
         sources, fields = CASES[case]
         paths = [str(arguments.data / f"{name}.parquet") for name in sources]
         settings = CorpusSettings(sources=paths, domains=len(sources), group_column="source", **fields)
-        runs = []
+        runs: list[Any] = []
         for seed in SEEDS.get(case, (1,)):
             described = machine()
             with tempfile.TemporaryDirectory() as folder:

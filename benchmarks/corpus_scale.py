@@ -161,7 +161,7 @@ def inertia(points: int = 400_000, dimensions: int = 64) -> dict[str, float]:
     means = draw.normal(size=(DOMAINS, dimensions))
     vectors = means[draw.integers(DOMAINS, size=points)] + 1.5 * draw.normal(size=(points, dimensions))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    found = {"sample": settings.sample, "points": points}
+    found: dict[str, float] = {"sample": settings.sample, "points": points}
     for name, used in (("on_sample", vectors[: settings.sample]), ("on_all", vectors)):
         centroids = fit_centroids(used, DOMAINS, settings, 0)
         placed = nearest(vectors, centroids, True, np.zeros(DOMAINS))

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def demo(config: Path, run_dir: str) -> tuple[float, str]:
     """Seconds that the job took with this run folder, and its log."""
-    command = [sys.executable, ROOT / "jobs/split.py", "--config", config, "--run-dir", run_dir]
+    command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(config), "--run-dir", run_dir]
     # `auto` measures which precision is faster, and two runs on a busy machine need not agree
     command += ["--set", "training.precision=fp32"]
     begun = time.monotonic()

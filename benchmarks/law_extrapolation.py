@@ -15,6 +15,7 @@ Errors are means of |predicted / observed - 1| in %; fits see nothing of the row
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,8 @@ FIRST_LOOK = {
 
 
 def percent(law: Law, rows: pa.Table, domain: str | None = None) -> dict[str, float]:
-    predicted = law.predict(*(rows[name].to_numpy() for name in POINT), domain)
+    params, base, special = (rows[name].to_numpy() for name in POINT)
+    predicted = law.predict(params, base, special, domain)
     error = 100 * (predicted / rows["loss"].to_numpy() - 1)
     return {"rows": len(rows), "mean": float(np.abs(error).mean()), "bias": float(error.mean())}
 
@@ -66,11 +68,11 @@ def ladder() -> pa.Table:
     return pa.Table.from_pylist([r for r in rows if r["domain"] in known])
 
 
-def pilot() -> dict:
+def pilot() -> dict[str, Any]:
     return by_form(read_runs(table("pilot_two_stage.csv")), (False, True))
 
 
-def by_form(runs: Runs, shares: tuple[bool, ...]) -> dict:
+def by_form(runs: Runs, shares: tuple[bool, ...]) -> dict[str, Any]:
     """Mean errors in % of every form, by what is hidden and by domain."""
     masks = hidden(runs)
     result = {}
@@ -90,7 +92,7 @@ def by_form(runs: Runs, shares: tuple[bool, ...]) -> dict:
     return result
 
 
-def compute() -> dict:
+def compute() -> dict[str, Any]:
     runs = chinchilla()
     small = pc.less(runs["flops"], 3e20)
     below, above = runs.filter(small), runs.filter(pc.invert(small))
@@ -103,10 +105,10 @@ def compute() -> dict:
     }
 
 
-def sets() -> dict:
+def sets() -> dict[str, Any]:
     runs = pyarrow.csv.read_csv(table("loss_to_loss.csv"))
     small = pc.less(runs["params"], 4e8)
-    result = {}
+    result: dict[str, Any] = {}
     for share in (False, True):
         unseen = fit(runs.filter(small), form="chinchilla", objective="huber_log:1e-3", share=share)
         seen = fit(runs, form="chinchilla", objective="huber_log:1e-3", share=share)
@@ -120,7 +122,7 @@ def sets() -> dict:
     return result
 
 
-def protein() -> dict:
+def protein() -> dict[str, Any]:
     runs = pyarrow.csv.read_csv(table("protein_transfer.csv"))
     small = pc.less(runs["params"], 4e8)
     below, above = runs.filter(small), runs.filter(pc.invert(small))
@@ -129,7 +131,7 @@ def protein() -> dict:
     result = {}
     for name in (*REGISTRY, "auto"):
         law = fit(below, form=name)
-        result[name] = {part: percent(law, rows) for part, rows in parts.items()}
+        result[name] = dict[str, Any]({part: percent(law, rows) for part, rows in parts.items()})
         result[name] |= {"mixture": law.mixture, "fit_warnings": [warning.code for warning in law.warnings]}
     return result
 

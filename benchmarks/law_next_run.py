@@ -49,6 +49,7 @@ def one(form: str, noise: float, seed: int, draws: int) -> dict[str, Any] | None
     def split(table: pa.Table) -> tuple[Law, float, float]:
         law = fit(table, form=form, bootstrap=draws)
         found = plan(law, params=1.3e9, budget=240e9, domains=16).split_fraction
+        assert found.low is not None and found.high is not None, "with draws it has an interval"
         return law, found.high - found.low, abs(found.value - best)
 
     try:

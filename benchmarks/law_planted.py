@@ -18,7 +18,9 @@ the true loss at the planned split minus the true minimum, both on a grid of s. 
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -119,7 +121,7 @@ def truth(name: str) -> Law:
     return Law.known(name, constants)
 
 
-def ladder(kind: str) -> list[dict]:
+def ladder(kind: str) -> list[dict[str, Any]]:
     trunks = TREE if kind == "tree" else tuple((size, 0) for size in SIZES)
     rows = []
     for params, seed in trunks:
@@ -133,7 +135,7 @@ def ladder(kind: str) -> list[dict]:
     return [dict(zip(names, row), domain="domain") for row in rows]
 
 
-def observe(law: Law, rows: list[dict], kind: str, random: np.random.Generator) -> pa.Table:
+def observe(law: Law, rows: list[dict[str, Any]], kind: str, random: np.random.Generator) -> pa.Table:
     """The rows with losses of the true law, noise added; tree columns only where the noise has that shape."""
     if kind == "tree":
         noise = 0.001 * random.standard_normal(len(rows))
@@ -143,16 +145,20 @@ def observe(law: Law, rows: list[dict], kind: str, random: np.random.Generator) 
     else:
         noise = 0.003 * random.standard_normal(len(rows))
         rows = [{k: v for k, v in row.items() if k not in ("seed", "trunk", "branch")} for row in rows]
-    points = [np.array([row[k] for row in rows]) for k in ("params", "pretrain_tokens", "specialize_tokens")]
-    return pa.Table.from_pylist(rows).append_column("loss", pa.array(law.predict(*points) * np.exp(noise)))
+    params, base, special = (
+        np.array([row[k] for row in rows]) for k in ("params", "pretrain_tokens", "specialize_tokens")
+    )
+    losses = law.predict(params, base, special) * np.exp(noise)
+    return pa.Table.from_pylist(rows).append_column("loss", pa.array(losses))
 
 
-def curve(predict, params: float = PARAMS, budget: float = BUDGET):
+def curve(predict: Callable[..., Any], params: float = PARAMS, budget: float = BUDGET) -> np.ndarray:
     loss = np.asarray(predict(params, GRID * budget, (1 - GRID) * budget / DOMAINS))
-    return np.where(np.isfinite(loss), loss, np.inf)
+    finite: np.ndarray = np.where(np.isfinite(loss), loss, np.inf)
+    return finite
 
 
-def judge(law: Law, true: Law) -> dict[str, float]:
+def judge(law: Law, true: Law) -> dict[str, Any]:
     mine, theirs = curve(law.predict), curve(true.predict)
     split = GRID[mine.argmin()]
     expected = float(true.predict(*TARGET))
@@ -172,7 +178,7 @@ def judge(law: Law, true: Law) -> dict[str, float]:
     return result
 
 
-def further(law: Law, true: Law, rows: list[dict], table: pa.Table, random: np.random.Generator) -> pa.Table:
+def further(law: Law, true: Law, rows: list[dict[str, Any]], table: pa.Table, random: np.random.Generator) -> pa.Table:
     split = GRID[curve(law.predict).argmin()]
     extra = [
         {"params": SIZES[-1], "pretrain_tokens": s * BUDGET / 4, "specialize_tokens": (1 - s) * BUDGET / 4 / DOMAINS}
@@ -182,9 +188,9 @@ def further(law: Law, true: Law, rows: list[dict], table: pa.Table, random: np.r
     return pa.concat_tables([table, seen.select(table.column_names)])
 
 
-def summary(records: list[dict]) -> dict:
+def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     error, regret = (np.array([r[k] for r in records]) for k in ("error", "regret"))
-    result = {
+    result: dict[str, Any] = {
         "seeds": len(records),
         "error_median": float(np.median(error)),
         "error_p95": float(np.quantile(error, 0.95)),
@@ -205,7 +211,7 @@ def summary(records: list[dict]) -> dict:
     return result
 
 
-def write(path: Path, found: dict, started: float) -> None:
+def write(path: Path, found: dict[str, Any], started: float) -> None:
     record = {
         "machine": machine(),
         "true_split": {name: float(GRID[curve(truth(name).predict).argmin()]) for name in TRUTHS},
@@ -216,7 +222,7 @@ def write(path: Path, found: dict, started: float) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def figure(path: Path, found: dict) -> None:
+def figure(path: Path, found: dict[str, Any]) -> None:
     """Part of the tables whose error, and whose regret, is at most x; solid: form known, dashed: auto."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
     for key, records in sorted(found.items()):
@@ -249,7 +255,7 @@ def main() -> None:
     parser.add_argument("--truths", nargs="*", default=list(TRUTHS))
     parser.add_argument("--out", type=Path, default=RESULTS / "planted.json")
     args = parser.parse_args()
-    started, found = time.time(), {}
+    started, found = time.time(), dict[str, Any]()
     for seed in range(max(args.seeds, args.simulations)):
         for name in args.truths:
             true = truth(name)

@@ -5,6 +5,7 @@
 """
 
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ def chinchilla() -> pa.Table:
     return runs.filter(pc.invert(pc.cast(runs["outlier"], pa.bool_())))
 
 
-def huber(target: dict) -> dict:
+def huber(target: dict[str, Any]) -> dict[str, Any]:
     law = fit(chinchilla(), form="chinchilla", bootstrap=DRAWS)
     draws = law.components[0].draws[:, 0]
     spread = {"E": np.exp(draws[:, 0]).std(), "alpha": draws[:, 2].std(), "beta": draws[:, 4].std()}
@@ -41,7 +42,7 @@ def huber(target: dict) -> dict:
     }
 
 
-def squared(target: dict) -> dict:
+def squared(target: dict[str, Any]) -> dict[str, Any]:
     runs = chinchilla()
     law = fit(runs.filter(pc.less(runs["flops"], 1e21)), form="chinchilla", objective="squared")
     found = law.constants
@@ -58,7 +59,7 @@ def squared(target: dict) -> dict:
     return {"constants": ours, "published": {name: target[name] for name in ours}, "every_digit": same}
 
 
-def loss_to_loss(target: dict) -> dict:
+def loss_to_loss(target: dict[str, Any]) -> dict[str, Any]:
     runs = pyarrow.csv.read_csv(table("loss_to_loss.csv"))
     result = {}
     for domain in ("starcoder", "fineweb-edu-100b", "smollm-corpus"):

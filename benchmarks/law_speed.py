@@ -11,6 +11,8 @@ alpha, beta in 0..2 by 0.5), one scipy L-BFGS each, with the analytic gradient. 
 import itertools
 import json
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import minimize
@@ -25,19 +27,20 @@ from splitray.law.fitting.uncertainty import bootstrap
 from splitray.law.forms import find
 from splitray.law.runs import read_runs
 
+T = TypeVar("T")
 DELTA, REPEATS, DRAWS = 1e-3, 5, 1000
 
 
-def timed(work):
+def timed(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     return result, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
-def baseline(N, D, loss) -> float:
+def baseline(N: np.ndarray, D: np.ndarray, loss: np.ndarray) -> float:
     x, y, goal = np.log(N), np.log(D), np.log(loss)
 
-    def objective(v):
+    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
         a, b, e, alpha, beta = v
         terms = np.stack([a - alpha * x, b - beta * y, np.full_like(x, e)])
         total = logsumexp(terms, axis=0)
@@ -46,11 +49,12 @@ def baseline(N, D, loss) -> float:
         pull = np.clip(residual, -DELTA, DELTA)
         share = np.exp(terms - total) * pull
         slope = [share[0].sum(), share[1].sum(), share[2].sum(), -(share[0] * x).sum(), -(share[1] * y).sum()]
-        return np.where(size < DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA)).sum(), np.array(slope)
+        losses = np.where(size < DELTA, 0.5 * residual**2, DELTA * (size - 0.5 * DELTA))
+        return float(losses.sum()), np.array(slope)
 
     coarse, fine, middle = np.arange(0, 30, 5), np.arange(0, 2.5, 0.5), np.arange(-1, 1.5, 0.5)
     grid = itertools.product(coarse, coarse, middle, fine, fine)
-    return min(minimize(objective, start, jac=True, method="L-BFGS-B").fun for start in grid)
+    return min(float(minimize(objective, start, jac=True, method="L-BFGS-B").fun) for start in grid)
 
 
 def main() -> None:

@@ -125,7 +125,11 @@ def publish(store: Store, clusters: dict[str, np.ndarray], seed: int = 0) -> str
         for name, stream in streams.items():
             path = Path(folder) / f"{name}.npy"
             np.save(path, stream.astype(np.uint16), allow_pickle=False)
-            shard = {"file": f"shards/{name}.npy", "tokens": len(stream), "documents": len(stream) // LENGTH}
+            shard: dict[str, Any] = {
+                "file": f"shards/{name}.npy",
+                "tokens": len(stream),
+                "documents": len(stream) // LENGTH,
+            }
             shards[name] = {"train": [shard | {"bytes": len(stream), "sha256": sha256_file(path)}], "validation": []}
             attempt.add(path, shard["file"])
         tokenizer = {"sha256": fingerprint(["abc:0123"], 64), "vocabulary": VOCAB}

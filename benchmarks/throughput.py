@@ -30,8 +30,9 @@ import torch
 
 from benchmarks.machine import describe
 from benchmarks.throughput_loops import BATCH_TOKENS, LENGTH, LOOPS, SIZES, VOCAB, Choice, search, serve
-from splitray.training.model import Size, size
-from splitray.training.settings import ModelShape
+from splitray.training.family import Size
+from splitray.training.model import size
+from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.tree import flops
 
 matplotlib.use("Agg")
@@ -45,7 +46,7 @@ COLOURS = ("#0072b2", "#d55e00", "#8c9099", "#e69f00", "#009e73")
 
 def counted(label: str) -> Size:
     hidden, layers = SIZES[label]
-    return size(ModelShape(hidden=hidden, layers=layers), VOCAB, True)
+    return size(ModelShape(hidden=hidden, layers=layers), VOCAB, TrainingSettings(tie_embeddings=True))
 
 
 def token_flops(label: str) -> float:
@@ -109,7 +110,8 @@ def run_search(options: argparse.Namespace, out: Path) -> dict[str, Any]:
             tried = found["loops"].setdefault(name, {}).setdefault(label, [])
             known = {Choice(t["precision"], t["compiled"], t["micro"]): t["tokens_per_processor_second"] for t in tried}
             at_work[begin(search, name, label, options.threads, 4, known)] = (label, name)
-        for line in wait(list(at_work)):
+        ready = wait(list(at_work))
+        for line in [connection for connection in at_work if connection in ready]:
             label, name = at_work[line]
             if (told := line.recv()) is None:
                 del at_work[line]

@@ -134,7 +134,7 @@ def trainer(tick: Callable[[], None], size: str, choice: Choice) -> None:
     from accelerate.state import AcceleratorState
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    class Ticking(TrainerCallback):  # type: ignore[misc]
+    class Ticking(TrainerCallback):
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
             tick()
 

@@ -203,9 +203,9 @@ def compare() -> dict[str, Any]:
             ray.shutdown()
     ratios = [rated(f, rates) for f in found]
     for each in ratios:
-        told = f"{each['segments']} segments, median {each['median_segment_seconds']:.1f} s"
+        counts = f"{each['segments']} segments, median {each['median_segment_seconds']:.1f} s"
         spent = f"{each['seconds']:.0f} s, start-up {each['startup_seconds']:.0f} s"
-        print(f"{each['label']}: {each['ratio']:.3f} of bare loops ({told}; {spent})", flush=True)
+        print(f"{each['label']}: {each['ratio']:.3f} of bare loops ({counts}; {spent})", flush=True)
     names = [s.label for s in SHAPES]
     bare = [{n: rate[r.hash] for n, r in zip(names, recipes, strict=True)} for rate in rates]
     return {"workers": WORKERS, "bare_tokens_per_second": bare, "ratios": ratios}

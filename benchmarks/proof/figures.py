@@ -72,7 +72,7 @@ def _forecasts(scores: Sequence[Mapping[str, Any]]) -> Figure | None:
         observed, value = np.array([s["loss"] for s in mine]), np.array([s["value"] for s in mine])
         # a law's draws need not hold the law itself: its interval may lie beside the value
         bars = np.maximum([value - [s["low"] for s in mine], np.array([s["high"] for s in mine]) - value], 0)
-        look = {"fmt": "osD^"[place % 4], "ms": 4, "lw": 0.8, "color": f"C{place}"}
+        look: dict[str, Any] = {"fmt": "osD^"[place % 4], "ms": 4, "lw": 0.8, "color": f"C{place}"}
         left.errorbar(observed, value, bars, label=f"{human(params)} parameters", **look)
         if right is None:
             continue

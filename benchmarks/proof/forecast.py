@@ -8,7 +8,7 @@ import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,15 @@ class Uncommitted(SplitrayError):
     """Forecasts are to be committed before what they predict is trained; the same command goes on then."""
 
 
+def _of_line(made: Forecaster, bench: Bench, line: tuple[ModelShape, int, bool]) -> dict[str, Any]:
+    return of_budget(made, bench, *line)
+
+
 def write_late(bench: Bench, folder: Path, shapes: Sequence[ModelShape]) -> list[Path]:
     """Forecast the ladder's largest D at these sizes from all that stands of the rest; their files, old and new."""
     cells = {f"late-{shape.label}": bench.programme.late(shape, bench.corpus.domains) for shape in shapes}
     return _write(
-        bench, folder, {n: lambda o, c=c: of_cells(o, bench, c) for n, c in cells.items() if bench.missing(c)}
+        bench, folder, {n: partial(of_cells, bench=bench, cells=c) for n, c in cells.items() if bench.missing(c)}
     )
 
 
@@ -102,7 +106,7 @@ def write_lines(bench: Bench, folder: Path, first: int | None = None) -> list[Pa
     if first is None and missing:
         raise UserError(f"{len(missing)} leaves of the ladder are not trained: --part grid first, or --lines N")
     lines = [line for line in bench.programme.bowls()[:first] if not _complete(bench, *line)]
-    return _write(bench, folder, {name_of(*line[:2]): lambda o, x=line: of_budget(o, bench, *x) for line in lines})
+    return _write(bench, folder, {name_of(*line[:2]): partial(_of_line, bench=bench, line=line) for line in lines})
 
 
 def _write(bench: Bench, folder: Path, wanted: Mapping[str, Callable[[Forecaster], dict[str, Any]]]) -> list[Path]:

@@ -48,7 +48,7 @@ def clustered(bench: Bench, folder: Path, before: Sequence[Mapping[str, Any]]) -
         if all(len(table) == len(domains) for table in tables):
             losses = [np.array([[table[d] for d in domains]]) for table in tables]
             told = {"corpus": name, "planned": float(losses[0].mean()), "unsplit": float(losses[1].mean())}
-            result.append(told | {"planned less unsplit": paired(*losses)})
+            result.append(told | {"planned less unsplit": paired(losses[0], losses[1])})
     return result
 
 

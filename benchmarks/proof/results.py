@@ -151,7 +151,7 @@ def _own_rates(bench: Bench, planned: float) -> dict[str, Any] | None:
     if rates is None:
         return None
     pair = on_fresh_seeds(bench, lambda seed: rated_cells(bench, planned, seed, rates), bench.corpus.domains)
-    return None if pair is None else {"rates": rates, "planned less unsplit": paired(*pair)}
+    return None if pair is None else {"rates": rates, "planned less unsplit": paired(pair[0], pair[1])}
 
 
 def doubled_shapes(bench: Bench) -> list[ModelShape]:

@@ -158,7 +158,7 @@ def compare(
     return result
 
 
-def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int = 4000) -> dict[str, float]:
+def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int = 4000) -> dict[str, Any]:
     """Mean trials of another search over those of the law-guided one, with its 95 % interval over repetitions."""
     theirs, ours = (np.array([TRIALS if c is None else c for c in counts], dtype=float) for counts in (other, guided))
     rng = np.random.default_rng(0)

@@ -1,7 +1,8 @@
 """A claim as the page tells it, and the words of its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold here", "not yet measured"
 
@@ -30,7 +31,7 @@ def verdict(good: bool, fair: bool = False) -> str:
     return HOLDS if good else PART if fair else FAILS
 
 
-def ends(told: dict[str, float], digits: int = 3, sign: bool = True) -> str:
+def ends(told: Mapping[str, Any], digits: int = 3, sign: bool = True) -> str:
     """A value with its interval, in words."""
     s = "+" if sign else ""
     return f"{told['value']:{s}.{digits}f} ({told['low']:{s}.{digits}f} to {told['high']:{s}.{digits}f})"

@@ -31,7 +31,15 @@ _TINY: dict[str, Any] = {
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 1),
 }
 # What an architecture needs beside that: its parts must fit together.
-_LATENT = ("axk1", "axk2", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite")
+_LATENT: tuple[str, ...] = (
+    "axk1",
+    "axk2",
+    "bailing_hybrid",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "glm4_moe_lite",
+)
 _LATENT += ("glm_moe_dsa", "kimi_linear", "longcat_flash", "minicpm3", "youtu")
 _OWN: dict[str, dict[str, Any]] = {
     **{name: {"num_key_value_heads": 4} for name in _LATENT},

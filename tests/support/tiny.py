@@ -28,7 +28,12 @@ WEIGHTS = {"a": 0.5, "b": 0.5}
 
 def training(**changes: Any) -> TrainingSettings:
     """Batches of 4 x 16 = 64 tokens."""
-    plain = {"sequence_length": 16, "global_batch_size": 4, "learning_rate": 1e-2, "reference_hidden": 16}
+    plain: dict[str, Any] = {
+        "sequence_length": 16,
+        "global_batch_size": 4,
+        "learning_rate": 1e-2,
+        "reference_hidden": 16,
+    }
     plain |= {"warmup_tokens": 128, "precision": "fp32", "micro_batch_size": 2, "decay_fraction": DECAY}
     return TrainingSettings(**plain | changes)
 
