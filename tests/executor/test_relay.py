@@ -36,6 +36,7 @@ def test_a_worker_and_the_coordinator_are_heard_in_the_driver(
 ) -> None:
     context = RunContext(Store(tmp_path), "corpus", tiny.training(), f"test-{uuid.uuid4().hex[:8]}")
     client = object.__new__(ExecutorClient)
+    client._seen = lambda counters: None
     client.actor = start_coordinator(context, 2, 100)
     worker = ray.remote(Talkative).options(num_cpus=0, namespace=context.namespace).remote(context, "a", 2)
     try:
