@@ -148,44 +148,35 @@ class LossKey(_Key):
 
 
 @dataclass(frozen=True)
-class CorpusKey(_Key):
-    """A corpus, by the hash of its settings, seed, and list of files."""
+class _HashKey(_Key):
+    """A kind whose name is its word and a hash."""
 
     hash: str
+
+    @classmethod
+    def _of(cls, *fields: str) -> Self:
+        return cls(fields[0])
+
+    def format(self) -> str:
+        return f"{self.prefix()}{self.hash}"
+
+    @classmethod
+    def prefix(cls) -> str:
+        """What the names of all of this kind start with."""
+        return f"{cls._KIND}-"
+
+
+@dataclass(frozen=True)
+class CorpusKey(_HashKey):
+    """A corpus, by the hash of its settings, seed, and list of files."""
 
     _KIND = "corpus"
     _PATTERN = re.compile(r"corpus-(.+)", re.DOTALL)
 
-    @classmethod
-    def _of(cls, *fields: str) -> Self:
-        return cls(fields[0])
-
-    def format(self) -> str:
-        return f"{self.prefix()}{self.hash}"
-
-    @staticmethod
-    def prefix() -> str:
-        """What the names of all corpora start with."""
-        return "corpus-"
-
 
 @dataclass(frozen=True)
-class PrecisionKey(_Key):
+class PrecisionKey(_HashKey):
     """What `training.precision: auto` means on one kind of machine, by the hash of its description."""
-
-    hash: str
 
     _KIND = "precision"
     _PATTERN = re.compile(r"precision-([0-9a-f]+)")
-
-    @classmethod
-    def _of(cls, *fields: str) -> Self:
-        return cls(fields[0])
-
-    def format(self) -> str:
-        return f"{self.prefix()}{self.hash}"
-
-    @staticmethod
-    def prefix() -> str:
-        """What the names of all precisions start with."""
-        return "precision-"
