@@ -1,14 +1,14 @@
 """The registry of trackers. Adding one is adding one class: see `Tracker`."""
 
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from splitray.errors import UserError, check_choice, did_you_mean
+from splitray.errors import UserError, did_you_mean
+from splitray.runtime.plugins import find_class, register_class
 from splitray.tracking.tracker import Tracker, TrackerSettings
 
 GROUP = "splitray.trackers"  # the entry points by which an installed package offers its trackers
@@ -18,30 +18,14 @@ T = TypeVar("T", bound=type[Tracker])
 
 def register_tracker(tracker: T) -> T:
     """Make `trackers: [{name: NAME}]` mean this class."""
-    other = REGISTRY.get(tracker.name)
-    if other is not None and (other.__module__, other.__qualname__) != (tracker.__module__, tracker.__qualname__):
-        raise UserError(f"two trackers are named {tracker.name!r}: {other.__module__} and {tracker.__module__}")
-    REGISTRY[tracker.name] = tracker
+    known: type[Tracker] = tracker
+    register_class(REGISTRY, "tracker", known)
     return tracker
 
 
 def find_tracker(name: str) -> type[Tracker]:
-    """The tracker of that name, loaded from an installed package if need be.
-
-    Raises:
-        UserError: nobody has registered that name; the message lists the known ones.
-    """
-    if name not in REGISTRY:
-        for entry in entry_points(group=GROUP, name=name):
-            register_tracker(entry.load())
-    known = dict.fromkeys([*REGISTRY, *(entry.name for entry in entry_points(group=GROUP))])
-    try:
-        return REGISTRY[check_choice("tracker", name, known)]
-    except UserError as error:
-        raise UserError(
-            f"{error}. A tracker of your own is known once its module is imported: name the module under `plugins`, "
-            f"or install it with an entry point {GROUP!r}"
-        ) from None
+    """The tracker of that name; errors as of `find_class`."""
+    return find_class(REGISTRY, "tracker", GROUP, name)
 
 
 def check_packages(trackers: Iterable[TrackerSettings]) -> None:

@@ -17,6 +17,7 @@ from splitray.corpus.build import corpus_key
 from splitray.corpus.embedders import Embedder, load_embedder, register_embedder, registry, unit
 from splitray.corpus.router import check_router
 from splitray.errors import UserError
+from splitray.runtime import plugins
 from splitray.settings import Settings, operational
 from splitray.storage.checksum import fingerprint
 from splitray.storage.store import Store
@@ -109,7 +110,7 @@ def test_an_installed_package_offers_its_embedder(plugin: str, monkeypatch: pyte
     """By an entry point, without a word in the config beside the name."""
     offered = EntryPoint("letters", f"{plugin}:Letters", registry.GROUP)
     monkeypatch.setattr(
-        registry, "entry_points", lambda group, name=None: [offered] if name in (None, "letters") else []
+        plugins, "entry_points", lambda group, name=None: [offered] if name in (None, "letters") else []
     )
     with pytest.raises(UserError, match="choose sentence-transformers, tfidf, letters"):
         parsed(config(embedder="nothing"))

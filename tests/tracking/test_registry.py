@@ -10,6 +10,7 @@ import yaml
 
 from splitray.config import Config, dump, load, parse
 from splitray.errors import UserError
+from splitray.runtime import plugins
 from splitray.tracking import Tracker, registry
 from splitray.tracking.mlflow import MlflowSettings
 from tests.support.configs import PLAIN
@@ -78,7 +79,7 @@ def test_one_of_the_users_own_is_known_by_its_plugin_or_its_entry_point(
     assert load(written(tmp_path, trackers=[{"name": "best"}], plugins=[PLUGIN])).trackers[0].name == "best"
     monkeypatch.setattr(registry, "REGISTRY", {})
     offered = EntryPoint("best", f"{PLUGIN}:Best", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group, name=None: [offered] if name in (None, "best") else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group, name=None: [offered] if name in (None, "best") else [])
     assert load(written(tmp_path, trackers=[{"name": "best"}])).trackers[0].name == "best"
 
 

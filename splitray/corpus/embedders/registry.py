@@ -1,10 +1,9 @@
 """The registry of embedders. Adding one is adding one class: see `Embedder`."""
 
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from splitray.errors import UserError, check_choice
+from splitray.runtime.plugins import find_class, register_class
 
 if TYPE_CHECKING:
     from splitray.corpus.embedders.embedder import Embedder
@@ -15,30 +14,12 @@ REGISTRY: dict[str, type["Embedder"]] = {}
 
 def register_embedder(embedder: type["Embedder"]) -> type["Embedder"]:
     """Make `corpus.embedder: NAME` mean this class; its settings are the section of its `section`."""
-    other = REGISTRY.get(embedder.name)
-    if other is not None and (other.__module__, other.__qualname__) != (embedder.__module__, embedder.__qualname__):
-        raise UserError(f"two embedders are named {embedder.name!r}: {other.__module__} and {embedder.__module__}")
-    REGISTRY[embedder.name] = embedder
-    return embedder
+    return register_class(REGISTRY, "embedder", embedder)
 
 
 def find_embedder(name: str) -> type["Embedder"]:
-    """The embedder of that name, loaded from an installed package if need be.
-
-    Raises:
-        UserError: nobody has registered that name; the message lists the known ones.
-    """
-    if name not in REGISTRY:
-        for entry in entry_points(group=GROUP, name=name):
-            register_embedder(entry.load())
-    known = dict.fromkeys([*REGISTRY, *(entry.name for entry in entry_points(group=GROUP))])
-    try:
-        return REGISTRY[check_choice("embedder", name, known)]
-    except UserError as error:
-        raise UserError(
-            f"{error}. An embedder of your own is known once its module is imported: name the module under `plugins`, "
-            f"or install it with an entry point {GROUP!r}"
-        ) from None
+    """The embedder of that name; errors as of `find_class`."""
+    return find_class(REGISTRY, "embedder", GROUP, name)
 
 
 def section_owner(section: str) -> type["Embedder"] | None:
