@@ -14,7 +14,7 @@ import numpy as np
 from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
-from splitray.proof.bowl import interval
+from splitray.law.planning.estimate import Estimate
 
 SETS = ("arc_easy", "sciq", "piqa", "openbookqa", "copa", "pubmed_qa", "oab_pt")
 _BATCH = 64
@@ -91,7 +91,7 @@ def compare(
         "questions": len(items),
         "routed": float(right[:, 0].mean()),
         "unsplit": float(right[:, 1].mean()),
-        "difference": interval(float(gap.mean()), gap[picks].mean(axis=1)).plain(),
+        "difference": Estimate.resampled(float(gap.mean()), gap[picks].mean(axis=1)).plain(),
         "accuracy": {"routed": float(hits[:, 0].mean()), "unsplit": float(hits[:, 1].mean())},
         "chance": float(np.mean([1 / len(i["choices"]) for i in items])),
         "routes": {name: int((routes == place).sum()) for place, name in enumerate(names)},

@@ -14,7 +14,7 @@ from benchmarks.proof.bench import Bench
 from benchmarks.proof.measured import by_domain, decided_cells, decisive, ladder_bowl, mean_loss, on_fresh_seeds
 from benchmarks.proof.programme import Cell, Variant
 from splitray import law as laws
-from splitray.proof.bowl import interval
+from splitray.law.planning.estimate import Estimate
 from splitray.training.settings import ModelShape
 from splitray.training.split import whole_budget
 from splitray.training.tree import Leaf
@@ -90,7 +90,7 @@ def nearness(bench: Bench, noise: float, before: Sequence[Mapping[str, Any]]) ->
                 "loss": bowl.losses.tolist(),
                 "noise": bowl.noise,
                 "best": bowl.optimum().plain(),
-                "gain": interval(bowl.gain, bowl.gains()).plain(),
+                "gain": Estimate.resampled(bowl.gain, bowl.gains()).plain(),
                 "multiplier": noisy_multiplier(tokens, losses, budget, bowl.best[1], noise * bowl.best[1]),
                 "most_epochs": max(r["epochs"] for r in other.rows(longer)),
             }

@@ -15,8 +15,9 @@ import pyarrow as pa
 from benchmarks.proof.analysis import Surface, bowl_of, trials_until
 from benchmarks.proof.table import SCHEMA
 from splitray import law as laws
+from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.question import Question
-from splitray.proof.bowl import Bowl, interval
+from splitray.proof.bowl import Bowl
 from splitray.search.rounds import GAP, propose
 
 TOLERANCE, TRIALS = 0.005, 40
@@ -164,7 +165,7 @@ def _ratio(other: Sequence[int | None], guided: Sequence[int | None], draws: int
     rng = np.random.default_rng(0)
     top = theirs[rng.integers(len(theirs), size=(draws, len(theirs)))].mean(axis=1)
     under = ours[rng.integers(len(ours), size=(draws, len(ours)))].mean(axis=1)
-    return interval(float(theirs.mean() / ours.mean()), top / under).plain()
+    return Estimate.resampled(float(theirs.mean() / ours.mean()), top / under).plain()
 
 
 def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, Any]:
@@ -180,7 +181,7 @@ def overall(lines: Sequence[Mapping[str, Any]], draws: int = 4000) -> dict[str, 
     result["never"] = never
     result["ratio"] = {}
     for place, name in enumerate(SEARCHES[1:], 1):
-        told = interval(float(means[place] / means[0]), drawn[:, place] / drawn[:, 0]).plain()
+        told = Estimate.resampled(float(means[place] / means[0]), drawn[:, place] / drawn[:, 0]).plain()
         result["ratio"][name] = told | {"best": float((table[:, place] / table[:, 0]).max())}
     return result
 

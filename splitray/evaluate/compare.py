@@ -58,8 +58,7 @@ def difference(
         picks = generator.integers(len(gap), size=(draws, len(gap)))
         value += weight * float(gap.sum() / tokens.sum())
         spread += weight * gap[picks].sum(axis=1) / np.maximum(tokens[picks].sum(axis=1), 1)
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return Estimate.resampled(value, spread)
 
 
 def matrix(scores: Mapping[str, Mapping[str, Scores]], domains: Sequence[str]) -> LossMatrix:

@@ -95,7 +95,7 @@ class Bowl:
 
     def optimum(self) -> Estimate:
         """The bottom's fraction and its 95 % interval under the noise."""
-        return interval(self.best[0], self.optima())
+        return Estimate.resampled(self.best[0], self.optima())
 
     @property
     def gain(self) -> float:
@@ -111,12 +111,6 @@ class Bowl:
         """The gain that one measurement in forty shows where no split gains: the bottom of a noisy curve is too low."""
         level = np.maximum(self.curve(self.fractions), self.losses[-1])
         return float(np.quantile(self.gains(level), 0.975))
-
-
-def interval(value: float, draws: Array) -> Estimate:
-    """A value with the 95 % interval of its draws."""
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
 
 
 def _bounded(lost: Array) -> Regret:

@@ -11,29 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splitray.evaluate.exams.questions import Exam
+from splitray.law.planning.estimate import Estimate
 
 if TYPE_CHECKING:
     from splitray.corpus.tokenizer import Encoder
     from splitray.evaluate.mixture import Mixture
 
 _DRAWS = 2000
-_LEVEL = (0.025, 0.975)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A mean over questions with its 95 % interval over them."""
-
-    value: float
-    low: float
-    high: float
-
-    @staticmethod
-    def of(by_question: np.ndarray) -> "Measure":
-        """By a bootstrap of the questions; the draws are the same for every call of one length."""
-        picks = np.random.default_rng(0).integers(len(by_question), size=(_DRAWS, len(by_question)))
-        low, high = np.quantile(by_question[picks].mean(axis=1), _LEVEL)
-        return Measure(float(by_question.mean()), float(low), float(high))
+def _mean(by_question: np.ndarray) -> Estimate:
+    """A mean over questions with its 95 % interval over them; the draws are the same for every call of one length."""
+    picks = np.random.default_rng(0).integers(len(by_question), size=(_DRAWS, len(by_question)))
+    return Estimate.resampled(float(by_question.mean()), by_question[picks].mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -54,13 +44,13 @@ class ExamScores:
 
     MEASURES = ("accuracy", "accuracy_norm", "nats_per_byte", "margin")
 
-    def means(self) -> dict[str, Measure]:
-        return {name: Measure.of(getattr(self, name)) for name in self.MEASURES}
+    def means(self) -> dict[str, Estimate]:
+        return {name: _mean(getattr(self, name)) for name in self.MEASURES}
 
 
-def compare(ours: ExamScores, other: ExamScores) -> dict[str, Measure]:
+def compare(ours: ExamScores, other: ExamScores) -> dict[str, Estimate]:
     """Means of `ours` less `other`, paired by question."""
-    return {name: Measure.of(getattr(ours, name) - getattr(other, name)) for name in ExamScores.MEASURES}
+    return {name: _mean(getattr(ours, name) - getattr(other, name)) for name in ExamScores.MEASURES}
 
 
 def detectable(exam: Exam) -> float:

@@ -8,6 +8,8 @@ import numpy as np
 
 from splitray.law.arrays import Array
 
+_CENTRAL = (0.025, 0.975)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -45,6 +47,12 @@ class Estimate:
         last = draws.size - 1
         low, high = draws[math.floor(below * last + 1e-9)], draws[math.ceil(above * last - 1e-9)]
         return cls(value, min(value, float(low)), max(value, float(high)), infinite)
+
+    @classmethod
+    def resampled(cls, value: float, draws: Array) -> "Estimate":
+        """A value with the central 95 % of what resampling gave for it, [draws]."""
+        low, high = np.quantile(draws, _CENTRAL)
+        return cls(value, float(low), float(high))
 
     def plain(self) -> dict[str, float | None]:
         """As JSON types."""
