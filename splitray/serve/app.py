@@ -204,18 +204,19 @@ def _check(
     if max_tokens is not None and max_tokens > settings.max_tokens:
         raise RefusedError(400, f"max_tokens is {max_tokens}, and this server writes {settings.max_tokens} at most")
     counts = []
+    mixture = engine.models[asked.model]
+    most = mixture.max_length - 1
     for prompt in prompts:
-        mixture = engine.models[asked.model]
-        room = mixture.room(prompt)
-        wanted = min(room, settings.max_tokens) if max_tokens is None else max_tokens
-        if room < max(wanted, 1):
+        tokens = mixture.count(prompt)
+        wanted = max(1, min(most - tokens, settings.max_tokens)) if max_tokens is None else max_tokens
+        if tokens + wanted > most:
             raise RefusedError(
                 400,
-                f"the prompt has {mixture.max_length - room - 1} tokens; with {max(wanted, 1)} to write that is more "
-                f"than the {mixture.max_length - 1} that these models read",
+                f"the prompt has {tokens} tokens; with {wanted} to write that is more than the {most} that these "
+                "models read",
                 "prompt",
             )
-        counts.append((mixture.max_length - room - 1, wanted))
+        counts.append((tokens, wanted))
     return counts
 
 

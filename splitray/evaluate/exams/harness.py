@@ -41,8 +41,8 @@ class MixtureLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         end = self.eot_token_id
         pairs = [([] if context == [end] else context, answer) for _, context, answer in requests]
-        found = continuations(self.mixture, pairs, [context for (context, _), _, _ in requests])
-        return [(-c.nats, c.greedy) for c in found]
+        texts = [context for (context, _), _, _ in requests]
+        return [(-c.nats, bool(c.greedy)) for c in continuations(self.mixture, pairs, texts, greedy=True)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole texts, in windows of the models' context."""

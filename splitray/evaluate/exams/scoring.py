@@ -70,13 +70,15 @@ def encode_pair(encoder: "Encoder", context: str, continuation: str) -> tuple[li
 
 @dataclass(frozen=True)
 class Continuation:
-    """What follows a context: its loss in nats, and whether each of its tokens was the likeliest."""
+    """What follows a context: its loss in nats, and whether each of its tokens was the likeliest, if that was asked."""
 
     nats: float
-    greedy: bool
+    greedy: bool | None
 
 
-def continuations(mixture: "Mixture", pairs: list[tuple[list[int], list[int]]], texts: list[str]) -> list[Continuation]:
+def continuations(
+    mixture: "Mixture", pairs: list[tuple[list[int], list[int]]], texts: list[str], greedy: bool = False
+) -> list[Continuation]:
     """How likely a mixture holds what follows each context.
 
     Where both do not fit into the models' context, the front is cut.
@@ -84,16 +86,16 @@ def continuations(mixture: "Mixture", pairs: list[tuple[list[int], list[int]]], 
     Args:
         pairs: tokens of context and continuation.
         texts: what the mixture's prior reads of each.
+        greedy: also say whether the continuation is what the mixture would have written.
     """
-    rows = [
-        np.array([mixture.encoder.end, *context, *answer][-(mixture.max_length + 1) :]) for context, answer in pairs
-    ]
+    most, end = mixture.max_length + 1, mixture.encoder.end
+    rows = [np.array([end, *context, *answer][-most:]) for context, answer in pairs]
     found = []
-    for row, (_, answer), scored in zip(rows, pairs, mixture.score_tokens(rows, texts), strict=True):
+    for row, (_, answer), scored in zip(rows, pairs, mixture.score_tokens(rows, texts, greedy), strict=True):
         own = slice(max(0, len(row) - 1 - len(answer)), None)
-        found.append(
-            Continuation(float(scored.nats[own].sum()), bool((scored.likeliest[own] == scored.tokens[own]).all()))
-        )
+        best = scored.likeliest
+        same = None if best is None else bool((best[own] == scored.tokens[own]).all())
+        found.append(Continuation(float(scored.nats[own].sum()), same))
     return found
 
 

@@ -12,7 +12,7 @@ from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
 from splitray.evaluate.mixture.batch import Batch, Read
 from splitray.evaluate.mixture.prior import Prior, UniformPrior
-from splitray.evaluate.mixture.sampling import Sampling, draw, likeliest
+from splitray.evaluate.mixture.sampling import Sampling, alternatives, draw
 from splitray.evaluate.mixture.weights import Gate
 
 _PIECE = 64  # tokens of a given text that are read between two looks at the weights, at most
@@ -29,14 +29,15 @@ class Scored:
         nats: the loss of each, float64 [tokens].
         weights: the models' weights before each, float64 [tokens, models].
         running: how many models read each, int64 [tokens]. A model that stops reads its piece of the text to the end.
-        likeliest: the token that the mixture held likeliest in the place of each, int64 [tokens].
+        likeliest: the token that the mixture held likeliest in the place of each, int64 [tokens]; None where it was not
+            asked for.
     """
 
     tokens: np.ndarray
     nats: np.ndarray
     weights: np.ndarray
     running: np.ndarray
-    likeliest: np.ndarray
+    likeliest: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Mixture:
         encoded = self.encoder.encode(list(texts))
         return self.score_tokens([np.append(self.encoder.end, tokens) for tokens in encoded], texts)
 
-    def score_tokens(self, rows: Sequence[np.ndarray], texts: Sequence[str]) -> list[Scored]:
+    def score_tokens(self, rows: Sequence[np.ndarray], texts: Sequence[str], likeliest: bool = False) -> list[Scored]:
         """The loss of every token of some rows but the first.
 
         A row beyond `max_length` is read in windows, and the weights go on from one to the next.
@@ -111,6 +112,7 @@ class Mixture:
         Args:
             rows: integers [tokens], at least two each; the first is given.
             texts: what the prior reads of each row.
+            likeliest: also find the likeliest token of each place. It reads every model's whole distribution again.
         """
         rows = [np.asarray(row, dtype=np.int64) for row in rows]
         prior = self.prior.log_weights(list(texts)) if rows else np.empty((0, len(self.names)))
@@ -118,17 +120,17 @@ class Mixture:
         found: dict[int, Scored] = {}
         for begin in range(0, len(order), _ROWS):
             some = order[begin : begin + _ROWS]
-            found |= dict(zip(some.tolist(), self._score([rows[r] for r in some], prior[some]), strict=True))
+            found |= dict(zip(some.tolist(), self._score([rows[r] for r in some], prior[some], likeliest), strict=True))
         return [found[row] for row in range(len(rows))]
 
-    def _score(self, rows: list[np.ndarray], log_prior: np.ndarray) -> Iterator[Scored]:
+    def _score(self, rows: list[np.ndarray], log_prior: np.ndarray, likeliest: bool) -> Iterator[Scored]:
         lengths = np.array([len(row) - 1 for row in rows])
         count, width = len(rows), int(lengths.max())
         text = np.full((count, width + 1), self.encoder.end, dtype=np.int64)  # padding on the right changes nothing
         for place, row in enumerate(rows):
             text[place, : len(row)] = row
         nats = np.zeros((count, width))
-        running, likeliest = (np.zeros((count, width), dtype=np.int64) for _ in range(2))
+        running, best = (np.zeros((count, width), dtype=np.int64) for _ in range(2))
         weights = np.zeros((count, width, len(self.names)))
         batch = Batch(self.models, log_prior, self.gate)
         for piece in self._pieces(width):
@@ -141,10 +143,12 @@ class Mixture:
             for place in range(piece.start, piece.stop):
                 weights[:, place] = batch.weights
                 nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
-            likeliest[:, piece] = batch.likeliest(reads, weights[:, piece])
+            if likeliest:
+                best[:, piece] = batch.likeliest(reads, weights[:, piece])
         for place, row in enumerate(rows):
             n = len(row) - 1
-            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n], likeliest[place, :n])
+            found = best[place, :n] if likeliest else None
+            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n], found)
 
     def _pieces(self, width: int) -> Iterator[slice]:
         """Stretches of a text; none lies in two windows."""
@@ -196,8 +200,8 @@ class Mixture:
                     continue
                 chosen[row] = draw(mixed[row], each[row], draws[row])
                 log_probability = float(mixed[row, chosen[row]])
-                alternatives = likeliest(mixed[row], each[row].alternatives)
-                yield Step(row, int(chosen[row]), log_probability, batch.weights[row], alternatives)
+                others = alternatives(mixed[row], each[row].alternatives)
+                yield Step(row, int(chosen[row]), log_probability, batch.weights[row], others)
             batch.follow(batch.nats(_last(reads), chosen[:, None])[:, 0], live)
             live &= (chosen != self.encoder.end) & (count < room)
             if not live.any():
@@ -205,9 +209,9 @@ class Mixture:
             shown = None if padding is None else np.ones((len(text), 1), dtype=np.int64)
             reads = batch.read(chosen[:, None], shown, live)
 
-    def room(self, prompt: str) -> int:
-        """Tokens that can be written after a prompt; 0 or less where it is too long."""
-        return self.max_length - len(self.encoder.encode([prompt])[0])
+    def count(self, prompt: str) -> int:
+        """Tokens of a prompt. With those that are written after it they are fewer than `max_length`."""
+        return len(self.encoder.encode([prompt])[0]) - 1
 
     def _aligned(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts after an end token, padded on the left, int64 [rows, tokens], and where they are, 0 or 1."""

@@ -46,7 +46,7 @@ def draw(log_probabilities: torch.Tensor, sampling: Sampling, generator: torch.G
     return int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-def likeliest(log_probabilities: torch.Tensor, count: int) -> tuple[tuple[int, float], ...]:
+def alternatives(log_probabilities: torch.Tensor, count: int) -> tuple[tuple[int, float], ...]:
     """The `count` likeliest tokens with their log-probabilities, the likeliest first."""
     if count == 0:
         return ()
