@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
+from splitray.results.folders import CARD
 from splitray.runtime.quiet import environment, no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
-
-CARD = "splitray.json"  # what an exported model is, beside it
 
 
 def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[str, Any]) -> None:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitray.errors import CorruptError
-from splitray.export.huggingface import CARD
 from splitray.pipeline.job import Job
-
-TRUNK, BASE, ROUTER, SPECIALISTS = "trunk", "base", "router", "specialists"
+from splitray.results.folders import CARD, ROUTER
 
 
 @dataclass(frozen=True)

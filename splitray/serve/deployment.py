@@ -4,7 +4,6 @@ import logging
 import os
 import secrets
 import threading
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,10 +11,11 @@ from ray import serve
 from ray.util.metrics import Counter, Gauge
 
 from splitray.errors import UserError
-from splitray.evaluate.mixture import alone, load_mixture
+from splitray.evaluate.mixture import alone, load_mixture, specialists_of
 from splitray.serve.app import build
 from splitray.serve.engine import Engine
 from splitray.serve.settings import ServeSettings
+from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
 NAME = "splitray"
@@ -28,7 +28,7 @@ class Replica:
     """One process: all models of a run, the engine over them, and the API.
 
     Args:
-        run: path or URI of the run folder.
+        run: address of the run folder, absolute: a replica works in a folder of its own.
         token: what requests must show.
     """
 
@@ -62,7 +62,8 @@ def deploy(run: str, settings: ServeSettings, token: str) -> None:
     Raises:
         UserError: the run folder cannot be served.
     """
-    _check(run)
+    folder = Folder(run)
+    specialists_of(folder)  # what it lacks is said before replicas are started
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": settings.seconds + 10})
     options: dict[str, Any] = {
         "name": NAME,
@@ -73,7 +74,7 @@ def deploy(run: str, settings: ServeSettings, token: str) -> None:
         "health_check_period_s": 5,
     }
     replica = serve.deployment(**options)(serve.ingress()(Replica))
-    serve.run(replica.bind(run, settings, token), name=NAME, route_prefix="/")
+    serve.run(replica.bind(folder.address, settings, token), name=NAME, route_prefix="/")
 
 
 def server_token() -> tuple[str, bool]:
@@ -90,12 +91,3 @@ def wait_for_end() -> None:
         threading.Event().wait()
     finally:
         serve.shutdown()
-
-
-def _check(run: str) -> None:
-    """Say what a folder lacks before Ray is asked for anything."""
-    from splitray.storage.folder import Folder
-
-    folder = Folder(run if "://" in run else str(Path(run).resolve()))
-    if not (folder / "specialists").folders():
-        raise UserError(f"{folder.uri} has no specialists: give the folder of a run that went at least that far")

@@ -1,6 +1,6 @@
 """Mixture inference: K specialists and their base as one model, for text whose domain nobody knows."""
 
-from splitray.evaluate.mixture.load import alone, load_mixture
+from splitray.evaluate.mixture.load import alone, load_mixture, specialists_of
 from splitray.evaluate.mixture.model import Generated, Mixture, Scored, Step
 from splitray.evaluate.mixture.prior import Prior, RouterPrior, UniformPrior, fit_prior
 from splitray.evaluate.mixture.sampling import Sampling
@@ -24,4 +24,5 @@ __all__ = [
     "fit_prior",
     "gated_nats",
     "load_mixture",
+    "specialists_of",
 ]

@@ -9,12 +9,11 @@ from splitray.errors import UserError
 from splitray.evaluate.mixture.model import Mixture
 from splitray.evaluate.mixture.prior import load_prior
 from splitray.evaluate.mixture.weights import Gate
+from splitray.results.folders import BASE, CARD, ROUTER, SPECIALISTS
 from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
 
-PRIORS = ("router", "uniform")
-BASE = "base"
 _LENGTH = 2048  # tokens of context, where a model names no limit
 
 
@@ -31,16 +30,14 @@ def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", ga
     """
     from transformers import AutoModelForCausalLM
 
-    folder = Folder(str(run))
-    domains = (folder / "specialists").folders()
-    if not domains:
-        raise UserError(f"{folder.uri} has no specialists: give the folder of a run that went at least that far")
+    folder = Folder(run)
+    domains = specialists_of(folder)
     router = _router(folder)
     if router is not None:
         if set(router.domains) != set(domains):
             raise UserError(f"{folder.uri}: the specialists are not those of its router; start the run again")
         domains = router.domains
-    places = {domain: f"specialists/{domain}" for domain in domains}
+    places = {domain: f"{SPECIALISTS}/{domain}" for domain in domains}
     if _finished(folder):
         places[BASE] = BASE
     models: dict[str, Any] = {}
@@ -53,8 +50,20 @@ def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", ga
     length = _length(next(iter(models.values())))
     start = None
     if prior == "router" and router is not None:
-        start = load_prior(router, local_copy((folder / "router").address), BASE in models)
+        start = load_prior(router, local_copy((folder / ROUTER).address), BASE in models)
     return Mixture(models, encoder, length, start, gate)
+
+
+def specialists_of(run: Folder) -> list[str]:
+    """The domains that a run has a specialist for.
+
+    Raises:
+        UserError: it has none.
+    """
+    domains = (run / SPECIALISTS).folders()
+    if not domains:
+        raise UserError(f"{run.uri} has no specialists: give the folder of a run that went at least that far")
+    return domains
 
 
 def alone(mixture: Mixture) -> dict[str, Mixture]:
@@ -67,14 +76,14 @@ def alone(mixture: Mixture) -> dict[str, Mixture]:
 
 def _finished(folder: Folder) -> bool:
     """Whether the base is there for use. What the first release left in its folder was to continue training from."""
-    return folder.exists(f"{BASE}/splitray.json") and "use" in folder.read_json(f"{BASE}/splitray.json")
+    return folder.exists(f"{BASE}/{CARD}") and "use" in folder.read_json(f"{BASE}/{CARD}")
 
 
 def _router(folder: Folder) -> Router | None:
     """The run's router; runs of the first release have none beside their models."""
-    if not folder.exists("router/router.json"):
+    if not folder.exists(f"{ROUTER}/router.json"):
         return None
-    return Router.load(local_copy((folder / "router").address))
+    return Router.load(local_copy((folder / ROUTER).address))
 
 
 def _length(model: Any) -> int:

@@ -57,11 +57,14 @@ class RouterPrior:
         (folder / FILE).write_text(json.dumps(told) + "\n")
 
     def log_weights(self, texts: list[str]) -> np.ndarray:
-        scores = self.router.scores([text[: self.characters] for text in texts]).astype(np.float64)
-        domains = normalised(scores / self.temperature)
+        return self.weigh(self.router.scores([text[: self.characters] for text in texts]))
+
+    def weigh(self, scores: np.ndarray) -> np.ndarray:
+        """As `log_weights`, from the router's scores of the texts' first characters, [texts, domains]."""
+        domains = normalised(scores.astype(np.float64) / self.temperature)
         if self.base_share is None:
             return domains
-        base = np.full((len(texts), 1), np.log(self.base_share))
+        base = np.full((len(domains), 1), np.log(self.base_share))
         return np.hstack([domains + np.log1p(-self.base_share), base])
 
 

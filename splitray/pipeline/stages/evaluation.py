@@ -7,9 +7,10 @@ import numpy as np
 
 from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
 from splitray.pipeline.comparison import compared, scores_of
-from splitray.pipeline.exports import BASE, base_card, export_model
+from splitray.pipeline.exports import base_card, export_model
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import PLANNED
+from splitray.results.folders import BASE
 from splitray.results.stages import EvaluationResult, FinishedBase, MixtureLoss, Routed, SpecialistsResult
 
 _NOTE = (
@@ -34,9 +35,8 @@ def run_evaluation(job: Job) -> EvaluationResult:
     base = (
         {"base (unsplit leaf at D)": {d: scores_of(job, reference.target.key, d) for d in domains}} if reference else {}
     )
-    texts = _texts(job, rows[domains[0]])
-    routes = _routes(job, texts)
-    together = mixture_loss(job, {**rows, **base}, texts, scores.get("unsplit"))
+    routes, log_prior, temperature = _routed(job, rows[domains[0]], bool(base))
+    mixed = _mixed({**rows, **base}, log_prior)
     return EvaluationResult(
         matrix({**base, **rows}, domains),
         Routed(
@@ -46,7 +46,13 @@ def run_evaluation(job: Job) -> EvaluationResult:
         tuple(compared(job, name, split, scores) for name, split in splits.items()),
         _NOTE,
         _export_base(job, reference.target.key) if reference else None,
-        together,
+        MixtureLoss(
+            mean({d: mixed[d].loss for d in domains}, programme.weights),
+            mean({d: mixed[d].bits_per_byte for d in domains}, programme.weights),
+            len(rows) + len(base),
+            temperature,
+            difference(mixed, scores["unsplit"], programme.weights) if "unsplit" in scores else None,
+        ),
     )
 
 
@@ -56,45 +62,35 @@ def _export_base(job: Job, key: str) -> FinishedBase:
     return FinishedBase(export_model(job, key, BASE, base_card(tokens)), key, tokens)
 
 
-def _texts(job: Job, scores: Mapping[str, Scores]) -> dict[str, list[str]]:
-    """Every validation document that was scored, by domain."""
-    return {
-        domain: job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
-        for domain in job.programme.weights
-    }
+def _routed(
+    job: Job, scores: Mapping[str, Scores], base: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float]:
+    """By domain: where the router sends every document that was scored, from its first characters, and the weights that
+    a mixture gives its models from the same; then the temperature of these weights."""
+    from splitray.evaluate.mixture.prior import fit_prior
+
+    most = job.config.evaluate.prefix_characters
+    prior = fit_prior(job.corpus, most, base)
+    router, routes, log_prior = prior.router, {}, {}
+    for domain in job.programme.weights:
+        texts = job.corpus.documents(domain, "validation")["text"].to_pylist()[: len(scores[domain].tokens)]
+        vectors = router.embedder.embed([text[:most] for text in texts])
+        routes[domain] = router.placement.place(vectors)
+        log_prior[domain] = prior.weigh(router.placement.scores(vectors))
+    return routes, log_prior, prior.temperature
 
 
-def _routes(job: Job, texts: Mapping[str, list[str]]) -> dict[str, np.ndarray]:
-    """Where the router sends each document, from its first characters."""
-    router, most = job.corpus.router(), job.config.evaluate.prefix_characters
-    return {domain: router.route([text[:most] for text in each]) for domain, each in texts.items()}
-
-
-def mixture_loss(
-    job: Job,
-    models: Mapping[str, Mapping[str, Scores]],
-    texts: Mapping[str, list[str]],
-    unsplit: Mapping[str, Scores] | None,
-) -> MixtureLoss:
-    """What the exact mixture of some models loses, from the losses of each.
+def _mixed(models: Mapping[str, Mapping[str, Scores]], log_prior: Mapping[str, np.ndarray]) -> dict[str, Scores]:
+    """The exact mixture of some models on every domain's documents, from the losses of each.
 
     Args:
         models: model x domain: the specialists in the order of the router's domains, then the base if there is one.
     """
-    from splitray.evaluate.mixture.prior import fit_prior
     from splitray.evaluate.mixture.weights import exact_nats
 
-    domains, weights = tuple(texts), job.programme.weights
-    prior = fit_prior(job.corpus, job.config.evaluate.prefix_characters, len(models) > len(domains))
     mixed = {}
-    for domain, each in texts.items():
+    for domain, weights in log_prior.items():
         own = next(iter(models.values()))[domain]
         nats = np.stack([row[domain].nats for row in models.values()], axis=1)
-        mixed[domain] = Scores(exact_nats(nats, prior.log_weights(each)), own.tokens, own.text_bytes)
-    return MixtureLoss(
-        mean({d: mixed[d].loss for d in domains}, weights),
-        mean({d: mixed[d].bits_per_byte for d in domains}, weights),
-        len(models),
-        prior.temperature,
-        difference(mixed, unsplit, weights) if unsplit is not None else None,
-    )
+        mixed[domain] = Scores(exact_nats(nats, weights), own.tokens, own.text_bytes)
+    return mixed

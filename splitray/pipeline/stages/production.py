@@ -2,17 +2,9 @@
 
 import logging
 
-from splitray.pipeline.exports import (
-    BASE,
-    SPECIALISTS,
-    TRUNK,
-    export_model,
-    export_router,
-    specialist_card,
-    trunk_card,
-    withdraw_others,
-)
+from splitray.pipeline.exports import export_model, export_router, specialist_card, trunk_card, withdraw_others
 from splitray.pipeline.job import Job
+from splitray.results.folders import BASE, SPECIALISTS, TRUNK
 from splitray.results.stages import BaseResult, Specialist, SpecialistsResult
 from splitray.units import human
 
