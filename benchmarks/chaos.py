@@ -21,7 +21,6 @@ import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -44,6 +43,7 @@ from benchmarks.chaos_job import CONFIG, HANGS, TITLES, is_titled
 from benchmarks.machine import describe
 from splitray.results.summary import Summary, every_loss
 from splitray.storage.checksum import sha256_file
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 ROLES = (*TITLES, "driver", "node", "head")
@@ -58,9 +58,7 @@ class Machines:
     zombies: list[tuple[float, list[psutil.Process]]] = field(default_factory=list)
 
     def start(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.cluster = Cluster(True, head_node_args={"num_cpus": 0, "dashboard_port": port})
         for _ in range(2):
             self.cluster.add_node(num_cpus=1)

@@ -1,7 +1,6 @@
 """The API as its users meet it: OpenAI's own client over a socket, and requests that are wrong."""
 
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from splitray.serve.engine import Engine
 from splitray.serve.settings import ServeSettings
 from splitray.serve.writer import TextWriter
 from tests.support.ensemble import LENGTH, ensemble, tokenizer
+from tests.support.ports import free_port
 
 TOKEN = "a token of at least sixteen"
 SETTINGS = ServeSettings(max_tokens=32, max_bytes=4096, seconds=60)
@@ -35,9 +35,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Mixture:
 @pytest.fixture(scope="module")
 def server(mixture: Mixture) -> Iterator[str]:
     """Its address; the server runs in a thread."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     engine = Engine({"auto": mixture, **alone(mixture)}, batch=4, waiting=64)
     app = build(engine, SETTINGS, TOKEN)
     running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))

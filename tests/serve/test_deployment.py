@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import psutil
 
 from splitray.evaluate.mixture import Sampling, load_mixture
 from tests.support.ensemble import write_run
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TOKEN = "a token of at least sixteen"
@@ -32,9 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(run: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "splitray", "serve", str(run), "--port", str(port), "--replicas", "2"]
     environment = {**os.environ, "SPLITRAY_SERVE_TOKEN": TOKEN}
     environment.pop("RAY_ADDRESS", None)

@@ -13,6 +13,7 @@ from splitray.corpus.sources import list_sources
 from splitray.errors import StorageError, UserError
 from splitray.storage import address, retry
 from splitray.storage.folder import Folder
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -47,9 +48,7 @@ def silent() -> Iterator[str]:
 @pytest.fixture
 def closed() -> str:
     """host:port of no server at all."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("store", ["s3://key:secret@bucket/runs", "gs://anonymous@bucket/runs"])

@@ -2,13 +2,14 @@
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 _TRIES = 10  # Ray gives its node 30 s to come up, which a busy machine may need more than once
 _UP = "Ray runtime started"
@@ -28,9 +29,7 @@ def joined(cpus: int) -> Iterator[Head]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONUNBUFFERED": "1"}
     for _ in range(_TRIES):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus", str(cpus)]
         command += ["--port", str(port), "--include-dashboard=false", "--disable-usage-stats"]
         with subprocess.Popen(
