@@ -33,8 +33,8 @@ from typing import Any
 
 import psutil
 import yaml
-from chaos_job import TITLES, is_titled
 
+from benchmarks.chaos_job import TITLES, is_titled
 from benchmarks.machine import describe
 from splitray.cli.signals import LINE
 from splitray.pipeline.run_folder import STAGES
