@@ -187,9 +187,13 @@ class RoutedLoss:
 
 @dataclass(frozen=True)
 class Routed(RoutedLoss):
-    """Losses where the router saw the first characters of each document."""
+    """Losses where the router saw the first characters of each document.
+
+    difference: mean loss less the unsplit model's, with its 95 % interval; None in earlier records.
+    """
 
     prefix_characters: int
+    difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,32 @@ class Compared:
     by_domain: Mapping[str, float]
     difference: Estimate | None
     epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The planned split against one other strategy: its mean loss less the other's, with its 95 % interval."""
+
+    strategy: str
+    difference: Estimate
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and not low <= 0 <= high
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What intervals of a comparison rest on: groups of validation documents, in all and by domain.
+
+    A group may have documents in several domains.
+    """
+
+    groups: int
+    documents: int
+    by_domain: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -242,7 +272,12 @@ class FinishedBase:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Stage evaluate. `base` is None where the plan splits at zero. It and `mixture` are None in earlier records."""
+    """Stage evaluate.
+
+    base: None where the plan splits at zero. contrasts: the planned split against every other strategy. resampled:
+    what the intervals are over. In earlier records `base` and `mixture` are None, there are no contrasts, and the
+    intervals are over single documents where `resampled` is None.
+    """
 
     matrix: LossMatrix
     routed: Routed
@@ -250,6 +285,8 @@ class EvaluationResult:
     note: str
     base: FinishedBase | None = None
     mixture: MixtureLoss | None = None
+    contrasts: tuple[Contrast, ...] = ()
+    resampled: Resampled | None = None
 
     def strategy(self, name: str) -> Compared | None:
         return next((row for row in self.comparison if row.strategy == name), None)
