@@ -79,10 +79,36 @@ class TrialModel:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A law's prediction of a mean loss that was then measured, both over the domains that the law knows.
+
+    Args:
+        strategy: what was trained.
+        against: the strategy whose loss is subtracted from both; None for the loss itself.
+        predicted: nats per token, with the interval of a single run.
+        measured: nats per token.
+        level: mass of the interval.
+    """
+
+    strategy: str
+    against: str | None
+    predicted: Estimate
+    measured: float
+    level: float
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the measured loss lies in the interval; None without one."""
+        low, high = self.predicted.low, self.predicted.high
+        return None if low is None or high is None else low <= self.measured <= high
+
+
+@dataclass(frozen=True)
 class Trial:
     """One split that was trained, and its weighted mean loss in nats per token.
 
-    specialize_tokens: the mean D'. predicted: the loss by the law of before the search.
+    specialize_tokens: the mean D'. predicted: the loss by the law of before the search. prediction: the same with its
+    interval; None in earlier records.
     """
 
     split_fraction: float
@@ -91,6 +117,7 @@ class Trial:
     loss: float
     models: tuple[TrialModel, ...] = ()
     predicted: float | None = None
+    prediction: Prediction | None = None
 
     @property
     def split(self) -> Split:
