@@ -120,7 +120,8 @@ def predictions(summary: Summary) -> Figure | None:
         axes.plot(row.measured - value, height, "o", markersize=6, markerfacecolor=fill, markeredgecolor=edge)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(heights, [predicted.label(row) for row in rows])
-    axes.set(xlabel="measured less predicted (nats per token)", ylim=(-0.6, len(rows) - 0.4))
+    axes.margins(x=0.06)
+    axes.set(xlabel="measured less predicted (nats/token)", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(axis="y", visible=False)
     return figure
 
