@@ -101,12 +101,12 @@ def domain_sizes(summary: Summary) -> str:
     sizes = {d.name: d.train.tokens for d in summary.domains}
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     ratio = sizes[most] / max(1, sizes[least])
-    return (
-        f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}. Sizes do not set the weights of "
-        "the domains unless the configuration says so."
-        if summary.config.get("weights", "uniform") == "uniform"
-        else f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}, and as much more weight."
+    said = (
+        f"In parentheses what is held out. {text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}"
     )
+    if summary.config.get("weights", "uniform") != "uniform":
+        return f"{said}, and as much more weight."
+    return f"{said}. Sizes do not set the weights of the domains unless the configuration says so."
 
 
 def loss_matrix(summary: Summary) -> str:

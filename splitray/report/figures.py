@@ -135,9 +135,9 @@ def domain_sizes(summary: Summary) -> Figure | None:
     sizes = [d.train.tokens for d in domains]
     axes.barh([text.name(d.name) for d in domains], sizes, color=BLUE, height=0.62)
     for height, domain in enumerate(domains):
-        held = f"{text.tokens(domain.train.tokens)}  (+{text.tokens(domain.validation.tokens)} held out)"
+        held = f"{text.tokens(domain.train.tokens)}  (+{text.tokens(domain.validation.tokens)})"
         axes.annotate(held, (sizes[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
+    axes.set(xlabel="training tokens", xlim=(0, 1.7 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
     axes.grid(axis="y", visible=False)
     return figure
