@@ -120,6 +120,7 @@ def predictions(summary: Summary) -> Figure | None:
         axes.plot(row.measured - value, height, "o", markersize=6, markerfacecolor=fill, markeredgecolor=edge)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(heights, [predicted.label(row) for row in rows])
+    axes.use_sticky_edges = False  # bars would end at the frame
     axes.margins(x=0.06)
     axes.set(xlabel="measured less predicted (nats/token)", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(axis="y", visible=False)
