@@ -5,6 +5,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.results.stages import (
     BaseResult,
     Compared,
+    Contrast,
     CorpusResult,
     Counts,
     DomainCounts,
@@ -15,6 +16,7 @@ from splitray.results.stages import (
     LossMatrix,
     PlanResult,
     ReportResult,
+    Resampled,
     Routed,
     Searched,
     SearchResult,
@@ -46,10 +48,12 @@ RESULTS: dict[str, StageResult] = {
     ),
     "evaluate": EvaluationResult(
         LossMatrix(("a", "b"), ("a", "b"), ((1.0, 2.0), (2.0, 1.0)), ((0.5, 1.0), (1.0, 0.5))),
-        Routed(1.1, 0.6, 1.0, 0.9, 200),
+        Routed(1.1, 0.6, 1.0, 0.9, 200, Estimate(-0.4, -0.5, -0.3)),
         (Compared("unsplit", 1.0, 4096, 0.0, 4096, 1.5, 0.7, {"a": 1.0, "b": 2.0}, Estimate(0.0, -0.1, 0.1), 0.5),),
         "a note",
         FinishedBase("base", "seg-finished", 1024),
+        contrasts=(Contrast("unsplit", Estimate(-0.1, -0.2, 0.05)),),
+        resampled=Resampled(12, 40, {"a": 8, "b": 6}),
     ),
     "report": ReportResult("report/index.html"),
 }
