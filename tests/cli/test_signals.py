@@ -121,7 +121,7 @@ print("first", file=stream, flush=True)
 sys.stdin.read()
 console = Console(file=stream)
 def talk():
-    for number in range(20000):
+    for number in range(2000):
         print(number, file=stream)
         console.print(number)
 thread = threading.Thread(target=talk)
