@@ -48,7 +48,9 @@ def _marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
     marks = [chr(c) for c in range(0x300, 0x1E950) if unicodedata.combining(chr(c))]
     low = "".join(mark for mark in marks if mark <= "\uffff")
     run = f"{{{_MOST_MARKS + 1}}}"
-    return re.compile(f"[{re.escape(low)}\U00010000-\U0010ffff]{run}"), re.compile(f"[{re.escape(''.join(marks))}]{run}")
+    return re.compile(f"[{re.escape(low)}\U00010000-\U0010ffff]{run}"), re.compile(
+        f"[{re.escape(''.join(marks))}]{run}"
+    )
 
 
 def clean_text(text: str) -> str | None:
