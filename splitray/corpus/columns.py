@@ -118,7 +118,9 @@ def _of_text(source: TextFile, file: SourceFile, settings: CorpusSettings) -> It
     if file.kind == "csv":
         rows = csv_rows(source, settings)
         header = next(rows, None) or []
-        yield from (dict(zip(header, cells, strict=False)) for cells in rows if cells)
+        for cells in rows:
+            if cells:
+                yield dict[str, object](zip(header, cells, strict=False))
     elif file.kind == "jsonl" or is_lines(source.head()):
         values = (json.loads(line) for line in source.stream if not line.isspace())
         yield from (value for value in values if isinstance(value, dict))

@@ -1,7 +1,6 @@
 """A first configuration for a folder of text, from what it holds and how long the run may take."""
 
 import logging
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +90,7 @@ def draft(
     corpus = {**base, "domains": grouping.domains, "validation_share": round(share, 3)}
     corpus["tokenizer"] = {"vocabulary": entries}
     place = numbers.Place(
-        _name(str(folder)), corpus, grouping.domains, entries, min(_MEASURED, max(1024, 1024 * (held_out // 1024)))
+        _name(source), corpus, grouping.domains, entries, min(_MEASURED, max(1024, 1024 * (held_out // 1024)))
     )
     guess = numbers.config_of(place, max(needed, min(most, speed_guess * cores)))
     speed = measure_speed((guess.ladder.shapes[0], guess.model), guess.training, entries)
@@ -145,10 +144,9 @@ def _largest(
     return config, foretold
 
 
-def _name(folder: str) -> str:
+def _name(source: str) -> str:
     """A name for the run that no run folder here has."""
-    last = folder.rstrip("/").rsplit("/", 1)[-1] or "corpus"
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(os.path.abspath(folder)).name if last in (".", "..") else last)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rpartition("/")[2])
     name = re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9]+$", "", plain) or "corpus"
     number = 1
     while Path("runs", name if number == 1 else f"{name}-{number}").exists():

@@ -115,7 +115,7 @@ def _share(config: Config) -> float:
 
 
 def _power_of_two(number: float) -> int:
-    return 2 ** round(math.log2(max(number, 1.0)))
+    return int(2.0 ** round(math.log2(max(number, 1.0))))
 
 
 def _family(budget: float, entries: int, training: TrainingSettings) -> tuple[list[ModelShape], ModelShape]:

@@ -11,14 +11,14 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth")
 def source_of(folder: str | Path) -> str:
     """The folder as `corpus.sources` has it: absolute where it is local, so that it works from every folder."""
     text = str(folder)
-    return text if "://" in text else os.path.abspath(Path(text).expanduser())
+    return text if "://" in text else str(Path(text).expanduser().resolve())
 
 
 def check_folder(folder: str | Path) -> None:
     """Refuse what holds no documents, and a folder into which the run would write.
 
     Raises:
-        UserError: it does not exist or is empty; it is a run folder, a store or a model; or it holds the current folder.
+        UserError: it is empty, a run folder, a store or a model, or it holds the current folder.
     """
     source = source_of(folder)
     path = Path(source)

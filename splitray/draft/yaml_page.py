@@ -1,5 +1,7 @@
 """A drafted configuration as YAML, with a comment for every choice."""
 
+import textwrap
+
 from splitray import yaml_text
 from splitray.draft.draft import BUSY, Draft
 from splitray.draft.numbers import STEPS, TOKENS_PER_PARAMETER
@@ -7,6 +9,8 @@ from splitray.pipeline.programme import Programme
 from splitray.units import counted, duration, human
 
 _NEAR = 0.8  # of the largest budget: the steps between budgets are a quarter
+_WIDTH = 110
+_NAMED = 8  # columns
 
 
 def page(draft: Draft) -> str:
@@ -14,18 +18,27 @@ def page(draft: Draft) -> str:
     return "\n".join([*_head(draft), *_corpus(draft), *_training(draft), *_rest(draft)]) + "\n"
 
 
+def _comment(text: str, indent: str = "") -> list[str]:
+    """A comment, wrapped; line ends within the text are blanks."""
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
 def _head(draft: Draft) -> list[str]:
-    config, found = draft.config, draft.survey
-    about = "" if found.whole else "about "
+    config, about = draft.config, "" if draft.survey.whole else "about "
     bound = "text at hand" if config.budget > _NEAR * draft.most else "time that the run may take"
     return [
-        "# Written by `splitray init`. Every line may be changed. `splitray settings` lists all fields.",
-        "# What it would train and cost: splitray dry-run --config THIS_FILE. To start: splitray run --config THIS_FILE.",
-        f"# {_time(draft)}",
-        f"name: {yaml_text.inline(config.name)}  # the run folder is runs/NAME, below the folder in which you start",
-        f"# D_T: tokens of all final models together. The {bound} decides it. The text has {about}{human(draft.tokens)}",
-        f"# training tokens. Above {human(draft.most)}, some domain's text would be read twice. Another budget makes another",
-        "# plan, so it wants another name. What both need is trained once: it is in the store, runs/store.",
+        *_comment("Written by `splitray init`. Every line may be changed. `splitray settings` lists all fields."),
+        "# What it would train and cost:  splitray dry-run --config THIS_FILE",
+        "# To start, or to continue:      splitray run --config THIS_FILE",
+        *_comment(_time(draft)),
+        *_comment("The run folder is runs/NAME, below the folder in which you start."),
+        f"name: {yaml_text.inline(config.name)}",
+        *_comment(
+            f"D_T: tokens of all final models together. The {bound} decides it. The text has {about}"
+            f"{human(draft.tokens)} training tokens. Above a budget of {human(draft.most)}, a domain's text would be "
+            "read twice. Another budget makes another plan, so it wants another name. What both runs need is trained "
+            "once and lies in the store, runs/store."
+        ),
         f"budget: {config.budget:_}",
     ]
 
@@ -33,9 +46,7 @@ def _head(draft: Draft) -> list[str]:
 def _time(draft: Draft) -> str:
     seconds, busy = draft.foretold.seconds, draft.speed.busy
     found = f"Time on this machine: about {duration(seconds)} with {counted(draft.speed.workers, 'worker')}."
-    if busy < BUSY:
-        return found
-    return f"{found} Other programs make it {busy:.1f} times as long as it could be."
+    return found if busy < BUSY else f"{found} Other programs make it {busy:.1f} times as long as it could be."
 
 
 def _corpus(draft: Draft) -> list[str]:
@@ -44,56 +55,57 @@ def _corpus(draft: Draft) -> list[str]:
     kinds = ", ".join(counted(count, f"{kind} file") for kind, count in sorted(found.files.items()))
     lines = [
         "corpus:",
-        "  # Files, folders, globs or URIs. A relative path is relative to the folder in which you start splitray.",
+        *_comment(
+            f"{kinds}: {about}{found.documents:,} documents, {about}{found.text_bytes / 1e6:,.1f} MB of text. Sources "
+            "are files, folders, globs or URIs. A relative path is relative to the folder in which you start splitray.",
+            "  ",
+        ),
         f"  sources: [{yaml_text.inline(config.sources[0])}]",
-        f"  # {kinds}: {about}{found.documents:,} documents, {about}{found.text_bytes / 1e6:,.1f} MB of text.",
     ]
     if found.columns is not None:
         lines.append(f"  text_column: {yaml_text.inline(config.text_column)}")
-        if found.columns.others:
-            others = ", ".join(found.columns.others[:8])
-            lines += [
-                f"  # Other columns: {_plain(others)}. Where rows of one work must stay together, name the work's:",
-                "  # group_column: NAME",
-            ]
-    lines += [
+        if others := found.columns.others[:_NAMED]:
+            named = f"Other columns: {', '.join(others)}."
+            lines += _comment(
+                f"{named} Where several rows are one work, name its column, so that it stays whole:", "  "
+            )
+            lines.append("  # group_column: NAME")
+    return [
+        *lines,
         f"  domains: {config.domains}  # K; the smallest has {draft.grouping.smallest:.0%} of the sample's text",
         f"  validation_share: {config.validation_share:g}  # held out; more where there is little text",
         f"  tokenizer: {{vocabulary: {config.tokenizer.vocabulary}}}  # a token is {draft.bytes_per_token:.2f} bytes",
     ]
-    return lines
-
-
-def _plain(text: str) -> str:
-    """Names of columns, fit for a comment: without line ends."""
-    return " ".join(text.split())
 
 
 def _training(draft: Draft) -> list[str]:
-    config = draft.config
-    training, ladder = config.training, config.ladder
-    programme = Programme.unbuilt(config)
-    sizes = [human(programme.size(shape).params) for shape in (*ladder.shapes, config.model)]
-    per_parameter = config.budget / programme.size(config.model).params
-    ratio = (config.model.hidden or 0) // (config.model.layers or 1)
+    config, programme = draft.config, Programme.unbuilt(draft.config)
+    training, ladder, target = config.training, config.ladder, programme.size(config.model)
+    sizes = ", ".join(human(programme.size(shape).params) for shape in ladder.shapes)
     return [
-        f"# The target: {sizes[-1]} parameters, {per_parameter:.2g} tokens for each. The largest of our shapes that has",
-        f"# {TOKENS_PER_PARAMETER} or more is proposed, and the smallest where none has.",
+        *_comment(
+            f"The target has {human(target.params)} parameters, with {config.budget / target.params:.2g} tokens for "
+            f"each. It is the largest of some shapes that has {TOKENS_PER_PARAMETER} or more, else the smallest."
+        ),
         f"model: {{hidden: {config.model.hidden}, layers: {config.model.layers}}}",
         "training:",
         f"  sequence_length: {training.sequence_length}",
-        f"  global_batch_size: {training.global_batch_size}  # sequences: the budget is about {STEPS} batches or more",
+        f"  global_batch_size: {training.global_batch_size}  # sequences: a budget is about {STEPS} batches",
         f"  micro_batch_size: {training.micro_batch_size}  # sequences that a worker holds at once",
-        f"  warmup_tokens: {training.warmup_tokens:_}  # about 2 % of the ladder's smallest D, a whole batch at least",
+        f"  warmup_tokens: {training.warmup_tokens:_}  # about 2 % of the ladder's smallest D, at least a batch",
         "ladder:",
-        f"  # Five sizes, {', '.join(sizes[:-1])} parameters, all {ratio} times as wide as deep like the target.",
+        *_comment(
+            f"Five sizes, of {sizes} parameters. They are {target.hidden // target.layers} times as wide as deep, like "
+            "the target, so that one law holds for all.",
+            "  ",
+        ),
         "  shapes:",
         *(f"    - {{hidden: {shape.hidden}, layers: {shape.layers}}}" for shape in ladder.shapes),
-        f"  pretrain_tokens: {_counts(ladder.pretrain_tokens)}  # D: from small to half of the budget",
-        f"  specialize_tokens: {_counts(ladder.specialize_tokens)}  # D': the least shows what the first tokens bring",
-        f"  domains: {ladder.domains}  # of the K have D' runs: each more costs as much as one of these",
-        f"  seeds: {ladder.seeds}  # of the smallest size: two tell the noise, without which intervals are too narrow",
-        f"  max_share: {ladder.max_share:g}  # the ladder may cost so many budgets: it is large beside a small one",
+        f"  pretrain_tokens: {_counts(ladder.pretrain_tokens)}  # D: up to half of the budget",
+        f"  specialize_tokens: {_counts(ladder.specialize_tokens)}  # D': the least tells what the first tokens bring",
+        f"  domains: {ladder.domains}  # so many of the K have runs with D'",
+        f"  seeds: {ladder.seeds}  # of the smallest size: with one, intervals are too narrow",
+        f"  max_share: {ladder.max_share:g}  # the ladder may cost this many budgets: it is large beside a small one",
     ]
 
 
@@ -102,14 +114,14 @@ def _counts(numbers: list[int]) -> str:
 
 
 def _rest(draft: Draft) -> list[str]:
-    config = draft.config
-    search = config.search
+    search, resources = draft.config.search, draft.config.resources
+    assert resources.tokens_per_second is not None, "the speed was measured"
+    tried = f"{{at: {search.at}, trials_per_round: {search.trials_per_round}, max_rounds: {search.max_rounds}"
     return [
-        f"search: {{at: {search.at}, trials_per_round: {search.trials_per_round}, max_rounds: {search.max_rounds}, "
-        f"tolerance: {search.tolerance:g}}}  # real splits around the plan",
+        f"search: {tried}, tolerance: {search.tolerance:g}}}  # real splits around the plan",
         "evaluate:",
-        f"  validation_tokens: {config.evaluate.validation_tokens}  # of a domain, on which losses are measured",
+        f"  validation_tokens: {draft.config.evaluate.validation_tokens}  # of a domain, on which losses are measured",
         "resources:",
-        f"  tokens_per_second: {config.resources.tokens_per_second:.0f}  # of a worker with nothing beside it, measured: "
-        "for the dry run's times",
+        "  # Of a worker with nothing beside it, measured. The dry run reckons its times with it.",
+        f"  tokens_per_second: {resources.tokens_per_second:.0f}",
     ]
