@@ -28,6 +28,9 @@ _HELD_OUT = 30  # rows of the smallest domain that are held out, where the text 
 _MARGIN = 0.85  # of the smallest domain's text: a sample tells its share, and near-duplicates are dropped
 _ASSUMED = 3e4  # tokens a second of a worker, before it is measured: decides which models are measured
 _RUNS = 16  # budgets that all the training of a run comes to
+_BYTES = 3.0  # a token, before it is measured
+_DOCUMENTS, _ROWS = 40, 2  # sampled documents of a domain, and held-out ones of the smallest, at least
+_ROUNDED = 1024
 _STEP = 2**0.25  # between budgets that are tried
 _DOMAIN_SECONDS = 40.0  # of a run on one processor for each domain, whose worker must start and whose model is scored
 
@@ -60,44 +63,77 @@ class Draft:
 
 
 def draft(
-    folder: str | Path, minutes: float = 30.0, domains: int | None = None, text_column: str | None = None
+    folder: str | Path,
+    minutes: float = 30.0,
+    domains: int | None = None,
+    text_column: str | None = None,
+    speed: Speed | None = None,
 ) -> Draft:
-    """Look at a folder of text and propose a configuration; see `splitray.draft_config`."""
+    """Look at a folder of text and propose a configuration; see `splitray.draft_config`.
+
+    Args:
+        speed: of the machine; measured where it is None.
+    """
     if not minutes > 0:
-        raise UserError(f"--minutes {minutes:g}: give how long the run may take, more than 0")
+        raise UserError(f"minutes = {minutes:g}: give how long the run may take, more than 0")
+    if domains is not None and domains < 1:
+        raise UserError(f"domains = {domains}: give 1 or more")
     check_folder(folder)
+    guess = minutes * 60 * cpus() * _ASSUMED / _RUNS
+    text = _look(folder, minutes, domains, text_column, guess)
+    if speed is None:
+        like = numbers.config_of(text.place, max(text.least, min(text.most, guess)))
+        speed = measure_speed((like.ladder.shapes[0], like.model), like.training, text.place.vocabulary)
+    config, foretold = _largest(text, minutes, speed)
+    mean = foretold.tokens * speed.busy / foretold.training / speed.workers
+    config = numbers.config_of(text.place, config.budget, int(float(f"{mean:.2g}")))
+    return Draft(config, text.survey, text.grouping, text.tokens, text.most, text.bytes_per_token, speed, foretold)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What a folder holds, and between which budgets it can serve; the rest as in `Draft`."""
+
+    place: numbers.Place
+    survey: Survey
+    grouping: Grouping
+    bytes_per_token: float
+    tokens: int
+    least: int
+    most: int
+
+
+def _look(folder: str | Path, minutes: float, domains: int | None, text_column: str | None, guess: float) -> _Text:
+    """Read, cluster and tokenize a sample.
+
+    Args:
+        guess: the budget that time may allow, which decides the vocabulary.
+    """
     source = source_of(folder)
-    base: dict[str, Any] = {"sources": [source], "domains": domains or 1}
-    found = survey(CorpusSettings(**base), text_column)
+    corpus: dict[str, Any] = {"sources": [source], "domains": domains or 1}
+    found = survey(CorpusSettings(**corpus), text_column)
     kinds = ", ".join(counted(count, f"{kind} file") for kind, count in found.files.items())
     about = "" if found.whole else "about "
     _log.info(f"{kinds}: {about}{found.documents:,} documents, {about}{found.text_bytes / 1e6:,.1f} MB of text")
     if found.columns is not None:
-        base["text_column"] = found.columns.text
-    speed_guess, cores = minutes * 60 * _ASSUMED / _RUNS, cpus()
-    entries = numbers.vocabulary(min(speed_guess * cores, found.text_bytes / 3))
+        corpus["text_column"] = found.columns.text
+    entries = numbers.vocabulary(min(guess, found.text_bytes / _BYTES))
     per_token = bytes_per_token(found.texts, TokenizerSettings(vocabulary=entries))
-    most_domains = max(2, min(len(found.texts) // 40, int(minutes * 60 * cores / _DOMAIN_SECONDS)))
-    grouping = group(found.texts, CorpusSettings(**base), 0, domains, most_domains)
+    by_time, by_text = int(minutes * 60 * cpus() / _DOMAIN_SECONDS), len(found.texts) // _DOCUMENTS
+    grouping = group(found.texts, CorpusSettings(**corpus), 0, domains, max(2, min(by_time, by_text)))
+    if grouping is None:
+        raise UserError(_too_little(folder, found, 2.0, domains or 2))
     _log.info(f"{counted(grouping.domains, 'domain')}; a token is {per_token:.2f} bytes of text")
     share = _validation_share(found, grouping, per_token)
     tokens = found.text_bytes / per_token * (1 - share)
-    most = int(min(1.0, grouping.domains * grouping.smallest) * _MARGIN * tokens)
-    needed = numbers.least_budget(grouping.domains)
-    if most < needed or found.rows * share * grouping.smallest < 2:
-        raise UserError(_too_little(folder, found, needed / max(most, 1), grouping, domains))
+    least, most = numbers.least_budget(grouping.domains), int(grouping.domains * grouping.smallest * _MARGIN * tokens)
+    if most < least or found.rows * share * grouping.smallest < _ROWS:
+        raise UserError(_too_little(folder, found, least / max(most, 1), grouping.domains))
+    corpus |= {"domains": grouping.domains, "validation_share": round(share, 3), "tokenizer": {"vocabulary": entries}}
     held_out = int(found.text_bytes / per_token * share * grouping.smallest)
-    corpus = {**base, "domains": grouping.domains, "validation_share": round(share, 3)}
-    corpus["tokenizer"] = {"vocabulary": entries}
-    place = numbers.Place(
-        _name(source), corpus, grouping.domains, entries, min(_MEASURED, max(1024, 1024 * (held_out // 1024)))
-    )
-    guess = numbers.config_of(place, max(needed, min(most, speed_guess * cores)))
-    speed = measure_speed((guess.ladder.shapes[0], guess.model), guess.training, entries)
-    config, foretold = _largest(place, needed, most, minutes, found, speed)
-    mean = foretold.tokens * speed.busy / foretold.training / speed.workers
-    config = numbers.config_of(place, config.budget, int(float(f"{mean:.2g}")))
-    return Draft(config, found, grouping, int(tokens), most, per_token, speed, foretold)
+    scored = min(_MEASURED, max(_ROUNDED, held_out // _ROUNDED * _ROUNDED))
+    place = numbers.Place(_name(source), corpus, grouping.domains, entries, scored)
+    return _Text(place, found, grouping, per_token, int(tokens), least, most)
 
 
 def _validation_share(found: Survey, grouping: Grouping, per_token: float) -> float:
@@ -107,38 +143,35 @@ def _validation_share(found: Survey, grouping: Grouping, per_token: float) -> fl
     return min(max(needed, _VALIDATION[0]), _VALIDATION[1])
 
 
-def _too_little(folder: str | Path, found: Survey, times: float, grouping: Grouping, wanted: int | None) -> str:
+def _too_little(folder: str | Path, found: Survey, times: float, domains: int) -> str:
     megabytes = found.text_bytes / 1e6
-    enough = f"about {max(times, 1.5) * megabytes:.2g} MB in {10 * grouping.domains * 4} documents or more"
-    fewer = f", or fewer --domains than {wanted}" if wanted is not None and wanted > 2 else ""
+    fewer = ", or fewer --domains" if domains > 2 else ""
     return (
-        f"{folder} holds {megabytes:.2g} MB of text in {counted(found.rows, 'row')} or files, too little for "
-        f"{counted(grouping.domains, 'domain')}: {enough} are needed{fewer}"
+        f"{folder} holds {megabytes:.2g} MB of text in {counted(found.rows, 'document')}, too little for "
+        f"{counted(domains, 'domain')}: give about {max(times, 1.5) * megabytes:.2g} MB in "
+        f"{max(_DOCUMENTS * domains, found.rows):,} documents{fewer}"
     )
 
 
-def _largest(
-    place: numbers.Place, needed: int, most: int, minutes: float, found: Survey, speed: Speed
-) -> tuple[Config, Foretold]:
+def _largest(text: _Text, minutes: float, speed: Speed) -> tuple[Config, Foretold]:
     """The largest budget whose run takes no longer than it may, and that the text allows."""
-    budgets = [float(needed)]
-    while budgets[-1] * _STEP < most:
+    budgets = [float(text.least)]
+    while budgets[-1] * _STEP < text.most:
         budgets.append(budgets[-1] * _STEP)
-    if most > budgets[-1]:
-        budgets.append(float(most))
+    budgets.append(float(text.most))
     low, high = 0, len(budgets)
     while high - low > 1:  # times grow with the budget
         middle = (low + high) // 2
-        if foretell(numbers.config_of(place, budgets[middle]), found, speed).seconds <= 60 * minutes:
+        if foretell(numbers.config_of(text.place, budgets[middle]), text.survey, speed).seconds <= 60 * minutes:
             low = middle
         else:
             high = middle
-    config = numbers.config_of(place, budgets[low])
-    foretold = foretell(config, found, speed)
+    config = numbers.config_of(text.place, budgets[low])
+    foretold = foretell(config, text.survey, speed)
     if foretold.seconds > 60 * minutes:
-        busy = f" (other programs make it {speed.busy:.1f} times as long now)" if speed.busy >= BUSY else ""
+        busy = f", where other programs make it {speed.busy:.1f} times as long now" if speed.busy >= BUSY else ""
         raise UserError(
-            f"--minutes {minutes:g}: the smallest run, of {human(config.budget)} tokens, takes about "
+            f"minutes = {minutes:g}: the smallest run, of {human(config.budget)} tokens, takes about "
             f"{duration(foretold.seconds)} on this machine{busy}; give more minutes"
         )
     return config, foretold

@@ -24,10 +24,11 @@ class Grouping:
     smallest: float
 
 
-def group(texts: Sequence[str], settings: CorpusSettings, seed: int, wanted: int | None, most: int) -> Grouping:
+def group(texts: Sequence[str], settings: CorpusSettings, seed: int, wanted: int | None, most: int) -> Grouping | None:
     """The domains that a sample suggests: the number with the best silhouette (Rousseeuw 1987), by cosine distance.
 
-    On files of the benchmark corpus it finds 3 for three sources and 6 for six.
+    On files of the benchmark corpus it finds 3 for three sources and 6 for six. Where every number leaves a domain with
+    little text, 2 are taken. None where fewer documents differ.
 
     Args:
         settings: how documents are embedded and clustered.
@@ -36,24 +37,26 @@ def group(texts: Sequence[str], settings: CorpusSettings, seed: int, wanted: int
     """
     from sklearn.metrics import silhouette_score
 
-    texts = texts[:_SEEN]
-    embedder = find_embedder(settings.embedder).fit(list(texts), settings.embedder_settings, seed)
-    vectors = embedder.embed(list(texts))
+    texts = list(texts[:_SEEN])
+    embedder = find_embedder(settings.embedder).fit(texts, settings.embedder_settings, seed)
+    vectors = embedder.embed(texts)
     placeable = vectors.any(axis=1)
     vectors, sizes = vectors[placeable], np.array([len(text.encode()) for text in texts])[placeable]
     distinct = len(np.unique(vectors, axis=0))
     cluster = settings.cluster.model_copy(update={"restarts": _RESTARTS})
-    best, best_score = Grouping(1, 1.0), -np.inf
-    for count in (wanted,) if wanted is not None else _COUNTS:
-        if count > distinct or (wanted is None and count > most):
-            continue
+
+    def placed_in(count: int) -> tuple[Grouping, np.ndarray]:
         placed = nearest(vectors, fit_centroids(vectors, count, cluster, seed), cluster.spherical, np.zeros(count))
-        share = float(np.bincount(placed, sizes, minlength=count).min() / sizes.sum())
-        if wanted is not None:
-            return Grouping(count, share)
-        if share * count < _UNEVEN or len(np.unique(placed[:_COMPARED])) < 2:
-            continue
-        score = silhouette_score(vectors[:_COMPARED], placed[:_COMPARED], metric="cosine")
-        if score > best_score:
-            best, best_score = Grouping(count, share), score
-    return best
+        return Grouping(count, float(np.bincount(placed, sizes, minlength=count).min() / sizes.sum())), placed
+
+    if distinct < (wanted or 2):
+        return None
+    if wanted is not None:
+        return placed_in(wanted)[0]
+    scored: list[tuple[float, Grouping]] = []
+    for count in (count for count in _COUNTS if count <= min(most, distinct)):
+        grouping, placed = placed_in(count)
+        if grouping.smallest * count >= _UNEVEN and len(np.unique(placed[:_COMPARED])) > 1:
+            score = silhouette_score(vectors[:_COMPARED], placed[:_COMPARED], metric="cosine")
+            scored.append((float(score), grouping))
+    return max(scored, key=lambda each: each[0])[1] if scored else placed_in(2)[0]
