@@ -33,7 +33,7 @@ def read_parquet(file: SourceFile, settings: CorpusSettings, tally: Counter[str]
 
 def read_arrow(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
     with file.open() as stream:
-        batches = (batch.select(columns_of(settings)) for batch in _batches(stream))
+        batches = (batch.select(columns_of(settings)) for batch in arrow_batches(stream))
         yield from _documents(batches, 0, file, settings, tally)
 
 
@@ -48,7 +48,7 @@ def _reader(stream: io.RawIOBase) -> Any:
     return pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
 
 
-def _batches(stream: io.RawIOBase) -> Iterator[pa.RecordBatch]:
+def arrow_batches(stream: io.RawIOBase) -> Iterator[pa.RecordBatch]:
     reader = _reader(stream)
     if isinstance(reader, pa.ipc.RecordBatchFileReader):
         yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
@@ -87,8 +87,8 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
         if reason := source.no_text():
             tally[reason] += 1
             return
-        rows = _rows(source, settings)
-        header = _names(next(rows, []))
+        rows = csv_rows(source, settings)
+        header = csv_names(next(rows, []))
         number = -1
         for number, cells in enumerate(rows):
             if cells is None:
@@ -113,14 +113,15 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
 def csv_header(file: SourceFile, settings: CorpusSettings) -> list[str] | None:
     """The names of the columns; None where the file is no text."""
     with TextFile(file) as source:
-        return None if source.no_text() else _names(next(_rows(source, settings), []))
+        return None if source.no_text() else csv_names(next(csv_rows(source, settings), []))
 
 
-def _names(header: list[str] | None) -> list[str]:
+def csv_names(header: list[str] | None) -> list[str]:
+    """The names of the columns in the first row that `csv_rows` gives."""
     return [name.strip() for name in header or []]
 
 
-def _rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] | None]:
+def csv_rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] | None]:
     """Cells by row, None for a row with text behind a closing quote. Bytes that are no UTF-8 come as lone surrogates.
 
     Raises:
