@@ -118,7 +118,7 @@ def test_what_cannot_be_merged_is_named() -> None:
 
     corpus = texts(2)
     other = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCABULARY))
-    with pytest.raises(UserError, match="d1 is a GPT2LMHeadModel, and no stock .* can be merged: Llama, Mistral"):
+    with pytest.raises(UserError, match=r"d1 is a GPT2LMHeadModel, and no stock .* can be merged: Llama, Mistral"):
         merge({"d0": llama(0), "d1": other}, corpus, LENGTH)
     with pytest.raises(UserError, match=r"weights that MixtralForCausalLM has not: .*q_proj\.bias"):
         merge({d: llama(0, attention_bias=True) for d in corpus}, corpus, LENGTH)
