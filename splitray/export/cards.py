@@ -134,9 +134,9 @@ def _use(model: ModelFacts) -> str:
         return text
     name, active, count = model.merged.architecture, model.merged.active, len(model.merged.experts)
     return (
-        f"{text}\n\nIts architecture is `{name}`, which `transformers` has: no code comes with it. A token passes {active} "
-        f"of {count} experts. vLLM knows that architecture too: `vllm serve FOLDER`. It needs a head size that its "
-        "attention kernels take, and a GPU or its build for CPUs. That was not run here."
+        f"{text}\n\nIts architecture is `{name}`, which `transformers` has: no code comes with it. A token "
+        f"passes {active} of {count} experts. vLLM knows that architecture too: `vllm serve FOLDER`. It needs a head "
+        "size that its attention kernels take, and a GPU or its build for CPUs. That was not run here."
     )
 
 
@@ -211,8 +211,8 @@ def _cost(run: RunFacts, model: ModelFacts | None) -> str:
     lines = []
     if model is not None and model.merged is not None:
         lines.append(
-            f"No weight was trained for this model: it is made of others. It has {model.merged.params:,} weights, and a "
-            f"token meets {model.merged.active_params:,} of them."
+            f"No weight was trained for this model: it is made of others. It has {model.merged.params:,} weights, and "
+            f"a token meets {model.merged.active_params:,} of them."
         )
     elif model is not None and model.params:
         flops = f"{model.flops:.3g} FLOPs" if model.flops else "FLOPs that are not known"
