@@ -43,15 +43,20 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from splitray.pipeline.passport import write_passports
-    from splitray.pipeline.verify import RunCheck, store_of
+    from splitray.pipeline.renew import renewed
+    from splitray.pipeline.verify import is_run, store_of
 
     for name, value in (("RUN", options.run), ("--out", options.out or ""), ("--store", options.store or "")):
         refuse_secrets(name, value, _CURE)
     if options.router_tokens < 1:
         raise UserError(f"--router-tokens {options.router_tokens}: give a positive number")
     folder = Folder(options.run)
-    run = RunCheck.of(folder)
+    if not is_run(folder):
+        raise UserError(f"{folder.uri} is no run folder: it has no config.yaml")
     store = Store(options.store or store_of(folder))
+    run, anew = renewed(folder, store)
+    for place in anew:
+        print(f"written anew, with checksums: {folder.uri}/{place}")
     if options.moe:
         from splitray.pipeline.experts import MergeSettings, merge_run
 

@@ -181,11 +181,21 @@ def _rows(measure: _Measure, run: RunCheck, ours: ByDomain, averaged: ByDomain) 
     yield from _compared(
         measure, "unsplit model of as many tokens", evaluated.strategy("unsplit"), unsplit, programme, ours
     )
-    if evaluated.base is not None:
-        base = measure.held(dict.fromkeys(measure.weights, evaluated.base.key))
-        if base is not None:
-            yield measure.row("base", base, ours)
+    yield from _base(measure, evaluated, ours)
     yield measure.row("average of the specialists' weights", averaged, ours)
+
+
+def _base(measure: _Measure, evaluated: EvaluationResult, ours: ByDomain) -> Iterator[LossRow]:
+    """The finished base: it is the row of the loss matrix that is no domain's."""
+    base = evaluated.base
+    if base is not None and (held := measure.held(dict.fromkeys(measure.weights, base.key))) is not None:
+        yield measure.row("base", held, ours)
+        return
+    matrix = evaluated.matrix
+    for place, name in enumerate(matrix.models):
+        if name not in matrix.domains:
+            losses, bits = (dict(zip(matrix.domains, rows[place])) for rows in (matrix.loss, matrix.bits_per_byte))
+            yield LossRow("base", mean(losses, measure.weights), mean(bits, measure.weights))
 
 
 def _compared(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from splitray.errors import StageError, UserError, check_choice
 from splitray.export.facts import BLANK
 from splitray.pipeline.verify import RunCheck
@@ -142,6 +144,9 @@ def _check_cards(parts: list[Batch]) -> None:
             ModelCard(upload.folder.read(upload.file).decode()).validate(repo_type="model")
         except ValueError as error:
             raise UserError(f"{upload.folder.uri}/{README}: the hub refuses its metadata: {error}") from None
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{upload.folder.uri}/{README}: its metadata is no YAML: {reason}") from None
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def verify(folder: Folder) -> Findings:
         RunCheck(folder, findings).check()
     elif folder.exists(CARD) or folder.exists(CHECKSUMS):
         if check_export(folder, "", findings) is None and not findings.faults:
-            findings.fault(CHECKSUMS, _UNCHECKED)
+            findings.fault(CHECKSUMS, UNCHECKED)
     else:
         raise UserError(
             f"{folder.uri} holds neither {CONFIG} nor {CARD}: give a run folder, or an exported model inside one"
@@ -69,8 +69,8 @@ def is_run(folder: Folder) -> bool:
     return folder.exists(CONFIG) or folder.exists("stages/corpus.json")
 
 
-_UNCHECKED = "missing: an earlier splitray wrote this folder, and nothing says what its files were; `splitray export` "
-_UNCHECKED += "writes it anew from the store"
+UNCHECKED = "missing: an earlier splitray wrote this folder, and nothing says what its files were; `splitray export` "
+UNCHECKED += "writes it anew from the store"
 
 
 class RunCheck:
@@ -95,13 +95,17 @@ class RunCheck:
             raise UserError(f"{folder.uri} is no run folder: it has no {CONFIG}")
         run = cls(folder, Findings())
         run.check()
-        if faults := run.findings.faults:
+        run.refuse_faults()
+        return run
+
+    def refuse_faults(self) -> None:
+        """Raise `CorruptError` for the first of the faults."""
+        if faults := self.findings.faults:
             raise CorruptError(
-                f"{folder.uri} is not what was written: {faults[0]}"
+                f"{self.folder.uri} is not what was written: {faults[0]}"
                 + (f", and {len(faults) - 1} more faults" if len(faults) > 1 else "")
                 + "; splitray verify lists them"
             )
-        return run
 
     def check(self) -> None:
         """Do all of it."""
@@ -250,7 +254,7 @@ class RunCheck:
             if record.key != key:
                 self.findings.fault(f"{place}/{CHECKSUMS}", f"is of {self._whose(record.key)}, and must be of {key}")
         elif not self.folder.exists(f"{place}/{CHECKSUMS}"):
-            self.findings.fault(f"{place}/{CHECKSUMS}", _UNCHECKED)
+            self.findings.fault(f"{place}/{CHECKSUMS}", UNCHECKED)
 
     def _whose(self, key: object) -> str:
         home = next((place for place, known in self.models.items() if known == key), None)
@@ -273,7 +277,7 @@ class RunCheck:
         """
         lineage, corpus = self._lineage(), self.result(CorpusResult)
         if self.config is None or lineage is None or corpus is None:
-            raise UserError(f"{self.folder.uri}: its models do not say what they were trained on; {_UNCHECKED}")
+            raise UserError(f"{self.folder.uri}: its models do not say what they were trained on; {UNCHECKED}")
         recipe = Recipe.from_json(lineage.recipe)
         sizes = {domain.name: domain.train.tokens for domain in corpus.domains}
         facts = CorpusFacts(recipe.corpus, recipe.vocab, recipe.end_token, tuple(sizes), sizes)

@@ -92,10 +92,15 @@ def test_what_may_not_go_up(
     assert "set HF_TOKEN" in refused()
     monkeypatch.setenv("HF_TOKEN", GOOD)
     card = run / "base/README.md"
-    card.write_text(card.read_text().replace("tags:\n- splitray", "tags: splitray\nx:\n- y", 1))
+    good = card.read_text()
+    card.write_text(good.replace("pipeline_tag: text-generation", "pipeline_tag: nonsense"))
     assert "base/README.md: the hub refuses its metadata" in refused()
+    card.write_text(good.replace("tags:", "tags: ["))
+    assert "base/README.md: its metadata is no YAML" in refused()
+    card.write_text(good)
     weights = run / "base/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert "is not what was written: base/model.safetensors" in refused()
     shutil.copy(run / "trunk/model.safetensors", weights)
     shutil.rmtree(run / "base")

@@ -96,7 +96,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 name = f"{asked.get('organization') or 'me'}/{asked['name']}"
                 if name in hub.private:
                     return self._answer(409, {"url": f"{hub.url}/{name}"})
-                hub.private[name] = bool(asked.get("private"))
+                hub.private[name] = asked.get("visibility") == "private" or bool(asked.get("private"))
                 return self._answer(200, {"url": f"{hub.url}/{name}"})
             if path.endswith("/preupload/main"):
                 return self._answer(200, {"files": [self._mode(f) for f in json.loads(body)["files"]]})
@@ -110,7 +110,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             hub.validated.append(content)
             found = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
             data = yaml.safe_load(found[1]) if found else None
-            if not isinstance(data, dict) or not isinstance(data.get("tags", []), list):
+            if not isinstance(data, dict) or data.get("pipeline_tag") != "text-generation":
                 return self._answer(400, {"errors": [{"message": "the metadata is not valid"}]})
             self._answer(200, {"errors": [], "warnings": []})
 
