@@ -32,6 +32,7 @@ def write_training_content(run: RunFacts) -> str:
 def _europe(run: RunFacts) -> list[str]:
     summary = run.summary
     tokens = sum(d.train.tokens for d in summary.domains)
+    train = human(sum(d.train.bytes for d in summary.domains))
     size = next((words for limit, words in _RANGES if tokens < limit), "more than 10 trillion tokens")
     root = summary.config["model"].get("path")
     depends = f"the weights that the training continued from; their name: {BLANK}" if root else "none: from scratch"
@@ -41,7 +42,7 @@ def _europe(run: RunFacts) -> list[str]:
         ("1.2", "Models that it depends on", depends),
         ("1.2", "Date of placing on the Union market", BLANK),
         ("1.3", "Modality", "text"),
-        ("1.3", "Size of the training data", f"{size}: {tokens:,} tokens, {_bytes(run)} of text"),
+        ("1.3", "Size of the training data", f"{size}: {tokens:,} tokens, {train} bytes of text"),
         ("1.3", "Types of content", BLANK),
         ("1.3", "Latest date of acquisition or collection", f"not after {summary.created[:10]}; exact date: {BLANK}"),
         ("1.3", "Languages, and other characteristics", BLANK),

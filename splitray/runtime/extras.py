@@ -7,6 +7,7 @@ from splitray.errors import UserError
 
 _ENGINES = frozenset(
     ("ray", "torch", "deepspeed", "transformers", "tokenizers", "safetensors", "sklearn", "jinja2", "pandas", "faiss")
+    + ("huggingface_hub",)
 )
 
 
