@@ -62,7 +62,12 @@ def test_training_content_has_the_fields_of_both_laws(finished_run: Path) -> Non
     text = (finished_run / TRAINING_CONTENT).read_text()
     europe, california = text.split("## California")
     sections = re.findall(r"^\| (\d\.\d(?:\.\d)?) \|", europe, re.MULTILINE)
-    assert list(dict.fromkeys(sections)) == ["1.1", "1.2", "1.3", "2.1", "2.2.1", "2.2.2", "2.3", "2.4", "2.5", "2.6", "3.1", "3.2", "3.3"]
+    first, second, third = (
+        ["1.1", "1.2", "1.3"],
+        ["2.1", "2.2.1", "2.2.2", "2.3", "2.4", "2.5", "2.6"],
+        ["3.1", "3.2", "3.3"],
+    )
+    assert list(dict.fromkeys(sections)) == [*first, *second, *third]
     assert re.findall(r"^\| (\d+) \|", california, re.MULTILINE) == [str(item) for item in range(1, 13)]
     assert "less than 1 billion tokens: 35,715 tokens" in text and "207 documents" in text
 
