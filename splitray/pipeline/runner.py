@@ -12,10 +12,12 @@ from splitray.config import Config
 from splitray.errors import StageError
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
+from splitray.pipeline.passport import write_passports
 from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import STAGES, RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
+from splitray.pipeline.verify import models_of
 from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
@@ -41,7 +43,15 @@ def go(job: Job, until: str) -> Summary:
         job.ledger.end("failed")
         raise
     job.ledger.end("done")
+    _write_passports(job)
     return summary
+
+
+def _write_passports(job: Job) -> None:
+    """The cards of the models that stand; of none before stage base."""
+    records = {stage: record for stage in STAGES if (record := job.run.done(stage)) is not None}
+    if models := models_of(records):
+        write_passports(job.run.folder, models)
 
 
 def _catch_up(job: Job, wanted: Sequence[str]) -> Summary:
