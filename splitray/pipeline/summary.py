@@ -14,6 +14,7 @@ from splitray.law import Law
 from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
+from splitray.results.exams import ExamsResult
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -88,6 +89,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         specialists=specialists.specialists if specialists else None,
         router=specialists.router if specialists else None,
         evaluation=_result(records, EvaluationResult),
+        exams=_result(records, ExamsResult),
         stages=tuple(_stage(record, spending.get(stage)) for stage, record in records.items() if stage != "report"),
         ladder_cost=_cost(spending["ladder"], programme.budget) if ladder else None,
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.exams import ExamsResult
 from splitray.results.stages import BaseResult, Counts, EvaluationResult, LadderResult, Searched, Specialist
 
 SCHEMA = "splitray-summary-2"
@@ -152,6 +153,7 @@ class Summary:
     specialists: tuple[Specialist, ...] | None = None
     router: str | None = None
     evaluation: EvaluationResult | None = None
+    exams: ExamsResult | None = None
     stages: tuple[StageSummary, ...] = field(default_factory=tuple)
     ladder_cost: Cost | None = None
     search_cost: Cost | None = None

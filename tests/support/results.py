@@ -2,6 +2,7 @@
 
 from splitray.law import Law, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.results.exams import ExamScore, ExamsResult, ExamTaken
 from splitray.results.stages import (
     BaseResult,
     Compared,
@@ -50,6 +51,10 @@ RESULTS: dict[str, StageResult] = {
         (Compared("unsplit", 1.0, 4096, 0.0, 4096, 1.5, 0.7, {"a": 1.0, "b": 2.0}, Estimate(0.0, -0.1, 0.1), 0.5),),
         "a note",
         FinishedBase("base", "seg-finished", 1024),
+    ),
+    "exams": ExamsResult(
+        (ExamTaken("law", "law.jsonl", "0" * 64, 10, 0, 0.25, 0.38),),
+        (ExamScore("law", "base", *(Estimate(0.5, 0.2, 0.8) for _ in range(4))),),
     ),
     "report": ReportResult("report/index.html"),
 }
