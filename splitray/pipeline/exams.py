@@ -18,7 +18,7 @@ def asked_exams(config: Config) -> list[tuple[Exam, ExamTaken]]:
     """
     from splitray.evaluate.exams.scoring import detectable
 
-    read = []
+    read: list[tuple[Exam, ExamTaken]] = []
     for place, asked in enumerate(config.evaluate.exams):
         path = Path(asked.file)
         try:

@@ -95,7 +95,8 @@ class Mixture:
         self.encoder, self.max_length = encoder, max_length
         self.prior: Prior = prior or UniformPrior(len(models))
         self.gate, self.update = gate or Gate(), update or BAYES
-        self._piece = max(1, min(_PIECE, _LOGITS // (_ROWS * encoder.vocabulary)))
+        longest = _PIECE if len(models) > 1 else max_length
+        self._piece = max(1, min(longest, _LOGITS // (_ROWS * encoder.vocabulary)))
 
     # given text
 
@@ -141,9 +142,12 @@ class Mixture:
                 batch.begin_window()
             reads = batch.read(text[:, piece], None, lengths > piece.start)
             own = batch.nats(reads, text[:, piece.start + 1 : piece.stop + 1])
-            for place in range(piece.start, piece.stop):
-                weights[:, place] = batch.weights
-                nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
+            if len(self.models) == 1:  # nothing moves
+                weights[:, piece], nats[:, piece] = 1.0, own[:, :, 0]
+            else:
+                for place in range(piece.start, piece.stop):
+                    weights[:, place] = batch.weights
+                    nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
             if likeliest:
                 best[:, piece] = batch.likeliest(reads, weights[:, piece])
         for place, row in enumerate(rows):
