@@ -7,6 +7,7 @@ from typing import Any
 from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.job import Job
 from splitray.results.exams import ExamsResult
+from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
 
@@ -28,8 +29,9 @@ def run_exams(job: Job) -> ExamsResult:
     if unsplit is not None:
         takers[UNSPLIT] = Mixture({UNSPLIT: unsplit.to(device)}, mixture.encoder, mixture.max_length)
     scores = examine(takers, [exam for exam, _ in read])
-    for score in scores:
-        _log.info("   %s, %s: accuracy %.3f", score.exam, score.taker, score.accuracy.value)
+    for exam, _ in read:
+        own = [f"{s.taker} {s.accuracy.value:.3f}" for s in scores if s.exam == exam.name]
+        _log.info("   %s: accuracy of %s; guessing has %.3f", exam.name, ", ".join(own), exam.chance)
     return ExamsResult(tuple(taken for _, taken in read), scores)
 
 
@@ -43,6 +45,6 @@ def _unsplit(job: Job) -> Any:
     if split is None:
         return None
     key = job.programme.compared(split)[0].target.key
-    with tempfile.TemporaryDirectory(prefix="splitray-unsplit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="splitray-unsplit-") as folder, no_bars():
         export(job.store, key, job.corpus.tokenizer_path(), Folder(folder), {})
         return AutoModelForCausalLM.from_pretrained(local_copy(folder), local_files_only=True, trust_remote_code=False)
