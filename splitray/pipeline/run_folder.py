@@ -105,6 +105,11 @@ class RunFolder:
         for stage in reversed(stale):
             self.folder.delete(f"stages/{stage}.json")
 
+    def stages(self, until: str = STAGES[-1]) -> tuple[str, ...]:
+        """The stages of this run up to one, in their order: without exams where the configuration names none."""
+        wanted = STAGES[: STAGES.index(until) + 1]
+        return tuple(stage for stage in wanted if stage != "exams" or self.config.evaluate.exams)
+
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
         line = json.dumps({"at": round(time.time(), 3), "event": kind, **values}) + "\n"
@@ -210,7 +215,8 @@ class RunFolder:
         """
         self._check_there()
         begun, self._files = time.time(), {}
-        _log.info("stage %d of %d: %s", STAGES.index(stage) + 1, len(STAGES), stage, extra={"stage": stage})
+        stages = self.stages()
+        _log.info("stage %d of %d: %s", stages.index(stage) + 1, len(stages), stage, extra={"stage": stage})
         self.event("stage begins", stage=stage)
         try:
             result = make()
