@@ -167,6 +167,6 @@ def _delimiter(head: str, text_column: str) -> str:
     """The delimiter at which the header falls into columns with the text column among them, else the comma."""
     lines = head.splitlines() or [""]
     for delimiter in _DELIMITERS:
-        if text_column in _names(next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])):
+        if text_column in csv_names(next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])):
             return delimiter
     return max(_DELIMITERS, key=lines[0].count)

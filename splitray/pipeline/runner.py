@@ -52,7 +52,7 @@ def go(job: Job, until: str) -> Summary:
 
 def _write_passports(job: Job) -> None:
     """The cards of the models that stand; of none before stage base."""
-    records = {stage: record for stage in STAGES if (record := job.run.done(stage)) is not None}
+    records = {stage: record for stage in job.run.stages() if (record := job.run.done(stage)) is not None}
     if models := models_of(records):
         write_passports(job.run.folder, models)
 
