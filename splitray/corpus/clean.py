@@ -41,15 +41,22 @@ def hash128(text: str) -> tuple[int, int]:
 
 
 @cache
-def _marks() -> re.Pattern[str]:
-    """A run of combining marks that no language writes."""
-    marks = "".join(chr(c) for c in range(0x300, 0x1E950) if unicodedata.combining(chr(c)))
-    return re.compile(f"[{re.escape(marks)}]{{{_MOST_MARKS + 1}}}")
+def _marks() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """A run of combining marks that no language writes: a coarse pattern, which may find others too, and the exact one.
+
+    `re` looks characters above U+FFFF up one by one: the exact pattern takes 12 ms for a document of 2,000 letters.
+    """
+    marks = [chr(c) for c in range(0x300, 0x1E950) if unicodedata.combining(chr(c))]
+    low = "".join(mark for mark in marks if mark <= "\uffff")
+    run = f"{{{_MOST_MARKS + 1}}}"
+    return re.compile(f"[{re.escape(low)}\U00010000-\U0010ffff]{run}"), re.compile(
+        f"[{re.escape(''.join(marks))}]{run}"
+    )
 
 
 def clean_text(text: str) -> str | None:
     """Text in NFC with one kind of line end, no control characters and no blanks around it; None for binary."""
-    if not text.isascii() and _marks().search(text):
+    if not text.isascii() and all(pattern.search(text) for pattern in _marks()):
         return None
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
     kept = _CONTROL.sub("", text)

@@ -15,6 +15,7 @@ from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.predictions import Predictor
+from splitray.results.exams import ExamsResult
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -92,6 +93,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         router=specialists.router if specialists else None,
         evaluation=evaluation,
         predictions=_predictions(job, counted.params, evaluation) if search and evaluation else (),
+        exams=_result(records, ExamsResult),
         stages=tuple(_stage(record, spending.get(stage)) for stage, record in records.items() if stage != "report"),
         ladder_cost=_cost(spending["ladder"], programme.budget) if ladder else None,
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,

@@ -11,6 +11,7 @@ from typing import Any
 from splitray.errors import CorruptError, UserError
 from splitray.law.planning.estimate import Estimate
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.exams import ExamsResult
 from splitray.training.split import Split
 
 SCHEMA = "splitray-stage-2"
@@ -335,6 +336,7 @@ StageResult = (
     | BaseResult
     | SpecialistsResult
     | EvaluationResult
+    | ExamsResult
     | ReportResult
 )
 RESULTS: dict[str, type[StageResult]] = {
@@ -346,9 +348,10 @@ RESULTS: dict[str, type[StageResult]] = {
     "base": BaseResult,
     "specialists": SpecialistsResult,
     "evaluate": EvaluationResult,
+    "exams": ExamsResult,
     "report": ReportResult,
 }
-STAGES = tuple(RESULTS)
+STAGES = tuple(RESULTS)  # of which a run without exams skips that one
 
 
 @dataclass(frozen=True)

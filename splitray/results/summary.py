@@ -10,6 +10,7 @@ from typing import Any
 
 from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.exams import ExamsResult
 from splitray.results.stages import (
     BaseResult,
     Counts,
@@ -162,6 +163,7 @@ class Summary:
     router: str | None = None
     evaluation: EvaluationResult | None = None
     predictions: tuple[Prediction, ...] = ()
+    exams: ExamsResult | None = None
     stages: tuple[StageSummary, ...] = field(default_factory=tuple)
     ladder_cost: Cost | None = None
     search_cost: Cost | None = None

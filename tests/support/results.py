@@ -2,6 +2,7 @@
 
 from splitray.law import Law, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.results.exams import ExamScore, ExamsResult, ExamTaken
 from splitray.results.stages import (
     BaseResult,
     Compared,
@@ -54,6 +55,10 @@ RESULTS: dict[str, StageResult] = {
         FinishedBase("base", "seg-finished", 1024),
         contrasts=(Contrast("unsplit", Estimate(-0.1, -0.2, 0.05)),),
         resampled=Resampled(12, 40, {"a": 8, "b": 6}),
+    ),
+    "exams": ExamsResult(
+        (ExamTaken("law", "law.jsonl", "0" * 64, 10, 0, 0.25, 0.38),),
+        (ExamScore("law", "base", *(Estimate(0.5, 0.2, 0.8) for _ in range(4))),),
     ),
     "report": ReportResult("report/index.html"),
 }
