@@ -17,4 +17,3 @@ def test_a_larger_model_takes_longer_a_token_and_every_worker_measures() -> None
         assert speed.workers == cpus()
         assert speed.per_flop > 0
     assert speed.fixed >= 0 and 1e-8 < speed.seconds(1e5) < 1e-1
-
