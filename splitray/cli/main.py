@@ -10,6 +10,7 @@ from splitray.errors import check_choice
 
 # name: module that holds it as COMMAND, what it does. A module is imported only when its command is given.
 COMMANDS = {
+    "init": ("splitray.cli.init", "a first configuration from a folder of text of your own"),
     "run": ("splitray.cli.run", "from a corpus and a token budget to specialist models, their law and a report"),
     "dry-run": ("splitray.cli.dry_run", "the tree that a run would grow, and what it would cost"),
     "plan": ("splitray.cli.plan", "fit a law to a table of runs, and plan the split with it"),

@@ -12,10 +12,10 @@ import yaml
 
 from splitray.errors import StageError, UserError, check_choice
 from splitray.export.facts import BLANK
+from splitray.pipeline.run_folder import stages_of
 from splitray.pipeline.verify import RunCheck
 from splitray.results.exported import ExportRecord
 from splitray.results.folders import CARD, CHECKSUMS, DOCUMENTS, MOE, README
-from splitray.results.stages import STAGES
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def batches(run: RunCheck, model: str | None = None) -> list[Batch]:
         UserError: the run is not finished, it has no cards, or no such model.
     """
     folder = run.folder
-    if lacking := [stage for stage in STAGES if stage not in run.records]:
+    assert run.config is not None, "the check has read it"
+    if lacking := [stage for stage in stages_of(run.config) if stage not in run.records]:
         raise UserError(
             f"{folder.uri} is not finished: stage {lacking[0]} is missing. Finish it with splitray run, then push"
         )

@@ -17,6 +17,7 @@ from splitray.export.check import check_export, key_of
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.places import places
 from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.run_folder import stages_of
 from splitray.proof.forecast import SCHEMA as FORECAST
 from splitray.proof.scoring import SCHEMA as PROOF
 from splitray.results.exported import ExportRecord, Lineage
@@ -131,7 +132,8 @@ class RunCheck:
 
     def _read_records(self) -> None:
         there = [stage for stage in STAGES if self.folder.exists(f"stages/{stage}.json")]
-        wanted = STAGES[: STAGES.index(there[-1]) + 1] if there else ()
+        planned = stages_of(self.config) if self.config is not None else tuple(there)
+        wanted = [stage for stage in planned if STAGES.index(stage) <= STAGES.index(there[-1])] if there else []
         for stage in wanted:
             name = f"stages/{stage}.json"
             if stage not in there:
@@ -149,7 +151,7 @@ class RunCheck:
                 self._compare(file, sha256, stage)
         if not there:
             self.findings.fault("stages", "the run has finished no stage")
-        elif there[-1] != STAGES[-1]:
+        elif planned and there[-1] != planned[-1]:
             self.findings.remark(f"the run is not finished: stage {there[-1]} is its last")
 
     def _check_settings(self, name: str, record: StageRecord) -> None:
