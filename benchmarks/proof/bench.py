@@ -216,7 +216,7 @@ class Bench:
             for domain, scores in result["losses"].items():
                 drawn = self.weights[domain] * cell.leaf.pretrain_tokens
                 drawn += cell.leaf.specialize_tokens if domain == cell.leaf.domain else 0
-                base = row(made, cell.leaf, domain, scores["loss"], key, self.programme.config.training)
+                base = row(made, cell.leaf, domain, scores["loss"], key, self.training(cell))
                 rows.append(
                     base
                     | {

@@ -15,9 +15,10 @@ from splitray.errors import UserError
 from splitray.law import forms, saved, values
 from splitray.law.arrays import Array
 from splitray.law.forms import Form
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.storage.checksum import Schema
 
-SCHEMA = Schema("law", 2, unnamed=None)
+SCHEMA = Schema("law", 3, unnamed=None)
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
 _BLOCK = 1 << 20
 
@@ -78,6 +79,8 @@ class Law:
 
     largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
         given law, and for one saved before this was kept. runs: their table, which is not saved.
+    schedules: the learning-rate schedules of those runs, the commonest first. It is what the law predicts for where
+        none is named.
     """
 
     components: tuple[Component, ...]
@@ -87,6 +90,7 @@ class Law:
     heldout: HeldOut | None = None
     noise: float | None = None
     largest: dict[str, float] | None = None
+    schedules: tuple[RateSchedule, ...] = (CONSTANT_RATE,)
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -125,6 +129,11 @@ class Law:
         return sets if len(sets) > 1 else next(iter(sets.values()))
 
     @property
+    def schedule(self) -> RateSchedule:
+        """The commonest schedule of the runs."""
+        return self.schedules[0]
+
+    @property
     def draws(self) -> int:
         return sum(len(component.draws) for component in self.components)
 
@@ -135,22 +144,25 @@ class Law:
         specialize_tokens: ArrayLike = 0.0,
         domain: str | None = None,
         interval: float | None = None,
+        schedule: RateSchedule | None = None,
     ) -> Any:
         """Loss in nats per token at N, D, D' (broadcast against each other); `domain=None` is the mean of domains.
 
+        `schedule` is that of the runs to predict; None for the law's own.
         With `interval` (such as 0.8) the result is (value, low, high) from the bootstrap draws.
         Raises UserError for points that are not finite or negative, for an unknown domain, and for an interval
         without draws.
         """
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        value = self._mean(lambda form, v: form.value(v, *points), domain).reshape(shape)
+        under = schedule or self.schedule
+        value = self._mean(lambda form, v: form.value(v, *points, under), domain).reshape(shape)
         if interval is None:
             return value
         if not 0.0 < interval < 1.0:
             raise UserError(f"interval={interval!r} must lie between 0 and 1")
         if not self.draws:
             raise UserError("this law has no bootstrap draws: fit it with bootstrap=200 or more")
-        draws = self.predict_draws(params, pretrain_tokens, specialize_tokens, domain)
+        draws = self.predict_draws(params, pretrain_tokens, specialize_tokens, domain, under)
         low, high = np.quantile(draws, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
         return value, low, high
 
@@ -160,10 +172,14 @@ class Law:
         pretrain_tokens: ArrayLike,
         specialize_tokens: ArrayLike = 0.0,
         domain: str | None = None,
+        schedule: RateSchedule | None = None,
     ) -> Array:
         """Loss of every bootstrap draw [draws, *shape]."""
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        draws = self._draws(lambda form, v, part: form.value(v, *(p[part] for p in points)), points[0].size, domain)
+        under = schedule or self.schedule
+        draws = self._draws(
+            lambda form, v, part: form.value(v, *(p[part] for p in points), under), points[0].size, domain
+        )
         return draws.reshape(-1, *shape)
 
     def save(self, path: str | Path) -> None:
@@ -175,6 +191,7 @@ class Law:
             "objective": self.objective,
             "noise": self.noise,
             "largest": self.largest,
+            "schedules": [schedule.plain() for schedule in self.schedules],
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
             "components": [
@@ -198,6 +215,7 @@ class Law:
             objective=record["objective"],
             noise=record["noise"],
             largest=record.get("largest"),
+            schedules=tuple(map(RateSchedule.parse, record.get("schedules", [CONSTANT_RATE.plain()]))),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
         )

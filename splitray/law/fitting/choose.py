@@ -139,10 +139,10 @@ def _errors(fitted: Fitted, masks: list[Flags], seed: int) -> Array:
 
 
 def trades(runs: Runs, mask: Flags, random: np.random.Generator) -> tuple[Ints, Ints]:
-    """Pairs of rows of one N and domain, one at least hidden, where D falls as D' rises along some D + K D'."""
+    """Pairs of rows of one N, domain and schedule, one at least hidden, where D falls as D' rises along D + K D'."""
     left: list[Ints] = []
     right: list[Ints] = []
-    _, code = np.unique(np.stack([runs.params, runs.group]), axis=1, return_inverse=True)
+    _, code = np.unique(np.stack([runs.params, runs.group, runs.under]), axis=1, return_inverse=True)
     order = np.argsort(code.ravel(), kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(code.ravel()[order])) + 1):
         if rows.size > 64:

@@ -78,6 +78,7 @@ def fit(
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,
+        schedules=table.schedule.distinct()[0],
         runs=table,
     )
 

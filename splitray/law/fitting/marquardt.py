@@ -16,6 +16,7 @@ import numpy as np
 
 from splitray.law.arrays import Array, Ints
 from splitray.law.forms import Form
+from splitray.law.forms.schedule import RateSchedule
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _SCOUT = 12  # steps of every start; by then the worth of its basin shows
@@ -28,7 +29,7 @@ _MAX_DAMPING = 1e12
 class Problem:
     """Rows and objective of a fit; `vectors` below are searched vectors [batch, P] in centred coordinates.
 
-    form: the law; N, D, S: points [rows]; group: domain of each row [rows], rows sorted by it.
+    form: the law; N, D, S: points [rows], trained under `schedule`; group: domain of each row [rows], rows sorted by it.
     target: loss [rows] or [batch, rows]; weight: [rows] or [batch, rows].
     delta: Huber threshold on log loss; None for squared raw loss.
     index: [domains, constants], where each domain's constants sit in the searched vector.
@@ -40,6 +41,7 @@ class Problem:
     N: Array
     D: Array
     S: Array
+    schedule: RateSchedule
     group: Ints
     target: Array
     weight: Array
@@ -55,6 +57,10 @@ class Problem:
     def constants(self, vectors: Array) -> Array:
         """Uncentred constants [batch, domains, constants] of searched vectors."""
         return vectors[:, self.index] @ self.shift.T + self.offset
+
+    def points(self, rows: slice) -> tuple[Array, Array, Array, RateSchedule]:
+        """What a form is evaluated at, of these rows."""
+        return self.N[rows], self.D[rows], self.S[rows], self.schedule.take(rows)
 
     def blocks(self, batch: int) -> list[tuple[int, slice]]:
         """(domain, rows) pieces that bound the memory of one Jacobian."""
@@ -80,6 +86,7 @@ class Problem:
             **{name: getattr(self, name)[rows] for name in ("N", "D", "S")},
             **{name: getattr(self, name)[..., rows] for name in ("target", "weight")},
             **{name: getattr(self, name)[index] for name in ("low", "high", "mean", "precision")},
+            schedule=self.schedule.take(rows),
             group=np.zeros(stop - start, dtype=np.int64),
             index=np.arange(index.size)[None],
         )
@@ -99,7 +106,7 @@ class Problem:
         total = np.zeros(len(vectors))
         constants = self.constants(vectors)
         for domain, rows in self.blocks(len(vectors)):
-            loss = self.form.value(constants[:, domain], self.N[rows], self.D[rows], self.S[rows])
+            loss = self.form.value(constants[:, domain], *self.points(rows))
             residual = self.residuals(loss, rows)
             total += np.sum(self.weight[..., rows] * _rho(residual, self.delta), axis=-1)
         if self.delta is None:
@@ -121,7 +128,7 @@ class Problem:
         newton, bound = np.zeros((batch, size, size)), np.zeros((batch, size, size))
         constants = self.constants(vectors)
         for domain, rows in self.blocks(batch):
-            loss, slopes = self.form.jacobian(constants[:, domain], self.N[rows], self.D[rows], self.S[rows])
+            loss, slopes = self.form.jacobian(constants[:, domain], *self.points(rows))
             slopes = np.matmul(self.shift.T, slopes)
             residual = self.residuals(loss, rows)
             weight = np.broadcast_to(self.weight[..., rows], residual.shape)

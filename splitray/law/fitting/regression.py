@@ -57,8 +57,7 @@ class Fitted:
         problem, constants = self.problem, self.constants
         result = np.zeros((problem.N.size, self.vector.size))
         for domain, rows in problem.blocks(1):
-            points = problem.N[rows], problem.D[rows], problem.S[rows]
-            loss, slopes = problem.form.jacobian(constants[domain][None], *points)
+            loss, slopes = problem.form.jacobian(constants[domain][None], *problem.points(rows))
             place = np.ix_(np.arange(rows.start, rows.stop), problem.index[domain])
             result[place] = (problem.shift.T @ slopes[0] / loss).T
         return result
@@ -68,7 +67,7 @@ def predict(problem: Problem, vectors: Array) -> Array:
     """Loss [batch, rows] of searched vectors at the problem's rows."""
     constants = problem.constants(vectors)
     parts = [
-        problem.form.value(constants[:, domain], problem.N[rows], problem.D[rows], problem.S[rows])
+        problem.form.value(constants[:, domain], *problem.points(rows))
         for domain, rows in problem.blocks(len(vectors))
     ]
     return np.concatenate(parts, axis=1)
@@ -114,6 +113,7 @@ def state_problem(form: Form, runs: Runs, objective: Objective, share: bool) -> 
         N=runs.params,
         D=runs.pretrain_tokens,
         S=runs.specialize_tokens,
+        schedule=runs.schedule,
         group=runs.group,
         target=runs.loss,
         weight=runs.weight,
@@ -202,7 +202,8 @@ def thin(problem: Problem, rows: Array) -> Problem:
     """The problem on some of its rows."""
     names = ("N", "D", "S", "group")
     kept = {name: getattr(problem, name)[rows] for name in names}
-    return replace(problem, **kept, target=problem.target[..., rows], weight=problem.weight[..., rows])
+    target, weight = problem.target[..., rows], problem.weight[..., rows]
+    return replace(problem, **kept, schedule=problem.schedule.take(rows), target=target, weight=weight)
 
 
 def project(problem: Problem, guess: Array) -> Array:
@@ -222,7 +223,7 @@ def project(problem: Problem, guess: Array) -> Array:
     with np.errstate(all="ignore"):
         for index, (start, stop) in zip(problem.index, itertools.pairwise(edges)):
             rows = slice(start, stop)
-            _, slopes = form.jacobian(constants, problem.N[rows], problem.D[rows], problem.S[rows])
+            _, slopes = form.jacobian(constants, *problem.points(rows))
             unit[:, linear] = np.log(
                 _nonnegative(slopes[:, linear] / problem.target[rows], problem.weight[rows], floor)
             )

@@ -32,6 +32,7 @@ class Release(Form):
     """
 
     name = "release"
+    scheduled = True
     source = "ours"
     formula = "E + A N^-alpha + (lam A N^-alpha + B N^c D^-beta) (1 + D'/(delta D^p N^q))^-gamma"
     constants = (
@@ -48,9 +49,9 @@ class Release(Form):
         GAMMA,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
         size = k.A * N**-k.alpha
-        released = (1.0 + S / (k.delta * D**k.p * N**k.q)) ** -k.gamma
+        released = (1.0 + R / (k.delta * D**k.p * N**k.q)) ** -k.gamma
         return k.E + size + (k.lam * size + k.B * N**k.c * D**-k.beta) * released
 
 
@@ -63,6 +64,7 @@ class MixtureGap(Form):
     """
 
     name = "mixture_gap"
+    scheduled = True
     source = "ours"
     formula = "E + A N^-alpha + G (1 + D'/(tau N^r))^-gamma + B N^c (D + rho D')^-beta"
     linear = ("E", "A", "B", "G")
@@ -86,8 +88,8 @@ class MixtureGap(Form):
         """D' that begins to close the gap, in tokens."""
         return k.tau * N**k.r
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        gap = k.G * (1.0 + S / self.scale(k, N, D)) ** -k.gamma
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        gap = k.G * (1.0 + R / self.scale(k, N, D)) ** -k.gamma
         return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
 
 
@@ -116,6 +118,7 @@ class EffectiveTokens(Form):
     """Pretraining is worth a stock of domain tokens."""
 
     name = "effective_tokens"
+    scheduled = True
     source = "after Hernandez et al. 2021 and Lin et al. 2024 (rectified law)"
     formula = "E + A N^-alpha + B (D' + kappa D^p N^q)^-beta"
     constants = (
@@ -129,8 +132,8 @@ class EffectiveTokens(Form):
         WITH_N,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        return k.E + k.A * N**-k.alpha + k.B * (S + k.kappa * D**k.p * N**k.q) ** -k.beta
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        return k.E + k.A * N**-k.alpha + k.B * (R + k.kappa * D**k.p * N**k.q) ** -k.beta
 
 
 @register
@@ -138,6 +141,7 @@ class SharedSpecific(Form):
     """What all domains share is learned from every token, what is specific from the domain's own."""
 
     name = "shared_specific"
+    scheduled = True
     source = "ours; nests the additive and the effective-token forms"
     formula = "E + A N^-alpha + B (D + rho D')^-beta + C (D' + kappa D^p N^q)^-gamma"
     linear = ("E", "A", "B", "C")
@@ -155,9 +159,9 @@ class SharedSpecific(Form):
         WITH_N,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
         shared = k.B * (D + k.rho * S) ** -k.beta
-        return k.E + k.A * N**-k.alpha + shared + k.C * (S + k.kappa * D**k.p * N**k.q) ** -k.gamma
+        return k.E + k.A * N**-k.alpha + shared + k.C * (R + k.kappa * D**k.p * N**k.q) ** -k.gamma
 
 
 @register
@@ -165,6 +169,7 @@ class CapacityRelease(Form):
     """The mixture costs capacity, which D' gives back; data count as effective tokens."""
 
     name = "capacity_release"
+    scheduled = True
     source = "ours"
     formula = "E + A N^-alpha [1 + lam (1 + D'/(delta D^p))^-gamma] + B (D' + omega D)^-beta"
     constants = (
@@ -180,8 +185,8 @@ class CapacityRelease(Form):
         GAMMA,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        penalty = 1.0 + k.lam * (1.0 + S / (k.delta * D**k.p)) ** -k.gamma
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        penalty = 1.0 + k.lam * (1.0 + R / (k.delta * D**k.p)) ** -k.gamma
         return k.E + k.A * N**-k.alpha * penalty + k.B * (S + k.omega * D) ** -k.beta
 
 
@@ -190,6 +195,7 @@ class Multiplicative(Form):
     """D' multiplies the data term down, less so the more the base has seen."""
 
     name = "multiplicative"
+    scheduled = True
     source = "after Liew & Kato 2025; ours: D' shifted, a size term, a power instead of the logarithm's sign flip"
     formula = "E + A N^-alpha + B (D + rho D')^-beta (1 + D'/tau)^-(gamma (D + rho D')^-h)"
     constants = (
@@ -204,7 +210,7 @@ class Multiplicative(Form):
         exponent("h", "how the help fades with D", (0.0, 0.5), (0.0, 0.2), prior=(0.05, 0.1)),
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
         seen = D + k.rho * S
         rate = k.gamma * seen**-k.h
-        return k.E + k.A * N**-k.alpha + k.B * seen**-k.beta * (1.0 + S / k.tau) ** -rate
+        return k.E + k.A * N**-k.alpha + k.B * seen**-k.beta * (1.0 + R / k.tau) ** -rate

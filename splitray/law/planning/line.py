@@ -74,17 +74,19 @@ class Line:
         A form that fits well inside the data may turn up outside (release with p gamma > beta promises the floor to a
         model that was never pretrained). There a fitted law is no guide: at every position its loss must not rise when
         D grows to that of the next one with D' kept, nor when D' grows to that of the one before with D kept. Every
-        optimum inside the line passes; a law from given constants is taken as it is.
+        optimum inside the line passes; a law from given constants is taken as it is. Both are asked at a constant rate:
+        a longer base moves the decay forward over a short D', which is the schedule's doing and no fault of the form.
         """
         loss, (shared, special) = self.loss(grid[None, :]), self.divide(grid[None, :])
         rises = ~np.isfinite(loss)
         if self.surface.fitted:
             tokens = special[..., None] * self.surface.shares
-            tolerated = self.surface.loss(self.params, shared, tokens) * (1 + _RISE)
+            surface = self.surface.at_constant_rate()
+            tolerated = surface.loss(self.params, shared, tokens) * (1 + _RISE)
             more = np.concatenate([shared[:, 1:], shared[:, -1:]], axis=1)
-            rises |= self.surface.loss(self.params, more, tokens) > tolerated
+            rises |= surface.loss(self.params, more, tokens) > tolerated
             more = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
-            rises |= self.surface.loss(self.params, shared, more) > tolerated
+            rises |= surface.loss(self.params, shared, more) > tolerated
         rises[:, -1] = False  # not splitting is always possible
         return np.where(rises, np.inf, loss)
 

@@ -5,6 +5,7 @@ own, so that each draw can be given its own optimum.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law import forms
 from splitray.law.arrays import Array
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import Law
 
 
@@ -23,6 +25,7 @@ class Surface:
         weights: one number per named domain, positive, adding up to 1; default 1/K each. They weigh the loss and,
             in a uniform plan, the D'_k.
         draws: use at most this many of the law's draws, evenly spaced.
+        schedule: learning-rate schedule of the models; None for that of the law's runs.
 
     Attributes:
         rows: 1 + the number of draws.
@@ -37,7 +40,9 @@ class Surface:
         domains: int | Sequence[str],
         weights: Sequence[float] | None = None,
         draws: int | None = None,
+        schedule: RateSchedule | None = None,
     ) -> None:
+        self.schedule = schedule or law.schedule
         self.fitted = law.objective is not None
         self.law, self.names = law, () if isinstance(domains, int) else tuple(domains)
         if isinstance(domains, int):
@@ -72,6 +77,12 @@ class Surface:
         term [1 or rows, points, terms].
         """
         return self._mean(self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens))
+
+    def at_constant_rate(self) -> "Surface":
+        """The same law for models of a constant learning rate: what its forms say of tokens, whatever the schedule."""
+        other = copy(self)
+        other.schedule = CONSTANT_RATE
+        return other
 
     def by_term(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Loss of every term [rows, points, terms]; arguments as for `loss`."""
@@ -109,7 +120,8 @@ class Surface:
         with np.errstate(all="ignore"):
             for form, vectors, rows, share in self._groups:
                 for term in range(terms):
-                    values = of(form, vectors[:, term], sizes[rows], shared[rows], special[rows, :, term])
+                    tokens = shared[rows], special[rows, :, term]
+                    values = of(form, vectors[:, term], sizes[rows], *tokens, self.schedule)
                     result[term, rows] += share * values
         return result
 
