@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,20 @@ from splitray.cli.plan_table import show
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
 from splitray.law import Law, fit
+from splitray.law.forms.schedule import SCHEDULE, RateSchedule
 from splitray.law.planning.next_run import next_run
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.tables.names import normalised
+
+
+_SCHEDULE = {
+    "decay_fraction": "share of D + D' over which the learning rate decays",
+    "min_lr_ratio": "learning rate at the end of the decay over the peak",
+    "specialist_lr_multiplier": "learning rate after the split over the schedule's",
+}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +50,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
     add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
     add("--epochs", type=count, default=4.0, help="passes allowed over a domain's tokens (default 4)")
+    for name in SCHEDULE:
+        add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")
     add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
     add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
@@ -56,9 +67,12 @@ def _run(given: argparse.Namespace) -> None:
         law = Law.load(given.runs)
     else:
         law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap)
-    plan = _plan(given, law, question)
+    schedule = _schedule(given, law)
+    if question is not None:
+        question = replace(question, schedule=schedule)
+    plan = _plan(given, law, question, schedule)
     if question is None:
-        question = Question(plan.params, plan.budget, **_shared(given))
+        question = Question(plan.params, plan.budget, **_shared(given), schedule=schedule)
     if given.tokens_per_second is not None:
         plan = plan.priced(given.tokens_per_second, given.price_per_hour)
     candidates = next_run(law, question, given.candidates) if given.candidates else []
@@ -122,11 +136,20 @@ def _question(given: argparse.Namespace) -> Question | None:
     return Question(given.params, given.budget, **_shared(given))
 
 
-def _plan(given: argparse.Namespace, law: Law, question: Question | None) -> Plan:
+def _schedule(given: argparse.Namespace, law: Law) -> RateSchedule:
+    """The schedule to plan for: the runs', but for what is given."""
+    asked = {name: value for name in SCHEDULE if (value := getattr(given, name)) is not None}
+    schedule = replace(law.schedule, **asked)
+    for name, rule, _ in schedule.faults():
+        raise UserError(f"--{name.replace('_', '-')} {getattr(schedule, name):g}: {rule}")
+    return schedule
+
+
+def _plan(given: argparse.Namespace, law: Law, question: Question | None, schedule: RateSchedule) -> Plan:
     if not 0 < given.level < 1:
         raise UserError(f"--level {given.level} must lie between 0 and 1")
     if question is None:
-        return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given))
+        return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given), schedule=schedule)
     return answer(law, question, given.level)
 
 

@@ -16,6 +16,7 @@ from splitray.law import forms, saved, values
 from splitray.law.arrays import Array
 from splitray.law.forms import Form
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
+from splitray.law.reach import Reach
 from splitray.storage.checksum import Schema
 
 SCHEMA = Schema("law", 3, unnamed=None)
@@ -79,6 +80,7 @@ class Law:
 
     largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
         given law, and for one saved before this was kept. runs: their table, which is not saved.
+    reach: how much wider than its draws the law's errors are outside the table.
     schedules: the learning-rate schedules of those runs, the commonest first. It is what the law predicts for where
         none is named.
     """
@@ -91,6 +93,7 @@ class Law:
     noise: float | None = None
     largest: dict[str, float] | None = None
     schedules: tuple[RateSchedule, ...] = (CONSTANT_RATE,)
+    reach: Reach = field(default=Reach(), compare=False)
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -174,13 +177,11 @@ class Law:
         domain: str | None = None,
         schedule: RateSchedule | None = None,
     ) -> Array:
-        """Loss of every bootstrap draw [draws, *shape]."""
+        """Loss of every bootstrap draw [draws, *shape], stretched outside the table as `reach` says."""
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
         under = schedule or self.schedule
-        draws = self._draws(
-            lambda form, v, part: form.value(v, *(p[part] for p in points), under), points[0].size, domain
-        )
-        return draws.reshape(-1, *shape)
+        draws = sum(self._draws(points, under, row) for row in self._select(domain)) / len(self._select(domain))
+        return np.asarray(draws).reshape(-1, *shape)
 
     def save(self, path: str | Path) -> None:
         """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
@@ -191,6 +192,7 @@ class Law:
             "objective": self.objective,
             "noise": self.noise,
             "largest": self.largest,
+            "reach": self.reach.plain(),
             "schedules": [schedule.plain() for schedule in self.schedules],
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
@@ -215,6 +217,7 @@ class Law:
             objective=record["objective"],
             noise=record["noise"],
             largest=record.get("largest"),
+            reach=Reach.parse(record.get("reach")),
             schedules=tuple(map(RateSchedule.parse, record.get("schedules", [CONSTANT_RATE.plain()]))),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
@@ -235,20 +238,26 @@ class Law:
             mean: Array = sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
             return mean
 
-    def _draws(self, of: Callable[[Form, Array, slice], Array], points: int, domain: str | None) -> Array:
-        rows = self._select(domain)
-        result = np.zeros((self.draws, points))
+    def _draws(self, points: tuple[Array, Array, Array], under: RateSchedule, domain: int) -> Array:
+        """Losses [draws, points] of one domain by every draw."""
+        result, fitted = (np.empty((self.draws, points[0].size)) for _ in range(2))
         start = 0
         with np.errstate(all="ignore"):
             for component in self.components:
                 form, count = forms.find(component.form), len(component.draws)
+                rows = slice(start, start + count)
+                fitted[rows] = form.value(component.vectors[domain][None], *points, under)
                 step = max(1, _BLOCK // max(count, 1))
-                for low in range(0, points if count else 0, step):
-                    part = slice(low, min(low + step, points))
-                    for row in rows:
-                        result[start : start + count, part] += of(form, component.draws[:, row], part)
+                for low in range(0, points[0].size if count else 0, step):
+                    part = slice(low, low + step)
+                    some = (p[part] for p in points)
+                    result[rows, part] = form.value(component.draws[:, domain], *some, under)
                 start += count
-        return result / len(rows)
+            if self.reach.idle or not self.draws:
+                return result
+            spread = np.log(result / fitted).std(axis=0)
+            common = self.reach.common(self.draws)[:, None]
+            return self.reach.apply(result, fitted, self.reach.weight(*points), spread, common)
 
 
 def _points(
@@ -276,10 +285,17 @@ def _points(
 
 
 def _component(record: Mapping[str, Any], domains: int) -> Component:
-    names = forms.find(record["form"]).names
-    vectors = _numbers(record["vectors"]).reshape(domains, len(names))
-    draws = _numbers(record["draws"]).reshape(-1, domains, len(names))
+    form = forms.find(record["form"])
+    vectors, draws = _numbers(record["vectors"]), _numbers(record["draws"])
+    width = vectors.shape[-1] if len(form.names) - len(form.added) <= vectors.shape[-1] else len(form.names)
+    vectors, draws = (_with_added(v.reshape(-1, domains, width), len(form.names)) for v in (vectors, draws))
+    vectors = vectors.reshape(domains, len(form.names))
     return Component(record["form"], float(record["share"]), vectors, draws)
+
+
+def _with_added(vectors: Array, width: int) -> Array:
+    """Vectors [..., constants] of an earlier release with the constants that its form has got since, at 0."""
+    return np.concatenate([vectors, np.zeros((*vectors.shape[:-1], width - vectors.shape[-1]))], axis=-1)
 
 
 # JSON has no infinity; the logarithm of a coefficient that is exactly zero is one.

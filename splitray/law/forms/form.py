@@ -73,6 +73,7 @@ class Form:
     constants: ClassVar[tuple[Constant, ...]]
     linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")  # coefficients that the loss is linear in
     splits: ClassVar[bool] = True  # whether D and D' play different parts
+    added: ClassVar[tuple[str, ...]] = ()  # the last constants, which laws of earlier releases lack: 0 there
     scheduled: ClassVar[bool] = False  # whether `loss` is given the learning-rate area of D'
 
     def loss(self, k: Any, N: Any, D: Any, S: Any, *area: Any) -> Any:
@@ -91,6 +92,7 @@ class Form:
 
     def pack(self, constants: Mapping[str, float]) -> Array:
         """The searched vector [constants] for named constants: logarithms of coefficients, exponents as they are."""
+        constants = dict.fromkeys(self.added, 0.0) | dict(constants)
         missing, unknown = set(self.names) - set(constants), set(constants) - set(self.names)
         if missing or unknown:
             raise UserError(

@@ -18,7 +18,7 @@ _NAMED = 3  # domains in one warning
 
 def plan_warnings(law: Law, line: Line, plan: Plan) -> list[LawWarning]:
     """Warnings about `plan`, made from `law` on `line`, besides the law's own."""
-    checks = (_unsupported, _far, _turns_up, _disagree, _limited, _one_domain, _no_interval)
+    checks = (_unsupported, _other_schedule, _far, _turns_up, _disagree, _limited, _one_domain, _no_interval)
     return [warning for check in checks if (warning := check(law, line, plan))]
 
 
@@ -34,6 +34,17 @@ def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "the law says nothing about splitting",
         why,
         "add runs that continue from one base on each domain, with specialize_tokens from 0.02 D to D",
+    )
+
+
+def _other_schedule(law: Law, line: Line, plan: Plan) -> LawWarning | None:
+    if not line.surface.fitted or plan.schedule in law.schedules:
+        return None
+    return LawWarning(
+        "other_schedule",
+        "no run has the plan's learning-rate schedule",
+        f"the plan has {plan.schedule}, the runs have {'; '.join(map(str, law.schedules))}",
+        "plan for the schedule of the runs, or add runs that have the plan's",
     )
 
 

@@ -94,7 +94,7 @@ class Question:
 
     def surface(self, law: Law, draws: int | None = None) -> Surface:
         """The law bound to these domains, with at most `draws` of its draws."""
-        return Surface(law, self.domains, self.weights, draws, self.schedule)
+        return Surface(law, self.domains, self.weights, draws, self.schedule, (self.params, self.budget))
 
     def available(self, surface: Surface) -> Array:
         """Tokens of each term of `surface` [terms], inf where unlimited."""
