@@ -20,6 +20,7 @@ from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.tables.names import normalised
 
 
+_TRAITS = ("width_to_depth", "learning_rate")
 _SCHEDULE = {
     "decay_fraction": "share of D + D' over which the learning rate decays",
     "min_lr_ratio": "learning rate at the end of the decay over the peak",
@@ -52,6 +53,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=count, default=4.0, help="passes allowed over a domain's tokens (default 4)")
     for name in SCHEDULE:
         add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")
+    add("--width-to-depth", type=count, metavar="X", help="width over layers of the model, to warn where runs differ")
+    add("--learning-rate", type=count, metavar="X", help="peak learning rate of the model, likewise")
     add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
     add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
@@ -118,6 +121,7 @@ def _shared(given: argparse.Namespace) -> dict[str, Any]:
         "weights": weights,
         "allocation": "per_domain" if given.per_domain else "uniform",
         "limits": Limits(given.min_pretrain, given.available, given.epochs),
+        "traits": {name: value for name in _TRAITS if (value := getattr(given, name)) is not None},
     }
 
 

@@ -25,6 +25,8 @@ TABLE = pa.schema(
         ("branch", pa.string()),
         ("flops", pa.float64()),
         *((name, pa.float64()) for name in SCHEDULE),
+        ("width", pa.int64()),
+        ("layers", pa.int64()),
     ]
 )
 
@@ -79,6 +81,8 @@ def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training
         "branch": branch,
         "flops": flops(counted.params, leaf.tokens, counted.layers, counted.hidden, training.sequence_length),
         **{name: float(getattr(training, name)) for name in SCHEDULE},
+        "width": counted.hidden,
+        "layers": counted.layers,
     }
 
 

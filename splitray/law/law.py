@@ -80,6 +80,7 @@ class Law:
 
     largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
         given law, and for one saved before this was kept. runs: their table, which is not saved.
+    traits: least and largest `width_to_depth` and peak `learning_rate` of the runs, where their table has them.
     reach: how much wider than its draws the law's errors are outside the table.
     schedules: the learning-rate schedules of those runs, the commonest first. It is what the law predicts for where
         none is named.
@@ -93,6 +94,7 @@ class Law:
     noise: float | None = None
     largest: dict[str, float] | None = None
     schedules: tuple[RateSchedule, ...] = (CONSTANT_RATE,)
+    traits: dict[str, tuple[float, float]] = field(default_factory=dict)
     reach: Reach = field(default=Reach(), compare=False)
     runs: Any = field(default=None, compare=False, repr=False)
 
@@ -192,6 +194,7 @@ class Law:
             "objective": self.objective,
             "noise": self.noise,
             "largest": self.largest,
+            "traits": self.traits,
             "reach": self.reach.plain(),
             "schedules": [schedule.plain() for schedule in self.schedules],
             "warnings": [asdict(warning) for warning in self.warnings],
@@ -217,6 +220,7 @@ class Law:
             objective=record["objective"],
             noise=record["noise"],
             largest=record.get("largest"),
+            traits={name: (float(low), float(high)) for name, (low, high) in record.get("traits", {}).items()},
             reach=Reach.parse(record.get("reach")),
             schedules=tuple(map(RateSchedule.parse, record.get("schedules", [CONSTANT_RATE.plain()]))),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),

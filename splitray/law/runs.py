@@ -21,7 +21,8 @@ from splitray.units import parse_count
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
-OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE)
+SHAPE = ("width", "layers")  # of the models, whose ratio a law cannot tell from their size
+OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, *SHAPE, "learning_rate")
 _FRACTIONS = ("loss", "weight", *SCHEDULE)  # columns of numbers that have no thousands
 _SHOWN = 10  # bad rows listed in one message
 
@@ -70,6 +71,13 @@ class Runs:
     def largest(self) -> dict[str, float]:
         """The largest N, D and D' among the rows, by name."""
         return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+
+    @property
+    def traits(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest width over layers, and peak learning rate, of rows whose columns give them."""
+        numbers = {name: _optional(self.table, name) for name in (*SHAPE, "learning_rate")}
+        found = {"width_to_depth": numbers["width"] / numbers["layers"], "learning_rate": numbers["learning_rate"]}
+        return {name: (float(v.min()), float(v.max())) for name, v in found.items() if v.size and (v > 0).all()}
 
     @property
     def under(self) -> Ints:
@@ -182,6 +190,15 @@ def numbers_of(table: pa.Table, name: str, where: str) -> Array:
             refuse(where, name, commas, shown, "must be a number without a comma")
     refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
     return values
+
+
+def _optional(table: pa.Table, name: str) -> Array:
+    """A column of numbers [rows] that says something beside the runs; empty where it is missing or not filled."""
+    try:
+        values = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return np.empty(0)
+    return values if np.isfinite(values).all() else np.empty(0)
 
 
 def _number(value: Any) -> float:

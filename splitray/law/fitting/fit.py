@@ -85,6 +85,7 @@ def fit(
         noise=best.noise,
         largest=table.largest,
         reach=reach(fits, choice.shares, table, noises[next(iter(choice.shares))]) if bootstrap else Reach(),
+        traits=table.traits,
         schedules=table.schedule.distinct()[0],
         runs=table,
     )

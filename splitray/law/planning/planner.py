@@ -105,7 +105,7 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
         by_form=_by_form(law, question, float(x[0])),
         schedule=surface.schedule,
     )
-    return replace(result, warnings=(*law.warnings, *plan_warnings(law, line, result)))
+    return replace(result, warnings=(*law.warnings, *plan_warnings(law, line, result, question.traits)))
 
 
 def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple[tuple[DomainPlan, ...], float | None]:

@@ -40,6 +40,7 @@ class Question:
     domains: K, or the names of the law's domains; weights: one per named domain, adding up to 1.
     allocation: "uniform" gives every domain its weight's part of sum D'_k, "per_domain" the optimal part.
     schedule: learning-rate schedule of the models; None for that of the law's runs.
+    traits: `width_to_depth` and peak `learning_rate` of the models, where they are known; for warnings alone.
 
     Raises UserError, when made, for numbers out of range; for domains and weights when a law is asked.
     """
@@ -51,6 +52,7 @@ class Question:
     allocation: Literal["uniform", "per_domain"] = "uniform"
     limits: Limits = field(default_factory=Limits)
     schedule: RateSchedule | None = None
+    traits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive("params", self.params)
