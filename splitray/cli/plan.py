@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from splitray.cli.command import Command, count, whole
+from splitray.cli.design import add_arguments as add_design
+from splitray.cli.design import run as show_design
 from splitray.cli.plan_table import show
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
@@ -18,7 +20,7 @@ from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.tables.names import normalised
-
+from splitray.training.settings import TrainingSettings
 
 _TRAITS = ("width_to_depth", "learning_rate")
 _SCHEDULE = {
@@ -30,7 +32,11 @@ _SCHEDULE = {
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", help="CSV or Parquet table (params, pretrain_tokens, specialize_tokens, domain, loss), or a saved law")
+    add(
+        "runs",
+        nargs="?",
+        help="CSV or Parquet table (params, pretrain_tokens, specialize_tokens, domain, loss), or a saved law",
+    )
     add("--params", type=count, metavar="N", help="parameters of each model")
     add("--budget", type=count, metavar="D_T", help="total tokens: the base and all specialists")
     add("--flops", type=count, help="FLOPs instead of a budget; without --params the best size is searched too")
@@ -58,6 +64,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
     add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
+    add_design(add, count, whole)
     add("--json", metavar="OUT", help="write the plan as JSON")
     add("--save-law", metavar="OUT", help="write the fitted law as JSON")
     add("--figures", metavar="DIR", help="write the figures as SVG and PNG")
@@ -65,12 +72,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> None:
     question = _question(given)
+    if given.design:
+        default = TrainingSettings()
+        schedule = _schedule(given, RateSchedule(*(getattr(default, name) for name in SCHEDULE)))
+        show_design(given, question and replace(question, schedule=schedule), terminal())
+        return
+    if given.runs is None:
+        raise UserError("give a table of runs or a saved law, or --design for the ladder to train first")
     _check_outputs(given)
     if given.runs.endswith(".json"):
         law = Law.load(given.runs)
     else:
         law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap)
-    schedule = _schedule(given, law)
+    schedule = _schedule(given, law.schedule)
     if question is not None:
         question = replace(question, schedule=schedule)
     plan = _plan(given, law, question, schedule)
@@ -140,10 +154,10 @@ def _question(given: argparse.Namespace) -> Question | None:
     return Question(given.params, given.budget, **_shared(given))
 
 
-def _schedule(given: argparse.Namespace, law: Law) -> RateSchedule:
-    """The schedule to plan for: the runs', but for what is given."""
+def _schedule(given: argparse.Namespace, default: RateSchedule) -> RateSchedule:
+    """The schedule to plan for: the default, but for what is given."""
     asked = {name: value for name in SCHEDULE if (value := getattr(given, name)) is not None}
-    schedule = replace(law.schedule, **asked)
+    schedule = replace(default, **asked)
     for name, rule, _ in schedule.faults():
         raise UserError(f"--{name.replace('_', '-')} {getattr(schedule, name):g}: {rule}")
     return schedule

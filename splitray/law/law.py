@@ -254,8 +254,8 @@ class Law:
                 step = max(1, _BLOCK // max(count, 1))
                 for low in range(0, points[0].size if count else 0, step):
                     part = slice(low, low + step)
-                    some = (p[part] for p in points)
-                    result[rows, part] = form.value(component.draws[:, domain], *some, under)
+                    N, D, S = (p[part] for p in points)
+                    result[rows, part] = form.value(component.draws[:, domain], N, D, S, under)
                 start += count
             if self.reach.idle or not self.draws:
                 return result

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from splitray.errors import UserError, did_you_mean
 from splitray.law.arrays import Array, Ints
-from splitray.law.law import LawWarning
 from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
+from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
 from splitray.law.tables.names import normalised, spelled_alike
 from splitray.law.tables.plausible import implausible, repeated

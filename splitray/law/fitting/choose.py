@@ -92,7 +92,9 @@ def choose(
     entered = _worth_their_constants(table, fits)
     for name, score in entered.items():
         entered[name] = np.concatenate([score[:1], score[1:] + unknown * random.standard_normal(score.size - 1)])
-    return Choice(_shares(entered), HeldOut(tuple(rows), {name: float(score[0]) for name, score in table.items()}, noise))
+    return Choice(
+        _shares(entered), HeldOut(tuple(rows), {name: float(score[0]) for name, score in table.items()}, noise)
+    )
 
 
 def hidden(runs: Runs) -> dict[str, Flags]:

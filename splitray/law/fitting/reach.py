@@ -41,9 +41,7 @@ def reach(fits: Mapping[str, Fitted], shares: Mapping[str, float], runs: Runs, n
     for place, mask in enumerate(masks):
         rows = np.flatnonzero(mask & (runs.weight > 0))
         left, right = trades(runs, mask, random, 400)
-        parts = [
-            (shares[name], *_foretold(fits[name], vectors[name][place], mask, runs, noise)) for name in shares
-        ]
+        parts = [(shares[name], *_foretold(fits[name], vectors[name][place], mask, runs, noise)) for name in shares]
         mean = sum(share * error for share, error, _ in parts)
         assert not isinstance(mean, int)
         loss, difference = np.zeros(len(rows)), np.zeros(len(left))
@@ -73,9 +71,7 @@ def folds(runs: Runs) -> list[Flags]:
     return result
 
 
-def _foretold(
-    fitted: Fitted, vector: Array, hidden: Flags, runs: Runs, noise: TreeNoise | None
-) -> tuple[Array, Array]:
+def _foretold(fitted: Fitted, vector: Array, hidden: Flags, runs: Runs, noise: TreeNoise | None) -> tuple[Array, Array]:
     """Errors of log loss [rows], and a root R [rows, P] of their predicted covariance R R', of a refit to the rest."""
     problem = replace(fitted.problem, weight=fitted.problem.weight * ~hidden)
     refit = Fitted(problem, vector, fitted.noise)

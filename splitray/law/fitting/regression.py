@@ -67,8 +67,7 @@ def predict(problem: Problem, vectors: Array) -> Array:
     """Loss [batch, rows] of searched vectors at the problem's rows."""
     constants = problem.constants(vectors)
     parts = [
-        problem.form.value(constants[:, domain], *problem.points(rows))
-        for domain, rows in problem.blocks(len(vectors))
+        problem.form.value(constants[:, domain], *problem.points(rows)) for domain, rows in problem.blocks(len(vectors))
     ]
     return np.concatenate(parts, axis=1)
 
@@ -174,8 +173,8 @@ def candidates(problem: Problem, seed: int, count: int) -> Array:
     of domains times as much, and found nothing better.
     """
     if len(problem.index) == 1:
-        guesses = project(problem, _guesses(problem.form, seed))
-        return guesses[_order(problem.objective(guesses, prior=True))[:count]]
+        starts = project(problem, guesses(problem.form, seed))
+        return starts[_order(problem.objective(starts, prior=True))[:count]]
     if problem.separable:
         starts = np.empty((count, problem.low.size))
         for domain, index in enumerate(problem.index):
@@ -190,7 +189,7 @@ def _order(worth: Array) -> Ints:
     return np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
 
 
-def _guesses(form: Form, seed: int) -> Array:
+def guesses(form: Form, seed: int) -> Array:
     """Centred constants [guesses, constants] spread evenly over what is typical; linear coefficients at 1."""
     low, high = np.array([c.typical if c.exponent else np.log(c.typical) for c in form.constants]).T
     guess = low + qmc.Sobol(len(form.constants), seed=seed).random(_GUESS) * (high - low)

@@ -110,9 +110,7 @@ class Form:
         """The inverse of `pack` for one vector."""
         return {c.name: float(v if c.exponent else np.exp(v)) for c, v in zip(self.constants, vector)}
 
-    def value(
-        self, vectors: Array, N: Array, D: Array, S: Array, schedule: RateSchedule = CONSTANT_RATE
-    ) -> Array:
+    def value(self, vectors: Array, N: Array, D: Array, S: Array, schedule: RateSchedule = CONSTANT_RATE) -> Array:
         """Loss [batch, rows] for searched vectors [batch, constants] at rows [rows], trained under `schedule`."""
         columns = np.moveaxis(np.asarray(vectors), -1, 0)[..., None]
         k = SimpleNamespace(**{c.name: v if c.exponent else np.exp(v) for c, v in zip(self.constants, columns)})

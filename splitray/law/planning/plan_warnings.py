@@ -13,7 +13,9 @@ from splitray.units import human
 
 # A law fitted on runs a thirtieth of the target is a guess; 0.003 nats is what a good plan may lose.
 FAR, REGRET = 30.0, 0.003
-_EDGE = 0.05  # split fractions nearer to an end than this, inside the line, are a matter of the form far beyond the runs
+_EDGE = (
+    0.05  # split fractions nearer to an end than this, inside the line, are a matter of the form far beyond the runs
+)
 _BEYOND = 3.0  # times a run
 # By how much a trait of the plan may lie outside that of the runs. At 24 instead of 13 to 20 of width over depth, losses
 # were 3.8 % off; a rate twice too high or too low costs 0.005 nats and more in most sweeps of the proof.
@@ -23,7 +25,17 @@ _NAMED = 3  # domains in one warning
 
 def plan_warnings(law: Law, line: Line, plan: Plan, traits: Mapping[str, float]) -> list[LawWarning]:
     """Warnings about `plan`, made from `law` on `line` for models of these traits, besides the law's own."""
-    checks = (_unsupported, _other_schedule, _far, _at_an_end, _turns_up, _disagree, _limited, _one_domain, _no_interval)
+    checks = (
+        _unsupported,
+        _other_schedule,
+        _far,
+        _at_an_end,
+        _turns_up,
+        _disagree,
+        _limited,
+        _one_domain,
+        _no_interval,
+    )
     found = [warning for check in checks if (warning := check(law, line, plan))]
     return found + [warning for name in _TRAITS if (warning := _other_trait(law, name, traits.get(name)))]
 

@@ -16,7 +16,6 @@ from splitray.law.arrays import Array
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import Law
 
-
 _LINE = np.linspace(0.1, 1.0, 10)  # split fractions whose mean says how far a line lies outside the table
 
 
@@ -131,9 +130,7 @@ class Surface:
         mean: Array = np.einsum("trp,t->rp", losses, self.weights)
         return mean
 
-    def _each(
-        self, axis: int | None, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array
-    ) -> Array:
+    def _each(self, axis: int | None, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Loss [terms, rows, points], or its slope by D (axis 0) or D' (axis 1)."""
         terms = len(self.terms)
         points = np.broadcast_shapes(pretrain_tokens.shape[-1:], specialize_tokens.shape[1:2])[0]
