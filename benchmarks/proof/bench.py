@@ -151,6 +151,8 @@ class Bench:
             "learning_rate": training.learning_rate * cell.rate,
             "specialist_lr_multiplier": cell.specialist_lr_multiplier,
         }
+        if cell.decay_fraction is not None:
+            changes["decay_fraction"] = cell.decay_fraction
         return training.model_copy(update=changes)
 
     def recipe(self, cell: Cell) -> Recipe:

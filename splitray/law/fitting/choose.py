@@ -51,7 +51,8 @@ def choose(
 
     Every protocol gives two errors per form: the root mean square of log loss on hidden rows, and that of log loss
     differences over pairs of rows of one size and domain that lie on a budget line D + K D' (one K per pair). The
-    score is the mean of their logarithms, so that both weigh alike, errors below the noise set to it; "each" (every row in turn) counts as much
+    score is the mean of their logarithms, so that both weigh alike. Errors below the noise are set to it. "each" (every
+    row in turn) counts as much
     as the extrapolations together: on planted tables either half alone picked a wrong form more often. Trunks are
     resampled, their scores are moved by what few sizes leave open, and a form's share is the part of resamples in which
     its score is the best.

@@ -33,8 +33,8 @@ ALPHA_1 = exponent("alpha", "how fast size helps", prior=(0.4, 0.3))
 BETA_1 = exponent("beta", "how fast tokens help", prior=(0.4, 0.3))
 SIZED_DATA = coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c")
 WITH_SIZE = exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2))
-# A model that knows nothing has ln(vocabulary), 6.9 nats for 1024 tokens and 12.5 for 262144. Without the prior draws of
-# a table that begins late put L0 anywhere.
+# A model that knows nothing has ln(vocabulary), 6.9 nats for 1024 tokens and 12.5 for 262144. Without the prior, draws
+# of a table that begins late put L0 anywhere.
 FIRST = coefficient("L0", "loss before training, about ln of the vocabulary", "nats", (7.0, 12.0), prior=(9.5, 0.2))
 CURVE = coefficient("w", "tokens that begin to lower the loss at N = 1", "tokens params^-u", (0.001, 1.0))
 CURVE_WITH_SIZE = exponent("u", "how those tokens grow with N", (-1.0, 1.0), (-0.3, 0.5), prior=(0.0, 0.3))

@@ -42,7 +42,7 @@ class RateSchedule:
         return self._area(D, S)[0]
 
     def sloped_area(self, D: Any, S: Any) -> Dual:
-        """`area` with its slopes by D and by D', named "D" and "S"; at D' = 0 the latter is multiplier * min_lr_ratio."""
+        """`area` with its slopes by D and D', named "D" and "S". At D' = 0 the latter is multiplier * min_lr_ratio."""
         area, part = self._area(D, S)
         lost = 1.0 - np.asarray(self.min_lr_ratio)
         by_D = -0.5 * lost * self.decay_fraction * part**2

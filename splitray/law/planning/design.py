@@ -100,8 +100,8 @@ def design(
     flops = _cost(params, tokens, after, domains, schedule)
     leaves = (sizes + _SEEDS - 1) * len(tokens) * (1 + domains * len(after))
     expected = tuple(_expect(question, pa.Table.from_pylist(rows), level, noise / np.sqrt(domains)))
-    lists = (tuple(map(float, values)) for values in (params, tokens, after))
-    return Design(*lists, domains, _SEEDS, flops, flops / whole, leaves, expected)
+    sizes_, bases, specials = (tuple(map(float, values)) for values in (params, tokens, after))
+    return Design(sizes_, bases, specials, domains, _SEEDS, flops, flops / whole, leaves, expected)
 
 
 def _count(question: Question) -> int:
@@ -114,8 +114,8 @@ def _rows(params: Array, tokens: Array, after: Array, schedule: RateSchedule) ->
         for seed in range(_SEEDS if size == params[0] else 1):
             for base in tokens:
                 for special in (0.0, *after):
-                    names = {"trunk": f"{size}/{seed}", "domain": "domain", "loss": 1.0}
-                    yield {"params": size, "pretrain_tokens": base, "specialize_tokens": special, **names, **under}
+                    row: dict[str, float | str] = {"trunk": f"{size}/{seed}", "domain": "domain", "loss": 1.0}
+                    yield row | {"params": size, "pretrain_tokens": base, "specialize_tokens": special} | under
 
 
 def _cost(params: Array, tokens: Array, after: Array, domains: int, schedule: RateSchedule) -> float:

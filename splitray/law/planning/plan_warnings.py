@@ -17,7 +17,7 @@ _EDGE = (
     0.05  # split fractions nearer to an end than this, inside the line, are a matter of the form far beyond the runs
 )
 _BEYOND = 3.0  # times a run
-# By how much a trait of the plan may lie outside that of the runs. At 24 instead of 13 to 20 of width over depth, losses
+# By how much a trait of the plan may lie outside that of the runs. At 24 of width over depth instead of 13 to 20 losses
 # were 3.8 % off; a rate twice too high or too low costs 0.005 nats and more in most sweeps of the proof.
 _TRAITS = {"width_to_depth": 1.1, "learning_rate": 2.0}
 _NAMED = 3  # domains in one warning
@@ -67,8 +67,8 @@ def _at_an_end(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     return LawWarning(
         "split_at_an_end",
         "the split lies near an end of its line, far beyond the runs",
-        f"split_fraction is {fraction:.2g}, {times:.0f} times beyond the nearest run in params and tokens together: how "
-        "a form behaves there decides it",
+        f"split_fraction is {fraction:.2g}, {times:.0f} times beyond the nearest run in params and tokens together: "
+        "how a form behaves there decides it",
         f"add runs of {human(plan.params / _BEYOND, 1)} params or more, at a few split fractions of one budget",
     )
 

@@ -29,7 +29,8 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
     away from D' = 0 (along the division by weights) that wins at a smaller budget. The smaller of both is returned.
     Where the rate decays, the first tokens of D' are trained at its end and move little: the slope at D' = 0 is
     min_lr_ratio of that at a constant rate, so the loss mostly rises before it falls, and the global search decides,
-    on a finer grid. The result is inf where no budget of up to 1e8 tokens a parameter is split, 0.01 tokens a parameter where all are.
+    on a finer grid. The result is inf where no budget of up to 1e8 tokens a parameter is split, and 0.01 tokens a
+    parameter where all are.
 
     params: a number or [rows, 1].
     """
