@@ -84,7 +84,7 @@ def _promise(made: Design) -> str:
     if not made.expected:
         return "Under no registered form does a split inside the line pay for this target."
     return (
-        f"The plan's interval should span about {made.width:.0%} of the budget (the median of these). It is simulated "
-        "from the registered forms. Their constants are plausible ones, the noise is 0.3 %, and errors are 1.5 times as "
+        f"The plan's interval should span about {made.width:.0%} of the budget (the median of these). It is "
+        "simulated from the registered forms. Their constants are plausible ones, the noise is 0.3 %, and errors are 1.5 times as "
         "wide as noise alone explains, as folds of other tables show."
     )

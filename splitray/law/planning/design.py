@@ -91,7 +91,7 @@ def design(
     special = min(1 / 3, 0.5 / _count(question))
 
     def ladder(scale: float) -> tuple[Array, Array, Array]:
-        params = question.params * scale * _STEP ** -np.arange(sizes)[::-1]
+        params: Array = question.params * scale * _STEP ** -np.arange(sizes, dtype=np.float64)[::-1]
         return params, question.budget * scale * _TOKENS, question.budget * scale * special * _SPECIAL
 
     unit = _cost(*ladder(1.0), domains, schedule)
