@@ -85,6 +85,6 @@ def _promise(made: Design) -> str:
         return "Under no registered form does a split inside the line pay for this target."
     return (
         f"The plan's interval should span about {made.width:.0%} of the budget (the median of these). It is "
-        "simulated from the registered forms. Their constants are plausible ones, the noise is 0.3 %, and errors are 1.5 times as "
-        "wide as noise alone explains, as folds of other tables show."
+        "simulated from the registered forms with plausible constants. The noise is 0.3 %, and errors are 1.5 times "
+        "as wide as it explains, as folds of other tables show."
     )

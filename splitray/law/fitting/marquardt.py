@@ -264,8 +264,8 @@ def _step(problem: Problem, vectors: Array, slope: Array, newton: Array, bound: 
     curvature[:, diagonal, diagonal] = np.where(held, 1.0, curvature[:, diagonal, diagonal])
     step = np.linalg.solve(curvature, np.where(held, 0.0, -slope)[..., None])[..., 0]
     step = np.where(np.isfinite(step), step, 0.0)
-    # A step is linear in the coefficients themselves, which are searched by their logarithm. One that would take E from 0.2 to
-    # 0.6 must not take it to 0.2 e^2. On the proof's ladder half of the steps were refused for that, and draws were
-    # still 0.9 of a squared noise from their optimum after ten steps, now 0.3.
+    # A step is linear in the coefficients themselves, which are searched by their logarithm. One that would take E
+    # from 0.2 to 0.6 must not take it to 0.2 e^2. On the proof's ladder half of the steps were refused for that, and
+    # draws were still 0.9 of a squared noise from their optimum after ten steps, now 0.3.
     grow = np.log1p(np.maximum(step, _LEAST_GROWTH))
     return np.where(problem.coefficients, grow, step)
