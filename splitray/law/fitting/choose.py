@@ -30,9 +30,9 @@ _RESAMPLES = 400  # of the hidden rows, to see how surely a form is the best
 # next step. Of n sizes it is this over sqrt(n - 1), 0.14 for three. Without it a form had a share of 1.00 from three
 # sizes whose errors at the next size were twice another's.
 _LEFT_OPEN = 0.2
-# A form of one stage with more constants than another must have errors this much smaller (in their logarithm, 14 %): on
-# three splits of public tables forms that won by less were 1.3 to 1.4 times as far off beyond them.
-_WORTH_A_CONSTANT = 0.15
+# What a form of one stage must be better by than Chinchilla's, in the logarithm of its errors (14 %). On three splits
+# of public tables forms that won by less were 1.3 to 1.4 times as far off beyond them.
+_BETTER = 0.15
 _LEAST_SHARE = 0.1  # a form that is best in fewer resamples is not averaged in
 
 
@@ -90,7 +90,7 @@ def choose(
                 scores[name][protocol] = np.mean(parts, axis=0)
     table = {name: _total(by_protocol) for name, by_protocol in scores.items()}
     unknown = _LEFT_OPEN / np.sqrt(max(np.unique(runs.params).size - 1, 1))
-    entered = _worth_their_constants(table, fits)
+    entered = _better_than_chinchilla(table, fits)
     for name, score in entered.items():
         entered[name] = np.concatenate([score[:1], score[1:] + unknown * random.standard_normal(score.size - 1)])
     return Choice(
@@ -196,14 +196,13 @@ def _total(by_protocol: Mapping[str, Array]) -> Array:
     return np.asarray(np.mean([by_protocol["each"], np.mean(far, axis=0)], axis=0) if far else by_protocol["each"])
 
 
-def _worth_their_constants(table: Mapping[str, Array], fits: Mapping[str, Fitted]) -> dict[str, Array]:
-    """The scores but for forms of one stage that a form with fewer constants comes near to."""
-    size = {name: len(fits[name].form.constants) for name in table}
+def _better_than_chinchilla(table: Mapping[str, Array], fits: Mapping[str, Fitted]) -> dict[str, Array]:
+    """The scores but for forms of one stage that are hardly better than Chinchilla's."""
+    known = table.get("chinchilla")
     return {
         name: score
         for name, score in table.items()
-        if fits[name].form.splits
-        or not any(size[o] < size[name] and other[0] < score[0] + _WORTH_A_CONSTANT for o, other in table.items())
+        if known is None or name == "chinchilla" or fits[name].form.splits or score[0] < known[0] - _BETTER
     }
 
 

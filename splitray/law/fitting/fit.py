@@ -95,6 +95,7 @@ def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tup
     split = bool((table.specialize_tokens > 0).any())
     # under a form of one stage no split can pay: with D' the first of them stands for all
     entrants = [form for form in forms.REGISTRY.values() if form.splits == split or form.name == "chinchilla"]
+    _enough(table, [forms.find("chinchilla")])  # fewer points than it has constants say nothing of size and tokens
     entrants = _enough(table, entrants)
     small = table
     if len(table) > _CONTEST_ROWS:
