@@ -1,7 +1,8 @@
 """Planted truths: does the fit recover a known law's predictions and plans from 60 noisy runs?
 
-Each registered two-stage form is the truth in turn, with the trainer's decay of the learning rate, with constants that put the optimum at 0.2 < s < 0.8 for 1.3B
-parameters, 240B tokens and K = 16. ("chinchilla" is left out: under it no split pays, s* = 1.) A table is 60 runs:
+Each registered two-stage form is the truth in turn, with the trainer's decay of the learning rate and constants that
+put the optimum at 0.2 < s < 0.8 for 1.3B parameters, 240B tokens and K = 16 at a constant rate. (Under forms of one
+stage no split pays, s* = 1.) A table is 60 runs:
 
 - independent: six sizes from 20M to 500M; each with D' = 0 at D = 1, 4, 14, 50B, and on two of these D (1 and 14B,
   or 4 and 50B, in turn) three D' from 0.03 D to 10B. Noise 0.3 % of the loss, independent.
