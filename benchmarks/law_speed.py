@@ -73,8 +73,7 @@ def _two_stage() -> dict[str, Any]:
         found[form.name] = min(made, key=lambda t: t["cpu_s"])
         slowest = max(slowest, (form.name, found[form.name]["cpu_s"]), key=lambda pair: pair[1])
     law = fit(table, form=slowest[0], bootstrap=DRAWS)
-    question = {"params": 763_104, "budget": 4_194_304, "domains": 8}
-    planned = [timed(lambda: plan(law, **question))[1] for _ in range(3)]
+    planned = [timed(lambda: plan(law, params=763_104, budget=4_194_304, domains=8))[1] for _ in range(3)]
     return {"rows": len(runs), "refits": found, "plan": min(planned, key=lambda t: t["cpu_s"]), "plan_form": slowest[0]}
 
 

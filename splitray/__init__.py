@@ -16,7 +16,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from splitray.api import build_corpus, dry_run, forecast, prove, run
+    from splitray.api import build_corpus, draft_config, dry_run, forecast, prove, run
     from splitray.config import load as load_config
     from splitray.corpus import Corpus
     from splitray.corpus.router import Router
@@ -32,6 +32,7 @@ __all__ = [
     "Router",
     "Store",
     "build_corpus",
+    "draft_config",
     "dry_run",
     "fit",
     "forecast",
@@ -48,6 +49,7 @@ _WHERE = {
     "Router": ("splitray.corpus.router", "Router"),
     "Store": ("splitray.storage.store", "Store"),
     "build_corpus": ("splitray.api", "build_corpus"),
+    "draft_config": ("splitray.api", "draft_config"),
     "dry_run": ("splitray.api", "dry_run"),
     "forecast": ("splitray.api", "forecast"),
     "fit": ("splitray.law", "fit"),

@@ -13,6 +13,7 @@ from splitray.runtime.extras import engines_needed
 if TYPE_CHECKING:
     from splitray.config import Config
     from splitray.corpus import Corpus, CorpusSettings
+    from splitray.draft.draft import Draft
     from splitray.pipeline.dry_run_result import DryRun
     from splitray.pipeline.job import Job
     from splitray.pipeline.result import RunResult
@@ -153,6 +154,34 @@ def dry_run(
         settings = _config(config)
         address, where = places(settings, _text(run_dir), _text(store))
         return foresee(settings, where, Standing.of(settings, address, where))
+
+
+def draft_config(
+    folder: str | Path, *, minutes: float = 30.0, domains: int | None = None, text_column: str | None = None
+) -> Draft:
+    """Look at a folder of text, and propose a configuration that it and the time at hand allow.
+
+    A sample is read, clustered and tokenized, and the training speed of this machine is measured, in about a minute.
+    Ray is not started, and nothing is written.
+
+    Args:
+        folder: of text, JSON, CSV, Parquet or Arrow files; a file, a glob or a URI will do.
+        minutes: how long the run may take on this machine.
+        domains: K; by default what the sample suggests.
+        text_column: of the tables; by default `text`, else the only column with long text.
+
+    Returns:
+        The draft: `config` for `run`, `yaml()` with a comment for every choice, `foretold` for its time.
+
+    Raises:
+        UserError: the folder holds too little text or none, it is no folder of text, several columns may hold the
+            text, or `minutes` are too few for the smallest run.
+        StageError: the training speed could not be measured.
+    """
+    with engines_needed("splitray.draft_config"):
+        from splitray.draft.draft import draft
+
+        return draft(folder, minutes, domains, text_column)
 
 
 def build_corpus(settings: Config | CorpusSettings, store: Store | str | Path, seed: int | None = None) -> Corpus:

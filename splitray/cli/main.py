@@ -10,10 +10,14 @@ from splitray.errors import check_choice
 
 # name: module that holds it as COMMAND, what it does. A module is imported only when its command is given.
 COMMANDS = {
+    "init": ("splitray.cli.init", "a first configuration from a folder of text of your own"),
     "run": ("splitray.cli.run", "from a corpus and a token budget to specialist models, their law and a report"),
     "dry-run": ("splitray.cli.dry_run", "the tree that a run would grow, and what it would cost"),
     "plan": ("splitray.cli.plan", "fit a law to a table of runs, and plan the split with it"),
     "prove": ("splitray.cli.prove", "whether the plan is right: forecast several splits, train them, score both"),
+    "export": ("splitray.cli.export", "model cards for a run's models, and one model with experts made of them"),
+    "verify": ("splitray.cli.verify", "whether a run folder or an exported model is what was written"),
+    "push": ("splitray.cli.push", "upload a finished and verified run to a repository of the Hugging Face hub"),
     "serve": ("splitray.cli.serve", "a finished run's specialists behind an OpenAI-style API"),
     "settings": ("splitray.cli.settings", "print every field of the configuration"),
     "prune": ("splitray.cli.prune", "list what a store could do without, and delete it when told to"),

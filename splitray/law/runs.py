@@ -15,7 +15,7 @@ from splitray.law.arrays import Array, Ints
 from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
 from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
-from splitray.law.tables.names import normalised, spelled_alike
+from splitray.law.tables.names import is_no_name, normalised, spelled_alike
 from splitray.law.tables.plausible import implausible, repeated
 from splitray.units import parse_count
 
@@ -106,9 +106,10 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     """
     table, where = load_table(source)
     table = table.rename_columns([normalised(name) for name in table.column_names])
-    doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    doubled = sorted({name for name in table.column_names if name and table.column_names.count(name) > 1})
     if doubled:
         raise UserError(f"{where}: columns given twice: {', '.join(doubled)}; keep one of each")
+    table = table.select([at for at, name in enumerate(table.column_names) if name])  # columns of row numbers
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         near = {name: did_you_mean(name, set(table.column_names) - set(REQUIRED)) for name in missing}
@@ -131,7 +132,11 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
     for name in ("domain", *NAMES):
         if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, _text(table[name], where, name))
+            names = _text(table[name], where, name)
+            if name in NAMES:
+                given = ["" if is_no_name(text) else text for text in names.to_pylist()]
+                names = pa.chunked_array([pa.array(given, pa.string())])
+            table = table.set_column(table.column_names.index(name), name, names)
     empty = np.asarray(pc.equal(table["domain"], "").to_numpy(zero_copy_only=False), dtype=bool)
     refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
     domains, group = _named(table["domain"])
@@ -170,8 +175,10 @@ def load_table(source: Any) -> tuple[pa.Table, str]:
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         try:
             return pa.Table.from_pandas(source, preserve_index=False), "table of runs"
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(f"table of runs: a column mixes types ({error}); make it one type") from error
+        except pa.ArrowException as error:
+            raise UserError(
+                f"table of runs: a column mixes types, or holds what no table has ({error}); make it numbers or text"
+            ) from error
     raise UserError(f"runs: a path, a pyarrow Table or a pandas DataFrame is needed, not {type(source).__name__}")
 
 

@@ -28,34 +28,55 @@ _LARGEST = 8_000_000  # parameters of the model measured on a CPU; the ratio no 
 
 def measure_precision(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
     """Training speed of one process in either precision, tokens per second; takes a few seconds."""
+    from splitray.training.model import size
+
+    if shape.path is not None or size(shape, vocab, training).params > _LARGEST:
+        shape = ModelShape(hidden=256, layers=4)
+    tokens = min(training.global_batch_size, 16) * training.sequence_length
+    return {p: tokens / min(step_seconds(shape, training, vocab, p, _STEPS)[1:]) for p in PRECISIONS}
+
+
+def faster(speeds: dict[str, float]) -> str:
+    """The precision that measured speeds are for."""
+    return "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
+
+
+def step_seconds(
+    shape: ModelShape,
+    training: TrainingSettings,
+    vocab: int,
+    precision: str,
+    steps: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Seconds of each of the first steps that this process trains, on 16 sequences at most.
+
+    Args:
+        clock: gives seconds.
+    """
     import torch
 
     from splitray.training import engine as engines
-    from splitray.training.model import build, size
+    from splitray.training.model import build
     from splitray.training.recipe import recipe
 
     torch.set_num_threads(training.threads)  # of this process, which measures and ends
     engines.join_world()
-    if shape.path is not None or size(shape, vocab, training).params > _LARGEST:
-        shape = ModelShape(hidden=256, layers=4)
     sequences = np.random.default_rng(0).integers(
         vocab, size=(min(training.global_batch_size, 16), training.sequence_length + 1)
     )
-    speeds = {}
-    for precision in ("fp32", "bf16"):
-        settings: TrainingSettings = training.model_copy(
-            update={"precision": precision, "global_batch_size": len(sequences)}
-        )
-        made = recipe(shape, settings, {"content_hash": "", "vocab": vocab, "end_token": 0}, {}, 0)
-        engine = engines.Engine(build(made), made, settings)
-        laps = []
-        for _ in range(_STEPS):
-            begun = time.perf_counter()
-            engine.step(sequences, 1e-4)
-            laps.append(time.perf_counter() - begun)
-        engine.close()
-        speeds[precision] = sequences.shape[0] * training.sequence_length / min(laps[1:])
-    return speeds
+    settings: TrainingSettings = training.model_copy(
+        update={"precision": precision, "global_batch_size": len(sequences)}
+    )
+    made = recipe(shape, settings, {"content_hash": "", "vocab": vocab, "end_token": 0}, {}, 0)
+    engine = engines.Engine(build(made), made, settings)
+    laps = []
+    for _ in range(steps):
+        begun = clock()
+        engine.step(sequences, 1e-4)
+        laps.append(clock() - begun)
+    engine.close()
+    return laps
 
 
 @dataclass(frozen=True)
@@ -109,12 +130,11 @@ def choose(store: Store, machine: str, measure: Callable[[], dict[str, float]]) 
     if (known := recorded(store, machine)) is not None:
         return known
     speeds = measure()
-    faster = "bf16" if speeds["bf16"] > _MARGIN * speeds["fp32"] else "fp32"
-    mine = PrecisionChoice(faster, "measured", machine, speeds)
+    mine = PrecisionChoice(faster(speeds), "measured", machine, speeds)
     _log.info("measured %.0f tokens/s in fp32, %.0f in bf16", speeds["fp32"], speeds["bf16"])
     store.attempt(key_of(machine)).publish(mine.plain())
     first = recorded(store, machine) or mine
-    if first.precision == faster:
+    if first.precision == mine.precision:
         return mine
     _log.info("another start was first to choose, and chose %s", first.precision)
     return first

@@ -49,6 +49,9 @@ def choose(
 ) -> Choice | None:
     """Let fitted forms compete on rows they have not seen; None if every one of them rises with tokens.
 
+    Where runs have D' > 0, a form that does not know D' is only the yardstick of the others: under it no split can pay,
+    whatever the runs say. It is chosen where no other form is left.
+
     Every protocol gives two errors per form: the root mean square of log loss on hidden rows, and that of log loss
     differences over pairs of rows of one size and domain that lie on a budget line D + K D' (one K per pair). The
     score is the mean of their logarithms, so that both weigh alike. Errors below the noise are set to it. "each" (every
@@ -63,6 +66,8 @@ def choose(
     refused = {name: reason for name, fit in fits.items() if (reason := rising(fit, runs))}
     if len(refused) == len(fits):
         return None
+    if (runs.specialize_tokens > 0).any() and any(fits[name].form.splits for name in fits if name not in refused):
+        refused |= {name: "under it no split can pay" for name, fit in fits.items() if not fit.form.splits}
     most = max(fit.vector.size for fit in fits.values())
     masks = {"each": np.ones(len(runs), dtype=bool)}
     masks |= {name: mask for name, mask in hidden(runs).items() if np.sum(runs.weight[~mask] > 0) > most}

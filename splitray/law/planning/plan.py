@@ -14,6 +14,7 @@ from splitray.law.planning.question import Question, positive
 from splitray.storage.checksum import Schema
 
 SCHEMA = Schema("plan", 3, unnamed=None)
+SMALL_LOSS = 0.003  # nats per token: what a good plan may lose, and less than this is no gain to speak of
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ class Plan:
     def splits(self) -> bool:
         """Whether the plan is to split at all."""
         return self.split_fraction.value < 1
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the gain is one to speak of. Else `compute_multiplier` means nothing, infinite as it may be: a floor
+        that lies a hair above the split's loss is never reached."""
+        return self.gain.value >= SMALL_LOSS
 
     @property
     def question(self) -> Question:

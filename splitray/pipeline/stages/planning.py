@@ -9,11 +9,11 @@ import pyarrow as pa
 from splitray import law as laws
 from splitray.config import Config
 from splitray.law.planning.estimate import Estimate
-from splitray.law.planning.plan_warnings import repeated_text, weights_left_out
+from splitray.law.planning.plan_warnings import far_strategies, repeated_text, weights_left_out
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.job import Job
-from splitray.pipeline.programme import Programme
+from splitray.pipeline.programme import Programme, strategy
 from splitray.results.stages import LawResult, PlanResult
 from splitray.units import human
 
@@ -44,7 +44,12 @@ def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
     question = replace(Question.weighing(law, params, budget, weights, limits), traits=_traits(programme))
     plan = answer(law, question)
-    raised = (weights_left_out(law, weights), repeated_text(budget, tokens, weights))
+    fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
+    raised = (
+        weights_left_out(law, weights),
+        repeated_text(budget, tokens, weights),
+        far_strategies(law, plan, fractions),
+    )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
 
 
