@@ -24,9 +24,10 @@ from splitray.ladder.grid import row
 from splitray.law.forms.schedule import RateSchedule
 
 NOISE, K = 0.001, 4
+SCHEDULE = RateSchedule(0.15, 0.05)  # the trainer's own
 
 
-def loss(params: float, before: Any, after: Any, schedule: RateSchedule = RateSchedule(0.15, 0.05)) -> Any:
+def loss(params: float, before: Any, after: Any, schedule: RateSchedule = SCHEDULE) -> Any:
     """Nats per token: a Chinchilla law of all tokens, and a gap to the domain that the area of D' closes."""
     tokens = before + after
     return 1.5 + 20 * params**-0.3 + 60 * tokens**-0.35 + 0.6 * (1 + schedule.area(before, after) / 8e3) ** -0.5
