@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from splitray.errors import UserError, did_you_mean
 from splitray.law.arrays import Array, Ints
+from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
 from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
 from splitray.law.tables.names import is_no_name, normalised, spelled_alike
@@ -20,8 +21,9 @@ from splitray.units import parse_count
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
-OPTIONAL = ("weight", "seed", *NAMES, "flops")
-_FRACTIONS = ("loss", "weight")  # columns of numbers that have no thousands
+SHAPE = ("width", "layers")  # of the models, whose ratio a law cannot tell from their size
+OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, *SHAPE, "learning_rate")
+_FRACTIONS = ("loss", "weight", *SCHEDULE)  # columns of numbers that have no thousands
 _SHOWN = 10  # bad rows listed in one message
 
 
@@ -32,7 +34,8 @@ class Runs:
     params, pretrain_tokens, specialize_tokens: N, D, D' in units of 1. loss: nats per token.
     group: index into `domains`. weight: relative weight in the objective, 1 where not given.
     trunk, branch: integer names of what rows share; `clustered` says whether any column gave them.
-    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain), equal for replicated runs.
+    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain, schedule), equal for replicated runs.
+    schedule: the learning-rate schedule of each row; a constant rate where no column gives it.
     order: the row of the given table that each row came from, counted from 0.
     table: the given table, extra columns included, with names normalised.
     warnings: what is doubtful in the table: names that differ by little, values of another unit.
@@ -52,6 +55,7 @@ class Runs:
     clustered: bool
     table: pa.Table
     warnings: tuple[LawWarning, ...] = ()
+    schedule: RateSchedule = CONSTANT_RATE
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -61,12 +65,24 @@ class Runs:
         arrays = {
             f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
         }
-        return replace(self, **arrays)
+        return replace(self, **arrays, schedule=self.schedule.take(rows))
 
     @property
     def largest(self) -> dict[str, float]:
         """The largest N, D and D' among the rows, by name."""
         return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+
+    @property
+    def traits(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest width over layers, and peak learning rate, of rows whose columns give them."""
+        numbers = {name: _optional(self.table, name) for name in (*SHAPE, "learning_rate")}
+        found = {"width_to_depth": numbers["width"] / numbers["layers"], "learning_rate": numbers["learning_rate"]}
+        return {name: (float(v.min()), float(v.max())) for name, v in found.items() if v.size and (v > 0).all()}
+
+    @property
+    def under(self) -> Ints:
+        """The place of each row's schedule among the distinct ones [rows]."""
+        return np.zeros(len(self), dtype=np.int64) + self.schedule.distinct()[1]
 
     @property
     def replicated(self) -> bool:
@@ -85,7 +101,8 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     Raises:
         UserError: names the missing columns, or the bad rows (counted from 1, without the header) and their values:
             `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two above 0,
-            `weight` finite and at least 0, `domain` not empty.
+            `weight` finite and at least 0, `domain` not empty, `decay_fraction` from 0 to below 1, `min_lr_ratio` from
+            0 to 1, `specialist_lr_multiplier` above 0.
     """
     table, where = load_table(source)
     table = table.rename_columns([normalised(name) for name in table.column_names])
@@ -128,6 +145,9 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     cell = group
     for name in REQUIRED[:3]:
         cell = _pairs(cell, np.unique(numbers[name], return_inverse=True)[1])
+    schedule = _schedule(table, where)
+    if schedule is not CONSTANT_RATE:
+        cell = _pairs(cell, schedule.distinct()[1])
     return Runs(
         **{name: numbers[name][order] for name in (*REQUIRED[:3], "loss", "weight")},
         group=group[order],
@@ -138,6 +158,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         domains=domains,
         clustered=clustered,
         table=table,
+        schedule=schedule.take(order),
         warnings=(*spelled_alike(domains), *implausible(numbers), *repeated(cell, numbers["loss"])),
     )
 
@@ -178,6 +199,15 @@ def numbers_of(table: pa.Table, name: str, where: str) -> Array:
     return values
 
 
+def _optional(table: pa.Table, name: str) -> Array:
+    """A column of numbers [rows] that says something beside the runs; empty where it is missing or not filled."""
+    try:
+        values = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return np.empty(0)
+    return values if np.isfinite(values).all() else np.empty(0)
+
+
 def _number(value: Any) -> float:
     try:
         return float(parse_count(value)) if isinstance(value, str) else float(value)
@@ -192,6 +222,20 @@ def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
         shown = ", ".join(f"row {row + 1} ({values[row]})" for row in rows[:_SHOWN])
         more = f" and {rows.size - _SHOWN} more" if rows.size > _SHOWN else ""
         raise UserError(f"{where}: {name} {rule}: {shown}{more}; mend or remove these rows")
+
+
+def _schedule(table: pa.Table, where: str) -> RateSchedule:
+    """The schedule of every row; a constant rate where the table has no column of it."""
+    given = {name: numbers_of(table, name, where) for name in SCHEDULE if name in table.column_names}
+    if not given:
+        return CONSTANT_RATE
+    if ("decay_fraction" in given) != ("min_lr_ratio" in given):
+        raise UserError(f"{where}: decay_fraction and min_lr_ratio say together how the rate decays; give both or none")
+    ones = np.ones(len(table))
+    schedule = RateSchedule(*(given.get(name, default * ones) for name, default in zip(SCHEDULE, CONSTANT_RATE.values)))
+    for name, rule, bad in schedule.faults():
+        refuse(where, name, bad, given[name], rule)
+    return schedule
 
 
 def _tree(table: pa.Table) -> tuple[Any, Any, bool]:

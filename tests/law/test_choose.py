@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from splitray.law import Law, fit, plan
-from splitray.law.fitting.choose import each_out, held_out, hidden, trades
+from splitray.law.fitting.choose import _shares, each_out, held_out, hidden, trades
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.objective import Objective
 from splitray.law.fitting.regression import Fitted, fit_form
-from splitray.law.forms import find
+from splitray.law.forms import REGISTRY, find
 from splitray.law.runs import read_runs
 from tests.law.test_fit import ladder
 from tests.law.test_forms import BY_HAND
@@ -84,7 +84,7 @@ def test_the_table_of_errors_holds_every_form_and_protocol():
     table = law.heldout
     assert {(row["form"], row["protocol"]) for row in table.rows} == {
         (form, protocol)
-        for form in ("chinchilla", *(f for f in BY_HAND if f != "chinchilla"))
+        for form in ("chinchilla", *(name for name, form in REGISTRY.items() if form.splits))
         for protocol in ("each", "size", "tokens", "specialize")
     }
     for row in table.rows:
@@ -110,12 +110,29 @@ def test_each_row_hidden_alone_is_what_a_refit_says():
         assert quick[row] == pytest.approx(held_out(fitted, alone, seed=0)[0, row], rel=0.05, abs=2e-5)
 
 
-def test_without_specialization_only_the_unsplit_form_competes():
+def test_without_specialization_only_forms_of_one_stage_compete():
     table = planted("chinchilla")
     flat = table.filter(pa.array(table["specialize_tokens"].to_numpy() == 0))
     law = fit(flat)
+    # a form with more constants must be better by more than chance
     assert law.mixture == {"chinchilla": 1.0}
-    assert {row["form"] for row in law.heldout.rows} == {"chinchilla"}
+    assert {row["form"] for row in law.heldout.rows} == {n for n, form in REGISTRY.items() if not form.splits}
+
+
+def test_a_form_of_one_stage_wins_where_it_is_much_better():
+    true = Law.known("kaplan", BY_HAND["kaplan"][0])
+    flat = fit(pa.Table.from_pylist([r for r in ladder(true, noise=0.0005).to_pylist() if not r["specialize_tokens"]]))
+    assert "chinchilla" not in flat.mixture and {"kaplan", "bottleneck"} & set(flat.mixture)
+
+
+def test_few_sizes_leave_a_share_to_what_comes_near():
+    """Shares of the same table with its scores moved as by three sizes, and as by none."""
+    random = np.random.default_rng(0)
+    near = {"a": np.full(401, -3.0), "b": np.full(401, -2.95)}
+    moved = {name: np.concatenate([v[:1], v[1:] + 0.14 * random.standard_normal(400)]) for name, v in near.items()}
+    assert _shares(near) == {"a": 1.0}
+    found = _shares(moved)
+    assert found["a"] > found["b"] > 0.3
 
 
 def test_a_form_that_rises_with_tokens_is_seen():

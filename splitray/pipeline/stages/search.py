@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from splitray import law as laws
-from splitray.ladder.grid import TABLE, row
+from splitray.ladder.grid import row
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.prediction import trials_outside
 from splitray.pipeline.job import Job
@@ -39,7 +39,8 @@ def run_search(job: Job) -> SearchResult:
                 for m in trial.models
                 if m.domain in known
             ]
-        return fitted(job.config, pa.concat_tables([table, pa.Table.from_pylist(rows, TABLE)]))
+        # the ladder's own columns: a table of the first release has no schedule, and trials beside it must have none
+        return fitted(job.config, pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)]))
 
     searcher = LawSearcher(job.law, family, settings, refit)
     with tempfile.TemporaryDirectory(prefix="splitray-tune-") as folder:
