@@ -32,7 +32,7 @@ def terminal(summary: Summary) -> RenderableType:
         parts.append(Padding(_folders(folders), (1, 0, 0, 0), expand=False))
     if spent := text.spending(summary):
         parts += [Text(""), Text(spent)]
-    if raised := text.warnings(summary):
+    if raised := [*predicted.warnings(summary), *text.warnings(summary)]:
         parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
     return Group(*parts)
 

@@ -78,7 +78,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         s=summary,
         headline=headline,
         support=support,
-        warnings=text.warnings(summary),
+        warnings=[*predicted.warnings(summary), *text.warnings(summary)],
         limits=text.limits(summary),
         spending=text.spending(summary),
         folders=text.models(summary),

@@ -9,7 +9,7 @@ from splitray.results.stages import Prediction
 from splitray.results.summary import Summary
 from splitray.units import counted
 
-TITLE = "Predicted, measured, inside?"
+TITLE, TRIALS = "Predicted, measured, inside?", "trials of the search"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Group:
         """Of every row that has an interval, whether it holds the measured loss."""
         return [row.inside for row in self.rows if row.inside is not None]
 
+    @property
+    def contradicted(self) -> bool:
+        """Whether too many of them lie outside."""
+        return contradicted(self.judged.count(False), len(self.judged), self.rows[0].level)
+
 
 def groups(summary: Summary) -> list[Group]:
     """All predictions that were measured, by kind; none where the run has none."""
@@ -31,7 +36,7 @@ def groups(summary: Summary) -> list[Group]:
     kinds = (
         ("losses", [p for p in summary.predictions if p.against is None]),
         ("differences to unsplit", [p for p in summary.predictions if p.against is not None]),
-        ("trials of the search", [t.prediction for t in trials if t.prediction is not None]),
+        (TRIALS, [t.prediction for t in trials if t.prediction is not None]),
     )
     return [Group(name, tuple(rows)) for name, rows in kinds if rows]
 
@@ -51,18 +56,26 @@ def verdict(row: Prediction) -> str:
 
 def hits(summary: Summary) -> str:
     """The hit rate in a sentence, and whether it contradicts the law; empty without intervals."""
-    judged = [(group.name, group.judged, group.rows[0].level) for group in groups(summary) if group.judged]
+    judged = [group for group in groups(summary) if group.judged]
     if not judged:
         return ""
-    parts = [f"{inside.count(True)} of {len(inside)} {name}" for name, inside, _ in judged]
-    level = judged[0][2]
-    sentence = f"Inside their {text.percent(level)} intervals: {_listed(parts)}."
-    wrong = [name for name, inside, _ in judged if contradicted(inside.count(False), len(inside), level)]
-    if wrong:
+    parts = [f"{group.judged.count(True)} of {len(group.judged)} {group.name}" for group in judged]
+    sentence = f"Inside their {text.percent(judged[0].rows[0].level)} intervals: {_listed(parts)}."
+    if wrong := [group.name for group in judged if group.contradicted]:
         return (
             f"{sentence} For {_listed(wrong)} that is fewer than a binomial test at 5 % allows: do not rely on the law."
         )
     return f"{sentence} That is no fewer than chance allows (binomial test at 5 %)."
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What the measured strategies say against the law. The search's trials are in the plan's own warnings."""
+    wrong = [group for group in groups(summary) if group.contradicted and group.name != TRIALS]
+    return [
+        f"What was measured contradicts the law: {group.judged.count(False)} of {len(group.judged)} {group.name} lie "
+        "outside their intervals, more than a binomial test at 5 % allows; trust what was measured more than what is predicted"
+        for group in wrong
+    ]
 
 
 def basis(summary: Summary) -> str:

@@ -429,6 +429,16 @@ def test_a_law_that_trials_contradict_says_so() -> None:
         for trial in made["trials"]:
             trial["prediction"]["measured"] += 0.5
     assert "For trials of the search that is fewer than a binomial test" in " ".join(_printed(summary).split())
+    assert "What was measured contradicts the law" not in _printed(summary), "of trials the plan warns"
+
+
+def test_measured_strategies_that_contradict_the_law_are_a_warning(tmp_path: Path) -> None:
+    summary = example.summary()
+    for row in summary["predictions"]:
+        row["measured"] += 0.5
+    page, printed = written(tmp_path, summary), " ".join(_printed(summary).split())
+    for shown in (page.text, printed):
+        assert "What was measured contradicts the law: 2 of 2 losses lie outside their intervals" in shown
 
 
 def test_the_plan_is_set_against_every_other_split(whole: tuple[Path, Page, dict[str, Any]]) -> None:
