@@ -233,7 +233,7 @@ def fill(table: Table, small: tuple[str, list[Mixture]]) -> None:
     for gate in (Gate(), Gate(recheck=0), Gate(recheck=0.1)):
         table.scored(f"gate, recheck {gate.recheck:g}, prior router", router, gate)
     table.scored("gate, recheck 0.2, prior uniform", uniform, Gate())
-    for switch in (1e-3, 1e-4, 1e-2):
+    for switch in (1e-3, 1e-2):
         table.weighed(f"all models, switch {switch:g}, prior router", router, OPEN, Follow(switch))
 
 

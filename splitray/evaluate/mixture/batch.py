@@ -11,6 +11,8 @@ import torch
 from splitray.evaluate.mixture.returns import CONTEXT, MARGIN, SHARE, WINDOW, Returns
 from splitray.evaluate.mixture.weights import BAYES, Gate, Update, advance, normalised
 
+_UNDECIDED = 16  # tokens of a piece while more than one model may stop
+
 
 class RunningModel:
     """A causal LM that reads rows piece by piece, and lets go of rows that need it no more.
@@ -134,8 +136,13 @@ class Batch:
         return reads
 
     def ahead(self, live: np.ndarray) -> int:
-        """Tokens that are read in one piece, at most; `live` as of `read`."""
-        return self._piece if self._returns is None else min(self._piece, self._returns.ahead(live))
+        """Tokens that are read in one piece, at most; `live` as of `read`.
+
+        Pieces are short where several models run for a row: a model that stops reads its piece to the end.
+        """
+        several = bool((np.isfinite(self.log_weights[live]).sum(axis=1) > 1).any())
+        most = min(self._piece, _UNDECIDED) if several and self.gate.closes else self._piece
+        return most if self._returns is None else min(most, self._returns.ahead(live))
 
     def _drop(self, live: np.ndarray) -> None:
         """Let go of the rows that a model has stopped for, and of those that matter no more."""
@@ -161,7 +168,7 @@ class Batch:
         stopped = ~np.isfinite(self.log_weights)
         inputs = self._text[:, -WINDOW:]
         targets = np.column_stack([inputs[:, 1:], ahead])
-        back = np.zeros_like(stopped)
+        back, before = np.zeros_like(stopped), self.reads.sum(axis=1)
         for place, member in enumerate(self._members):
             rows = np.flatnonzero(asked & stopped[:, place])
             if not len(rows):
@@ -174,7 +181,7 @@ class Batch:
             back[rows, place] = self._returns.gains(nats)[rows] > MARGIN
             self._resume(place, np.flatnonzero(back[:, place]))
         self.log_weights = normalised(np.where(back, np.log(SHARE), self.log_weights))
-        self._returns.plan(asked, back.any(axis=1), (stopped & ~back).sum(axis=1))
+        self._returns.plan(asked, self.reads.sum(axis=1) - before, (stopped & ~back).sum(axis=1))
 
     def _resume(self, place: int, rows: np.ndarray) -> None:
         """Have a model run again for some rows, after it has read their latest tokens."""

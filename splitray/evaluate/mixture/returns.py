@@ -12,26 +12,25 @@ Margins of 1 and 3 nats gave 3.831 and 3.834.
 import numpy as np
 
 WINDOW = 16  # tokens that a stopped model reads when it is asked
-FIRST = 64  # tokens until it is asked first, and again after one came back: changes come early, and close together
+FIRST = 64  # tokens until it is asked first, and between two looks at least
+ADVANCE = 2  # looks that are not paid for yet: texts change early, so the first come early
 MARGIN = 2.0  # nats over the window by which it must beat the mixture
 SHARE = 0.2  # its weight when it comes back, beside 1 of all that run
-CONTEXT = 256  # latest tokens that it reads then, so that it goes on from more than a window
+CONTEXT = 64  # latest tokens that it reads then, so that it goes on from more than a window
 
 
 class Returns:
     """The schedule of each row of a batch, and its latest losses.
 
-    The time between two looks doubles until `recheck` is kept: s stopped models cost s x WINDOW tokens a look.
-
     Args:
         rows: of the batch.
-        recheck: tokens that stopped models read, per token of the text.
+        recheck: tokens that stopped models read, to be asked and to come back, per token of the text.
     """
 
     def __init__(self, rows: int, recheck: float) -> None:
         self._recheck = recheck
-        self._age = np.zeros(rows, dtype=np.int64)
-        self._due, self._period = (np.full(rows, FIRST, dtype=np.int64) for _ in range(2))
+        self._age, self._spent = (np.zeros(rows, dtype=np.int64) for _ in range(2))
+        self._due = np.full(rows, FIRST, dtype=np.int64)
         self._losses = np.zeros((rows, WINDOW))
 
     def observe(self, losses: np.ndarray, rows: np.ndarray) -> None:
@@ -55,15 +54,15 @@ class Returns:
         gains: np.ndarray = self._losses.sum(axis=1) - nats
         return gains
 
-    def plan(self, asked: np.ndarray, back: np.ndarray, stopped: np.ndarray) -> None:
-        """Fix when rows are looked at next.
+    def plan(self, asked: np.ndarray, spent: np.ndarray, stopped: np.ndarray) -> None:
+        """Fix when rows are looked at next: once the text is long enough to pay for it.
 
         Args:
             asked: rows that were looked at, bool [rows].
-            back: rows to which a model came back, bool [rows].
+            spent: tokens that stopped models read of each row now, int64 [rows].
             stopped: models of each row that have stopped, int64 [rows].
         """
-        longest = np.maximum(FIRST, np.ceil(stopped * WINDOW / self._recheck)).astype(np.int64)
-        period = np.where(back, FIRST, np.minimum(2 * self._period, longest))
-        self._period = np.where(asked, period, self._period)
-        self._due = np.where(asked, self._age + self._period, self._due)
+        self._spent += spent
+        look = np.maximum(stopped, 1) * WINDOW
+        paid = np.ceil((self._spent + (1 - ADVANCE) * look) / self._recheck).astype(np.int64)
+        self._due = np.where(asked, np.maximum(self._age + FIRST, paid), self._due)

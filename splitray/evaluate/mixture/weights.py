@@ -96,6 +96,11 @@ class Gate:
         if not 0 <= self.recheck <= 1:
             raise ValueError(f"a gate's recheck lies between 0 and 1, got {self.recheck:g}")
 
+    @property
+    def closes(self) -> bool:
+        """Whether any model can stop."""
+        return self.threshold > 0 or self.commit < 1
+
     def close(self, log_weights: np.ndarray) -> np.ndarray:
         """Log weights [..., models] after the gate, normalised: -inf for a model that stops."""
         log_weights = normalised(log_weights)
