@@ -1,5 +1,6 @@
 """A finished run of tiny models, made by the main job's own stages in this process: no cluster, a few seconds."""
 
+import itertools
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray.config import Config
@@ -170,12 +172,25 @@ def _extras(folder: Path, texts: Mapping[str, Mapping[str, list[str]]]) -> None:
 
 
 def _ladder(job: Job) -> LadderResult:
-    job.run.keep("runs.parquet", lambda path: pq.write_table(TABLE.empty_table(), path))
+    """No ladder is trained: its table has what the given law says of a few small models."""
+    law, rows = _given(), []
+    for number, (domain, pretrained) in enumerate(itertools.product(job.corpus.domains, (2048, 8192))):
+        loss = float(law.predict([3e3], [pretrained], [512], domain=domain)[0])
+        place = {"params": 3000, "pretrain_tokens": pretrained, "specialize_tokens": 512, "domain": domain}
+        names = {"seed": 0, "run": f"run-{number}", "trunk": f"trunk-{pretrained}", "branch": f"branch-{number}"}
+        rows.append(place | names | {"loss": loss, "flops": 1e9})
+    table = pa.Table.from_pylist(rows, TABLE)
+    job.run.keep("runs.parquet", lambda path: pq.write_table(table, path))
     return LadderResult(0, 0, 0, 0, 1.0, 1)
 
 
+def _given() -> Law:
+    constants = RELEASE | {"lam": 1.0, "delta": 1.0}  # it splits as early as it may
+    return Law.known("release", dict.fromkeys(NAMES.values(), constants))
+
+
 def _law(job: Job) -> LawResult:
-    law = Law.known("release", RELEASE | {"lam": 1.0, "delta": 1.0})  # it splits as early as it may
+    law = _given()
     job.run.keep("law.json", law.save)
     return LawResult(law.form)
 

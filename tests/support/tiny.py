@@ -110,7 +110,8 @@ def _shard(root: Path, encoder: Encoder, name: str, texts: Sequence[str]) -> dic
     counts = [len(t) for t in tokens]
     np.save(root / f"shards/{name}.npy", np.concatenate(tokens), allow_pickle=False)
     sizes = [len(t.encode()) for t in texts]
-    columns = {"id": [f"{name}/{i}" for i in range(len(texts))], "start": np.cumsum([0, *counts[:-1]])}
+    names = [f"{name}/{i}" for i in range(len(texts))]
+    columns = {"id": names, "group": names, "start": np.cumsum([0, *counts[:-1]])}
     columns |= {"tokens": counts, "bytes": sizes, "text": list(texts)}
     pq.write_table(pa.table(columns), root / f"documents/{name}.parquet")
     file = f"shards/{name}.npy"
