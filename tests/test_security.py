@@ -326,6 +326,9 @@ ARGUMENTS = [
     ("split", ["--config", "c.yaml", "--run-dir", URI]),
     ("split", ["--config", "c.yaml", "--set", f"corpus.sources=[{URI}, x.txt]"]),
     ("prune", [URI]),
+    ("plan", [URI, "--params", "1B", "--budget", "1T", "--domains", "2"]),
+    ("plan", ["runs.csv", "--params", "1B", "--budget", "1T", "--domains", "2", f"--json={URI}"]),
+    ("split", ["--config", "c.yaml", "--no-such-option", URI]),
 ]
 
 

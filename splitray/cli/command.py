@@ -9,6 +9,7 @@ from typing import NoReturn
 from splitray.cli.streams import outlive_readers, output_fault
 from splitray.errors import SplitrayError, UserError
 from splitray.runtime.extras import engines_needed
+from splitray.storage.redact import refuse_secrets
 from splitray.units import parse_count
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
@@ -43,6 +44,7 @@ class Command:
         def work() -> None:
             parser = Parser(prog=prog, description=self.summary, epilog=f"{self.epilog} {_CODES}".strip())
             self.add_arguments(parser)
+            _refuse_secrets(sys.argv[1:] if arguments is None else arguments)
             options = parser.parse_args(arguments)
             with engines_needed(parser.prog):
                 self.run(options)
@@ -50,6 +52,23 @@ class Command:
         return finish(work)
 
 
+def _refuse_secrets(arguments: Sequence[str]) -> None:
+    """Refuse secrets in any argument, before a message repeats them.
+
+    Raises:
+        UserError: naming the option, and where the secret belongs.
+    """
+    option = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, _, argument = argument.partition("=")
+        refuse_secrets(option or "argument", argument, _CURE)
+
+
+_CURE = (
+    "Put it into the environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or the address into the "
+    "config (run_dir, store, corpus.sources), in a file that only you can read"
+)
 _CODES = "Exit codes: 0 done, 1 it failed, 2 the input is wrong."
 
 

@@ -9,15 +9,12 @@ from splitray.cli.command import Command, whole
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
-from splitray.storage.redact import refuse_secrets
 from splitray.storage.store import Store
 from splitray.units import human
 
 if TYPE_CHECKING:
     from splitray.law.planning.estimate import Estimate
     from splitray.results.merged import MergedEvaluation
-
-_CURE = "Put it into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +43,6 @@ def _run(options: argparse.Namespace) -> None:
     from splitray.pipeline.renew import renewed
     from splitray.pipeline.verify import is_run, store_of
 
-    for name, value in (("RUN", options.run), ("--out", options.out or ""), ("--store", options.store or "")):
-        refuse_secrets(name, value, _CURE)
     if options.router_tokens < 1:
         raise UserError(f"--router-tokens {options.router_tokens}: give a positive number")
     folder = Folder(options.run)

@@ -20,6 +20,7 @@ from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.tables.names import normalised
+from splitray.storage.address import Address
 from splitray.training.settings import TrainingSettings
 
 _TRAITS = ("width_to_depth", "learning_rate")
@@ -71,6 +72,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
+    for name in ("runs", *_PLACES, "candidates"):
+        setattr(given, name, _local(name, getattr(given, name)))
     question = _question(given)
     if given.design:
         default = TrainingSettings()
@@ -104,10 +107,24 @@ def _run(given: argparse.Namespace) -> None:
     show(plan, candidates, terminal())
 
 
+_PLACES = ("json", "save_law", "figures")  # options that name what is written
+
+
+def _local(name: str, text: str | None) -> str | None:
+    """A path that an argument names; files of plans and tables are local ones."""
+    if text is None:
+        return None
+    address = Address.parse(text)
+    if not address.is_local:
+        option = "table of runs" if name == "runs" else f"--{name.replace('_', '-')}"
+        raise UserError(f"{option} {address.uri}: splitray plan reads and writes local files; copy it to this machine")
+    return text if address.scheme == "" and text[0] != "~" else address.path
+
+
 def _check_outputs(given: argparse.Namespace) -> None:
     """Refuse, before the fit, a place that cannot be written."""
-    for option, folder in (("--json", False), ("--save-law", False), ("--figures", True)):
-        given_path = getattr(given, option[2:].replace("-", "_"))
+    for name in _PLACES:
+        option, folder, given_path = f"--{name.replace('_', '-')}", name == "figures", getattr(given, name)
         if given_path is None:
             continue
         path = Path(given_path)

@@ -4,7 +4,6 @@ import argparse
 
 from splitray.cli.command import Command
 from splitray.storage.prune import delete, waste
-from splitray.storage.redact import refuse_secrets
 from splitray.storage.store import Store
 
 
@@ -14,7 +13,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    refuse_secrets("STORE", options.store, "Put it into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
     store = Store(options.store)
     found = list(waste(store))
     for item in found:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from splitray.cli.command import Command
 from splitray.errors import UserError
 from splitray.serve.settings import ServeSettings
-from splitray.storage.redact import refuse_secrets
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +20,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    refuse_secrets("RUN", options.run, "Put it into the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)")
     settings = _settings(options)
     if importlib.util.find_spec("fastapi") is None:
         raise UserError("splitray serve needs Ray Serve: pip install 'splitray[cpu,serve]', or 'splitray[gpu,serve]'")

@@ -107,11 +107,20 @@ def test_real_pilot_table(shared_data: Path, tmp_path: Path) -> None:
     assert any("sizes" in str(warning) for warning in made.warnings), "three sizes are too few"
 
 
+def test_places_may_be_file_uris(runs: str, tmp_path: Path) -> None:
+    asked = [*ASKED, "--form", FORM, "--bootstrap", "0", "--json", (tmp_path / "a plan.json").as_uri()]
+    assert main([Path(runs).as_uri(), *asked]) == 0
+    assert Plan.load(tmp_path / "a plan.json").params == 1.3e9
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["missing.csv", *ASKED], "missing.csv"),
         (["RUNS"], "--domains"),
+        (["s3://bucket/runs.csv", *ASKED], "table of runs s3://bucket/runs.csv: splitray plan reads"),
+        (["RUNS", *ASKED, "--json", "gs://bucket/plan.json"], "--json gs://bucket/plan.json: splitray plan reads"),
+        (["s3:/bucket/runs.csv", *ASKED], "write s3://bucket/runs.csv"),
         (["RUNS", "--domains", "16"], "--params"),
         (["RUNS", "--domains", "0", "--params", "1B", "--budget", "1T"], "domains"),
         (["RUNS", "--domains", "16", "--params", "1B", "--budget", "0"], "budget"),
