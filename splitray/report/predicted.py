@@ -73,7 +73,8 @@ def warnings(summary: Summary) -> list[str]:
     wrong = [group for group in groups(summary) if group.contradicted and group.name != TRIALS]
     return [
         f"What was measured contradicts the law: {group.judged.count(False)} of {len(group.judged)} {group.name} lie "
-        "outside their intervals, more than a binomial test at 5 % allows; trust what was measured more than what is predicted"
+        "outside their intervals, more than a binomial test at 5 % allows; trust what was measured more "
+        "than what is predicted"
         for group in wrong
     ]
 
