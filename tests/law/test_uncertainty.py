@@ -8,7 +8,7 @@ from splitray.law import Law, fit
 from splitray.law.fitting.fit_warnings import fit_warnings, identified
 from splitray.law.fitting.objective import Objective
 from splitray.law.fitting.regression import fit_form
-from splitray.law.fitting.uncertainty import TreeNoise, bootstrap, tree_noise
+from splitray.law.fitting.uncertainty import TreeNoise, _most_of_trunks, bootstrap, tree_noise
 from splitray.law.forms import find
 from splitray.law.runs import read_runs
 from tests.law.test_fit import ladder
@@ -196,3 +196,29 @@ def test_every_warning_is_one_line_with_reason_and_cure():
     for warning in law.warnings:
         assert warning.message and warning.reason and warning.cure
         assert "\n" not in str(warning)
+
+
+@pytest.mark.parametrize("deviation", [0.002, 0.01])
+def test_replicates_bound_what_trunks_share_however_flexible_the_form(deviation):
+    """Two trunks of every size, so a law can follow no trunk of its own; the bound is above, and not far above."""
+    random = np.random.default_rng(5)
+    bounds = []
+    for _ in range(30):
+        shared = deviation * random.standard_normal((4, 3))
+        rows = [
+            {
+                "params": 1e7 * 2.0**size,
+                "pretrain_tokens": 1e9 * (1 + point),
+                "specialize_tokens": 0.0,
+                "domain": "d",
+                "trunk": f"{size}/{seed}",
+                "loss": 3.0 * float(np.exp(shared[size, seed] + 0.0005 * random.standard_normal())),
+            }
+            for size in range(4)
+            for seed in range(3)
+            for point in range(5)
+        ]
+        bounds.append(_most_of_trunks(read_runs(pa.Table.from_pylist(rows))))
+    assert np.mean(np.array(bounds) > deviation) >= 0.8
+    assert np.median(bounds) < 2.5 * deviation
+    assert np.isinf(_most_of_trunks(read_runs(pa.Table.from_pylist([r for r in rows if r["trunk"].endswith("/0")]))))
