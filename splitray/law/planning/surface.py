@@ -6,7 +6,6 @@ own, so that each draw can be given its own optimum.
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Any
 
 import numpy as np
 
@@ -90,7 +89,7 @@ class Surface:
 
     def loss_by_draw(self, params: float, shared: Array, special: Array) -> Array:
         """Losses [terms, rows, points] with the same D' for every term."""
-        return self._each(None, params, shared[None], np.repeat(special[None, :, None], len(self.terms), axis=2))
+        return self._each(False, params, shared[None], np.repeat(special[None, :, None], len(self.terms), axis=2))[0]
 
     def loss(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Weighted mean loss [rows, points], nats per token.
@@ -98,7 +97,7 @@ class Surface:
         params: a number or [rows, 1]; pretrain_tokens: [1 or rows, points]; specialize_tokens: the D'_k of every
         term [1 or rows, points, terms].
         """
-        return self._mean(self._each(None, params, pretrain_tokens, specialize_tokens))
+        return self._mean(self._each(False, params, pretrain_tokens, specialize_tokens)[0])
 
     def at_constant_rate(self) -> "Surface":
         """The same law for models of a constant learning rate: what its forms say of tokens, whatever the schedule."""
@@ -108,18 +107,18 @@ class Surface:
 
     def by_term(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Loss of every term [rows, points, terms]; arguments as for `loss`."""
-        return np.moveaxis(self._each(None, params, pretrain_tokens, specialize_tokens), 0, 2)
+        return np.moveaxis(self._each(False, params, pretrain_tokens, specialize_tokens)[0], 0, 2)
 
     def gains(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """-w_k dL_k/dD' at D [rows] and D'_k [rows, terms, nodes], same shape as the latter."""
         tokens = np.moveaxis(specialize_tokens, 1, 2)
-        slope = self._each(1, params, pretrain_tokens[:, None], tokens)
+        slope = self._each(True, params, pretrain_tokens[:, None], tokens)[1]
         return np.moveaxis(-slope * self.weights[:, None, None], 0, 1)
 
     def slopes_unsplit(self, params: float | Array, budget: Array) -> tuple[Array, Array]:
         """w_k dL_k/dD and w_k dL_k/dD' [terms, rows, points] of the unsplit model trained on `budget` tokens."""
         nothing = np.zeros((1, 1, len(self.terms)))
-        shared, special = (self._each(axis, params, budget, nothing) for axis in (0, 1))
+        shared, special = self._each(True, params, budget, nothing)
         return shared * self.weights[:, None, None], special * self.weights[:, None, None]
 
     def unsplit(self, params: float | Array, budget: Array) -> Array:
@@ -130,8 +129,8 @@ class Surface:
         mean: Array = np.einsum("trp,t->rp", losses, self.weights)
         return mean
 
-    def _each(self, axis: int | None, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
-        """Loss [terms, rows, points], or its slope by D (axis 0) or D' (axis 1)."""
+    def _each(self, slopes: bool, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
+        """Losses [1, terms, rows, points], or with `slopes` their slopes by D and by D' [2, terms, rows, points]."""
         terms = len(self.terms)
         points = np.broadcast_shapes(pretrain_tokens.shape[-1:], specialize_tokens.shape[1:2])[0]
         # what is the same for every row is evaluated once for the fit that draws are stretched about
@@ -139,33 +138,38 @@ class Surface:
         sizes = np.broadcast_to(np.asarray(params, dtype=float), (self.rows, 1))
         shared = np.broadcast_to(pretrain_tokens, (self.rows, points))
         special = np.broadcast_to(specialize_tokens, (self.rows, points, terms))
-        result = np.zeros((terms, self.rows, points))
+        result = np.zeros((2 if slopes else 1, terms, self.rows, points))
         with np.errstate(all="ignore"):
             for form, vectors, fitted, rows, share in self._groups:
+                stretched = rows.start > 0 and self._weight > 0
                 once = slice(rows.start, rows.start + 1) if common else rows
                 for term in range(terms):
 
-                    def at(v: Array, rows: slice, term: int = term, form: forms.Form = form) -> tuple[Any, ...]:
-                        place = v[:, term], sizes[rows], shared[rows], special[rows, :, term], self.schedule
-                        slope = None if axis is None else form.gradient(*place)[axis]
-                        return (None if slope is not None and not self._weight else form.value(*place)), slope
+                    def place(at: slice, term: int = term) -> tuple[Array, Array, Array, RateSchedule]:
+                        return sizes[at], shared[at], special[at, :, term], self.schedule
 
-                    loss, slope = at(vectors, rows)
-                    if rows.start and self._weight:
-                        loss, slope = self._stretched((loss, slope), at(fitted, once), term, rows)
-                    result[term, rows] += share * (loss if axis is None else slope)
+                    drawn, fit = vectors[:, term], fitted[:, term]
+                    if not stretched:
+                        values = form.gradient(drawn, *place(rows)) if slopes else (form.value(drawn, *place(rows)),)
+                    else:
+                        losses = form.value(drawn, *place(rows)), form.value(fit, *place(once))
+                        loss = self._stretched(*losses, term, rows)
+                        values = (loss,)
+                        if slopes:
+                            pairs = zip(form.gradient(drawn, *place(rows)), form.gradient(fit, *place(once)))
+                            values = tuple(loss * self._relative(*losses, *pair) for pair in pairs)
+                    for part, value in zip(result, values):
+                        part[term, rows] += share * value
         return result
 
-    def _stretched(
-        self, drawn: tuple[Any, ...], fitted: tuple[Any, ...], term: int, rows: slice
-    ) -> tuple[Array, Array | None]:
-        """Loss and slope of draws, stretched about those of their fit."""
-        reach, weight = self.law.reach, np.array(self._weight)
-        loss = reach.apply(drawn[0], fitted[0], weight, self._spread[term], self._common[rows])
-        if drawn[1] is None:
-            return loss, None
-        power = 1.0 + (reach.shape - 1.0) * weight
-        return loss, loss * ((1 - power) * fitted[1] / fitted[0] + power * drawn[1] / drawn[0])
+    def _stretched(self, drawn: Array, fitted: Array, term: int, rows: slice) -> Array:
+        """Losses of draws, stretched about those of their fit."""
+        return self.law.reach.apply(drawn, fitted, np.array(self._weight), self._spread[term], self._common[rows])
+
+    def _relative(self, drawn: Array, fitted: Array, drawn_slope: Array, fitted_slope: Array) -> Array:
+        """The slope of a stretched loss over that loss."""
+        power = 1.0 + (self.law.reach.shape - 1.0) * self._weight
+        return (1 - power) * fitted_slope / fitted + power * drawn_slope / drawn
 
 
 def _weights(names: tuple[str, ...], law: Law, weights: Sequence[float] | None) -> Array:
