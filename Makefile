@@ -11,12 +11,14 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.cpu
 	$(BIN)/python jobs/split.py --config configs/demo.yaml
 
+# Without Ray a file a process, on every core; on Ray one test after the other, since each fills the machine.
 test: $(VENV)/.cpu,dev
-	$(BIN)/python -m pytest -m "not gpu and not survey"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not gpu and not survey and not ray"
+	$(BIN)/python -m pytest -m "ray and not gpu and not survey"
 
 # What needs no Ray and no patience: under three minutes on two cores.
 test-fast: $(VENV)/.cpu,dev
-	$(BIN)/python -m pytest -m "not gpu and not survey and not ray and not slow and not s3"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not gpu and not survey and not ray and not slow and not s3"
 
 lint: $(VENV)/.cpu,dev
 	$(BIN)/ruff check .

@@ -8,8 +8,9 @@
 Parts, in order: corpus, sweep (learning rates), grid (the ladder; its largest D is forecast first), forecast (of the
 budget lines), decide and bowl (the forecasts' runs: loss against split fraction), allocation (D'_k by the law),
 clusterings (other seeds of the corpus), nearness (other corpora), multiplier, search, routing, rates (planned and
-unsplit, each at its own), page. A forecast is to be committed before what it predicts is trained: the command stops
-there and goes on once it is (--no-commit: goes on at once, and does not score it).
+unsplit, each at its own), blind (fresh lines, forecast by the law as it is now and by the first release's, trained in
+stages of two hours and scored), page. A forecast is to be committed before what it predicts is trained. The command
+stops there and goes on once it is (--no-commit: goes on at once, and does not score it).
 
 Every run is a leaf of the library's tree; losses are kept in the committed table `metrics.csv`, and what
 stands there is not trained again. Needs ../shared/data/corpus; the store goes to runs/.
@@ -25,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.proof import forecast
+from benchmarks.proof import blind, blind_scoring, forecast
 from benchmarks.proof.bench import Bench, OutOfTime
+from benchmarks.proof.blind_lines import BlindLine, blind_lines
 from benchmarks.proof.figures import draw
 from benchmarks.proof.further import allocate, allocated_cells, other_cells, other_sizes, surface
 from benchmarks.proof.measured import decided_cells, decisive, own_rates, rated_cells
@@ -53,6 +55,7 @@ PARTS = (
     "search",
     "routing",
     "rates",
+    "blind",
     "page",
 )
 
@@ -158,6 +161,40 @@ class Proof:
         lines = self.programme.bowls()[: self.lines]
         for i in range(0, len(lines), 2):  # two at a time, so that both hosts are busy
             self._bowls(lines[i : i + 2])
+
+    def blind(self) -> None:
+        """Forecast the blind lines; once that is committed train them, stage by stage; score what stands.
+
+        A stage ends where the table is to be committed: the same command goes on then.
+        """
+        lines = blind_lines(self.programme, not self.committed)
+        self._wait(blind.write(self.bench, self.results, lines))
+        for number, stage in enumerate(blind.stages(self.bench, self.results, lines), 1):
+            self.say(f"   stage {number}: {', '.join(line.name for line in stage)}")
+            if sum([self._blind_line(line) for line in stage]) and self.gated:
+                self._write_blind(lines)
+                names = f"{self.bench.table.path.name} and blind.json in {self.results.relative_to(ROOT)}"
+                raise forecast.Uncommitted(f"stage {number} is trained: commit {names}, and start again")
+        self._write_blind(lines)
+
+    def _blind_line(self, line: BlindLine) -> bool:
+        """Train what a line lacks; whether there was something."""
+        there = self.bench
+        if line.corpus is not None:
+            self.bench.close()  # its hosts hold the CPUs that building the corpus waits for
+            there = self.bench.on(line.corpus)
+        try:
+            cells = blind.cells(there, self.results, line)
+            lacking = bool(there.missing(cells))
+            there.train(cells)
+        finally:
+            if there is not self.bench:
+                there.close()
+        return lacking
+
+    def _write_blind(self, lines: Sequence[BlindLine]) -> None:
+        noise = forecast.noise_of(forecast.ladder_rows(self.bench), min(self.programme.budgets) // 4)
+        self._write("blind.json", blind_scoring.score(self.bench, self.results, lines, noise["mean"], self.gated))
 
     def _bowls(self, lines: Sequence[tuple[ModelShape, int, bool]]) -> None:
         every = (self.programme.line(s, b, self.programme.fractions, self.domains, w) for s, b, w in lines)

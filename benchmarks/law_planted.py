@@ -1,7 +1,8 @@
 """Planted truths: does the fit recover a known law's predictions and plans from 60 noisy runs?
 
-Each registered two-stage form is the truth in turn, with constants that put the optimum at 0.2 < s < 0.8 for 1.3B
-parameters, 240B tokens and K = 16. ("chinchilla" is left out: under it no split pays, s* = 1.) A table is 60 runs:
+Each registered two-stage form is the truth in turn, with the trainer's decay of the learning rate and constants that
+put the optimum at 0.2 < s < 0.8 for 1.3B parameters, 240B tokens and K = 16 at a constant rate. (Under forms of one
+stage no split pays, s* = 1.) A table is 60 runs:
 
 - independent: six sizes from 20M to 500M; each with D' = 0 at D = 1, 4, 14, 50B, and on two of these D (1 and 14B,
   or 4 and 50B, in turn) three D' from 0.03 D to 10B. Noise 0.3 % of the loss, independent.
@@ -19,6 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ import pyarrow as pa
 from benchmarks.law_common import RESULTS, machine
 from splitray.law import Law, fit
 from splitray.law.forms import find
+from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+DECAY = RateSchedule(0.15, 0.05)  # the trainer's own, which every table has unless --constant-rate
 DOMAINS, PARAMS, BUDGET = 16, 1.3e9, 240e9
 TARGET = (2.7e9, 500e9, 100e9)
 # Coefficients are given by their value at N = 1e9, D = 1e10 (tokens relative to 1e10), exponents as they are.
@@ -65,6 +69,8 @@ TRUTHS: dict[str, dict[str, float]] = {
     },
     "mixture_gap": _GAP,
     "ossifying_gap": _GAP | {"gamma": 0.6, "sigma": 0.04},
+    "learning_gap": {name: _GAP[name] for name in ("E", "A", "alpha", "rho", "G", "tau", "r")}
+    | {"L0": 10.4, "w": 1e-4, "u": 0.1, "beta": 0.35, "gamma": 0.5},
     "effective_tokens": {"E": 1.7, "A": 0.35, "alpha": 0.34, "B": 0.35, "beta": 0.3, "kappa": 0.4, "p": 0.5, "q": 0.1},
     "shared_specific": {
         "E": 1.6,
@@ -109,16 +115,17 @@ BASES = (1e9, 4e9, 14e9, 50e9)
 GRID = np.unique(np.concatenate([np.linspace(0, 1, 1001), np.geomspace(1e-4, 1, 200)]))
 
 
-def truth(name: str) -> Law:
+def truth(name: str, schedule: RateSchedule = CONSTANT_RATE) -> Law:
+    """The planted law, for runs of a schedule."""
     form, given = find(name), TRUTHS[name]
     centre = {"params": 1e9, "tokens": 1e10}
     constants = {}
     for constant in form.constants:
-        value = given[constant.name]
+        value = given.get(constant.name, 0.0) if constant.name in form.added else given[constant.name]
         for axis, power, sign in constant.powers():
-            value *= centre[axis] ** (sign * (given[power] if isinstance(power, str) else power))
+            value *= centre[axis] ** (sign * (given.get(power, 0.0) if isinstance(power, str) else power))
         constants[constant.name] = value
-    return Law.known(name, constants)
+    return replace(Law.known(name, constants), schedules=(schedule,))
 
 
 def ladder(kind: str) -> list[dict[str, Any]]:
@@ -149,6 +156,7 @@ def observe(law: Law, rows: list[dict[str, Any]], kind: str, random: np.random.G
         np.array([row[k] for row in rows]) for k in ("params", "pretrain_tokens", "specialize_tokens")
     )
     losses = law.predict(params, base, special) * np.exp(noise)
+    rows = [row | dict(zip(SCHEDULE, law.schedule.plain(), strict=True)) for row in rows]
     return pa.Table.from_pylist(rows).append_column("loss", pa.array(losses))
 
 
@@ -252,13 +260,14 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=200, help="tables for coverage")
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, whatever is done")
+    parser.add_argument("--constant-rate", action="store_true", help="no decay, as in the first release's tables")
     parser.add_argument("--truths", nargs="*", default=list(TRUTHS))
     parser.add_argument("--out", type=Path, default=RESULTS / "planted.json")
     args = parser.parse_args()
     started, found = time.time(), dict[str, Any]()
     for seed in range(max(args.seeds, args.simulations)):
         for name in args.truths:
-            true = truth(name)
+            true = truth(name, CONSTANT_RATE if args.constant_rate else DECAY)
             for kind in ("independent", "tree"):
                 if kind == "tree" and seed >= args.simulations:
                     continue

@@ -9,6 +9,7 @@ object in `splitray/config.py`.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -19,6 +20,8 @@ from splitray.storage.redact import without_query
 from splitray.units import parse_count
 
 _log = logging.getLogger(__name__)
+
+_TOO_LARGE, _LARGEST = 2**63, 10**308  # no count of ours goes so far; a double holds the second
 
 # A path or URI. What is written of it (run folder, manifest, report, messages) lacks logins and storage options.
 Place = Annotated[str, PlainSerializer(without_query, return_type=str)]
@@ -78,12 +81,13 @@ def _number(value: Any) -> Any:
         raise ValueError("a number is needed, not true or false")
     if isinstance(value, list | tuple):
         return [_number(item) for item in value]
-    if not isinstance(value, str):
-        return value
     try:
-        return parse_count(value)
+        number = parse_count(value) if isinstance(value, str) else value
     except UserError as error:
         raise ValueError(str(error)) from None
+    if isinstance(number, int) and abs(number) >= _TOO_LARGE:  # as doubles, integer fields refuse them
+        return float(number) if abs(number) < _LARGEST else math.inf
+    return number
 
 
 def operational(default: Any, description: str, **constraints: Any) -> Any:

@@ -9,7 +9,7 @@ from splitray.errors import UserError
 _SUFFIXES = {"": 0, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12, "Q": 15}  # powers of ten
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"  # a comma only between thousands: elsewhere 1,3 is 1.3
 _NUMBER = re.compile(rf"([+-]?(?:{_WHOLE}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,6}})?)\s*([A-Za-z]?)")
-_LEADING_ZERO = re.compile(r"[+-]?0[\d_]")
+_LEADING_ZERO = re.compile(r"[+-]?0[\d_,]")
 
 
 def parse_count(text: str) -> int | float:
@@ -25,6 +25,8 @@ def parse_count(text: str) -> int | float:
         comma = "; a comma may only part thousands, as in 1,300,000" if "," in text else ""
         raise UserError(f"{text!r} is not a number such as 1.3e9, 1.3B or 20M (K, M, B or G, T, Q){comma}")
     if _LEADING_ZERO.match(found[1]):
+        if "," in found[1]:  # 0,001 is 0.001 to whoever writes a decimal comma, and never a thousand
+            raise UserError(f"{text!r} is not a number: write a decimal point instead of the comma")
         raise UserError(f"{text!r} is not a number: it begins with 0, which some read as octal; leave the 0 out")
     # in decimals: as doubles 1.001 * 1e6 is 1000999.9999999999
     number = Decimal(found[1].replace("_", "").replace(",", "")).scaleb(_SUFFIXES[found[2].upper()])

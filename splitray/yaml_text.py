@@ -8,7 +8,6 @@ Written: such that what is written reads back as the same value, here and with a
 """
 
 import re
-from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -17,6 +16,7 @@ _NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(r"^[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$")
+_DIGITS = 308  # of a whole number
 _MERGE = re.compile(r"^<<$")
 _SCHEMA = (  # the first that matches decides
     ("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""]),
@@ -30,9 +30,16 @@ _SCHEMA = (  # the first that matches decides
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own shape
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it is written: later, `<<` puts the keys of others among its own."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        self._check_keys(node)
+        return node
+
+    @staticmethod
+    def _check_keys(node: yaml.MappingNode) -> None:
         seen: dict[tuple[str, str], int] = {}
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             line = key.start_mark.line + 1
@@ -44,11 +51,14 @@ class _Loader(yaml.SafeLoader):
                     key.start_mark,
                 )
             seen[key.tag, key.value] = line
-        return super().construct_mapping(node, deep)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        text = str(self.construct_scalar(node)).replace("_", "")
-        return int(text) if _INT.match(text) else float(text)
+        given = str(self.construct_scalar(node))
+        text = given.replace("_", "")
+        if not (_INT.match(given) or _FLOAT.match(given)):  # it has a tag: `!!int 070`
+            raise yaml.constructor.ConstructorError(None, None, f"{given!r} is not a number", node.start_mark)
+        # above 1e308 no number of ours lies, and Python refuses to read thousands of digits
+        return int(text) if _INT.match(text) and len(text) <= _DIGITS else float(text)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -71,7 +81,12 @@ def read(text: bytes | str) -> Any:
         yaml.YAMLError: it is no YAML, has a tag of its own, or gives a key of a mapping twice.
         UnicodeDecodeError: its bytes are no UTF-8 or UTF-16.
     """
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("its lists or mappings are nested too deep") from None
+    except (AttributeError, KeyError) as error:  # PyYAML's constructors on `!!bool maybe` and `!!timestamp x`
+        raise yaml.YAMLError(f"a value does not fit its tag ({error!r})") from error
 
 
 def write(value: Any) -> str:

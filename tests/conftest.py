@@ -56,3 +56,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"this machine mounts nothing: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of tiny models, its store beside it. Copy what a test changes."""
+    from tests.support.finished import write_finished
+
+    return write_finished(tmp_path_factory.mktemp("finished"))

@@ -22,6 +22,7 @@ CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
 NUMBERS = ["budget", "training.learning_rate", "corpus.near_duplicate", "ladder.pretrain_tokens", "search.budget"]
 # octal, hexadecimal, sexagesimal and a date are values in YAML 1.1
 NO_NUMBERS = ["0200000", "0x10000", "12:00:00", "2024-01-01", ".inf", "-.inf", "inf", ".nan", "nan", "1e999", "on"]
+NO_NUMBERS += ["0,001", "9" * 400, "9" * 5000]  # a decimal comma, and more digits than Python reads
 
 
 @pytest.fixture
@@ -110,6 +111,10 @@ def test_faults_are_told_by_field(file: Path, override: str, told: str) -> None:
         ("training: {seed: 1}\nbudget: 1\n'training': {}\n", "'training', first given in line 1, .* in line 3"),
         ("corpus:\n  a: 1\n  b: 2\n  a: 3\n", "the key 'a', first given in line 2, is given again in line 4, column 3"),
         ("ladder: {shapes: [{hidden: 8, hidden: 8}]}\n", "the key 'hidden'"),
+        ("a: &a {b: &b {c: 1, c: 2}}\nd: {<<: *b}\n", "the key 'c', first given in line 1, is given again in line 1"),
+        ("a: " + "[" * 3000 + "]" * 3000, "its lists or mappings are nested too deep"),
+        *((f"budget: {tag}", "'.*' is not a number in line 1") for tag in ("!!int 070", "!!int 0x10", "!!float abc")),
+        *((f"budget: {tag}", "a value does not fit its tag") for tag in ("!!bool maybe", "!!timestamp x")),
         ("3: x\n", "keys must be text"),
         ("!!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
     ],
@@ -149,6 +154,27 @@ def test_numbers_are_read_as_the_planner_reads_them(file: Path, text: str, token
     assert load(file, [f"plan.min_pretrain_tokens={text}", "budget=3M"]).plan.min_pretrain_tokens == tokens
     assert Config(**PLAIN | {"budget": text.strip('"')}).budget == tokens
     assert isinstance(load(file, ["training.learning_rate=1e-3"]).training.learning_rate, float)
+
+
+def test_merge_keys_may_be_chained(file: Path) -> None:
+    """A mapping that merges another is merged itself, by one that stands above it: no key is given twice."""
+    plain = {name: value for name, value in PLAIN.items() if name not in ("model", "ladder")}
+    shapes = "[&a {hidden: 16, layers: 1, heads: 2}, &b {<<: *a, layers: 2}, {<<: [*b], hidden: 8}]"
+    ladder = f"ladder: {{shapes: {shapes}, pretrain_tokens: [4096], specialize_tokens: [512]}}"
+    file.write_text(f"{yaml.safe_dump(plain)}\n{ladder}\nmodel: {{<<: *b, hidden: 32}}\n")
+    config = load(file)
+    assert [(s.hidden, s.layers, s.heads) for s in (*config.ladder.shapes, config.model)] == [
+        *((16, 1, 2), (16, 2, 2), (8, 2, 2)),
+        (32, 2, 2),
+    ]
+
+
+def test_whole_numbers_that_nothing_counts_are_refused(file: Path) -> None:
+    """Some 300 digits fit a double and overflow in the first multiplication."""
+    for text in ("9" * 300, "1e30", "9.3e18", '"9' + "0" * 40 + '"'):
+        with pytest.raises(UserError, match="budget: "):
+            load(file, [f"budget={text}"])
+    assert load(file, [f"training.gradient_clip={10**20}"]).training.gradient_clip == 1e20
 
 
 def test_what_reads_as_something_else_comes_back_from_the_run_folder(file: Path, tmp_path: Path) -> None:

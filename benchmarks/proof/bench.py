@@ -151,6 +151,8 @@ class Bench:
             "learning_rate": training.learning_rate * cell.rate,
             "specialist_lr_multiplier": cell.specialist_lr_multiplier,
         }
+        if cell.decay_fraction is not None:
+            changes["decay_fraction"] = cell.decay_fraction
         return training.model_copy(update=changes)
 
     def recipe(self, cell: Cell) -> Recipe:
@@ -216,7 +218,7 @@ class Bench:
             for domain, scores in result["losses"].items():
                 drawn = self.weights[domain] * cell.leaf.pretrain_tokens
                 drawn += cell.leaf.specialize_tokens if domain == cell.leaf.domain else 0
-                base = row(made, cell.leaf, domain, scores["loss"], key, self.programme.config.training)
+                base = row(made, cell.leaf, domain, scores["loss"], key, self.training(cell))
                 rows.append(
                     base
                     | {

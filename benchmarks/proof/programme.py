@@ -22,6 +22,7 @@ class Cell:
     """One leaf of one size and seed, and the domains it is scored on.
 
     `rate` multiplies the size's learning rate, `specialist_lr_multiplier` that of the specialist's stretch alone.
+    `decay_fraction` is another than the configuration's.
     """
 
     shape: ModelShape
@@ -30,6 +31,7 @@ class Cell:
     seed: int = 0
     rate: float = 1.0
     specialist_lr_multiplier: float = 1.0
+    decay_fraction: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,41 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from splitray.cli.command import Command, count, whole
+from splitray.cli.design import add_arguments as add_design
+from splitray.cli.design import run as show_design
 from splitray.cli.plan_table import show
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
 from splitray.law import Law, fit
+from splitray.law.forms.schedule import SCHEDULE, RateSchedule
 from splitray.law.planning.next_run import next_run
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.size import FLOPS_PER_TOKEN, plan_for_flops
 from splitray.law.tables.names import normalised
+from splitray.training.settings import TrainingSettings
+
+_TRAITS = ("width_to_depth", "learning_rate")
+_SCHEDULE = {
+    "decay_fraction": "share of D + D' over which the learning rate decays",
+    "min_lr_ratio": "learning rate at the end of the decay over the peak",
+    "specialist_lr_multiplier": "learning rate after the split over the schedule's",
+}
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", help="CSV or Parquet table (params, pretrain_tokens, specialize_tokens, domain, loss), or a saved law")
+    add(
+        "runs",
+        nargs="?",
+        help="CSV or Parquet table (params, pretrain_tokens, specialize_tokens, domain, loss), or a saved law",
+    )
     add("--params", type=count, metavar="N", help="parameters of each model")
     add("--budget", type=count, metavar="D_T", help="total tokens: the base and all specialists")
     add("--flops", type=count, help="FLOPs instead of a budget; without --params the best size is searched too")
@@ -41,9 +57,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
     add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
     add("--epochs", type=count, default=4.0, help="passes allowed over a domain's tokens (default 4)")
+    for name in SCHEDULE:
+        add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")
+    add("--width-to-depth", type=count, metavar="X", help="width over layers of the model, to warn where runs differ")
+    add("--learning-rate", type=count, metavar="X", help="peak learning rate of the model, likewise")
     add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
     add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
+    add_design(add, count, whole)
     add("--json", metavar="OUT", help="write the plan as JSON")
     add("--save-law", metavar="OUT", help="write the fitted law as JSON")
     add("--figures", metavar="DIR", help="write the figures as SVG and PNG")
@@ -51,14 +72,24 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(given: argparse.Namespace) -> None:
     question = _question(given)
+    if given.design:
+        default = TrainingSettings()
+        schedule = _schedule(given, RateSchedule(*(getattr(default, name) for name in SCHEDULE)))
+        show_design(given, question and replace(question, schedule=schedule), terminal())
+        return
+    if given.runs is None:
+        raise UserError("give a table of runs or a saved law, or --design for the ladder to train first")
     _check_outputs(given)
     if given.runs.endswith(".json"):
         law = Law.load(given.runs)
     else:
         law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap)
-    plan = _plan(given, law, question)
+    schedule = _schedule(given, law.schedule)
+    if question is not None:
+        question = replace(question, schedule=schedule)
+    plan = _plan(given, law, question, schedule)
     if question is None:
-        question = Question(plan.params, plan.budget, **_shared(given))
+        question = Question(plan.params, plan.budget, **_shared(given), schedule=schedule)
     if given.tokens_per_second is not None:
         plan = plan.priced(given.tokens_per_second, given.price_per_hour)
     candidates = next_run(law, question, given.candidates) if given.candidates else []
@@ -104,6 +135,7 @@ def _shared(given: argparse.Namespace) -> dict[str, Any]:
         "weights": weights,
         "allocation": "per_domain" if given.per_domain else "uniform",
         "limits": Limits(given.min_pretrain, given.available, given.epochs),
+        "traits": {name: value for name in _TRAITS if (value := getattr(given, name)) is not None},
     }
 
 
@@ -122,11 +154,20 @@ def _question(given: argparse.Namespace) -> Question | None:
     return Question(given.params, given.budget, **_shared(given))
 
 
-def _plan(given: argparse.Namespace, law: Law, question: Question | None) -> Plan:
+def _schedule(given: argparse.Namespace, default: RateSchedule) -> RateSchedule:
+    """The schedule to plan for: the default, but for what is given."""
+    asked = {name: value for name in SCHEDULE if (value := getattr(given, name)) is not None}
+    schedule = replace(default, **asked)
+    for name, rule, _ in schedule.faults():
+        raise UserError(f"--{name.replace('_', '-')} {getattr(schedule, name):g}: {rule}")
+    return schedule
+
+
+def _plan(given: argparse.Namespace, law: Law, question: Question | None, schedule: RateSchedule) -> Plan:
     if not 0 < given.level < 1:
         raise UserError(f"--level {given.level} must lie between 0 and 1")
     if question is None:
-        return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given))
+        return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given), schedule=schedule)
     return answer(law, question, given.level)
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.next_run import Candidate
-from splitray.law.planning.plan import Plan
+from splitray.law.planning.plan import SMALL_LOSS, Plan
 from splitray.law.planning.threshold import RANGE
 from splitray.units import human
 
@@ -64,7 +64,10 @@ def _numbers(plan: Plan) -> Table:
     row("predicted loss, split", plan.predicted_loss, ".4f", "nats per token")
     row("predicted loss, unsplit", plan.unsplit_loss, ".4f")
     row("gain", plan.gain, ".4f")
-    row("compute multiplier m", plan.compute_multiplier, ".3g", "x tokens, unsplit")
+    if plan.worthwhile:
+        row("compute multiplier m", plan.compute_multiplier, ".3g", "x tokens, unsplit")
+    else:
+        table.add_row("compute multiplier m", "-", "", f"no gain to speak of: below {SMALL_LOSS:g} nats")
     everywhere = plan.split_threshold.value <= RANGE[0] * plan.params * (1 + 1e-9)
     note = "the least budget searched: all are split" if everywhere else "splitting pays above"
     row("split threshold D_split", plan.split_threshold, "count", note)

@@ -44,7 +44,9 @@ from splitray.storage.store import Attempt, Store
 
 _log = logging.getLogger(__name__)
 
-RECIPE = 3  # bump when the same input and settings would give another corpus; 3: 64-bit shingles, formats by content
+# Bump when the same input and settings would give another corpus; 3: 64-bit shingles, formats by content.
+# Not bumped for better names of domains: a corpus that exists keeps its names, and nothing is trained again.
+RECIPE = 3
 _PARTS = 64  # partitions of each domain and split: bounds the small files, keeps 64 tasks busy
 
 

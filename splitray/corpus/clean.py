@@ -11,6 +11,7 @@ from functools import cache
 from splitray.corpus.records import Raw
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ufffe\uffff]")
+_PIECE = re.compile(r"#\d+$")  # what `clean_documents` adds to the id of a piece
 _MOST_CONTROL = 0.01  # text has none; terminal recordings and broken encodings lie above 1 %
 _MOST_MARKS = 30  # in a row: what Unicode calls stream-safe (UAX #15); NFC sorts longer runs in quadratic time
 
@@ -73,6 +74,11 @@ def pieces(text: str, limit: int) -> Iterator[str]:
         yield text[start:cut]
         start = cut
     yield text[start:]
+
+
+def row_of(identity: str) -> str:
+    """The id of the row that a document with this id was cut from; its own where it is whole."""
+    return _PIECE.sub("", identity)
 
 
 def _storable(name: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from splitray.corpus.json_values import is_lines, json_values
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import SourceFile
-from splitray.corpus.tables import arrow_batches, csv_rows
+from splitray.corpus.tables import arrow_batches, csv_names, csv_rows
 from splitray.corpus.text_file import TextFile
 from splitray.errors import UserError
 
@@ -117,7 +117,7 @@ def _records(file: SourceFile, settings: CorpusSettings) -> Iterator[dict[str, o
 def _of_text(source: TextFile, file: SourceFile, settings: CorpusSettings) -> Iterator[dict[str, object]]:
     if file.kind == "csv":
         rows = csv_rows(source, settings)
-        header = next(rows, None) or []
+        header = csv_names(next(rows, None))
         for cells in rows:
             if cells:
                 yield dict[str, object](zip(header, cells, strict=False))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splitray.corpus.holdout import SPLITS
+from splitray.corpus.holdout import SPLITS, split_units
 from splitray.corpus.router import Router
 from splitray.errors import StorageError, UserError
 from splitray.storage.checksum import Schema, fingerprint
@@ -105,6 +105,14 @@ class Corpus:
             tables.append(table.set_column(at, "start", shifted))
             start += shard["tokens"]
         return pa.concat_tables(tables)
+
+    def groups(self, domain: str | int, split: str) -> list[str]:
+        """The group of each document, in the order of `documents`: what was sent to one side of the split together.
+
+        That is the row that a document was cut from, where its group was split by row.
+        """
+        table, by_row = self.documents(domain, split), {g["group"] for g in self.statistics["groups_split_by_row"]}
+        return split_units(table["id"].to_pylist(), table["group"].to_pylist(), by_row)
 
     def counts(self, domain: str | int, split: str) -> dict[str, int]:
         """Sums over the shards: tokens (end tokens included), documents, bytes of UTF-8 text."""

@@ -142,10 +142,16 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._ready and not self._ended:
-            self._ready = self._more()
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        """Fill the buffer, across members: what a file begins with is asked of the first bytes that are read."""
+        count = 0
+        while count < len(buffer):
+            while not self._ready and not self._ended:
+                self._ready = self._more()
+            if not self._ready:
+                break
+            size = min(len(buffer) - count, len(self._ready))
+            buffer[count : count + size], self._ready = self._ready[:size], self._ready[size:]
+            count += size
         return count
 
     def _more(self) -> bytes:
@@ -164,17 +170,21 @@ class Unpacked(io.RawIOBase):
             return b""
 
     def _next_member(self) -> bytes:
-        """What lies behind a member: another one, zeros that fill a tape's block, or bytes of no meaning."""
+        """What lies behind a member: another one, zeros that fill a tape's block, or bytes of no meaning.
+
+        Members may have zeros between them: `xz` pads its streams so, and tapes their blocks.
+        """
         rest = self._decoder.unused_data + self._input
         rest += self._packed.read(max(0, _HEAD - len(rest)))
-        if (codec := codec_of(rest)) == self._codec:
-            self._decoder, self._input = _DECODERS[codec](), rest
+        found = rest.lstrip(b"\0")
+        while not found and (more := self._packed.read(1 << 16)):
+            found = more.lstrip(b"\0")
+        found += self._packed.read(max(0, _HEAD - len(found))) if found else b""
+        if (codec := codec_of(found)) == self._codec:
+            self._decoder, self._input = _DECODERS[codec](), found
             return b""
-        padded = not rest.strip(b"\0")
-        while padded and (more := self._packed.read(1 << 16)):
-            rest, padded = more, not more.strip(b"\0")
         if rest:
-            self.remark = f"{self._codec} file with {'zeros' if padded else 'other bytes'} behind its end"
+            self.remark = f"{self._codec} file with {'other bytes' if found else 'zeros'} behind its end"
         self._end(None)
         return b""
 

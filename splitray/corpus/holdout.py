@@ -4,11 +4,12 @@ About 60 bytes a document: a million fit in 60 MB, so one process decides for al
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from splitray.corpus.clean import Document, hash64
+from splitray.corpus.clean import Document, hash64, row_of
 from splitray.corpus.settings import CorpusSettings
 
 TRAIN, VALIDATION, DROPPED = 0, 1, 2
@@ -83,6 +84,16 @@ def decide(rows: np.ndarray, settings: CorpusSettings, seed: int) -> Decision:
     held = mixed(unit, seed, "validation") < np.uint64(int(settings.validation_share * 2**64))
     side[kept] = np.where(held, VALIDATION, TRAIN)
     return Decision(side, dropped, oversized)
+
+
+def split_units(ids: Sequence[str], groups: Sequence[str], by_row: Collection[str]) -> list[str]:
+    """By document, what was sent to one side together: its group, or its row where its group was split by row.
+
+    Args:
+        by_row: names of the groups that were split by row.
+    """
+    pairs = zip(ids, groups, strict=True)
+    return [f"{group}:{row_of(identity)}" if group in by_row else group for identity, group in pairs]
 
 
 def _oversized(rows: np.ndarray, kept: np.ndarray) -> list[tuple[int, int, float]]:

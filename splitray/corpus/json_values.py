@@ -21,6 +21,12 @@ def is_lines(head: bytes) -> bool:
     return len(lines) == 1 or any(_is_object(line) for line in lines[:-1])
 
 
+def is_array_or_spread(head: bytes) -> bool:
+    """Whether a file that begins so, and is called JSON lines, is an array, or has objects over several lines."""
+    first = head.removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)[0]
+    return first.startswith(b"[") or first.strip() == b"{"
+
+
 def _is_object(line: bytes) -> bool:
     try:
         return line.startswith(b"{") and isinstance(json.loads(line), dict)
@@ -28,10 +34,15 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def are_records(head: bytes, field: str) -> bool:
-    """Whether the first two whole lines of a file are objects with a field: JSON lines, whatever the file is called."""
-    lines = head.removeprefix(codecs.BOM_UTF8).split(b"\n")[:-1][:2]
-    return len(lines) == 2 and all(_is_object(line) and field in json.loads(line) for line in lines)
+def are_records(head: bytes, field: str, whole: bool) -> bool:
+    """Whether the first lines of a file are objects with a field: JSON lines, whatever the file is called.
+
+    Args:
+        whole: `head` is all of the file, so that its last line is whole, too.
+    """
+    lines = head.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    first = [line for line in (lines if whole else lines[:-1]) if line.strip()][:2]
+    return bool(first) and all(_is_object(line) and field in json.loads(line) for line in first)
 
 
 def json_values(stream: io.BufferedReader, largest: int) -> Iterator[object]:

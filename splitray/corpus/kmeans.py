@@ -119,9 +119,14 @@ def fit_offsets(fits: np.ndarray, weights: np.ndarray, tolerance: float, sweeps:
 
 
 def top_terms(texts: list[str], domains: np.ndarray, count: int) -> list[list[str]]:
-    """The most telling words of each domain by class-based TF-IDF (Grootendorst 2022): the word's share of the domain
-    times log(1 + mean words a domain / the word's count over all)."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+    """The most telling words of each domain, without a list of stop words in any language.
+
+    Ours: -p log p times log(p / q), where p is the share of the domain's documents that have the word, and q that of
+    the others. The second factor asks for words that others lack. The first one, largest at p = 1/e, leaves out words
+    that stand in nearly every document of the domain: on 13 sources class-based TF-IDF named statutes in Portuguese
+    "que, para" and fiction "said, man", and this "qualquer, parágrafo" and "dear, door".
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
 
     vectorizer = CountVectorizer(
         token_pattern=r"(?u)\b[^\W\d_]{3,}\b", min_df=min(3, len(texts)), binary=True, dtype=np.float32
@@ -131,10 +136,13 @@ def top_terms(texts: list[str], domains: np.ndarray, count: int) -> list[list[st
     except ValueError:  # no word at all, or none often enough
         return [[] for _ in range(count)]
     words = vectorizer.get_feature_names_out()
-    totals = np.stack([np.asarray(counted[domains == k].sum(axis=0)).ravel() for k in range(count)])
-    share = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1)
-    weight = share * np.log1p(totals.sum() / count / np.maximum(totals.sum(axis=0), 1))
-    weight[:, [word in ENGLISH_STOP_WORDS for word in words]] = 0
+    having = np.stack([np.asarray(counted[domains == k].sum(axis=0)).ravel() for k in range(count)])
+    documents = np.bincount(domains, minlength=count)[:, None]
+    # Half a document more with the word and half a one without: no share is 0 or 1.
+    own = (having + 0.5) / (documents + 1)
+    others = (having.sum(axis=0) - having + 0.5) / (len(texts) - documents + 1)
+    weight = -own * np.log(own) * np.log(own / others)
+    weight[having == 0] = 0
     ranked = np.argsort(-weight, axis=1, kind="stable")[:, :_TERMS]
     return [[str(words[i]) for i in row if weight[k, i] > 0] for k, row in enumerate(ranked)]
 

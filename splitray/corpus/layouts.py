@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 # Never documents, wherever they lie.
@@ -17,10 +18,27 @@ _NAMES = {
     "Thumbs.db",
     "desktop.ini",
 }
-_PATTERNS = ("_committed_*", "_started_*", "*.crc", "*.md5", "*.sha1", "*.sha256", "*.metadata.json")
+_PATTERNS = (
+    *("_committed_*", "_started_*", "*.metadata.json", "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512"),
+    *("md5sum*.txt", "sha*sum*.txt", "checksum*.txt"),
+)
 _FOLDERS = {"_delta_log", "_spark_metadata", "_temporary", "__MACOSX"}
 # About the data where a folder holds tables and no other text; documents of a tree of texts or of source code.
-_ABOUT = ("README*", "LICEN[SC]E*", "COPYING*", "NOTICE*", "CHANGELOG*", "CITATION*", "CONTRIBUTING*", "DATASHEET*")
+_ABOUT = (
+    "DATA_CARD*",
+    "DATASET_CARD*",
+    "DATACARD*",
+    "GITATTRIBUTES",
+    "REQUIREMENTS*.TXT",
+    "README*",
+    "LICEN[SC]E*",
+    "COPYING*",
+    "NOTICE*",
+    "CHANGELOG*",
+    "CITATION*",
+    "CONTRIBUTING*",
+    "DATASHEET*",
+)
 _ABOUT_ENDINGS = {".yaml", ".yml", ".toml", ".cff", ".bib", ".lock", ".incomplete", ".log"}
 
 
@@ -46,6 +64,10 @@ def metadata(files: Iterable[tuple[str, str]]) -> set[str]:
 
 def _is_metadata(path: str) -> bool:
     where = PurePosixPath(path)
+    parts = where.parts
+    # Where the Hub's cache lies, the files of `snapshots` are links to `blobs`, and `refs` are commits.
+    if any(a.startswith("datasets--") and b in ("blobs", "refs") for a, b in pairwise(parts)):
+        return True
     by_name = where.name in _NAMES or any(fnmatch.fnmatchcase(where.name, pattern) for pattern in _PATTERNS)
     return by_name or not _FOLDERS.isdisjoint(where.parts[:-1])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from splitray.corpus.json_values import are_records, is_lines, json_values
+from splitray.corpus.json_values import are_records, is_array_or_spread, is_lines, json_values
 from splitray.corpus.records import Raw, document
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import Kind, SourceFile
@@ -20,6 +20,7 @@ from splitray.corpus.text_file import TextFile
 __all__ = ["Raw", "read_file"]
 
 _LARGEST = 256 << 20  # bytes of one text file or one JSON line: it is held in memory whole
+_RECORDS = 1 << 20  # bytes in which the first records are looked for: some have a whole book in a line
 _FAULTS = (OSError, pa.ArrowException)  # what decoders raise; storage that fails is a StorageError
 
 
@@ -41,7 +42,8 @@ def _jsonl(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> I
         if reason := _no_json(source):
             tally[reason] += 1
             return
-        yield from _json_lines(source, file, settings, tally)
+        read = _json_values if is_array_or_spread(source.head()) else _json_lines
+        yield from read(source, file, settings, tally)
 
 
 def _json(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
@@ -50,26 +52,28 @@ def _json(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
         if reason := _no_json(source):
             tally[reason] += 1
             return
-        if is_lines(source.head()):
-            yield from _json_lines(source, file, settings, tally)
-            return
-        row = 0
-        try:
-            for row, value in enumerate(json_values(source.stream, _LARGEST), start=1):
-                if not isinstance(value, dict):
-                    tally["not a JSON object"] += 1
-                elif settings.text_column not in value:
-                    tally[f"no field {settings.text_column!r}"] += 1
-                else:
-                    yield from document(value, row - 1, file, settings, tally)
-        except UnicodeDecodeError as error:
-            raise OSError("not UTF-8") from error
-        except OSError:
-            if source.fault is None:  # else the break follows from it
-                raise
-        source.count(tally)
-        if row == 0 and source.fault is None:
-            tally["file without documents"] += 1
+        read = _json_lines if is_lines(source.head()) else _json_values
+        yield from read(source, file, settings, tally)
+
+
+def _json_values(source: TextFile, file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    row = 0
+    try:
+        for row, value in enumerate(json_values(source.stream, _LARGEST), start=1):
+            if not isinstance(value, dict):
+                tally["not a JSON object"] += 1
+            elif settings.text_column not in value:
+                tally[f"no field {settings.text_column!r}"] += 1
+            else:
+                yield from document(value, row - 1, file, settings, tally)
+    except UnicodeDecodeError as error:
+        raise OSError("not UTF-8") from error
+    except OSError:
+        if source.fault is None:  # else the break follows from it
+            raise
+    source.count(tally)
+    if row == 0 and source.fault is None:
+        tally["file without documents"] += 1
 
 
 def _no_json(source: TextFile) -> str | None:
@@ -89,7 +93,8 @@ def _json_lines(source: TextFile, file: SourceFile, settings: CorpusSettings, ta
             continue
         row += 1
         try:
-            record = json.loads(line.decode("utf-8-sig" if row == 1 else "utf-8"))
+            # A mark stands where files were joined, a record separator before every line of RFC 7464.
+            record = json.loads(line.lstrip(b"\x1e").decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             unread["not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"] += 1
             continue
@@ -136,7 +141,8 @@ def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
             tally[reason] += 1
             return
         # Spark calls its output part-00000, others data.txt; who sets the format to text means it
-        if settings.format == "auto" and are_records(source.head(), settings.text_column):
+        head = source.head(_RECORDS)
+        if settings.format == "auto" and are_records(head, settings.text_column, len(head) < _RECORDS):
             yield from _json_lines(source, file, settings, tally)
             return
         data = source.stream.read(_LARGEST + 1)

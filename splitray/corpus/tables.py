@@ -19,6 +19,7 @@ _ARROW_FILE = b"ARROW1"
 _FIELD = 256 << 20  # characters of one CSV cell: it is held in memory whole
 _DELIMITERS = ",\t;|"
 _BEHIND_QUOTE = "expected after"  # in the words of Python's reader
+_SEPARATOR = re.compile(rb'"?sep=."?\s*', re.IGNORECASE)
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 
@@ -87,7 +88,8 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
             tally[reason] += 1
             return
         rows = csv_rows(source, settings)
-        header = next(rows, []) or []
+        header = csv_names(next(rows, []))
+        number = -1
         for number, cells in enumerate(rows):
             if cells is None:
                 tally["row with a broken quote"] += 1
@@ -104,12 +106,19 @@ def read_csv(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) ->
                 continue
             yield from document(record, number, file, settings, tally)
         source.count(tally)
+        if number < 0 and source.fault is None:
+            tally["file without documents"] += 1
 
 
 def csv_header(file: SourceFile, settings: CorpusSettings) -> list[str] | None:
     """The names of the columns; None where the file is no text."""
     with TextFile(file) as source:
-        return None if source.no_text() else next(csv_rows(source, settings), []) or []
+        return None if source.no_text() else csv_names(next(csv_rows(source, settings), []))
+
+
+def csv_names(header: list[str] | None) -> list[str]:
+    """The names of the columns in the first row that `csv_rows` gives."""
+    return [name.strip() for name in header or []]
 
 
 def csv_rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] | None]:
@@ -118,13 +127,14 @@ def csv_rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] |
     Raises:
         OSError: a quote is never closed, so that all that follows looks like one cell.
     """
+    skipped = _skip_before_header(source)
     delimiter = _delimiter(source.head().decode("utf-8-sig", "replace"), settings.text_column)
     text = io.TextIOWrapper(source.stream, "utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         before = csv.field_size_limit(_FIELD)  # the limit is the whole process's
         try:
-            began = reader.line_num + 1
+            began = skipped + reader.line_num + 1
             cells = next(reader)
         except StopIteration:
             return
@@ -133,17 +143,30 @@ def csv_rows(source: TextFile, settings: CorpusSettings) -> Iterator[list[str] |
                 unclosed = "unexpected end" in str(error)
                 raise OSError(f"the quote of line {began} is not closed" if unclosed else str(error)) from error
             cells = None
-            for _ in range(reader.line_num - began):  # every line that the quote swallowed was a row, most likely
+            # every line that the quote swallowed was a row, most likely
+            for _ in range(skipped + reader.line_num - began):
                 yield None
         finally:
             csv.field_size_limit(before)
         yield cells
 
 
+def _skip_before_header(source: TextFile) -> int:
+    """Read over what stands before the header, and count its lines: empty ones, and the `sep=;` of spreadsheets."""
+    count = 0
+    while head := source.head():
+        first = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
+        if first.strip() and not _SEPARATOR.fullmatch(first):
+            break
+        source.stream.readline()
+        count += 1
+    return count
+
+
 def _delimiter(head: str, text_column: str) -> str:
     """The delimiter at which the header falls into columns with the text column among them, else the comma."""
     lines = head.splitlines() or [""]
     for delimiter in _DELIMITERS:
-        if text_column in next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), []):
+        if text_column in csv_names(next(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), [])):
             return delimiter
     return max(_DELIMITERS, key=lines[0].count)

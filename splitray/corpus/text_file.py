@@ -20,6 +20,16 @@ _FOREIGN = {  # how files begin that are no text, and what to do with them; the 
     b"Rar!\x1a\x07": "rar archive (unpack it)",
     b"\x04\x22\x4d\x18": "lz4 file (unpack it, or compress it with gzip or zstd)",
     b"\xff\x06\0\0sNaPpY": "snappy file (unpack it, or compress it with gzip or zstd)",
+    b"\x1f\x9d": "file of compress (unpack it)",
+    b"LZIP\x01": "lzip file (unpack it, or compress it with xz)",
+    b"]\0\0": "lzma file (unpack it, or compress it with xz)",
+    b"PK\x05\x06": "zip archive without files",
+    b"ARROW1": "Arrow under another ending (rename it, or set corpus.format)",
+    b"Obj\x01": "Avro (write it as Parquet or JSON lines)",
+    b"\x89HDF": "HDF5 (write it as Parquet or JSON lines)",
+    b"\xd0\xcf\x11\xe0": "old office document (save it as text)",
+    b"WARC/1.": "WARC archive (extract its texts)",
+    b"<mediawiki": "MediaWiki dump (extract its texts)",
     b"%PDF-": "PDF (extract its text)",
     b"{\\rtf": "RTF (save it as text)",
     b"SQLite format 3": "database (export its text)",
@@ -42,9 +52,9 @@ class TextFile:
     ) -> None:
         self.stream.close()
 
-    def head(self) -> bytes:
-        """The first bytes of the text, up to 8 KiB; nothing is consumed."""
-        return self.stream.peek(_HEAD)[:_HEAD]
+    def head(self, size: int = _HEAD) -> bytes:
+        """The first bytes of the text, up to a size of at most 1 MiB; nothing is consumed."""
+        return self.stream.peek(size)[:size]
 
     def no_text(self) -> str | None:
         """Why the file is no text, as its first 8 KiB tell."""

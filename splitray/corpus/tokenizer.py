@@ -56,14 +56,28 @@ def load_tokenizer(source: str) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"corpus.tokenizer.source: {source!r} is no tokenizer that can be loaded: {reason}") from error
+    except Exception as error:  # tokenizers raises bare ones, and transformers whatever its code meets
+        reason = _local_fault(Path(source)) or " ".join(str(error).split()) or repr(error)
+        raise UserError(
+            f"corpus.tokenizer.source: {source!r} is no tokenizer that can be loaded: {reason:.300}"
+        ) from error
     if tokenizer.eos_token_id is None:
-        raise UserError(f"corpus.tokenizer.source: {source!r} has no end-of-sequence token to put between documents")
+        raise UserError(
+            f"corpus.tokenizer.source: {source!r} has no end-of-sequence token to put between documents: name one of "
+            "its tokens as eos_token in its tokenizer_config.json"
+        )
     if not tokenizer.is_fast:
         raise UserError(f"corpus.tokenizer.source: {source!r} has no fast version (tokenizer.json); convert it first")
     return tokenizer
+
+
+def _local_fault(path: Path) -> str | None:
+    """Why a path that is none of a tokenizer's folder is none; hub names are no paths."""
+    if path.is_file():
+        return f"it is a file; give the folder that holds it, {path.parent}"
+    if str(path).startswith((".", "/", "~")) and not path.is_dir():
+        return "there is no such folder"
+    return None
 
 
 @dataclass

@@ -12,6 +12,7 @@ from splitray.corpus.decompress import codec_of
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import SourceFile
 from splitray.corpus.tables import arrow_schema, csv_header
+from splitray.corpus.text_file import TextFile
 from splitray.errors import UserError
 
 # Bytes of source text a task: below 4 MB the tasks cost more than the work, above 64 MB the memory of one hurts.
@@ -61,9 +62,22 @@ def _pieces(
             _check_names(file, header, settings)
         yield file, file.size
     except (pa.ArrowException, OSError):
-        with file.open() as stream:
-            packed = codec_of(stream.read(16))
-        passed[f"corrupt file: {file.name}" + (f" ({packed} around a table: unpack it)" if packed else "")] += 1
+        passed[f"corrupt file: {file.name}{_hint(file)}"] += 1
+
+
+def _hint(file: SourceFile) -> str:
+    """What a file is that cannot be read as a table, where its first bytes tell; in brackets."""
+    with file.open() as stream:
+        packed = codec_of(stream.read(16))
+    if packed:
+        return f" ({packed} around a table: unpack it)"
+    with TextFile(file) as source:
+        head, what = source.head(), source.no_text()
+    if head.startswith((b"PAR1", b"ARROW1")[file.kind == "arrow"]):  # it is what it is called, and damaged
+        return ""
+    if what is None and head.lstrip().startswith((b"{", b"[")):
+        what = "JSON under another ending (rename it)"
+    return f" ({what})" if what not in (None, "binary file") else ""
 
 
 def _row_groups(
@@ -100,5 +114,5 @@ def _check_names(file: SourceFile, names: list[str], settings: CorpusSettings) -
         if column is None or names.count(column) == 1:
             continue
         fault = "has two columns" if column in names else "has no column"
-        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        listed = ", ".join(f"{name:.60}" for name in names[:20]) + (", ..." if len(names) > 20 else "")
         raise UserError(f"corpus.{field}: {file.name} {fault} {column!r}; its columns are {listed or 'none'}")

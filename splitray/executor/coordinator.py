@@ -113,9 +113,8 @@ class Coordinator:
             await asyncio.sleep(0.05)
 
     async def begin_stage(self) -> None:
-        """Start new counters, and give the last stage's idle workers' room back."""
+        """Start new counters. Warm workers stay: the next stage has work for them, or `Upkeep` lets them go."""
         self._work, self._spending = Work(), Spending(self._context.start)
-        await self._pool.dismiss_idle()
 
     async def report_error(self, worker: str, error: SplitrayError) -> None:
         """A worker of a group says why it ended early; the group's supervisor asks with `take_error`."""
@@ -295,7 +294,7 @@ class Coordinator:
         actor = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
         return actor.remote(self._context, name, workers, self._beats.begin(name))
 
-    async def _started(self, lease: Lease, kind: str) -> Lease:
+    async def _started(self, lease: Lease) -> Lease:
         """The worker once its process is up, or one that becomes idle while the cluster has no room to start it."""
         if self._beats.up(lease.name):
             return lease
@@ -304,7 +303,7 @@ class Coordinator:
         while not self._beats.up(lease.name):
             if self._stop:
                 raise StageError("the run is stopping")
-            if (other := await self._pool.exchange(lease, kind)) is not lease:
+            if (other := await self._pool.exchange(lease)) is not lease:
                 return other
             if (await asyncio.wait({ready}, timeout=_LOOK))[0]:
                 ready.result()  # raises what ended its start
@@ -331,7 +330,7 @@ class Coordinator:
         while True:
             lease, reusable = await self._pool.lend(kind, workers), False
             try:
-                lease = await self._started(lease, kind)
+                lease = await self._started(lease)
                 result = await self._answer(lease, call)
                 reusable = True
                 return result

@@ -45,8 +45,9 @@ class Pool:
     wait for minutes of training.
 
     Kind `ladder` may have many workers, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
-    asks for `any` gets a warm worker of whatever kind, else one of the ladder's: ending a specialist's worker to start
-    another for its loss costs 6 s.
+    asks for `any` gets a warm worker of whatever kind, else one of the ladder's. Where there is no room for another
+    worker, an idle one of another kind serves: every worker can train every segment, and starting a process in its
+    place costs 6 to 20 s of imports.
 
     Args:
         capacity: CPUs (GPUs where `unit` says so) that workers may hold together.
@@ -95,11 +96,13 @@ class Pool:
                 self._changed.notify_all()
 
     def _now(self, kind: str, workers: int, cost: float) -> Lease | None:
-        if (chosen := self._warm(kind)) is not None:
+        if (chosen := self._warm(lambda idle: kind in (idle.lease.kind, ANY))) is not None:
             return chosen
         kind = LADDER if kind == ANY else kind
         if kind != LADDER and kind in self._busy:
             return None
+        if self._held + cost > self.capacity and workers == 1 and (chosen := self._warm(lambda idle: True)) is not None:
+            return chosen
         while self._held + cost > self.capacity and self._idle:
             self._dismiss(self._idle.pop(0).lease)
         if self._held + cost > self.capacity:
@@ -110,26 +113,22 @@ class Pool:
         self._held += cost
         return lease
 
-    def _warm(self, kind: str, up: bool = False) -> Lease | None:
-        """An idle worker that serves a kind, no longer idle: one whose process is up, and the ladder's, before others.
-
-        Args:
-            up: none but those whose process is up.
-        """
-        serve = [i for i in self._idle if kind in (i.lease.kind, ANY) and (self.up(i.lease.name) or not up)]
-        if not serve:
+    def _warm(self, serves: Callable[[_Idle], bool]) -> Lease | None:
+        """An idle worker that serves, no longer idle: one whose process is up, and the ladder's, before others."""
+        idle = [i for i in self._idle if serves(i)]
+        if not idle:
             return None
-        chosen = min(serve, key=lambda idle: (not self.up(idle.lease.name), idle.lease.kind != LADDER))
+        chosen = min(idle, key=lambda i: (not self.up(i.lease.name), i.lease.kind != LADDER))
         self._idle.remove(chosen)
         return chosen.lease
 
-    async def exchange(self, lease: Lease, kind: str) -> Lease:
+    async def exchange(self, lease: Lease) -> Lease:
         """A worker that is up and idle, for one whose process the cluster has not started yet; the same where none is.
 
         The other stays, as an idle one: it may be up a moment later.
         """
         async with self._changed:
-            warm = self._warm(kind, up=True) if lease.workers == 1 else None
+            warm = self._warm(lambda idle: self.up(idle.lease.name)) if lease.workers == 1 else None
             if warm is None:
                 return lease
             del self._busy[lease.name]

@@ -1,16 +1,19 @@
 """Write a published segment as a Hugging Face model folder: safetensors, config and tokenizer."""
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
-from splitray.results.folders import CARD
+from splitray.results.exported import ExportRecord, Lineage
+from splitray.results.folders import CARD, CHECKSUMS
 from splitray.runtime.quiet import environment, no_bars
+from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder
-from splitray.storage.store import Store
+from splitray.storage.store import Published, Store, StoredFile
 
 
 def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[str, Any]) -> None:
@@ -18,13 +21,11 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
 
     Args:
         tokenizer: a folder that `AutoTokenizer` loads.
-        card: what the model is, written as `splitray.json` beside it; that file is written last.
+        card: what the model is, written as `splitray.json` beside it.
 
     Raises:
         CorruptError: the segment is missing or damaged; it is withdrawn then, so that the next start trains it.
     """
-    from transformers import AutoTokenizer
-
     from splitray.training.loop import load_weights
     from splitray.training.model import build
     from splitray.training.recipe import Recipe
@@ -36,12 +37,66 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     with store.invalidating(published):
         model: Any = build(Recipe.from_json(published.recorded("recipe")))
         load_weights(model, load(published, moments=False))
+    write_model(model, tokenizer, target, {"key": key, **card}, key, lineage=lineage_of(published))
+
+
+def lineage_of(published: Published) -> Lineage | None:
+    """The lineage in a segment's marker; None where an early store recorded none."""
+    meta = published.meta
+    return Lineage(meta["recipe"], tuple(meta["phases"])) if "recipe" in meta and "phases" in meta else None
+
+
+def write_model(
+    model: Any,
+    tokenizer: Path,
+    target: Folder,
+    card: dict[str, Any],
+    key: str | None = None,
+    lineage: Lineage | None = None,
+    sources: Mapping[str, str] | None = None,
+    records: Mapping[str, object] | None = None,
+) -> None:
+    """Write a model with its tokenizer, its card, and last of all its checksums.
+
+    Args:
+        key, lineage: of its segment. sources: for a merged model, the keys of its parts by folder.
+        records: JSON files to write beside it, by name.
+
+    What another model has left in the folder is deleted.
+    """
+    from transformers import AutoTokenizer
+
+    _clear(target, card)
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder, _silence():
         model.save_pretrained(folder)  # safetensors is all that transformers 5 writes
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
+        target.delete(CHECKSUMS)  # it counts again when the new files stand
+        files = {}
         for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+            files[path.relative_to(folder).as_posix()] = StoredFile(path.stat().st_size, sha256_file(path))
             target.put(path, path.relative_to(folder).as_posix())
-    target.write_json(CARD, {"key": key, **card})
+    for name, record in {**(records or {}), CARD: card}.items():
+        target.write_json(name, record)
+        files[name] = stored(target, name)
+    ExportRecord(key, files, lineage, sources or {}).write(target)
+
+
+def stored(folder: Folder, name: str) -> StoredFile:
+    """Size and SHA-256 of a file as it lies there."""
+    import hashlib
+
+    content = folder.read(name)
+    return StoredFile(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _clear(target: Folder, card: Mapping[str, Any]) -> None:
+    """Delete what another model has left: its documents, and shards that this one may not overwrite."""
+    before: object = None
+    with contextlib.suppress(FileNotFoundError, CorruptError):
+        before = target.read_json(CARD)
+    if isinstance(before, dict) and before.get("key") != card.get("key"):
+        for name in target.names(recursive=True):
+            target.delete(name)
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from splitray.errors import UserError
 from splitray.law import forms, saved, values
 from splitray.law.arrays import Array
 from splitray.law.forms import Form
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
+from splitray.law.reach import Reach
 from splitray.storage.checksum import Schema
 
-SCHEMA = Schema("law", 2, unnamed=None)
+SCHEMA = Schema("law", 3, unnamed=None)
 # Points times draws evaluated at once: a few arrays of 8 MB stay in cache reach and bound the memory.
 _BLOCK = 1 << 20
 
@@ -78,6 +80,10 @@ class Law:
 
     largest: the largest `params`, `pretrain_tokens` and `specialize_tokens` among the runs it was fitted to; None for a
         given law, and for one saved before this was kept. runs: their table, which is not saved.
+    traits: least and largest `width_to_depth` and peak `learning_rate` of the runs, where their table has them.
+    reach: how much wider than its draws the law's errors are outside the table.
+    schedules: the learning-rate schedules of those runs, the commonest first. It is what the law predicts for where
+        none is named.
     """
 
     components: tuple[Component, ...]
@@ -87,6 +93,9 @@ class Law:
     heldout: HeldOut | None = None
     noise: float | None = None
     largest: dict[str, float] | None = None
+    schedules: tuple[RateSchedule, ...] = (CONSTANT_RATE,)
+    traits: dict[str, tuple[float, float]] = field(default_factory=dict)
+    reach: Reach = field(default=Reach(), compare=False)
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -125,6 +134,11 @@ class Law:
         return sets if len(sets) > 1 else next(iter(sets.values()))
 
     @property
+    def schedule(self) -> RateSchedule:
+        """The commonest schedule of the runs."""
+        return self.schedules[0]
+
+    @property
     def draws(self) -> int:
         return sum(len(component.draws) for component in self.components)
 
@@ -135,22 +149,25 @@ class Law:
         specialize_tokens: ArrayLike = 0.0,
         domain: str | None = None,
         interval: float | None = None,
+        schedule: RateSchedule | None = None,
     ) -> Any:
         """Loss in nats per token at N, D, D' (broadcast against each other); `domain=None` is the mean of domains.
 
+        `schedule` is that of the runs to predict; None for the law's own.
         With `interval` (such as 0.8) the result is (value, low, high) from the bootstrap draws.
         Raises UserError for points that are not finite or negative, for an unknown domain, and for an interval
         without draws.
         """
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        value = self._mean(lambda form, v: form.value(v, *points), domain).reshape(shape)
+        under = schedule or self.schedule
+        value = self._mean(lambda form, v: form.value(v, *points, under), domain).reshape(shape)
         if interval is None:
             return value
         if not 0.0 < interval < 1.0:
             raise UserError(f"interval={interval!r} must lie between 0 and 1")
         if not self.draws:
             raise UserError("this law has no bootstrap draws: fit it with bootstrap=200 or more")
-        draws = self.predict_draws(params, pretrain_tokens, specialize_tokens, domain)
+        draws = self.predict_draws(params, pretrain_tokens, specialize_tokens, domain, under)
         low, high = np.quantile(draws, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
         return value, low, high
 
@@ -160,11 +177,13 @@ class Law:
         pretrain_tokens: ArrayLike,
         specialize_tokens: ArrayLike = 0.0,
         domain: str | None = None,
+        schedule: RateSchedule | None = None,
     ) -> Array:
-        """Loss of every bootstrap draw [draws, *shape]."""
+        """Loss of every bootstrap draw [draws, *shape], stretched outside the table as `reach` says."""
         shape, points = _points(params, pretrain_tokens, specialize_tokens)
-        draws = self._draws(lambda form, v, part: form.value(v, *(p[part] for p in points)), points[0].size, domain)
-        return draws.reshape(-1, *shape)
+        under = schedule or self.schedule
+        draws = sum(self._draws(points, under, row) for row in self._select(domain)) / len(self._select(domain))
+        return np.asarray(draws).reshape(-1, *shape)
 
     def save(self, path: str | Path) -> None:
         """Write the law as JSON, whole or not at all, with its checksum; `Law.load` gives back the same bits."""
@@ -175,6 +194,9 @@ class Law:
             "objective": self.objective,
             "noise": self.noise,
             "largest": self.largest,
+            "traits": self.traits,
+            "reach": self.reach.plain(),
+            "schedules": [schedule.plain() for schedule in self.schedules],
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
             "components": [
@@ -198,6 +220,9 @@ class Law:
             objective=record["objective"],
             noise=record["noise"],
             largest=record.get("largest"),
+            traits={name: (float(low), float(high)) for name, (low, high) in record.get("traits", {}).items()},
+            reach=Reach.parse(record.get("reach")),
+            schedules=tuple(map(RateSchedule.parse, record.get("schedules", [CONSTANT_RATE.plain()]))),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),
         )
@@ -217,20 +242,26 @@ class Law:
             mean: Array = sum(c.share * of(forms.find(c.form), c.vectors[rows]).mean(axis=0) for c in self.components)
             return mean
 
-    def _draws(self, of: Callable[[Form, Array, slice], Array], points: int, domain: str | None) -> Array:
-        rows = self._select(domain)
-        result = np.zeros((self.draws, points))
+    def _draws(self, points: tuple[Array, Array, Array], under: RateSchedule, domain: int) -> Array:
+        """Losses [draws, points] of one domain by every draw."""
+        result, fitted = (np.empty((self.draws, points[0].size)) for _ in range(2))
         start = 0
         with np.errstate(all="ignore"):
             for component in self.components:
                 form, count = forms.find(component.form), len(component.draws)
+                rows = slice(start, start + count)
+                fitted[rows] = form.value(component.vectors[domain][None], *points, under)
                 step = max(1, _BLOCK // max(count, 1))
-                for low in range(0, points if count else 0, step):
-                    part = slice(low, min(low + step, points))
-                    for row in rows:
-                        result[start : start + count, part] += of(form, component.draws[:, row], part)
+                for low in range(0, points[0].size if count else 0, step):
+                    part = slice(low, low + step)
+                    N, D, S = (p[part] for p in points)
+                    result[rows, part] = form.value(component.draws[:, domain], N, D, S, under)
                 start += count
-        return result / len(rows)
+            if self.reach.idle or not self.draws:
+                return result
+            spread = np.log(result / fitted).std(axis=0)
+            common = self.reach.common(self.draws)[:, None]
+            return self.reach.apply(result, fitted, self.reach.weight(*points), spread, common)
 
 
 def _points(
@@ -258,10 +289,17 @@ def _points(
 
 
 def _component(record: Mapping[str, Any], domains: int) -> Component:
-    names = forms.find(record["form"]).names
-    vectors = _numbers(record["vectors"]).reshape(domains, len(names))
-    draws = _numbers(record["draws"]).reshape(-1, domains, len(names))
+    form = forms.find(record["form"])
+    vectors, draws = _numbers(record["vectors"]), _numbers(record["draws"])
+    width = vectors.shape[-1] if len(form.names) - len(form.added) <= vectors.shape[-1] else len(form.names)
+    vectors, draws = (_with_added(v.reshape(-1, domains, width), len(form.names)) for v in (vectors, draws))
+    vectors = vectors.reshape(domains, len(form.names))
     return Component(record["form"], float(record["share"]), vectors, draws)
+
+
+def _with_added(vectors: Array, width: int) -> Array:
+    """Vectors [..., constants] of an earlier release with the constants that its form has got since, at 0."""
+    return np.concatenate([vectors, np.zeros((*vectors.shape[:-1], width - vectors.shape[-1]))], axis=-1)
 
 
 # JSON has no infinity; the logarithm of a coefficient that is exactly zero is one.

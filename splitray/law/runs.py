@@ -12,16 +12,18 @@ import pyarrow.compute as pc
 
 from splitray.errors import UserError, did_you_mean
 from splitray.law.arrays import Array, Ints
+from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
 from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
-from splitray.law.tables.names import normalised, spelled_alike
+from splitray.law.tables.names import is_no_name, normalised, spelled_alike
 from splitray.law.tables.plausible import implausible, repeated
 from splitray.units import parse_count
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
-OPTIONAL = ("weight", "seed", *NAMES, "flops")
-_FRACTIONS = ("loss", "weight")  # columns of numbers that have no thousands
+SHAPE = ("width", "layers")  # of the models, whose ratio a law cannot tell from their size
+OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, *SHAPE, "learning_rate")
+_FRACTIONS = ("loss", "weight", *SCHEDULE)  # columns of numbers that have no thousands
 _SHOWN = 10  # bad rows listed in one message
 
 
@@ -32,7 +34,8 @@ class Runs:
     params, pretrain_tokens, specialize_tokens: N, D, D' in units of 1. loss: nats per token.
     group: index into `domains`. weight: relative weight in the objective, 1 where not given.
     trunk, branch: integer names of what rows share; `clustered` says whether any column gave them.
-    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain), equal for replicated runs.
+    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain, schedule), equal for replicated runs.
+    schedule: the learning-rate schedule of each row; a constant rate where no column gives it.
     order: the row of the given table that each row came from, counted from 0.
     table: the given table, extra columns included, with names normalised.
     warnings: what is doubtful in the table: names that differ by little, values of another unit.
@@ -52,6 +55,7 @@ class Runs:
     clustered: bool
     table: pa.Table
     warnings: tuple[LawWarning, ...] = ()
+    schedule: RateSchedule = CONSTANT_RATE
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -61,12 +65,24 @@ class Runs:
         arrays = {
             f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
         }
-        return replace(self, **arrays)
+        return replace(self, **arrays, schedule=self.schedule.take(rows))
 
     @property
     def largest(self) -> dict[str, float]:
         """The largest N, D and D' among the rows, by name."""
         return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+
+    @property
+    def traits(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest width over layers, and peak learning rate, of rows whose columns give them."""
+        numbers = {name: _optional(self.table, name) for name in (*SHAPE, "learning_rate")}
+        found = {"width_to_depth": numbers["width"] / numbers["layers"], "learning_rate": numbers["learning_rate"]}
+        return {name: (float(v.min()), float(v.max())) for name, v in found.items() if v.size and (v > 0).all()}
+
+    @property
+    def under(self) -> Ints:
+        """The place of each row's schedule among the distinct ones [rows]."""
+        return np.zeros(len(self), dtype=np.int64) + self.schedule.distinct()[1]
 
     @property
     def replicated(self) -> bool:
@@ -85,13 +101,15 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     Raises:
         UserError: names the missing columns, or the bad rows (counted from 1, without the header) and their values:
             `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two above 0,
-            `weight` finite and at least 0, `domain` not empty.
+            `weight` finite and at least 0, `domain` not empty, `decay_fraction` from 0 to below 1, `min_lr_ratio` from
+            0 to 1, `specialist_lr_multiplier` above 0.
     """
     table, where = load_table(source)
     table = table.rename_columns([normalised(name) for name in table.column_names])
-    doubled = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    doubled = sorted({name for name in table.column_names if name and table.column_names.count(name) > 1})
     if doubled:
         raise UserError(f"{where}: columns given twice: {', '.join(doubled)}; keep one of each")
+    table = table.select([at for at, name in enumerate(table.column_names) if name])  # columns of row numbers
     missing = [name for name in REQUIRED if name not in table.column_names]
     if missing:
         near = {name: did_you_mean(name, set(table.column_names) - set(REQUIRED)) for name in missing}
@@ -114,7 +132,11 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
     for name in ("domain", *NAMES):
         if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, _text(table[name], where, name))
+            names = _text(table[name], where, name)
+            if name in NAMES:
+                given = ["" if is_no_name(text) else text for text in names.to_pylist()]
+                names = pa.chunked_array([pa.array(given, pa.string())])
+            table = table.set_column(table.column_names.index(name), name, names)
     empty = np.asarray(pc.equal(table["domain"], "").to_numpy(zero_copy_only=False), dtype=bool)
     refuse(where, "domain", empty, np.full(len(table), ""), "must not be empty")
     domains, group = _named(table["domain"])
@@ -123,6 +145,9 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     cell = group
     for name in REQUIRED[:3]:
         cell = _pairs(cell, np.unique(numbers[name], return_inverse=True)[1])
+    schedule = _schedule(table, where)
+    if schedule is not CONSTANT_RATE:
+        cell = _pairs(cell, schedule.distinct()[1])
     return Runs(
         **{name: numbers[name][order] for name in (*REQUIRED[:3], "loss", "weight")},
         group=group[order],
@@ -133,6 +158,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         domains=domains,
         clustered=clustered,
         table=table,
+        schedule=schedule.take(order),
         warnings=(*spelled_alike(domains), *implausible(numbers), *repeated(cell, numbers["loss"])),
     )
 
@@ -149,8 +175,10 @@ def load_table(source: Any) -> tuple[pa.Table, str]:
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         try:
             return pa.Table.from_pandas(source, preserve_index=False), "table of runs"
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise UserError(f"table of runs: a column mixes types ({error}); make it one type") from error
+        except pa.ArrowException as error:
+            raise UserError(
+                f"table of runs: a column mixes types, or holds what no table has ({error}); make it numbers or text"
+            ) from error
     raise UserError(f"runs: a path, a pyarrow Table or a pandas DataFrame is needed, not {type(source).__name__}")
 
 
@@ -171,6 +199,15 @@ def numbers_of(table: pa.Table, name: str, where: str) -> Array:
     return values
 
 
+def _optional(table: pa.Table, name: str) -> Array:
+    """A column of numbers [rows] that says something beside the runs; empty where it is missing or not filled."""
+    try:
+        values = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return np.empty(0)
+    return values if np.isfinite(values).all() else np.empty(0)
+
+
 def _number(value: Any) -> float:
     try:
         return float(parse_count(value)) if isinstance(value, str) else float(value)
@@ -185,6 +222,20 @@ def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
         shown = ", ".join(f"row {row + 1} ({values[row]})" for row in rows[:_SHOWN])
         more = f" and {rows.size - _SHOWN} more" if rows.size > _SHOWN else ""
         raise UserError(f"{where}: {name} {rule}: {shown}{more}; mend or remove these rows")
+
+
+def _schedule(table: pa.Table, where: str) -> RateSchedule:
+    """The schedule of every row; a constant rate where the table has no column of it."""
+    given = {name: numbers_of(table, name, where) for name in SCHEDULE if name in table.column_names}
+    if not given:
+        return CONSTANT_RATE
+    if ("decay_fraction" in given) != ("min_lr_ratio" in given):
+        raise UserError(f"{where}: decay_fraction and min_lr_ratio say together how the rate decays; give both or none")
+    ones = np.ones(len(table))
+    schedule = RateSchedule(*(given.get(name, default * ones) for name, default in zip(SCHEDULE, CONSTANT_RATE.values)))
+    for name, rule, bad in schedule.faults():
+        refuse(where, name, bad, given[name], rule)
+    return schedule
 
 
 def _tree(table: pa.Table) -> tuple[Any, Any, bool]:

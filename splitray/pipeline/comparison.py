@@ -1,6 +1,10 @@
 """Strategies at equal tokens, from losses by document that the store holds."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from splitray.evaluate.compare import Scores, difference, mean
 from splitray.evaluate.loss import validation_key
@@ -9,6 +13,9 @@ from splitray.pipeline.job import Job
 from splitray.results.stages import Compared
 from splitray.training.split import Split
 
+if TYPE_CHECKING:
+    from splitray.corpus import Corpus
+
 
 def scores_of(job: Job, key: str, domain: str) -> Scores:
     """Losses by document of a model that the coordinator has scored, by its segment."""
@@ -16,7 +23,12 @@ def scores_of(job: Job, key: str, domain: str) -> Scores:
     held = job.store.find(name)
     assert held is not None, name
     with job.store.invalidating(held):
-        return Scores.of(held)
+        return Scores.of(held, _groups(job.corpus, domain))
+
+
+@lru_cache(maxsize=256)
+def _groups(corpus: "Corpus", domain: str) -> np.ndarray:
+    return np.array(corpus.groups(domain, "validation"))
 
 
 def compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str, Scores]]) -> Compared:

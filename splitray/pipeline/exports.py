@@ -7,7 +7,8 @@ from pathlib import Path
 
 from splitray.errors import CorruptError
 from splitray.pipeline.job import Job
-from splitray.results.folders import CARD, ROUTER
+from splitray.results.exported import ExportRecord
+from splitray.results.folders import CARD, CHECKSUMS, ROUTER
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def withdraw_others(job: Job, name: str, key: str | None) -> None:
 def export_router(job: Job) -> str:
     """Write the corpus's router to the run folder, and what a mixture's weights begin with; the folder's name."""
     from splitray.evaluate.mixture.prior import fit_prior
+    from splitray.export.huggingface import stored
 
     source, target = job.corpus.router_path(), job.run.folder / ROUTER
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
@@ -66,4 +68,6 @@ def export_router(job: Job) -> str:
         fit_prior(job.corpus, job.config.evaluate.prefix_characters).save(Path(made))
         for path in Path(made).iterdir():
             target.put(path, path.name)
+    files = {name: stored(target, name) for name in target.names(recursive=True) if name != CHECKSUMS}
+    ExportRecord(job.corpus.key, files).write(target)
     return ROUTER

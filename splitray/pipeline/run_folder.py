@@ -33,6 +33,12 @@ class RecordGone(StageError):
     """The record of a stage that was done is there no longer: another start of the same run has taken it away."""
 
 
+def stages_of(config: Config, until: str = STAGES[-1]) -> tuple[str, ...]:
+    """The stages of a run up to one, in their order: without exams where the configuration names none."""
+    wanted = STAGES[: STAGES.index(until) + 1]
+    return tuple(stage for stage in wanted if stage != "exams" or config.evaluate.exams)
+
+
 class RunFolder:
     """One run folder.
 
@@ -104,6 +110,10 @@ class RunFolder:
             )
         for stage in reversed(stale):
             self.folder.delete(f"stages/{stage}.json")
+
+    def stages(self, until: str = STAGES[-1]) -> tuple[str, ...]:
+        """The stages of this run up to one, in their order: without exams where the configuration names none."""
+        return stages_of(self.config, until)
 
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
@@ -210,7 +220,8 @@ class RunFolder:
         """
         self._check_there()
         begun, self._files = time.time(), {}
-        _log.info("stage %d of %d: %s", STAGES.index(stage) + 1, len(STAGES), stage, extra={"stage": stage})
+        stages = self.stages()
+        _log.info("stage %d of %d: %s", stages.index(stage) + 1, len(stages), stage, extra={"stage": stage})
         self.event("stage begins", stage=stage)
         try:
             result = make()

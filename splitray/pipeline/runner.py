@@ -10,12 +10,15 @@ from dataclasses import fields
 
 from splitray.config import Config
 from splitray.errors import StageError
+from splitray.pipeline.exams import asked_exams, stands
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
+from splitray.pipeline.passport import write_passports
 from splitray.pipeline.programme import Programme
-from splitray.pipeline.run_folder import STAGES, RecordGone
+from splitray.pipeline.run_folder import RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
+from splitray.pipeline.verify import models_of
 from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
@@ -28,7 +31,9 @@ _TRAINS = ("ladder", "search", "base", "specialists", "evaluate")
 
 def go(job: Job, until: str) -> Summary:
     """Run what is missing up to a stage; the summary of what stands then."""
-    wanted = STAGES[: STAGES.index(until) + 1]
+    wanted = job.run.stages(until)
+    if "exams" in wanted:
+        asked_exams(job.config)
     if (rounded := budget_in_whole_batches(job.config)) is not None:
         _log.log(*rounded)
     if job.run.done("corpus") is None:
@@ -41,7 +46,15 @@ def go(job: Job, until: str) -> Summary:
         job.ledger.end("failed")
         raise
     job.ledger.end("done")
+    _write_passports(job)
     return summary
+
+
+def _write_passports(job: Job) -> None:
+    """The cards of the models that stand; of none before stage base."""
+    records = {stage: record for stage in job.run.stages() if (record := job.run.done(stage)) is not None}
+    if models := models_of(records):
+        write_passports(job.run.folder, models)
 
 
 def _catch_up(job: Job, wanted: Sequence[str]) -> Summary:
@@ -86,6 +99,8 @@ def _stands(job: Job, stage: str) -> bool:
 
     For the corpus, the store must still hold it: one found damaged is withdrawn.
     """
+    if not stands(job.run, stage):
+        return False
     record = job.run.done(stage)
     match record.result if record is not None else None:
         case None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from splitray.pipeline.exams import stands
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.storage.redact import without_query
 
@@ -31,7 +32,7 @@ def start(run: RunFolder, store: str, until: str, watch: Watch, then: "Callable[
             the second where the run is to stop.
     """
     _log.info("run folder %s, store %s", run.folder.uri, without_query(store))
-    if then is None and all(run.done(stage) is not None for stage in STAGES[: STAGES.index(until) + 1]):
+    if then is None and all(stands(run, stage) for stage in run.stages(until)):
         _log.info("every stage up to %s is done: nothing to train", until)
         return
     with token_asked_for():

@@ -14,6 +14,8 @@ from splitray.law import Law
 from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
+from splitray.pipeline.predictions import Predictor
+from splitray.results.exams import ExamsResult
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -21,6 +23,7 @@ from splitray.results.stages import (
     EvaluationResult,
     LadderResult,
     PlanResult,
+    Prediction,
     SearchResult,
     SpecialistsResult,
     StageRecord,
@@ -66,6 +69,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
     split = job.split if search else None
     parts = needed(programme, search.search if search else None, split)
     spending = costs(parts, ledger, job.store, records, job.run.start)
+    evaluation = _result(records, EvaluationResult)
     return Summary(
         name=config.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,7 +91,9 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         base=_result(records, BaseResult),
         specialists=specialists.specialists if specialists else None,
         router=specialists.router if specialists else None,
-        evaluation=_result(records, EvaluationResult),
+        evaluation=evaluation,
+        predictions=_predictions(job, counted.params, evaluation) if search and evaluation else (),
+        exams=_result(records, ExamsResult),
         stages=tuple(_stage(record, spending.get(stage)) for stage, record in records.items() if stage != "report"),
         ladder_cost=_cost(spending["ladder"], programme.budget) if ladder else None,
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,
@@ -128,6 +134,11 @@ def _corpus(result: CorpusResult, corpus: Corpus, embedder: str) -> CorpusSummar
         bytes_per_token=sum(side.bytes for side in sides) / sum(side.tokens for side in sides),
         seconds=statistics["seconds"],
     )
+
+
+def _predictions(job: Job, params: int, evaluation: EvaluationResult) -> tuple[Prediction, ...]:
+    law = job.run.kept("law_final.json", Law.load)
+    return Predictor.of(law, job.table, params, job.programme.weights).strategies(evaluation.comparison)
 
 
 def _law(law: Law) -> LawSummary:

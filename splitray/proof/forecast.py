@@ -12,6 +12,7 @@ from pydantic import PlainSerializer, PlainValidator
 from splitray.errors import CorruptError
 from splitray.law import fit
 from splitray.law.arrays import Array
+from splitray.law.forms.schedule import RateSchedule
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
@@ -167,13 +168,18 @@ class Forecaster:
         flat = fit(runs, form="chinchilla", seed=seed)
         return cls(law, flat, runs, run_noise(law, runs.to_pylist()))
 
-    def loss(self, place: Place, params: float, level: float = LEVEL) -> PredictedLoss:
-        """The predicted loss of a model: the interval is that of the law's draws, each with a run's noise."""
+    def loss(
+        self, place: Place, params: float, level: float = LEVEL, schedule: RateSchedule | None = None
+    ) -> PredictedLoss:
+        """The predicted loss of a model: the interval is that of the law's draws, each with a run's noise.
+
+        schedule: learning-rate schedule of the model; None for that of the law's runs.
+        """
         point = (params, place.pretrain_tokens, place.specialize_tokens)
-        low, high = self._interval(self.law.predict_draws(*point, place.domain), level)
+        low, high = self._interval(self.law.predict_draws(*point, place.domain, schedule), level)
         return PredictedLoss(
             *place,
-            value=float(self.law.predict(*point, place.domain)),
+            value=float(self.law.predict(*point, place.domain, schedule=schedule)),
             low=low,
             high=high,
             chinchilla=float(self.chinchilla.predict(*point, place.domain)),
@@ -186,11 +192,14 @@ class Forecaster:
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
-    def rows(self, places: Iterable[Place], params: float) -> tuple[PredictedLoss, ...]:
+    def rows(
+        self, places: Iterable[Place], params: float, schedule: RateSchedule | None = None
+    ) -> tuple[PredictedLoss, ...]:
         """Predicted losses of models on the domains that the law knows."""
-        return tuple(self.loss(place, params) for place in places if place.domain in self.law.domains)
+        known = (place for place in places if place.domain in self.law.domains)
+        return tuple(self.loss(place, params, schedule=schedule) for place in known)
 
-    def forecast(self, places: Iterable[Place], params: int) -> Forecast:
+    def forecast(self, places: Iterable[Place], params: int, schedule: RateSchedule | None = None) -> Forecast:
         """The forecast of models that lie on no budget line."""
         return Forecast(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -199,7 +208,7 @@ class Forecaster:
             law=FittedLaw(self.law.mixture, self.runs.num_rows, self.law.noise),
             run_noise=self.noise,
             largest_fitted={n: int(max(self.runs[n].to_pylist())) for n in ("params", "pretrain_tokens")},
-            rows=self.rows(places, params),
+            rows=self.rows(places, params, schedule),
         )
 
 

@@ -81,3 +81,11 @@ def proportion(hits: int, of: int) -> Proportion:
     middle = (p + width / 2) / (1 + width)
     half = z * np.sqrt(p * (1 - p) / of + width / (4 * of)) / (1 + width)
     return Proportion(p, float(middle - half), float(middle + half), of)
+
+
+def interval_score(low: float, high: float, value: float, level: float) -> float:
+    """The width of a central interval of mass `level`, and 2 / (1 - level) times what it missed the value by.
+
+    Lower is better, and the true quantiles are best (Gneiting & Raftery 2007, equation 43).
+    """
+    return high - low + 2 / (1 - level) * max(low - value, value - high, 0.0)

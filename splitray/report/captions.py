@@ -1,6 +1,6 @@
 """A sentence for each figure that says what to see in this run."""
 
-from splitray.report import text
+from splitray.report import predicted, text
 from splitray.results.summary import Summary
 
 
@@ -17,7 +17,7 @@ def comparison(summary: Summary) -> str:
     )
     return (
         f"Every strategy spends the same {text.tokens(split.tokens)} tokens; left of the line is better than "
-        f"unsplit. {planned} Lines through the points of the mean are 95 % intervals over validation documents."
+        f"unsplit. {planned} Lines through the points of the mean are 95 % intervals over {text.resampled(summary)}."
     )
 
 
@@ -50,10 +50,20 @@ def loss_against_fraction(summary: Summary) -> str:
     )
 
 
-def predicted_against_observed(summary: Summary) -> str:
+def predictions(summary: Summary) -> str:
     return (
-        "Every run of the ladder, as the law predicts it. Triangles are the runs of the largest size as predicted by "
-        "the same form fitted on all smaller sizes: how well the law extrapolates."
+        "Measured less predicted, so that the line at zero is the law. Bars are its intervals. A filled point lies "
+        f"inside its interval, a hollow one outside. {predicted.hits(summary)}"
+    )
+
+
+def predicted_against_observed(summary: Summary, held_out: bool) -> str:
+    every = "Every run of the ladder, as the law predicts it."
+    if not held_out:
+        return f"{every} There are too few sizes to hide the largest from a fit."
+    return (
+        f"{every} Triangles are the runs of the largest size as predicted by the same form fitted on all smaller "
+        "sizes: how well the law extrapolates."
     )
 
 
@@ -73,10 +83,10 @@ def multiplier_against_budget(summary: Summary) -> str:
     plan = text.chosen_plan(summary)
     if not plan:
         return ""
-    multiplier = text.interval(plan.compute_multiplier, text.times)
+    value, note = text.multiplier(plan)
     return (
         "How many times the tokens an unsplit model of the same size needs to reach the split's loss; at this run's "
-        f"budget {multiplier}."
+        f"budget {value}{f' ({note})' if note else ''}."
     )
 
 
@@ -91,12 +101,12 @@ def domain_sizes(summary: Summary) -> str:
     sizes = {d.name: d.train.tokens for d in summary.domains}
     least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
     ratio = sizes[most] / max(1, sizes[least])
-    return (
-        f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}. Sizes do not set the weights of "
-        "the domains unless the configuration says so."
-        if summary.config.get("weights", "uniform") == "uniform"
-        else f"{text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}, and as much more weight."
+    said = (
+        f"In parentheses what is held out. {text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}"
     )
+    if summary.config.get("weights", "uniform") != "uniform":
+        return f"{said}, and as much more weight."
+    return f"{said}. Sizes do not set the weights of the domains unless the configuration says so."
 
 
 def loss_matrix(summary: Summary) -> str:

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from splitray.law.planning.plan import Plan
-from splitray.report import text
-from splitray.results.stages import Compared
+from splitray.report import predicted, text
+from splitray.results.stages import Compared, Contrast
 from splitray.results.summary import Summary
 
 
@@ -22,6 +22,12 @@ def terminal(summary: Summary) -> RenderableType:
         parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0), expand=False))
     if summary.evaluation and summary.evaluation.comparison:
         parts.append(Padding(_comparison(summary.evaluation.comparison), (1, 0, 0, 0), expand=False))
+        parts.append(Text(f"Intervals are over {text.resampled(summary)}."))
+    if summary.evaluation and summary.evaluation.contrasts:
+        parts.append(Padding(_contrasts(summary.evaluation.contrasts), (1, 0, 0, 0), expand=False))
+    if groups := predicted.groups(summary):
+        parts.append(Padding(_predictions(groups), (1, 0, 0, 0), expand=False))
+        parts += [Text(sentence) for sentence in (predicted.basis(summary), predicted.hits(summary)) if sentence]
     if folders := text.models(summary):
         parts.append(Padding(_folders(folders), (1, 0, 0, 0), expand=False))
     if spent := text.spending(summary):
@@ -40,9 +46,10 @@ def _plan(plan: Plan, summary: Summary) -> Table:
         ("predicted loss", plan.predicted_loss, text.loss),
         ("predicted loss, unsplit", plan.unsplit_loss, text.loss),
         ("splitting pays from", plan.split_threshold, text.tokens),
-        ("compute multiplier", plan.compute_multiplier, text.times),
     ):
         table.add_row(label, text.interval(estimate, show))
+    value, note = text.multiplier(plan)
+    table.add_row("compute multiplier", f"{value} ({note})" if note else value)
     known, count = len(text.law_domains(summary)), len(summary.domains)
     if known < count:
         table.add_row("", f"predictions are means over the {known} of {count} domains that the ladder covers")
@@ -56,6 +63,36 @@ def _folders(folders: Sequence[tuple[str, str]]) -> Table:
     for folder, use in folders:
         table.add_row(folder, use)
     return table
+
+
+def _contrasts(rows: Sequence[Contrast]) -> Table:
+    table = _table("The planned split less every other (loss in nats per token)")
+    for label in ("other", "planned less it", "95 % interval", "told apart"):
+        table.add_column(label, justify="left" if label == "other" else "right", no_wrap=True)
+    for row in rows:
+        gap = row.difference
+        ends = text.bounds(gap, text.signed)
+        table.add_row(row.strategy, text.middle(gap, text.signed), ends, "yes" if row.significant else "no")
+    return table
+
+
+def _predictions(groups: Sequence[predicted.Group]) -> Table:
+    table = _table(predicted.TITLE)
+    for label in ("", "predicted", f"{text.percent(groups[0].rows[0].level)} interval", "measured", "inside"):
+        table.add_column(label, justify="right" if label else "left", no_wrap=True)
+    for group in groups:
+        for row in group.rows:
+            show = predicted.show(row)
+            ends = text.bounds(row.predicted, show)
+            table.add_row(
+                predicted.label(row), show(row.predicted.value), ends, show(row.measured), predicted.verdict(row)
+            )
+        table.add_section()
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _comparison(rows: Sequence[Compared]) -> Table:

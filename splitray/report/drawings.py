@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.law.runs import read_runs
-from splitray.report import captions, figures, law_figures
+from splitray.report import captions, figures, law_figures, predicted
 from splitray.results.summary import Summary
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "
 
     yield own("comparison", "What splitting was worth, by domain")
     yield own("measured", "Measured losses over the law's curve", law)
+    yield own("predictions", predicted.TITLE)
     if law is not None and plan is not None:
         yield from _law_drawings(summary, law, plan)
     yield own("domain_map", "Where the domains lie", corpus.projection() if corpus is not None else None)
@@ -57,12 +58,23 @@ def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawin
     def sweep() -> Any:
         return sweep_budgets(law, question, budgets, plan.level)
 
-    def predicted() -> Figure | None:
-        rows = summary.ladder.table if summary.ladder else ()
-        if not rows:
-            return None
-        known = law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(list(rows))))
-        return law_figures.predicted_against_observed(known, law_figures.held_out_errors(known))
+    rows = summary.ladder.table if summary.ladder else ()
+
+    @cache
+    def known() -> "Law":
+        return law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(list(rows))))
+
+    @cache
+    def held_out() -> Any:
+        return law_figures.held_out_errors(known())
+
+    if rows:
+        yield Drawing(
+            "predicted_against_observed",
+            "Does the law hold?",
+            lambda: law_figures.predicted_against_observed(known(), held_out()),
+            lambda: captions.predicted_against_observed(summary, held_out() is not None),
+        )
 
     def threshold() -> Figure:
         return law_figures.threshold_against_params(params, sweep_params(law, question, params, plan.level), plan)
@@ -70,7 +82,6 @@ def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawin
     for name, title, draw in (
         ("loss_against_fraction", "Loss against the split fraction",
          lambda: law_figures.loss_against_fraction(law, question, plan)),
-        ("predicted_against_observed", "Does the law hold?", predicted),
         ("optimum_against_budget", "The best split at other budgets",
          lambda: law_figures.optimum_against_budget(sweep(), plan)),
         ("threshold_against_params", "From where splitting pays", threshold),

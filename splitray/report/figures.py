@@ -18,8 +18,8 @@ from matplotlib.ticker import MultipleLocator
 from splitray.law import Law
 from splitray.law.planning.question import Question
 from splitray.law.planning.sweep import loss_curve
-from splitray.report import text
-from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, SKY, VERMILION, WIDTH
+from splitray.report import predicted, text
+from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PAPER, SKY, VERMILION, WIDTH
 from splitray.results.stages import LossMatrix
 from splitray.results.summary import Summary
 
@@ -56,7 +56,7 @@ def comparison(summary: Summary) -> Figure | None:
     axes.axhspan(len(domains) - 0.5, len(domains) + 0.5, color=GREY, alpha=0.15, linewidth=0)
     axes.set_yticks(heights, ["mean", *map(text.name, domains)])
     axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.set(xlabel="loss less that of the unsplit model (nats per token)", ylim=(-0.6, len(domains) + 0.6))
+    axes.set(xlabel="loss less unsplit's (nats per token)", ylim=(-0.6, len(domains) + 0.6))
     _legend_above(figure)
     return figure
 
@@ -104,6 +104,29 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
     return figure
 
 
+def predictions(summary: Summary) -> Figure | None:
+    """What was measured less what the law predicted, over the prediction's interval: strategies, then trials."""
+    rows = [row for group in predicted.groups(summary) for row in group.rows]
+    if not rows:
+        return None
+    figure, axes = _axes(0.9 + 0.27 * len(rows))
+    heights = np.arange(len(rows) - 1, -1, -1.0)
+    for height, row in zip(heights, rows):
+        value, low, high = row.predicted.value, row.predicted.low, row.predicted.high
+        if low is not None and high is not None:
+            axes.barh(height, high - low, left=low - value, height=0.5, color=GREY, alpha=0.3)
+        fill = BLUE if row.inside else PAPER
+        edge = BLUE if row.inside is not False else VERMILION
+        axes.plot(row.measured - value, height, "o", markersize=6, markerfacecolor=fill, markeredgecolor=edge)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_yticks(heights, [predicted.label(row) for row in rows])
+    axes.use_sticky_edges = False  # bars would end at the frame
+    axes.margins(x=0.06)
+    axes.set(xlabel="measured less predicted (nats/token)", ylim=(-0.6, len(rows) - 0.4))
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
 def domain_sizes(summary: Summary) -> Figure | None:
     """Training tokens of every domain, largest first."""
     domains = sorted(summary.domains, key=lambda d: d.train.tokens)
@@ -113,9 +136,9 @@ def domain_sizes(summary: Summary) -> Figure | None:
     sizes = [d.train.tokens for d in domains]
     axes.barh([text.name(d.name) for d in domains], sizes, color=BLUE, height=0.62)
     for height, domain in enumerate(domains):
-        held = f"{text.tokens(domain.train.tokens)}  (+{text.tokens(domain.validation.tokens)} held out)"
+        held = f"{text.tokens(domain.train.tokens)}  (+{text.tokens(domain.validation.tokens)})"
         axes.annotate(held, (sizes[height], height), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set(xlabel="training tokens", xlim=(0, 1.45 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
+    axes.set(xlabel="training tokens", xlim=(0, 1.7 * max(sizes)), ylim=(-0.6, len(sizes) - 0.4))
     axes.xaxis.set_major_formatter(lambda x, _: text.tokens(x))
     axes.grid(axis="y", visible=False)
     return figure

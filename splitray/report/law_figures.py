@@ -45,6 +45,7 @@ _BAND: dict[str, Any] = {"facecolor": "0.9", "edgecolor": "0.55", "hatch": "////
 _MAIN: dict[str, Any] = {"color": "#123a6b", "linewidth": 1.8}
 # Beyond, a multiplier only says that no one will train that long unsplit.
 _MOST_SHOWN = 1e3
+_LEAST_SHOWN = 1e-2  # of the smallest budget
 _DASHES = ("-", "--", ":")
 
 
@@ -62,7 +63,7 @@ def predicted_against_observed(law: Law, heldout: tuple[Array, Array] | None = N
         predicted[rows] = law.predict(
             law.runs.params[rows], law.runs.pretrain_tokens[rows], law.runs.specialize_tokens[rows], domain
         )
-    figure, (left, right) = _figure(2)
+    figure, (above, below) = _figure(2)
     filled = {"marker": "o", "s": 14, "color": "0.25", "linewidths": 0, "alpha": 0.7}
     hollow = {"marker": "^", "s": 30, "facecolors": "none", "edgecolors": "#a33b00", "linewidths": 1.0}
     groups: list[tuple[Array, Array, dict[str, Any], str]] = [(observed, predicted, filled, "fitted")]
@@ -70,15 +71,15 @@ def predicted_against_observed(law: Law, heldout: tuple[Array, Array] | None = N
         groups.append((*heldout, hollow, "held out"))
     for x, y, look, label in groups:
         error = 100 * (y / x - 1)
-        left.scatter(x, y, label=f"{label} ({x.size})", **look)
-        right.scatter(x, error, label=f"{label}: mean |error| {np.abs(error).mean():.2g} %", **look)
+        above.scatter(x, y, label=f"{label} ({x.size})", **look)
+        below.scatter(x, error, label=f"{label}: mean |error| {np.abs(error).mean():.2g} %", **look)
     ends = np.array([min(g[0].min() for g in groups), max(g[0].max() for g in groups)])
-    left.plot(ends, ends, color="0.3", linewidth=0.8, linestyle=_DASHES[1], label="predicted = observed")
-    right.axhline(0, color="0.3", linewidth=0.8, linestyle=_DASHES[1])
-    left.set(xlabel="observed loss (nats per token)", ylabel="predicted loss (nats per token)")
-    right.set(xlabel="observed loss (nats per token)", ylabel="predicted / observed - 1 (%)")
-    _legend(left, 2)
-    _legend(right, 1)
+    above.plot(ends, ends, color="0.3", linewidth=0.8, linestyle=_DASHES[1], label="predicted = observed")
+    below.axhline(0, color="0.3", linewidth=0.8, linestyle=_DASHES[1])
+    above.set(xlabel="observed loss (nats per token)", ylabel="predicted loss (nats per token)")
+    below.set(xlabel="observed loss (nats per token)", ylabel="predicted / observed - 1 (%)")
+    _legend(above, 2)
+    _legend(below, 1)
     figure.suptitle(f"Predicted against observed, form {law.form}")
     return figure
 
@@ -120,7 +121,7 @@ def loss_against_fraction(law: Law, question: Question, plan: Plan) -> Figure:
     # From scratch may be far above everything else; what matters is the bowl.
     bottom, top = min(c.min() for c in shown), max(np.quantile(c, 0.9) for c in shown)
     axes.set_ylim(bottom - 0.08 * (top - bottom), top + 0.08 * (top - bottom))
-    axes.set(xlim=(0, 1), xlabel="split fraction $s = D / D_T$", ylabel="loss (nats per token)")
+    axes.set(xlim=(0, 1), xlabel="split fraction s = D / D_T", ylabel="loss (nats per token)")
     axes.set_title(f"{human(plan.params)} parameters, {plan.domains} domains")
     _legend(axes, 2)
     return figure
@@ -128,19 +129,21 @@ def loss_against_fraction(law: Law, question: Question, plan: Plan) -> Figure:
 
 def optimum_against_budget(sweep: Sweep, plan: Plan) -> Figure:
     """Optimal split fraction, and optimal pretraining tokens, against the budget."""
-    figure, (left, right) = _figure(2)
-    _curve(left, sweep.budgets, sweep.split_fraction, "optimal fraction", plan.level)
-    _mark(left, plan.budget, plan.split_fraction)
-    left.set(ylim=(0, 1.05), ylabel="optimal split fraction $s$")
-    _curve(right, sweep.budgets, sweep.pretrain_tokens, "optimal $D$", plan.level)
-    right.plot(
-        sweep.budgets, sweep.budgets, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="no split: $D = D_T$"
+    figure, (above, below) = _figure(2)
+    _curve(above, sweep.budgets, sweep.split_fraction, "optimal fraction", plan.level)
+    _mark(above, plan.budget, plan.split_fraction)
+    above.set(ylim=(0, 1.05), ylabel="optimal split fraction s")
+    _curve(below, sweep.budgets, sweep.pretrain_tokens, "optimal D", plan.level)
+    below.plot(
+        sweep.budgets, sweep.budgets, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="no split: D = D_T"
     )
-    _mark(right, plan.budget, plan.pretrain_tokens)
-    right.set_yscale("log")
-    _counts(right.yaxis)
-    right.set_ylabel("optimal pretraining $D$ (tokens)")
-    for axes in (left, right):
+    _mark(below, plan.budget, plan.pretrain_tokens)
+    below.set_yscale("log")
+    # A split at zero would draw the axis down to a fraction of a token.
+    below.set_ylim(bottom=_LEAST_SHOWN * sweep.budgets[0])
+    _counts(below.yaxis)
+    below.set_ylabel("optimal pretraining D (tokens)")
+    for axes in (above, below):
         _budget_axis(axes)
         _legend(axes, 2)
     figure.suptitle(f"{human(plan.params)} parameters, {plan.domains} domains")
@@ -150,13 +153,13 @@ def optimum_against_budget(sweep: Sweep, plan: Plan) -> Figure:
 def threshold_against_params(params: Array, thresholds: Iterable[Estimate], plan: Plan) -> Figure:
     """D_split, the budget from which splitting pays, against the model's size."""
     figure, (axes,) = _figure(1)
-    _curve(axes, params, tuple(thresholds), r"$D_\mathrm{split}$", plan.level)
+    _curve(axes, params, tuple(thresholds), "D_split", plan.level)
     _mark(axes, plan.params, plan.split_threshold, "at the plan's size")
     axes.plot(params, 20 * params, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="20 tokens per parameter")
     axes.plot(
         plan.params, plan.budget, "x", color="black", markersize=8, markeredgewidth=1.8, label="the plan's budget"
     )
-    axes.set(xscale="log", yscale="log", xlabel="model size $N$ (parameters)", ylabel="budget $D_T$ (tokens)")
+    axes.set(xscale="log", yscale="log", xlabel="model size N (parameters)", ylabel="budget D_T (tokens)")
     _counts(axes.xaxis)
     _counts(axes.yaxis)
     axes.set_title(f"Splitting into {plan.domains} domains pays above the line")
@@ -172,7 +175,7 @@ def multiplier_against_budget(sweep: Sweep, plan: Plan) -> Figure:
     axes.axhline(1, color="0.4", linestyle=_DASHES[2], linewidth=1.2, label="no split")
     values = np.array([e.value for e in sweep.compute_multiplier])
     bounds = [bound for e in sweep.compute_multiplier for bound in (e.value, e.high or 0.0) if bound <= _MOST_SHOWN]
-    axes.set(yscale="log", ylim=(0.8, 1.5 * max(3.0, *bounds)), ylabel="compute multiplier $m$ (times the tokens)")
+    axes.set(yscale="log", ylim=(0.8, 1.5 * max(3.0, *bounds)), ylabel="compute multiplier m (times)")
     if np.isinf(values).any():
         start = sweep.budgets[np.isinf(values)].min()
         axes.axvspan(
@@ -255,9 +258,12 @@ def _figure(panels: int) -> tuple[Figure, tuple[Axes, ...]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    from splitray.report.style import WIDTH
+
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.2 if panels == 1 else 9.0, 4.2), layout="constrained")
-        return figure, tuple(figure.subplots(1, panels, squeeze=False)[0])
+        # Panels lie one above the other, at the width of the report's other figures: side by side a phone cuts them.
+        figure = Figure(figsize=(WIDTH, 3.7 * panels), layout="constrained")
+        return figure, tuple(figure.subplots(panels, 1, squeeze=False)[:, 0])
 
 
 def _curve(axes: Axes, x: Array, estimates: tuple[Estimate, ...], label: str, level: float) -> None:
@@ -280,7 +286,7 @@ def _mark(axes: Axes, x: float, estimate: Estimate, label: str = "the plan") -> 
 
 
 def _budget_axis(axes: Axes) -> None:
-    axes.set(xscale="log", xlabel="budget $D_T$ (tokens)")
+    axes.set(xscale="log", xlabel="budget D_T (tokens)")
     _counts(axes.xaxis)
 
 

@@ -8,7 +8,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from splitray.report import style, text
+from splitray.report import predicted, style, text
 from splitray.report.drawings import drawings
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -71,7 +71,9 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     for of_estimate in (text.interval, text.middle, text.bounds):
         environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
     environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
+    environment.filters |= {"label": predicted.label, "inside": predicted.verdict}
     headline, support = text.verdict(summary)
+    plan = text.chosen_plan(summary)
     return environment.get_template("page.html").render(
         s=summary,
         headline=headline,
@@ -81,7 +83,12 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         spending=text.spending(summary),
         folders=text.models(summary),
         use=text.USE if summary.router else "",
-        plan=text.chosen_plan(summary),
+        plan=plan,
+        multiplier=text.multiplier(plan) if plan else ("", ""),
+        resampled=text.resampled(summary),
+        predictions=predicted.groups(summary),
+        basis=predicted.basis(summary),
+        even=len({domain.weight for domain in summary.domains}) == 1,
         known=text.law_domains(summary),
         pictures=pictures,
         config=yaml.safe_dump(dict(summary.config), sort_keys=False, allow_unicode=True),

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from splitray.law.planning.estimate import Estimate
-from splitray.law.planning.plan import Plan
-from splitray.results.stages import Compared, Trial
+from splitray.law.planning.plan import SMALL_LOSS, Plan
+from splitray.results.stages import Compared, Resampled, Trial
 from splitray.results.summary import Summary
 from splitray.units import counted, human
 
 UNKNOWN = "–"
+_FEW = 20  # groups: a cluster bootstrap over fewer is too narrow (Cameron, Gelbach & Miller 2008)
 _NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -84,6 +85,23 @@ def interval(estimate: Estimate | None, show: Show) -> str:
     """`62 % (55 % to 70 %)`."""
     ends = bounds(estimate, show)
     return f"{middle(estimate, show)} ({ends})" if ends else middle(estimate, show)
+
+
+def multiplier(plan: Plan) -> tuple[str, str]:
+    """The compute multiplier and its bounds; where the gain is none to speak of, that instead, and the rule."""
+    if plan.worthwhile:
+        return middle(plan.compute_multiplier, times), bounds(plan.compute_multiplier, times)
+    return "no gain to speak of", f"below {SMALL_LOSS:g} nats"
+
+
+def resampled(summary: Summary) -> str:
+    """What the intervals of comparisons are over."""
+    counts = summary.evaluation.resampled if summary.evaluation else None
+    if counts is None:
+        return "validation documents, as if none depended on another"
+    if counts.groups == counts.documents:
+        return f"{counts.documents:,} validation documents, each a group of its own"
+    return f"{counts.groups:,} groups of {counts.documents:,} validation documents"
 
 
 def strategy(summary: Summary, name: str) -> Compared | None:
@@ -163,9 +181,16 @@ def _better(summary: Summary, split: Compared) -> str:
     rows = summary.evaluation.comparison if summary.evaluation else ()
     others = [row for row in rows if row.split_fraction != split.split_fraction]
     best = min(others, key=lambda row: row.loss, default=split)
+    known = {contrast.strategy: contrast for contrast in summary.evaluation.contrasts} if summary.evaluation else {}
     if best.loss < split.loss - 5e-4:  # equal in the three digits shown is no better
-        return f" Measured lower still: {best.strategy}, {loss(best.loss)}."
-    return f" None of the {len(others)} other splits that were trained did better." if len(others) > 1 else ""
+        lower = known.get(best.strategy)
+        doubt = " (not told apart)" if lower and not lower.significant else ""
+        return f" Measured lower still: {best.strategy}, {loss(best.loss)}{doubt}."
+    if len(others) < 2:
+        return ""
+    alike = [row.strategy for row in others if row.strategy in known and not known[row.strategy].significant]
+    doubt = f"; not told apart from {', '.join(alike)}" if alike else ""
+    return f" None of the {len(others)} other splits that were trained did better{doubt}."
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -247,7 +272,27 @@ def limits(summary: Summary) -> list[str]:
     if groups := summary.corpus.row_split_groups:
         large = [f"{g.group} ({percent(g.share_of_file)} of its file's rows)" for g in groups]
         listed = ", ".join(large[:5]) + (f" and {len(large) - 5} more" if len(large) > 5 else "")
-        said.append(f"Too large to stay on one side, so split into training and validation by row: {listed}.")
+        said.append(
+            f"Too large to stay on one side, so split into training and validation by row: {listed}. In the intervals "
+            "each of these rows counts as a group."
+        )
+    if evaluation:
+        said += _few_groups(evaluation.resampled)
     if failures := sum(stage.failures for stage in summary.stages):
         said.append(f"Attempts at training that failed and were repeated: {failures} (see the stages).")
     return said
+
+
+def _few_groups(counts: Resampled | None) -> list[str]:
+    if counts is None:
+        return [
+            "This evaluation did not record groups. Its intervals treat documents of one book or call as independent, "
+            "and are too narrow where they are not."
+        ]
+    least = min(counts.by_domain, key=counts.by_domain.__getitem__)
+    if counts.by_domain[least] >= _FEW:
+        return []
+    return [
+        f"{name(least)} has {counted(counts.by_domain[least], 'group')} of validation documents. Intervals over fewer "
+        f"than {_FEW} are too narrow."
+    ]

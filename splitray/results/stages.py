@@ -11,6 +11,7 @@ from typing import Any
 from splitray.errors import CorruptError, UserError
 from splitray.law.planning.estimate import Estimate
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.exams import ExamsResult
 from splitray.training.split import Split
 
 SCHEMA = "splitray-stage-2"
@@ -79,10 +80,36 @@ class TrialModel:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A law's prediction of a mean loss that was then measured, both over the domains that the law knows.
+
+    Args:
+        strategy: what was trained.
+        against: the strategy whose loss is subtracted from both; None for the loss itself.
+        predicted: nats per token, with the interval of a single run.
+        measured: nats per token.
+        level: mass of the interval.
+    """
+
+    strategy: str
+    against: str | None
+    predicted: Estimate
+    measured: float
+    level: float
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the measured loss lies in the interval; None without one."""
+        low, high = self.predicted.low, self.predicted.high
+        return None if low is None or high is None else low <= self.measured <= high
+
+
+@dataclass(frozen=True)
 class Trial:
     """One split that was trained, and its weighted mean loss in nats per token.
 
-    specialize_tokens: the mean D'. predicted: the loss by the law of before the search.
+    specialize_tokens: the mean D'. predicted: the loss by the law of before the search. prediction: the same with its
+    interval; None in earlier records.
     """
 
     split_fraction: float
@@ -91,6 +118,7 @@ class Trial:
     loss: float
     models: tuple[TrialModel, ...] = ()
     predicted: float | None = None
+    prediction: Prediction | None = None
 
     @property
     def split(self) -> Split:
@@ -187,9 +215,13 @@ class RoutedLoss:
 
 @dataclass(frozen=True)
 class Routed(RoutedLoss):
-    """Losses where the router saw the first characters of each document."""
+    """Losses where the router saw the first characters of each document.
+
+    difference: mean loss less the unsplit model's, with its 95 % interval; None in earlier records.
+    """
 
     prefix_characters: int
+    difference: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +242,32 @@ class Compared:
     by_domain: Mapping[str, float]
     difference: Estimate | None
     epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The planned split against one other strategy: its mean loss less the other's, with its 95 % interval."""
+
+    strategy: str
+    difference: Estimate
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        low, high = self.difference.low, self.difference.high
+        return low is not None and high is not None and not low <= 0 <= high
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What intervals of a comparison rest on: groups of validation documents, in all and by domain.
+
+    A group may have documents in several domains.
+    """
+
+    groups: int
+    documents: int
+    by_domain: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -242,7 +300,12 @@ class FinishedBase:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Stage evaluate. `base` is None where the plan splits at zero. It and `mixture` are None in earlier records."""
+    """Stage evaluate.
+
+    base: None where the plan splits at zero. contrasts: the planned split against every other strategy. resampled:
+    what the intervals are over. In earlier records `base` and `mixture` are None, there are no contrasts, and the
+    intervals are over single documents where `resampled` is None.
+    """
 
     matrix: LossMatrix
     routed: Routed
@@ -250,6 +313,8 @@ class EvaluationResult:
     note: str
     base: FinishedBase | None = None
     mixture: MixtureLoss | None = None
+    contrasts: tuple[Contrast, ...] = ()
+    resampled: Resampled | None = None
 
     def strategy(self, name: str) -> Compared | None:
         return next((row for row in self.comparison if row.strategy == name), None)
@@ -271,6 +336,7 @@ StageResult = (
     | BaseResult
     | SpecialistsResult
     | EvaluationResult
+    | ExamsResult
     | ReportResult
 )
 RESULTS: dict[str, type[StageResult]] = {
@@ -282,9 +348,10 @@ RESULTS: dict[str, type[StageResult]] = {
     "base": BaseResult,
     "specialists": SpecialistsResult,
     "evaluate": EvaluationResult,
+    "exams": ExamsResult,
     "report": ReportResult,
 }
-STAGES = tuple(RESULTS)
+STAGES = tuple(RESULTS)  # of which a run without exams skips that one
 
 
 @dataclass(frozen=True)

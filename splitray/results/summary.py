@@ -10,7 +10,16 @@ from typing import Any
 
 from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
-from splitray.results.stages import BaseResult, Counts, EvaluationResult, LadderResult, Searched, Specialist
+from splitray.results.exams import ExamsResult
+from splitray.results.stages import (
+    BaseResult,
+    Counts,
+    EvaluationResult,
+    LadderResult,
+    Prediction,
+    Searched,
+    Specialist,
+)
 
 SCHEMA = "splitray-summary-2"
 
@@ -128,6 +137,7 @@ class Summary:
         config: the resolved configuration.
         budget: D_T in whole batches of every domain. params: N of the target. params_total: with all its tables.
         plan: by the ladder's law. final_plan: after the search's refits.
+        predictions: what the law that planned says of every measured strategy.
         starts: how many starts of the run have done something; None where they were not counted.
     """
 
@@ -152,6 +162,8 @@ class Summary:
     specialists: tuple[Specialist, ...] | None = None
     router: str | None = None
     evaluation: EvaluationResult | None = None
+    predictions: tuple[Prediction, ...] = ()
+    exams: ExamsResult | None = None
     stages: tuple[StageSummary, ...] = field(default_factory=tuple)
     ladder_cost: Cost | None = None
     search_cost: Cost | None = None

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from splitray.errors import UserError
 
 _ENGINES = frozenset(
-    ("ray", "torch", "deepspeed", "transformers", "tokenizers", "safetensors", "sklearn", "jinja2", "pandas", "faiss")
+    (
+        *("ray", "torch", "deepspeed", "transformers", "tokenizers", "safetensors", "sklearn", "jinja2", "pandas"),
+        *("faiss", "huggingface_hub"),
+    )
 )
 
 

@@ -22,7 +22,7 @@ from splitray.law.planning.question import Question
 from splitray.results.codec import from_json, to_json
 from splitray.results.stages import Trial, TrialModel
 from splitray.runtime.quiet import environment, levels
-from splitray.search.rounds import Proposal, curve, propose
+from splitray.search.rounds import Proposal, propose
 from splitray.search.settings import SearchSettings
 
 _RETRIES = 3  # of a trial whose process died
@@ -162,10 +162,3 @@ def search(
     errors = [e for e in results.errors if e is not None]
     if errors:
         raise next((e for e in errors if isinstance(e, SplitrayError)), StageError(f"search: {errors[0]}"))
-
-
-def predicted(law: Law, family: SplitFamily, fraction: float) -> float:
-    """The law's loss at a fraction of the family's budget."""
-    import numpy as np
-
-    return float(curve(law, question(law, family), np.array([fraction]))[0, 0])

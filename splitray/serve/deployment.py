@@ -11,7 +11,7 @@ from ray import serve
 from ray.util.metrics import Counter, Gauge
 
 from splitray.errors import UserError
-from splitray.evaluate.mixture import alone, load_mixture, specialists_of
+from splitray.evaluate.mixture import alone, import_plugins, load_mixture, specialists_of
 from splitray.serve.app import build
 from splitray.serve.engine import Engine
 from splitray.serve.settings import ServeSettings
@@ -64,6 +64,7 @@ def deploy(run: str, settings: ServeSettings, token: str) -> None:
     """
     folder = Folder(run)
     specialists_of(folder)  # what it lacks is said before replicas are started
+    import_plugins(folder)
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": settings.seconds + 10})
     options: dict[str, Any] = {
         "name": NAME,

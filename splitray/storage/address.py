@@ -26,8 +26,18 @@ _KNOWN = ("file", *_BUCKETS, *_OTHERS)
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _NO_SLASH = re.compile(rf"({'|'.join(_KNOWN)}):(?!/)", re.IGNORECASE)
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_VARIABLE = re.compile(r"\$\{\w+\}|(?:^|/)\$[A-Za-z_]\w*(?=/|$)")  # what a shell or a template was to fill in
+_WINDOWS = re.compile(r"[A-Za-z]:(?:[\\/]|$)|[^/~]*\\")  # a relative path of ours has no backslash
+_WINDOWS_URI = re.compile(r"/[A-Za-z][:|](?:/|$)")
+# what a shell or a template was to fill in
+_VARIABLE = re.compile(
+    r"\$\{\w+\}|(?:^|/)\$[A-Za-z_]\w*(?=/|$)|\$\([^)]+\)|`[^`]+`|\{\{.+\}\}|<[\w -]+>|(?:^|/)%[A-Z_]+%(?=/|$)"
+)
+_TYPED = re.compile(rf"({'|'.join(_KNOWN)})[^\w:/]?//", re.IGNORECASE)  # s3//bucket, s3.//bucket
+_ARN = re.compile(r"arn:aws[\w-]*:s3:::")
+_HOST = re.compile(r"[\w.-]+@[\w.-]+:|[\w-]+(?:\.[\w-]+)+:/(?!/)")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_AMAZON = re.compile(r"\.s3[.-](?:[\w-]+\.)*amazonaws\.com$")
+_OPTION = re.compile(r"[?&](region|scheme|endpoint_override|allow_bucket_creation)(=|$)")
 _OPTIONS = re.compile(r"\?(?=[A-Za-z0-9_.-]+=)")
 _ALIKE = {"s3a": "s3", "s3n": "s3", "s3fs": "s3", "gcsfs": "gs", "az": "abfs", "adl": "abfs"}
 _GCS_LIMIT = 15  # seconds that Google's client tries one request; its own default is a quarter of an hour
@@ -66,6 +76,8 @@ class Address:
         shown = without_query(text)
         if text[0].isspace():
             raise UserError(f"{shown!r} begins with a blank: leave it out, or write ./ before it")
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            raise UserError(f"{shown} has quotes around it: leave them out, or write ./ before it")
         if _VARIABLE.search(text) and not Path(text).exists():
             raise UserError(f"{shown}: variables such as $HOME are not filled in here; write what they stand for")
         if scheme := _URI.match(text):
@@ -74,10 +86,22 @@ class Address:
             raise UserError(
                 f"{shown} is a path of Windows: splitray runs on Linux and macOS, give a path there or a URI"
             )
+        if arn := _ARN.match(text):
+            raise UserError(f"{shown} is no URI: write s3://{text[arn.end() :]}")
+        if typed := _TYPED.match(text):
+            slashes = ":///" if typed[1].lower() == "file" else "://"
+            raise UserError(f"{shown} is no URI: write {typed[1].lower()}{slashes}{shown[typed.end() :].lstrip('/')}")
+        if _HOST.match(text):
+            raise UserError(f"{shown} is a path of another machine: give one that this machine mounts, or a URI")
         if "://" in text:
             raise UserError(f"{shown} has no scheme before its '://': give a local path, file://, s3:// or gs://")
         if broken := _ONE_SLASH.match(text) or _NO_SLASH.match(text):
             scheme_, rest = broken[1].lower(), shown[broken.end() :].lstrip("/")
+            if scheme_ not in _KNOWN and scheme_ not in _ALIKE:
+                raise UserError(
+                    f"{shown} is no URI, and {scheme_} no storage that splitray opens: give a local path, file://, "
+                    f"s3:// or gs://; write ./{shown} where a local path is meant"
+                )
             right = f"file:///{rest}" if scheme_ == "file" else f"{_ALIKE.get(scheme_, scheme_)}://{rest}"
             raise UserError(f"{shown} is no URI: write {right}, or ./{shown} where a local path is meant")
         return _local(text, base)
@@ -176,6 +200,12 @@ def _uri(scheme: str, text: str) -> Address:
             raise UserError(f"{shown}: file:// takes neither a login nor options; a '?' in a name is written %3F")
         if path.startswith("localhost/"):
             path = path.removeprefix("localhost")
+        if rest.removeprefix("localhost").lstrip("/").startswith("~"):
+            raise UserError(f"{shown}: file:// knows no home folder; write {rest.lstrip('/')}")
+        if rest.split("/")[0] in (".", ".."):
+            raise UserError(f"{shown}: a URI has no relative path; write {rest}")
+        if _WINDOWS_URI.match(path):
+            raise UserError(f"{shown} is a path of Windows: splitray runs on Linux and macOS, give a path there")
         if not path.startswith("/"):
             raise UserError(f"{shown} names another machine or a relative path: write file:///{path.lstrip('/')}")
         return Address(scheme, path)
@@ -183,6 +213,25 @@ def _uri(scheme: str, text: str) -> Address:
     parts = path.split("/")
     if not parts[0] and scheme in _BUCKETS:
         raise UserError(f"{shown} names no bucket: write {scheme}://BUCKET/PATH")
+    if scheme in _BUCKETS and (fault := _bucket_fault(parts[0], scheme, "/".join(parts[1:]))):
+        raise UserError(f"{shown}: {fault}")
+    if scheme in _BUCKETS and (option := _OPTION.search(rest)):
+        raise UserError(f"{shown}: {option[1]} stands in the path; options are written ?name=value&name=value")
+    if text[-1].isspace():
+        raise UserError(f"{shown!r} ends with a blank: leave it out, or write %20")
     if any(part in ("", ".", "..") for part in parts[1:]):
         raise UserError(f"{shown}: object stores know no '.', '..' or empty part of a path; leave them out")
     return Address(scheme, path, login, options)
+
+
+def _bucket_fault(name: str, scheme: str, below: str) -> str | None:
+    """Why a name is none that a bucket can have: those are letters, digits, dots, hyphens and underscores."""
+    host, colon, port = name.partition(":")
+    if colon and port.isdigit():
+        there = below or "BUCKET"
+        return f"{name} is a host with a port; write {scheme}://{there}?endpoint_override={name} for the storage there"
+    if amazon := _AMAZON.search(host):
+        return f"{name} is the bucket's host; write {scheme}://{name[: amazon.start()]}/{below}"
+    if not _BUCKET.fullmatch(name):
+        return f"no bucket is called {name!r}: its letters are a-z, 0-9, '.', '-' and '_'"
+    return None

@@ -35,8 +35,10 @@ def check_model(shape: ModelShape, training: TrainingSettings, vocab: int | None
     where = f"model path {path}"
     known = described(path)
     size(shape, vocab or known.table, training)
-    if not known.plain_llama:
-        probed = _probed(where, lambda: probe_folder(path))
+    probed = _probed(where, lambda: probe_folder(path))
+    if known.plain_llama:  # its documents are kept apart by our own attention; its config may still lift the mask
+        _check_causal(where, probed)
+    else:
         _check(where, probed, training)
         declared = _declared(path)
         if probed.reserved is not None and declared is not None:
@@ -70,13 +72,17 @@ def _probed(where: str, ask: Any) -> Probed:
     return found
 
 
-def _check(where: str, probed: Probed, training: TrainingSettings) -> None:
+def _check_causal(where: str, probed: Probed) -> None:
     if not probed.causal:
         raise UserError(
             f"{where}: its predictions change with the tokens that come after them, so it would learn to copy the "
-            'future. An encoder (BERT, RoBERTa, ...) attends causally with "is_decoder": true in its config.json; '
-            "else give a causal language model"
+            'future. An encoder (BERT, RoBERTa, ...) attends causally with "is_decoder": true in its config.json, an '
+            'embedding model without "is_causal": false there; else give a causal language model'
         )
+
+
+def _check(where: str, probed: Probed, training: TrainingSettings) -> None:
+    _check_causal(where, probed)
     if probed.idle:
         first = ", ".join(probed.idle[:_NAMED])
         raise UserError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from splitray.errors import UserError
 from splitray.storage.checksum import fingerprint, sha256_file
+from splitray.training.buffers import without_buffers
 from splitray.training.family import Family, ModelSpec, Packing, PlainHead, Size, count, register
 from splitray.training.llama import llama_attention, llama_head
 from splitray.training.settings import ModelShape
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _NAMED = 3  # parameters in one message
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_NO_FOLDER = ("~", "file:", "s3:", "gs:", "hf:", "http:", "https:")  # as Path writes them
 
 
 @register
@@ -105,14 +108,23 @@ def load(path: Path, meta: bool = False) -> "torch.nn.Module":
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with their shapes
                 **place,
             )
     except Exception as error:  # model classes raise whatever their own code meets
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"model path {path}: transformers cannot load it as a causal LM: {reason}") from error
+        reason = " ".join((str(error).strip() or repr(error)).split())
+        raise UserError(f"model path {path}: transformers cannot load it as a causal LM: {reason:.300}") from error
     missing, unknown = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    if unknown:
+        unknown = without_buffers(unknown, path)
     if missing or unknown:
         raise UserError(f"model path {path}: {_other_weights(missing, unknown)}")
+    if other := sorted(found["mismatched_keys"]):
+        name, file, own = other[0]
+        raise UserError(
+            f"model path {path}: {len(other)} weights have other shapes in the files than config.json says: {name} is "
+            f"{list(file)} in the file and {list(own)} by the config; give the config that the weights were saved with"
+        )
     return model
 
 
@@ -124,14 +136,22 @@ def _other_weights(missing: list[str], unknown: list[str]) -> str:
     if unknown:
         told.append(f"hold {len(unknown)} that the model has no place for ({_first(unknown)})")
     text = " and ".join(told) if missing else f"its files {told[0]}"
-    prefix = next((p for p in ("module.", "_orig_mod.", "_fsdp_wrapped_module.") if _all_begin(unknown, p)), None)
-    if prefix:
-        return f"{text}. Their names begin with {prefix!r}, which a wrapper adds: save the unwrapped model again"
+    if wrapped := _wrapped(missing, unknown):
+        return f"{text}. Their names have {wrapped!r} too much, which a wrapper adds: save the unwrapped model again"
     return f"{text}. Missing weights would be drawn at random: save the whole model again, with the config it has"
 
 
-def _all_begin(names: list[str], prefix: str) -> bool:
-    return bool(names) and all(prefix in name for name in names)
+def _wrapped(missing: list[str], unknown: list[str]) -> str | None:
+    """What all names in the files have more than names of the model, as a wrapper around it or a part of it adds."""
+    if not missing or not unknown:
+        return None
+    parts, wanted = unknown[0].split("."), set(missing)
+    for start in range(len(parts)):
+        for end in range(start + 1, len(parts)):
+            more = ".".join(parts[start:end]) + "."
+            if {name.replace(more, "", 1) for name in unknown} <= wanted:
+                return more
+    return None
 
 
 def _first(names: list[str]) -> str:
@@ -159,9 +179,20 @@ def quiet() -> Iterator[None]:
 
 def config_on_disk(path: Path) -> dict[str, Any]:
     try:
-        config = dict(json.loads((path / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"model path {path}: no readable config.json ({error}); give a Hugging Face folder") from error
+        config = json.loads((path / "config.json").read_text())
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        where = " on this machine's disk; ~ and URIs are not followed" if str(path).startswith(_NO_FOLDER) else ""
+        raise UserError(
+            f"model path {path}: no readable config.json ({error}); give a Hugging Face folder{where}"
+        ) from error
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise UserError(
+            f"model path {path}: its weights are quantized (quantization_config in config.json, method {method}), and "
+            "training needs them whole: save a dequantized model"
+        )
     if "auto_map" in config:
         from transformers import CONFIG_MAPPING
 
@@ -180,9 +211,15 @@ def weight_files(path: Path) -> list[Path]:
     if (path / _INDEX).exists():
         try:
             named = json.loads((path / _INDEX).read_text())["weight_map"].values()
+            names = sorted(set(named))
+            outside = [name for name in names if "/" in name or "\\" in name]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"model path {path}: {_INDEX} is no readable index ({error!r})") from error
-        files = [path / name for name in sorted(set(named))]
+        if outside or not names:
+            raise UserError(
+                f"model path {path}: {_INDEX} names {_first(outside) or 'no file'}; it names files beside it"
+            )
+        files = [path / name for name in names]
         if lost := [f.name for f in files if not f.exists()]:
             raise UserError(f"model path {path}: {_INDEX} names {_first(lost)}, which is not there; copy it again")
         return files
@@ -202,10 +239,29 @@ def checked_files(path: Path) -> list[Path]:
     for file in files:
         try:
             with safe_open(file, framework="np") as tensors:
-                tensors.keys()
+                narrow = [n for n in tensors.keys() if n.endswith("weight") and _is_narrow(tensors.get_slice(n))]  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise UserError(f"model path {path}: {file.name} is no readable safetensors file ({error})") from error
+            why = "a Git LFS pointer: git lfs pull fetches the file" if _is_pointer(file) else error
+            raise UserError(f"model path {path}: {file.name} is no readable safetensors file ({why})") from error
+        if narrow:
+            raise UserError(
+                f"model path {path}: {file.name} holds quantized weights ({_first(narrow)}), which mean nothing "
+                "without their scales: save a dequantized model"
+            )
     return files
+
+
+def _is_narrow(tensor: Any) -> bool:
+    """Whether a tensor has 8 bits a number or fewer; training starts from 16 and 32."""
+    return not str(tensor.get_dtype()).endswith(("16", "32", "64"))
+
+
+def _is_pointer(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 def folder_hash(path: Path) -> str:

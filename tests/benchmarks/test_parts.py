@@ -3,6 +3,7 @@ and the page says what was planted."""
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +13,24 @@ import numpy as np
 import pytest
 
 from benchmarks import equal_compute
-from benchmarks.proof import forecast
+from benchmarks.proof import blind_scoring, forecast
 from benchmarks.proof.bench import Bench
+from benchmarks.proof.blind_lines import blind_lines
 from benchmarks.proof.programme import Cell, Programme, Variant, quick
 from benchmarks.proof.search import stale
 from benchmarks.proof.table import Table
 from splitray.errors import UserError
 from splitray.ladder.grid import row
+from splitray.law.forms.schedule import RateSchedule
 
 NOISE, K = 0.001, 4
+SCHEDULE = RateSchedule(0.15, 0.05)  # the trainer's own
 
 
-def loss(params: float, before: float, after: float) -> float:
-    """Nats per token: a Chinchilla law of all tokens, and a gap to the domain that D' closes."""
+def loss(params: float, before: Any, after: Any, schedule: RateSchedule = SCHEDULE) -> Any:
+    """Nats per token: a Chinchilla law of all tokens, and a gap to the domain that the area of D' closes."""
     tokens = before + after
-    return 1.5 + 20 * params**-0.3 + 60 * tokens**-0.35 + 0.6 * (1 + after / 8e3) ** -0.5
+    return 1.5 + 20 * params**-0.3 + 60 * tokens**-0.35 + 0.6 * (1 + schedule.area(before, after) / 8e3) ** -0.5
 
 
 class PlantedCorpus:
@@ -64,12 +68,14 @@ class PlantedBench(Bench):
             made, key = self.recipe(cell), self.target(cell).key
             draw = np.random.default_rng(list(key.encode()))
             for domain in cell.domains:
-                value = loss(made.params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens)
+                training = self.training(cell)
+                schedule = RateSchedule(training.decay_fraction, training.min_lr_ratio)
+                value = loss(made.params, cell.leaf.pretrain_tokens, cell.leaf.specialize_tokens, schedule)
                 value += 0.01 * abs(np.log2(cell.specialist_lr_multiplier)) * (cell.leaf.domain is not None)
                 best = 1 if cell.leaf.domain else -1  # log2 of the rate that it likes
                 value += 0.05 * (np.log2(cell.rate) - best) ** 2 - 0.05
                 value *= float(np.exp(NOISE * draw.standard_normal()))
-                told = row(made, cell.leaf, domain, value, key, self.programme.config.training)
+                told = row(made, cell.leaf, domain, value, key, self.training(cell))
                 told |= {"shape": cell.shape.label, "learning_rate": 1.0, "tokens": cell.leaf.tokens, "epochs": 0.1}
                 told |= {"bits_per_byte": value / 2, "began": 2000.0, "seconds": 1.0, "segment_tokens": 1}
                 rows.append(told | {"corpus": self.corpus.content_hash[:12]})
@@ -175,3 +181,43 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
         and "](bowls.png)" in text
         and "not yet measured" in text
     )  # routing is not planted
+
+
+def test_the_blind_part_freezes_forecasts_trains_by_stages_and_scores(
+    tmp_path: Path, committed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equal_compute, "ROOT", tmp_path)
+    folder = tmp_path / "runs"
+    made = proof(folder, gated=False)
+    made.grid()
+    made.forecast()
+    (folder / "blind").mkdir()
+    shutil.copy(folder / "law.json", folder / "blind" / "first-release-law.json")
+    before, made.gated = len(made.bench.table.rows), True
+    with pytest.raises(forecast.Uncommitted, match=r"blind/seed\.json"):
+        made.blind()
+    assert len(made.bench.table.rows) == before, "nothing is trained before the commit"
+    names = ("seed.json", "decay.json", "multiplier.json")
+    frozen = {name: (folder / "blind" / name).read_text() for name in names}
+    committed.update(names)
+    for stage in (1, 2, 3):
+        with pytest.raises(forecast.Uncommitted, match=f"stage {stage} is trained"):
+            made.blind()
+    made.blind()
+    assert frozen == {name: (folder / "blind" / name).read_text() for name in names}
+    found = json.loads((folder / "blind.json").read_text())
+    assert [line["line"]["name"] for line in found["lines"]] == ["seed", "decay", "multiplier"]
+    for line in found["lines"]:
+        assert line["blind"] and sorted(set(line["seeds"])) == [1, 3], "three seeds where it is decided, else one"
+        assert line["now"]["regret"]["value"] < 0.02 and max(np.abs(line["now"]["loss_errors"])) < 0.05
+    lines = sum(group["lines"] for name in ("inner", "unsplit") if (group := found[name]["now"]))
+    assert lines == 3
+    sums = found["sums"]
+    assert sums["now"]["lines"] == sums["first_release"]["lines"] == 3
+    assert sums["now"]["difference"]["mean_absolute_error"] < 0.03
+    assert sums["now"]["loss"]["score"] >= sums["now"]["loss"]["width"] > 0
+    committed.remove("decay.json")  # changed after its commit
+    monkeypatch.setattr(made, "gated", False)
+    lines = blind_lines(made.programme, True)
+    again = blind_scoring.score(made.bench, folder, lines, NOISE, True)
+    assert [line["blind"] for line in again["lines"]] == [True, False, True] and again["sums"]["now"]["lines"] == 2

@@ -23,7 +23,7 @@ def work():
     (place / "working").touch()
     if kind == "fails":
         raise ValueError("the work's own error")
-    if kind == "ends":
+    if kind in ("ends", "closing hangs"):
         while not (place / "stopped").exists():
             time.sleep(0.01)
         return
@@ -43,6 +43,8 @@ with Signals() as signals:
     try:
         signals.run(work, stop)
     except Stopped:
+        if kind == "closing hangs":
+            time.sleep(600)
         print(LINE, file=sys.stderr)
         sys.exit(1)
 """
@@ -66,7 +68,7 @@ def wait_for(path: Path, driver: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("kind", ["blocks", "ends", "stop raises"])
+@pytest.mark.parametrize("kind", ["blocks", "ends", "stop raises", "closing hangs"])
 def test_a_signal_stops_the_run_and_the_line_is_said(tmp_path: Path, number: int, kind: str) -> None:
     driver = start(tmp_path, kind)
     driver.send_signal(number)
@@ -119,7 +121,7 @@ print("first", file=stream, flush=True)
 sys.stdin.read()
 console = Console(file=stream)
 def talk():
-    for number in range(20000):
+    for number in range(2000):
         print(number, file=stream)
         console.print(number)
 thread = threading.Thread(target=talk)

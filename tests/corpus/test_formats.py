@@ -69,6 +69,16 @@ PACKED: dict[str, bytes] = {
     "a.jsonl.zstd": zstandard.compress(LINES),
     "a.jsonl.bz2": bz2.compress(LINES[:500]) + bz2.compress(LINES[500:]),
     "a.json.xz": lzma.compress(LINES),
+    "zeros between members.jsonl.gz": gzip.compress(LINES[:5000]) + b"\0" * 512 + gzip.compress(LINES[5000:]),
+    "padded streams.jsonl.xz": lzma.compress(LINES[:5000]) + b"\0" * 8 + lzma.compress(LINES[5000:]),
+    "a member a line.json.gz": b"".join(gzip.compress(line) for line in LINES.splitlines(keepends=True)),
+    "a member a line.gz": b"".join(gzip.compress(line) for line in LINES.splitlines(keepends=True)),
+    "joined files with marks.jsonl": b"".join(b"\xef\xbb\xbf" + line for line in LINES.splitlines(keepends=True)),
+    "record separators.jsonl": b"".join(b"\x1e" + line for line in LINES.splitlines(keepends=True)),
+    "an array.jsonl": json.dumps(ROWS).encode(),
+    "an array, an element a line.jsonl": b"[\n" + b",\n".join(json.dumps(row).encode() for row in ROWS) + b"\n]\n",
+    "objects over lines.jsonl": "\n".join(json.dumps(row, indent=1) for row in ROWS).encode(),
+    "part-00000": json.dumps(ROWS[0] | {"more": "x" * 20_000}).encode() + LINES[LINES.index(b"\n") :],
     "array.json": json.dumps(ROWS).encode(),
     "array over lines.json": json.dumps(ROWS, indent=2).encode(),
     "array, an element a line.json": b"[\n" + b",\n".join(json.dumps(row).encode() for row in ROWS) + b"\n]\n",
@@ -247,6 +257,24 @@ def test_csv_without_the_text_column_is_refused_by_name(tmp_path: Path, data: by
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.parametrize("above", ["", "\n\n", "sep=;\n", '\ufeff"sep=;"\r\n', "SEP=;\n\n"])
+def test_what_spreadsheets_write_above_the_header_is_none_of_it(tmp_path: Path, above: str) -> None:
+    rows = "".join(f'{n};"{text}"\n' for n, text in enumerate(TEXTS))
+    (tmp_path / "d.csv").write_text(f"{above}id ; text \n{rows}")
+    assert texts_of(tmp_path) == (TEXTS, {})
+    (tmp_path / "d.csv").write_text(f'{above}id;text\n1;"{TEXTS[0]}"\n2;"{TEXTS[1]}\n')
+    line = above.count("\n") + 3
+    assert texts_of(tmp_path) == (
+        TEXTS[:1],
+        {f"corrupt file: {tmp_path.name}/d.csv (the quote of line {line} is not closed)": 1},
+    )
+
+
+def test_csv_without_rows_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("id,text\n")
+    assert texts_of(tmp_path) == ([], {"file without documents": 1})
+
+
 def test_csv_in_utf_16_is_named(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_bytes("id,text\n1,words\n".encode("utf-16"))
     assert texts_of(tmp_path) == ([], {"not UTF-8 (UTF-16)": 1})
@@ -302,6 +330,20 @@ def test_arrow_without_the_text_column_is_refused_by_name(tmp_path: Path) -> Non
         read_all(settings(tmp_path))
 
 
+def test_a_table_under_the_ending_of_another_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.arrow")
+    arrow_file(tmp_path / "b.parquet", ROWS)
+    (tmp_path / "c.parquet").write_bytes(LINES)
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.parquet")
+    (tmp_path / "d.parquet").write_bytes((tmp_path / "d.parquet").read_bytes()[:-9])
+    assert texts_of(tmp_path)[1] == {
+        f"corrupt file: {tmp_path.name}/a.arrow (Parquet under another ending (rename it, or set corpus.format))": 1,
+        f"corrupt file: {tmp_path.name}/b.parquet (Arrow under another ending (rename it, or set corpus.format))": 1,
+        f"corrupt file: {tmp_path.name}/c.parquet (JSON under another ending (rename it))": 1,
+        f"corrupt file: {tmp_path.name}/d.parquet": 1,
+    }
+
+
 # layouts
 
 INFO = json.dumps({"description": "text " * 50, "features": {"text": {"dtype": "string"}}}, indent=2)
@@ -330,9 +372,23 @@ def hub_folder(folder: Path) -> None:
         ("dataset_infos.json", INFO),
         (".gitattributes", "*.parquet lfs"),
         ("LICENSE", CARD),
+        ("checksums.txt", CARD),
+        ("data_card.md", CARD),
     ):
         (folder / name).write_text(text)
     (folder / f"{folder.name}.py").write_text("import datasets\n" * 50)
+
+
+def hub_cache(folder: Path) -> None:
+    """What `huggingface_hub` keeps: the files of a snapshot are links to blobs without an ending."""
+    top = folder / "datasets--org--name"
+    for name in ("blobs", "refs", "snapshots/1f2e/data"):
+        (top / name).mkdir(parents=True)
+    (top / "refs/main").write_text("1f2e" * 10)
+    pq.write_table(pa.Table.from_pylist(ROWS), top / "blobs/aa")
+    (top / "blobs/bb").write_text(CARD)
+    (top / "snapshots/1f2e/README.md").symlink_to("../../blobs/bb")
+    (top / "snapshots/1f2e/data/train.parquet").symlink_to("../../../blobs/aa")
 
 
 def spark_folder(folder: Path) -> None:
@@ -350,8 +406,8 @@ def spark_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("write", "left_out"),
-    [(saved_by_datasets, 7), (hub_folder, 4), (spark_folder, 5)],
-    ids=["datasets", "hub", "spark"],
+    [(saved_by_datasets, 7), (hub_folder, 6), (hub_cache, 4), (spark_folder, 5)],
+    ids=["datasets", "hub", "cache", "spark"],
 )
 def test_the_documents_of_known_layouts_and_nothing_beside(
     tmp_path: Path, write: Callable[[Path], None], left_out: int
@@ -368,7 +424,7 @@ def test_two_layouts_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "two/story.txt").write_text(TEXTS[0] + " as text")
     found, tally = texts_of(tmp_path)
     assert sorted(found) == sorted([*TEXTS, TEXTS[0] + " as text", CARD.strip()]), "a README among texts is a text"
-    assert tally == {"metadata file": 4}
+    assert tally == {"metadata file": 6}
 
 
 def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
@@ -389,7 +445,7 @@ def test_a_git_lfs_pointer_is_no_document(tmp_path: Path) -> None:
     (tmp_path / "good.txt").write_text(TEXTS[0])
     found, tally = texts_of(tmp_path)
     assert found == [TEXTS[0]] and tally.pop("Git LFS pointer (git lfs pull fetches the file)") == 4
-    assert [*tally] == [f"corrupt file: {tmp_path.name}/c.parquet"]
+    assert [*tally] == [f"corrupt file: {tmp_path.name}/c.parquet (Git LFS pointer (git lfs pull fetches the file))"]
 
 
 # addresses
@@ -431,6 +487,14 @@ def test_json_lines_under_any_name(tmp_path: Path, name: str) -> None:
         (b"7z\xbc\xaf\x27\x1c\x00\x04", "7z archive (unpack it)"),
         (b"\x04\x22\x4d\x18\x64\x40", "lz4 file (unpack it, or compress it with gzip or zstd)"),
         (b"%PDF-1.7\n%\xe2\xe3", "PDF (extract its text)"),
+        (b"WARC/1.0\r\nWARC-Type: warcinfo\r\n", "WARC archive (extract its texts)"),
+        (b'<mediawiki xmlns="http://www.mediawiki.org/">\n', "MediaWiki dump (extract its texts)"),
+        (b"Obj\x01\x04\x14avro.codec", "Avro (write it as Parquet or JSON lines)"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5 (write it as Parquet or JSON lines)"),
+        (b"\x1f\x9d\x90", "file of compress (unpack it)"),
+        (b"LZIP\x01", "lzip file (unpack it, or compress it with xz)"),
+        (lzma.compress(LINES, format=lzma.FORMAT_ALONE), "lzma file (unpack it, or compress it with xz)"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old office document (save it as text)"),
         (b"\x93NUMPY\x01\x00", "numpy array (text is needed, not tokens)"),
         ("Law and order".encode("utf-32"), "not UTF-8 (UTF-32)"),
         ("Law and order".encode("utf-16-le"), "not UTF-8 (UTF-16)"),

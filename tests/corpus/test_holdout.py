@@ -6,9 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from splitray.corpus.clean import hash64, hash128
+from splitray.corpus.clean import clean_documents, hash64, hash128
 from splitray.corpus.duplicates import WINDOW, ValidationIndex, shingles
-from splitray.corpus.holdout import DROPPED, ROW, TRAIN, VALIDATION, chosen, decide
+from splitray.corpus.holdout import DROPPED, ROW, TRAIN, VALIDATION, chosen, decide, split_units
+from splitray.corpus.records import Raw
 from splitray.corpus.settings import CorpusSettings
 
 
@@ -207,3 +208,13 @@ def test_shingles_of_different_text_never_meet() -> None:
     again = shingles(letters[: len(letters) // 2].tobytes().decode())
     rest = shingles(letters[len(letters) // 2 - WINDOW + 1 :].tobytes().decode())
     assert len(again) + len(rest) == len(found) == len(np.union1d(again, rest))
+
+
+def test_units_of_the_split_are_groups_and_rows_of_large_groups() -> None:
+    """Pieces of one row stay together: the build has cut them itself."""
+    raw = [Raw("a:0", "book", "one two " * 40, "a"), Raw("a:1", "book", "three", "a"), Raw("b:7", "call", "four", "b")]
+    cut = list(clean_documents(raw, 1, 200, Counter()))
+    assert [d.id for d in cut] == ["a:0#0", "a:0#1", "a:1", "b:7"]
+    ids, groups = [d.id for d in cut], [d.group for d in cut]
+    assert split_units(ids, groups, ()) == ["book", "book", "book", "call"]
+    assert split_units(ids, groups, {"book"}) == ["book:a:0", "book:a:0", "book:a:1", "call"]

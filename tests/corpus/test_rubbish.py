@@ -337,7 +337,8 @@ def test_what_is_too_large_is_counted_once(
 ) -> None:
     """The limit is 256 MB; here it is made 50 kB."""
     monkeypatch.setattr(reading, "_LARGEST", 50_000)
-    (tmp_path / name).write_bytes(json.dumps({"text": "x" * 180_000}).encode() + b"\n" + line("after"))
+    field = "text" if name.endswith(".jsonl") else "body"  # with the field it is JSON lines, whatever it is called
+    (tmp_path / name).write_bytes(json.dumps({field: "x" * 180_000}).encode() + b"\n" + line("after"))
     found, tally = read_all(settings(tmp_path))
     assert tally == {counted: 1} and [d.text for d in found] == [prose("after")] * name.endswith(".jsonl")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,35 @@ def test_any_hugging_face_folder_serves(folder: Path, tmp_path: Path) -> None:
     one, two = Encoder(folder), Encoder(tmp_path)
     assert [t.tolist() for t in one.encode(HARD)] == [t.tolist() for t in two.encode(HARD)]
     with pytest.raises(UserError, match=r"corpus\.tokenizer\.source.*nowhere"):
+        fit_tokenizer([], TokenizerSettings(source=str(tmp_path / "nowhere")), tmp_path)
+
+
+def spoiled(folder: Path, target: Path, name: str, text: str) -> Path:
+    shutil.copytree(folder, target)
+    (target / name).write_text(text)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "Foo"}}'),
+        ("tokenizer.json", '{"version": "1.0", "model"'),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", "null"),
+    ],
+)
+def test_a_damaged_tokenizer_is_one_error(folder: Path, tmp_path: Path, name: str, text: str) -> None:
+    """`tokenizers` raises bare exceptions, and transformers whatever its code meets."""
+    source = spoiled(folder, tmp_path / "t", name, text)
+    with pytest.raises(UserError, match=r"corpus\.tokenizer\.source: .* is no tokenizer that can be loaded: "):
+        fit_tokenizer([], TokenizerSettings(source=str(source)), tmp_path)
+
+
+def test_what_is_no_folder_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"it is a file; give the folder that holds it, {folder}"):
+        fit_tokenizer([], TokenizerSettings(source=str(folder / "tokenizer.json")), tmp_path)
+    with pytest.raises(UserError, match="there is no such folder"):
         fit_tokenizer([], TokenizerSettings(source=str(tmp_path / "nowhere")), tmp_path)
 
 

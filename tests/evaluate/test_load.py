@@ -48,3 +48,25 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path, run: Path) -> None:
     (other / "specialists/0_first").rename(other / "specialists/0_last")
     with pytest.raises(UserError, match="not those of its router"):
         load_mixture(other)
+
+
+def test_the_plugins_of_a_run_are_imported_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose router has an embedder of the user's own, in a process that has not heard of it."""
+    place = write_run(tmp_path / "run")
+    source = (
+        "from splitray.corpus.embedders.registry import register_embedder\n"
+        "from splitray.corpus.embedders.tfidf import TfidfEmbedder\n\n\n"
+        "@register_embedder\n"
+        "class Mine(TfidfEmbedder):\n"
+        '    name = "mine_of_the_run"\n'
+    )
+    file = place / "router/embedder/embedder.json"
+    file.write_text(file.read_text().replace('"tfidf"', '"mine_of_the_run"'))
+    with pytest.raises(UserError, match="mine_of_the_run"):
+        load_mixture(place)
+    (place / "config.yaml").write_text("name: run\nplugins: [my_embedder_of_the_run]\n")
+    with pytest.raises(UserError, match="my_embedder_of_the_run cannot be imported"):
+        load_mixture(place)
+    (tmp_path / "my_embedder_of_the_run.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_mixture(place).score(["word"])[0].nats.size

@@ -90,6 +90,29 @@ def test_warm_hosts_are_lent_again() -> None:
     play(2, scene)
 
 
+def test_a_full_cluster_starts_no_process_where_a_warm_one_serves() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        for lease in [await pool.lend(LADDER) for _ in range(2)]:
+            await pool.give_back(lease, alive=True)
+        domains = [await pool.lend(f"specialist[{domain}]") for domain in "ab"]
+        third = asyncio.create_task(pool.lend("specialist[c]"))
+        assert not await soon(third)
+        await pool.give_back(domains[0], alive=True)
+        assert (await third).actor == domains[0].actor
+        assert ledger.started == ["ladder[0]", "ladder[1]"]
+
+    play(2, scene)
+
+
+def test_with_room_a_specialist_is_a_process_of_its_own() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        await pool.give_back(await pool.lend(LADDER), alive=True)
+        assert (await pool.lend("specialist[a]")).name == "specialist[a]"
+        assert set(ledger.alive) == {"ladder[0]", "specialist[a]"}
+
+    play(2, scene)
+
+
 def test_a_group_gets_its_room_from_idle_hosts() -> None:
     async def scene(ledger: Ledger, pool: Pool) -> None:
         hosts = [await pool.lend(LADDER) for _ in range(2)]
@@ -203,10 +226,9 @@ def test_work_goes_to_an_idle_worker_instead_of_one_that_cannot_start() -> None:
         up = {"ladder[0]"}
         pool.up = up.__contains__
         first, second = await pool.lend(LADDER), await pool.lend(LADDER)
-        assert await pool.exchange(second, LADDER) is second, "nobody is idle"
+        assert await pool.exchange(second) is second, "nobody is idle"
         await pool.give_back(first, alive=True)
-        assert await pool.exchange(second, "specialist[a]") is second, "a ladder's worker is no specialist's"
-        given = await pool.exchange(second, LADDER)
+        given = await pool.exchange(second)
         assert given is first and set(ledger.alive) == {"ladder[0]", "ladder[1]"}
         # the other is idle now, and as good as any once its process is up
         await pool.give_back(given, alive=True)

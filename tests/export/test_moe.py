@@ -13,12 +13,27 @@ from splitray.export.moe import average, merge
 VOCABULARY, LENGTH = 60, 16
 
 
-def llama(seed: int, **changes: Any) -> Any:
-    from transformers import LlamaConfig, LlamaForCausalLM
+SPARSE = {"Llama": "Mixtral", "Mistral": "Mixtral", "Qwen2": "Qwen2Moe", "Qwen3": "Qwen3Moe", "Olmo2": "FlexOlmo"}
+OWN: dict[str, dict[str, Any]] = {"Mistral": {"sliding_window": 6}, "Qwen3": {"head_dim": 16}}
+
+
+def dense(family: str, seed: int, **changes: Any) -> Any:
+    import transformers
 
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4} | changes
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=64, eos_token_id=0, **shape))
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {"vocab_size": VOCABULARY, "max_position_embeddings": 64, "num_key_value_heads": 2}
+    ends = dict.fromkeys(("eos_token_id", "bos_token_id", "pad_token_id"), 0)
+    config = getattr(transformers, f"{family}Config")(**shape | ends | OWN.get(family, {}) | changes)
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn_like(weight)  # biases begin at zero, norms at one
+    return model
+
+
+def llama(seed: int, **changes: Any) -> Any:
+    return dense("Llama", seed, **changes)
 
 
 def texts(count: int) -> dict[str, np.ndarray]:
@@ -35,17 +50,18 @@ def logits(model: Any, tokens: np.ndarray) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_equal_specialists_are_the_specialist(tied: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", SPARSE)
+def test_equal_specialists_are_the_specialist(family: str, tied: bool, tmp_path: Path) -> None:
     """Whatever the routers say, experts that are alike do what the one does; also after a save and a load."""
     from transformers import AutoModelForCausalLM
 
-    model = llama(0, tie_word_embeddings=tied)
+    model = dense(family, 0, tie_word_embeddings=tied)
     corpus = texts(3)
     moe = merge(dict.fromkeys(corpus, model), corpus, LENGTH)
     torch.testing.assert_close(logits(moe, corpus["d1"]), logits(model, corpus["d1"]), atol=1e-5, rtol=1e-4)
     moe.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True, trust_remote_code=False)
-    assert type(again).__name__ == "MixtralForCausalLM"
+    assert type(again).__name__ == f"{SPARSE[family]}ForCausalLM"
     assert torch.equal(logits(again, corpus["d1"]), logits(moe, corpus["d1"]))
 
 
@@ -77,6 +93,20 @@ def test_the_layout_is_that_of_stock_libraries(tmp_path: Path) -> None:
     assert "model.layers.0.block_sparse_moe.gate.weight" in names
 
 
+def test_attention_can_be_that_of_another_model() -> None:
+    corpus, base = texts(2), llama(9)
+    moe = merge({d: llama(seed) for seed, d in enumerate(corpus)}, corpus, LENGTH, shared=base)
+    assert torch.equal(moe.model.layers[1].self_attn.q_proj.weight, base.model.layers[1].self_attn.q_proj.weight)
+    assert torch.equal(moe.lm_head.weight, base.lm_head.weight)
+    assert not torch.equal(moe.model.layers[0].mlp.experts.down_proj[0], base.model.layers[0].mlp.down_proj.weight)
+
+
+def test_merging_again_gives_the_same_bits() -> None:
+    corpus = texts(2)
+    first, again = (merge({d: llama(seed) for seed, d in enumerate(corpus)}, corpus, LENGTH) for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
+
+
 def test_the_average_is_the_average() -> None:
     models = [llama(seed) for seed in range(3)]
     mean = average(models).lm_head.weight
@@ -88,8 +118,16 @@ def test_what_cannot_be_merged_is_named() -> None:
 
     corpus = texts(2)
     other = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCABULARY))
-    with pytest.raises(UserError, match="d1 is a GPT2LMHeadModel"):
+    with pytest.raises(UserError, match=r"d1 is a GPT2LMHeadModel, and no stock .* can be merged: Llama, Mistral"):
         merge({"d0": llama(0), "d1": other}, corpus, LENGTH)
+    with pytest.raises(UserError, match=r"weights that MixtralForCausalLM has not: .*q_proj\.bias"):
+        merge({d: llama(0, attention_bias=True) for d in corpus}, corpus, LENGTH)
+    with pytest.raises(UserError, match=r"weights that MixtralForCausalLM has not: .*mlp\.down_proj\.bias"):
+        merge({d: llama(0, mlp_bias=True) for d in corpus}, corpus, LENGTH)
+    with pytest.raises(UserError, match="attention windows in some layers"):
+        merge({d: dense("Qwen2", 0, use_sliding_window=True) for d in corpus}, corpus, LENGTH)
+    with pytest.raises(UserError, match="base has another shape than d0"):
+        merge({d: llama(0) for d in corpus}, corpus, LENGTH, shared=llama(0, vocab_size=62))
     with pytest.raises(UserError, match="d1 has another shape than d0"):
         merge({"d0": llama(0), "d1": llama(0, intermediate_size=64)}, corpus, LENGTH)
     with pytest.raises(UserError, match="1 to 2 experts, not 3"):

@@ -100,7 +100,7 @@ def test_noise_free_tables_give_the_law_back(form):
     law = fit(ladder(true), form=form, bootstrap=0)
     target = (2.7e9, 5e11, np.array([0.0, 1e10, 1e11]))
     assert law.predict(*target) == pytest.approx(true.predict(*target), rel=2e-3)
-    if form in ("chinchilla", "mixture_gap", "shared_specific"):
+    if form in ("chinchilla", "sized_data", "mixture_gap"):
         assert law.predict(*target) == pytest.approx(true.predict(*target), rel=2e-4)
 
 

@@ -8,14 +8,50 @@ import pytest
 from splitray.errors import UserError
 from splitray.law import Law
 from splitray.law.forms import REGISTRY, Constant, Form, coefficient, exponent, find
+from splitray.law.forms.schedule import RateSchedule
 
 # Plausible constants in units of 1 parameter and 1 token, and the law at one point written out in plain Python.
 E, A, a = 1.7, 400.0, 0.34
 N, D, S = 1.3e9, 5e10, 2e9
+
+
+def learned(floor, tokens, params):
+    return floor + (10.4 - floor) / (1 + tokens / (2e3 * params**0.3)) ** 0.4
+
+
 BY_HAND = {
     "chinchilla": (
         {"E": E, "A": A, "alpha": a, "B": 400.0, "beta": 0.3},
         lambda N, D, S: E + A / N**a + 400 / (D + S) ** 0.3,
+    ),
+    "sized_data": (
+        {"E": E, "A": A, "alpha": a, "B": 200.0, "beta": 0.3, "c": 0.04},
+        lambda N, D, S: E + A / N**a + 200 * N**0.04 / (D + S) ** 0.3,
+    ),
+    "farseer": (
+        {"E": E, "A": A, "alpha": a, "B": 0.4, "c": 0.02, "beta": 0.2, "h": 0.02},
+        lambda N, D, S: E + A / N**a + 0.4 * N**0.02 / ((D + S) / 1e9) ** (0.2 * N**0.02),
+    ),
+    "kaplan": (
+        {"E": E, "A": 1e5, "alpha": 0.9, "B": 1e7, "beta": 0.35},
+        lambda N, D, S: E + (1e5 / N**0.9 + 1e7 / (D + S)) ** 0.35,
+    ),
+    "bottleneck": (
+        {"E": E, "A": 3e3, "alpha": 0.5, "B": 3e3, "beta": 0.4, "h": 0.7},
+        lambda N, D, S: E + (3e3 / N**0.5 + 3e3 / (D + S) ** 0.4) ** 0.7,
+    ),
+    "compute_alone": (
+        {"E": E, "A": 1e3, "alpha": 0.17},
+        lambda N, D, S: E + 1e3 / (N * (D + S)) ** 0.17,
+    ),
+    "learning_curve": (
+        {"E": E, "A": A, "alpha": a, "L0": 10.4, "w": 2e3, "u": 0.3, "beta": 0.4},
+        lambda N, D, S: learned(E + A / N**a, D + S, N),
+    ),
+    "learning_gap": (
+        {"E": E, "A": A, "alpha": a, "L0": 10.4, "w": 2e3, "u": 0.3, "beta": 0.4}
+        | {"rho": 2.0, "G": 0.25, "tau": 2e6, "r": 0.2, "gamma": 0.25},
+        lambda N, D, S: learned(E + A / N**a, D + 2 * S, N) + 0.25 / (1 + S / (2e6 * N**0.2)) ** 0.25,
     ),
     "release": (
         {"E": E, "A": A, "alpha": a, "B": 200.0, "beta": 0.3, "c": 0.04}
@@ -37,27 +73,32 @@ BY_HAND = {
         ),
     ),
     "effective_tokens": (
-        {"E": E, "A": A, "alpha": a, "B": 400.0, "beta": 0.3, "kappa": 5.0, "p": 0.68, "q": 0.2},
-        lambda N, D, S: E + A / N**a + 400 / (S + 5 * D**0.68 * N**0.2) ** 0.3,
+        {"E": E, "A": A, "alpha": a, "B": 400.0, "beta": 0.3, "kappa": 5.0, "p": 0.68, "q": 0.2, "c": 0.01},
+        lambda N, D, S: E + A / N**a + 400 * N**0.01 / (S + 5 * D**0.68 * N**0.2) ** 0.3,
     ),
     "shared_specific": (
         {"E": E, "A": A, "alpha": a, "B": 96.0, "beta": 0.26, "rho": 2.0}
-        | {"C": 8.0, "gamma": 0.18, "kappa": 1460.0, "p": 0.54, "q": 0.01},
-        lambda N, D, S: E + A / N**a + 96 / (D + 2 * S) ** 0.26 + 8 / (S + 1460 * D**0.54 * N**0.01) ** 0.18,
+        | {"C": 8.0, "gamma": 0.18, "kappa": 1460.0, "p": 0.54, "q": 0.01, "c": 0.01},
+        lambda N, D, S: E + A / N**a + 96 * N**0.01 / (D + 2 * S) ** 0.26 + 8 / (S + 1460 * D**0.54 * N**0.01) ** 0.18,
     ),
     "capacity_release": (
         {"E": E, "A": A, "alpha": a, "B": 462.0, "beta": 0.33, "omega": 0.66}
-        | {"lam": 0.64, "delta": 19.0, "p": 0.73, "gamma": 0.36},
-        lambda N, D, S: E + A / N**a * (1 + 0.64 / (1 + S / (19 * D**0.73)) ** 0.36) + 462 / (S + 0.66 * D) ** 0.33,
+        | {"lam": 0.64, "delta": 19.0, "p": 0.73, "gamma": 0.36, "c": 0.01},
+        lambda N, D, S: (
+            E + A / N**a * (1 + 0.64 / (1 + S / (19 * D**0.73)) ** 0.36) + 462 * N**0.01 / (S + 0.66 * D) ** 0.33
+        ),
     ),
     "multiplicative": (
-        {"E": E, "A": A, "alpha": a, "B": 112.0, "beta": 0.286, "rho": 0.66} | {"tau": 3.2e8, "gamma": 0.16, "h": 0.03},
+        {"E": E, "A": A, "alpha": a, "B": 112.0, "beta": 0.286, "rho": 0.66}
+        | {"tau": 3.2e8, "gamma": 0.16, "h": 0.03, "c": 0.01},
         lambda N, D, S: (
-            E + A / N**a + 112 / (D + 0.66 * S) ** 0.286 / (1 + S / 3.2e8) ** (0.16 * (D + 0.66 * S) ** -0.03)
+            E + A / N**a + 112 * N**0.01 / (D + 0.66 * S) ** 0.286 / (1 + S / 3.2e8) ** (0.16 * (D + 0.66 * S) ** -0.03)
         ),
     ),
 }
-ALWAYS_FALLING = ("chinchilla", "mixture_gap", "effective_tokens", "shared_specific")
+ONE_STAGE = ("chinchilla", "sized_data", "farseer", "kaplan", "bottleneck", "compute_alone", "learning_curve")
+ALWAYS_FALLING = (*ONE_STAGE, "mixture_gap", "learning_gap", "effective_tokens", "shared_specific")
+FLOORS = {"kaplan": E + (1e5 / N**0.9) ** 0.35, "bottleneck": E + (3e3 / N**0.5) ** 0.7, "compute_alone": E}
 NEEDS_A_BASE = ("release",)  # p gamma < beta above: infinite at D = 0
 names = pytest.mark.parametrize("name", list(REGISTRY))
 
@@ -116,7 +157,8 @@ def test_jacobian_matches_differences(name):
 def test_limits(name):
     known, constants = law(name), BY_HAND[name][0]
     endless = float(known.predict(N, D, 1e120))
-    assert endless == pytest.approx(E + A / N**a, rel=1e-4), "all that the mixture costs is lost again"
+    floor = FLOORS.get(name, E + A / N**a)
+    assert endless == pytest.approx(floor, rel=1e-4), "all that the mixture costs is lost again"
     scratch = float(known.predict(N, 0.0, S))
     if name not in NEEDS_A_BASE:
         assert math.isfinite(scratch) and scratch > constants["E"]
@@ -141,15 +183,56 @@ def test_release_without_a_base_is_finite_iff_the_stock_grows_fast_enough():
     assert float(fast.predict(N, 0.0, S)) < 10
 
 
+def test_a_learning_curve_starts_at_its_first_loss_whatever_the_size():
+    for params in (1e6, N):
+        assert float(law("learning_curve").predict(params, 0.0, 1e-3)) == pytest.approx(10.4, rel=1e-4)
+
+
+def test_bottleneck_and_sized_data_nest_chinchilla():
+    constants = BY_HAND["chinchilla"][0]
+    plain = float(law("chinchilla").predict(N, D, S))
+    assert float(Law.known("sized_data", constants | {"c": 0.0}).predict(N, D, S)) == pytest.approx(plain, rel=1e-12)
+    assert float(Law.known("bottleneck", constants | {"h": 1.0}).predict(N, D, S)) == pytest.approx(plain, rel=1e-12)
+
+
+def test_compute_alone_knows_no_division_of_it():
+    known = law("compute_alone")
+    assert float(known.predict(N, D)) == pytest.approx(float(known.predict(N / 8, 8 * D)), rel=1e-12)
+
+
+@names
+def test_under_a_schedule_the_value_is_that_of_the_area_and_slopes_match_differences(name):
+    """Every form but those of one stage reads D' by its learning-rate area somewhere, and slopes go through it."""
+    form, schedule = find(name), RateSchedule(0.2, 0.1, 0.5)
+    vector = form.pack(BY_HAND[name][0])[None]
+
+    def value(d, s):
+        return float(form.value(vector, N, np.array([d]), np.array([s]), schedule)[0, 0])
+
+    flat = form.value(vector, N, np.array([D]), np.array([S]))[0, 0]
+    assert (value(D, S) == pytest.approx(flat, rel=1e-12)) == (not form.splits)
+    for d, s in ((D, S), (D, 0.4 * D), (1e9, 1e10)):
+        by_d, by_s = (x[0, 0] for x in form.gradient(vector, N, np.array([d]), np.array([s]), schedule))
+        h = 1e-4
+        assert by_d == pytest.approx((value(d * (1 + h), s) - value(d * (1 - h), s)) / (2 * h * d), rel=1e-4)
+        assert by_s == pytest.approx((value(d, s * (1 + h)) - value(d, s * (1 - h))) / (2 * h * s), rel=1e-4)
+
+
 def test_shared_specific_nests_effective_tokens():
-    constants = BY_HAND["effective_tokens"][0]
-    nested = {"E": E, "A": A, "alpha": a, "B": 0.0, "beta": 0.3, "rho": 1.0} | {
-        "C": constants["B"],
-        "gamma": constants["beta"],
-        **{k: constants[k] for k in ("kappa", "p", "q")},
-    }
+    constants = BY_HAND["effective_tokens"][0] | {"c": 0.0}
+    nested = (
+        {"c": 0.0}
+        | {"E": E, "A": A, "alpha": a, "B": 0.0, "beta": 0.3, "rho": 1.0}
+        | {
+            "C": constants["B"],
+            "gamma": constants["beta"],
+            **{k: constants[k] for k in ("kappa", "p", "q")},
+        }
+    )
     wide = Law.known("shared_specific", nested)
-    assert float(wide.predict(N, D, S)) == pytest.approx(float(law("effective_tokens").predict(N, D, S)), rel=1e-12)
+    assert float(wide.predict(N, D, S)) == pytest.approx(
+        float(Law.known("effective_tokens", constants).predict(N, D, S)), rel=1e-12
+    )
 
 
 @names

@@ -14,9 +14,11 @@ from splitray.errors import UserError
 from splitray.law import Law, Plan, fit, plan
 from splitray.law.law import Component
 from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.plan_warnings import FAR, far_strategies
 from splitray.law.planning.question import Limits
 from splitray.law.planning.size import plan_for_flops
 from splitray.storage.checksum import checksummed
+from splitray.units import human
 from tests.support.laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes, with_draws
 
 # Dense in D' at one end and in D at the other: 1e-9 of the budget to all of it.
@@ -176,6 +178,35 @@ def test_targets_far_outside_the_runs_are_called_so() -> None:
     near, far = (plan(law, params=n, budget=1e11, domains=K) for n in (1e9, 1e11))
     assert "far_target" not in [warning.code for warning in near.warnings]
     assert "params" in next(str(warning) for warning in far.warnings if warning.code == "far_target")
+
+
+def test_the_unsplit_arm_is_checked_like_the_split_one() -> None:
+    """Most of the budget goes to the domains: only the unsplit model draws far more of the mixture than any run."""
+    law = replace(Law.known("release", CONSTANTS["release"]), largest={"params": N, "pretrain_tokens": BUDGET / 100})
+    law = replace(law, largest=law.largest | {"specialize_tokens": BUDGET / 20})
+    found = plan(law, params=N, budget=BUDGET, domains=K)
+    assert found.pretrain_tokens.value < FAR * BUDGET / 100
+    (warning,) = (w for w in found.warnings if w.code == "far_target")
+    assert warning.reason == f"pretrain_tokens {human(BUDGET)} of the unsplit model is 100x the largest run's"
+    assert human(BUDGET / FAR, 2) in warning.cure
+
+
+def test_strategies_beside_the_plan_are_checked_too() -> None:
+    law = replace(Law.known("release", CONSTANTS["release"]), largest={"specialize_tokens": BUDGET / K / 36})
+    found = plan(law, params=N, budget=BUDGET, domains=K)
+    assert "far_target" not in [w.code for w in found.warnings]
+    warning = far_strategies(law, found, {"unsplit": 1.0, "split at zero": 0.0, "split at one half": 0.5})
+    assert warning is not None and "of split at zero is 36x the largest run's" in warning.reason
+    assert "one half" not in warning.reason and "unsplit" not in warning.reason
+    assert far_strategies(replace(law, largest=None), found, {"split at zero": 0.0}) is None
+
+
+def test_a_hair_of_gain_has_no_multiplier_to_speak_of() -> None:
+    """Far out only the mixture's penalty is left between split and unsplit: no data remove it, however small it is."""
+    hair = plan(Law.known("release", CONSTANTS["release"] | {"lam": 1e-4}), params=N, budget=1e34, domains=K)
+    assert 0 < hair.gain.value < 1e-4 and math.isinf(hair.compute_multiplier.value)
+    assert not hair.worthwhile
+    assert plan(Law.known("release", CONSTANTS["release"]), params=N, budget=BUDGET, domains=K).worthwhile
 
 
 def test_a_law_that_was_saved_warns_as_it_did_before(tmp_path: Path) -> None:

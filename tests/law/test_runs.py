@@ -1,5 +1,9 @@
 """The table of runs: what is accepted, and that whatever is wrong is named by column, row and value."""
 
+import bz2
+import gzip
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from splitray.errors import UserError
 from splitray.law import fit
@@ -138,7 +143,7 @@ def test_one_domain_has_one_spelling():
     assert read_runs(headed).domains == ("code", "law")
 
 
-@pytest.mark.parametrize("other", ["Law", "LAW", "l-a-w", "ｌａｗ"])
+@pytest.mark.parametrize("other", ["Law", "LAW", "l-a-w", "ｌａｗ", "láw", "la\u200bw"])
 def test_names_that_differ_by_little_are_warned_of(other):
     runs = read_runs(spelled("law", other, "code", "code"))
     assert len(runs.domains) == 3
@@ -227,7 +232,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path: Path, names: tuple[st
     assert len(runs.domains) == count and len(set(runs.trunk)) == count
 
 
-@pytest.mark.parametrize("missing", ["", "NA", "nan", "NULL"])
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "NULL", "None", "none", "-", "<NA>", "?"])
 def test_trunks_that_are_missing_are_shared_by_no_rows(tmp_path: Path, missing: str) -> None:
     rows = [f"{size}e6,1e9,0,a,3.1,{trunk}" for size, trunk in ((1, missing), (2, missing), (3, "t"), (4, "t"))]
     (tmp_path / "t.csv").write_text("\n".join([HEADER + ",trunk", *rows]) + "\n")
@@ -240,6 +245,60 @@ def test_a_decimal_comma_is_not_read_as_thousands(tmp_path: Path) -> None:
         read_runs(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text(HEADER.replace(",", ";") + "\n1,300,000;1e9;0;a;3.142\n")
     assert read_runs(tmp_path / "t.csv").params[0] == 1_300_000
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, zstandard.compress])
+def test_a_compressed_table_is_told_by_its_content(tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    for name in ("runs.csv", "runs.csv.gz"):
+        (tmp_path / name).write_bytes(packed(CSV.encode()))
+        assert read_runs(tmp_path / name).loss.tolist() == [2.9, 2.7, 3.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\n" + CSV.replace(",", ";"),
+        '\ufeff"sep=,"\r\n' + CSV,
+        "".join(f",{n},{line}\n" for n, line in enumerate(CSV.splitlines())).replace(",0,", ",,", 1),
+    ],
+    ids=["sep", "sep with a mark", "two columns of row numbers"],
+)
+def test_what_programs_write_around_a_table_is_none_of_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    assert read_runs(tmp_path / "runs.csv").loss.tolist() == [2.9, 2.7, 3.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"<html><table>", "HTML or XML"),
+        (b"\x93NUMPY\1\0" + bytes(80), "a numpy array"),
+        (pickle.dumps(GOOD), "a pickle"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(UserError, match=f"not a CSV or Parquet table but {told}"):
+        read_runs(tmp_path / "t.csv")
+
+
+def test_a_decimal_comma_behind_a_zero_is_no_thousand(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(HEADER.replace(",", ";") + "\n0,125B;1e9;0;a;3.1\n")
+    with pytest.raises(UserError, match=r"params must be a number: row 1 \('0,125B'\)"):
+        read_runs(tmp_path / "t.csv")
+
+
+def test_perplexities_of_good_models_are_warned_of(tmp_path: Path) -> None:
+    """They lie below ln(vocabulary): 8 to 12 is a model of 100M parameters and more after billions of tokens."""
+    assert warned("1e8,2e9,0,a,12.1\n3e8,8e9,0,a,9.8\n1e9,3e10,0,a,8.2\n", tmp_path) == ["loss_unit"]
+    assert warned("1e8,2e9,0,a,3.4\n3e8,8e9,0,a,3.0\n1e9,3e10,0,a,2.7\n", tmp_path) == []
+    assert warned("1e5,2e5,0,a,8.1\n3e5,8e5,0,a,7.9\n", tmp_path) == [], "small models after few tokens are so bad"
+
+
+def test_tokens_of_another_unit_than_the_rest_are_warned_of(tmp_path: Path) -> None:
+    assert warned("125e6,2000,0,a,3.1\n350e6,8000,500,a,3.0\n", tmp_path) == ["count_unit"], "millions of tokens"
+    assert warned("125e6,2e9,2,a,3.1\n350e6,2e9,0.5,a,3.0\n", tmp_path) == ["count_unit"], "billions for D' alone"
 
 
 def warned(table: str, tmp_path: Path) -> list[str]:

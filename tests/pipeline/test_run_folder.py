@@ -12,11 +12,14 @@ from splitray.config import Config, load
 from splitray.errors import StorageError, UserError
 from splitray.executor.client import ExecutorClient
 from splitray.pipeline.run_folder import RunFolder
-from splitray.results.stages import STAGES, CorpusResult, LawResult, Work
+from splitray.results.stages import STAGES as EVERY_STAGE
+from splitray.results.stages import CorpusResult, LawResult, Work
 from splitray.runtime.progress import Pace
 from splitray.storage.folder import Folder
 from tests.support.configs import PLAIN
 from tests.support.results import RESULTS
+
+STAGES = tuple(stage for stage in EVERY_STAGE if stage != "exams")  # of a run without exams
 
 
 def run(path: Path, **changes: Any) -> RunFolder:
@@ -149,7 +152,7 @@ def test_records_of_the_first_release_are_read(tmp_path: Path) -> None:
     again = run(tmp_path)
     assert standing(again) == list(STAGES)
     records = [again.done(stage) for stage in STAGES]
-    assert {r.stage: r.result for r in records if r} == RESULTS
+    assert {r.stage: r.result for r in records if r} == {stage: RESULTS[stage] for stage in STAGES}
     assert all(r is not None and r.work is None and r.identity is None for r in records)
     (tmp_path / "config.yaml").unlink()
     assert standing(run(tmp_path, budget=131072)) == list(STAGES)

@@ -16,6 +16,7 @@ from splitray.law.planning.question import Question
 from splitray.proof.figure import draw
 from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of
 from splitray.proof.scoring import Errors, MeasuredBowl, Proof, ScoredLoss, difference_errors, scored_splits
+from splitray.proof.statistics import interval_score
 from splitray.proof.table import terminal, verdict
 from tests.support import ROOT
 from tests.support.example import LAW
@@ -162,3 +163,17 @@ def test_a_proof_is_drawn_told_and_read_back(forecast: Forecast, tmp_path: Path)
     assert verdict(proof).startswith("The planned split, 25%, loses ")
     assert [p.suffix for p in draw(proof, tmp_path / "bowl")] == [".png", ".svg"]
     assert (tmp_path / "bowl.png").read_bytes()[:4] == b"\x89PNG" and b"planned" in (tmp_path / "bowl.svg").read_bytes()
+
+
+def test_the_interval_score_is_least_at_the_true_quantiles() -> None:
+    """Gneiting & Raftery 2007: on normal values, no other central interval of 80 % scores less."""
+    values = np.random.default_rng(0).standard_normal(20_000)
+    half = 1.2815515655446004
+
+    def mean(low: float, high: float) -> float:
+        return float(np.mean([interval_score(low, high, value, 0.8) for value in values]))
+
+    right = mean(-half, half)
+    assert interval_score(0.0, 1.0, 0.5, 0.8) == 1.0 and interval_score(0.0, 1.0, 1.5, 0.8) == pytest.approx(6.0)
+    for low, high in ((-2, 2), (-0.8, 0.8), (-half + 0.4, half + 0.4)):
+        assert mean(low, high) > right

@@ -1,9 +1,12 @@
 """The report against the summary it is made from: every check reads the page, the figures or the log again."""
 
+import json
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -13,19 +16,22 @@ import matplotlib.image
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 
 from splitray.law import Law, fit, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.sweep import loss_curve
 from splitray.report import figures, style, terminal, text, write
+from splitray.report.drawings import drawings
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 from tests.support import example
 
 FIGURES = {
-    "comparison", "measured", "loss_against_fraction", "predicted_against_observed", "optimum_against_budget",
-    "threshold_against_params", "multiplier_against_budget", "domain_map", "domain_sizes", "loss_matrix",
-    "difference_matrix", "ladder_saving", "stages",
+    "comparison", "measured", "predictions", "loss_against_fraction", "predicted_against_observed",
+    "optimum_against_budget", "threshold_against_params", "multiplier_against_budget", "domain_map", "domain_sizes",
+    "loss_matrix", "difference_matrix", "ladder_saving", "stages",
 }  # fmt: skip
 
 
@@ -133,7 +139,7 @@ def test_page_shows_the_numbers_of_the_summary(whole: tuple[Path, Page, dict[str
         assert page.row(stage["stage"])[7] == str(stage["failures"] or "–")
     for domain in summary["domains"]:
         name = domain["name"].split("_", 1)[1].replace("_", " ")
-        assert page.row(name)[3] == f"{domain['train']['documents']:,}"
+        assert page.row(name)[2] == f"{domain['train']['documents']:,}"
         assert all(term in page.text for term in domain["top_terms"])
     warned = summary["final_plan"]["warnings"][0]
     assert all(warned[part] in page.text for part in ("message", "reason", "cure"))
@@ -377,3 +383,152 @@ def test_folders_say_what_they_are_for() -> None:
     old["base"]["path"], old["router"], old["evaluation"]["base"] = "base", None, None
     listed = dict(text.models(Summary.parse(old)))
     assert list(listed) == ["specialists/", "base/"] and "continue training" in listed["base/"]
+
+
+def _printed(summary: dict[str, Any]) -> str:
+    stream = StringIO()
+    Console(file=stream, width=80, no_color=True).print(terminal(Summary.parse(summary)))
+    return stream.getvalue().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_law_is_held_against_what_was_measured(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    """Example: one of two losses and no difference lies inside; two of five trials lie outside."""
+    _, page, summary = whole
+    printed = _printed(summary)
+    expected = {
+        "planned split": ("3.000", "2.970 to 3.030", f"{example.loss(0.24):.3f}", "yes"),
+        "unsplit": ("3.400", "3.370 to 3.430", f"{example.loss(1.0):.3f}", "no"),
+        "planned split less unsplit": (
+            "−0.400",
+            "−0.440 to −0.360",
+            f"−{example.loss(1.0) - example.loss(0.24):.3f}",
+            "no",
+        ),
+        "trial at 0.31": (
+            f"{example.loss(0.31):.3f}",
+            f"{example.loss(0.31) - 0.008:.3f} to {example.loss(0.31) + 0.008:.3f}",
+            f"{example.loss(0.31) + 0.012:.3f}",
+            "no",
+        ),
+    }
+    rows = [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    table = printed[printed.index("Predicted, measured, inside?") :].splitlines()
+    for label, (predicted, interval, measured, inside) in expected.items():
+        assert [label, f"{predicted} {interval}", measured, inside] in rows, label
+        line = next(line.split() for line in table if line.strip().startswith(f"{label}  "))
+        assert line == [*label.split(), predicted, *interval.split(), measured, inside]
+    said = "Inside their 80 % intervals: 1 of 2 losses, 0 of 1 differences to unsplit and 3 of 5 trials of the search."
+    for shown in (page.text, " ".join(printed.split())):
+        assert said in shown.replace("\N{NO-BREAK SPACE}", " ")
+        assert "no fewer than chance allows" in shown and "had seen 5 trials at this size and budget" in shown
+
+
+def test_a_law_that_trials_contradict_says_so() -> None:
+    summary = example.summary()
+    for made in summary["search"]["rounds"]:
+        for trial in made["trials"]:
+            trial["prediction"]["measured"] += 0.5
+    assert "For trials of the search that is fewer than a binomial test" in " ".join(_printed(summary).split())
+
+
+def test_the_plan_is_set_against_every_other_split(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    _, page, summary = whole
+    rows = [[" ".join(cell.split()) for cell in row] for row in page.rows]
+    assert ["unsplit", "−0.344 (−0.380 to −0.310)", "yes"] in rows
+    assert ["split at one half", "−0.039 (−0.081 to +0.004)", "no"] in rows
+    printed = " ".join(_printed(summary).split())
+    assert "split at one half −0.039 −0.081 to +0.004 no" in printed
+    assert "not told apart from split at one half" in page.text and "not told apart from split at one half" in printed
+    assert page.text.count("1,204 groups of 2,310 validation documents") == 2  # the table, and the figure's caption
+    assert "14 groups of validation documents" in page.text, "few groups make intervals too narrow"
+    assert "less the unsplit model that is −0.331 (−0.360 to −0.301)" in page.text, "the routed loss"
+
+
+def test_records_without_groups_say_what_their_intervals_are_over(tmp_path: Path) -> None:
+    summary = example.summary()
+    del summary["evaluation"]["contrasts"], summary["evaluation"]["resampled"], summary["predictions"]
+    del summary["evaluation"]["routed"]["difference"]
+    for made in summary["search"]["rounds"]:
+        for trial in made["trials"]:
+            del trial["prediction"]
+    page = written(tmp_path, summary)
+    assert "validation documents, as if none depended on another" in page.text
+    assert "did not record groups" in page.text and page.ids["predictions"] == 0
+    assert "told apart" not in page.text
+
+
+def test_equal_weights_are_said_once(tmp_path: Path) -> None:
+    summary = example.summary()
+    page = written(tmp_path / "even", summary)
+    assert page.text.count("16.7 %") == 1 and "Each domain weighs 16.7 %." in page.text
+    summary["domains"][0]["weight"], summary["domains"][1]["weight"] = 0.125, 0.2083
+    page = written(tmp_path / "uneven", summary)
+    assert page.row("section subsection")[1] == "12.5 %" and "Each domain weighs" not in page.text
+
+
+def test_the_multiplier_of_a_hair_is_not_shown(tmp_path: Path) -> None:
+    summary = example.summary()
+    plan = summary["final_plan"]
+    plan["gain"] = {"value": 1e-4, "low": 0.0, "high": 2e-4}
+    plan["compute_multiplier"] = {"value": None, "low": None, "high": None, "probability_infinite": 1.0}
+    page, printed = written(tmp_path, summary), _printed(summary)
+    for shown in (page.text, printed):
+        assert "no gain to speak of" in shown and "below 0.003 nats" in shown and "∞" not in shown
+
+
+def test_every_column_and_row_head_has_a_scope(whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    folder, _, _ = whole
+    heads = re.findall(r"<th[ >][^>]*", (folder / "report/index.html").read_text())
+    assert heads and all('scope="col"' in head or 'scope="row"' in head for head in heads)
+
+
+def test_triangles_are_explained_where_there_are_some(tmp_path: Path, whole: tuple[Path, Page, dict[str, Any]]) -> None:
+    _, page, _ = whole
+    assert "Triangles are the runs of the largest size" in page.text
+    rows = [row for row in example.runs() if row["params"] < 100_000]  # two sizes: none can be hidden
+    law = fit(pa.Table.from_pylist(rows), form=example.LAW.form)
+    summary = example.summary()
+    summary["ladder"]["table"] = rows
+    few = written(tmp_path, summary, law, plan(law, params=example.PARAMS, budget=example.BUDGET, domains=6))
+    assert "Triangles" not in few.text and "too few sizes" in few.text
+
+
+def _all_figures(summary: dict[str, Any], law: Law) -> Iterable[tuple[str, Any]]:
+    made = plan(law, params=example.PARAMS, budget=example.BUDGET, domains=6)
+    for drawing in drawings(Summary.parse(summary), law, made, None):
+        with style.styled():
+            if (figure := drawing.draw()) is not None:
+                yield drawing.name, figure
+
+
+def test_no_label_is_cut_off(fitted: Law) -> None:
+    """Also with long names of domains, which leave little width to the axes."""
+    summary = example.summary()
+    summary["ladder"]["table"] = example.runs()
+    names = {d: f"{d}_{'m' * 9}" for d in example.DOMAINS[2:]}  # the law's own two stay
+    text_of = json.dumps(summary)
+    for old, new in names.items():
+        text_of = text_of.replace(old, new)
+    for name, figure in _all_figures(json.loads(text_of), fitted):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+        assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) > -0.02, (name, drawn)
+
+
+def test_figures_fit_a_phone(fitted: Law) -> None:
+    """At 390 pixels a figure has 330: below 0.95 pixels a point the page scrolls sideways. Heatmaps may."""
+    summary = example.summary()
+    summary["ladder"]["table"] = example.runs()
+    for name, figure in _all_figures(summary, fitted):
+        assert name.endswith("matrix") or 72 * figure.get_figwidth() * 0.95 <= 330, name
+
+
+def test_a_fitted_value_lies_in_its_own_band(fitted: Law) -> None:
+    """The rule of the tiles: a band is widened to hold the value where the draws are skewed off it."""
+    skewed = replace(fitted, components=(replace(fitted.best, draws=fitted.best.draws + 0.02),))
+    question = plan(fitted, params=example.PARAMS, budget=example.BUDGET, domains=6).question
+    loss, band = loss_curve(skewed, question, np.linspace(0.1, 1, 10))
+    assert band is not None and (band[0] <= loss).all() and (loss <= band[1]).all()
+    plain = np.quantile(skewed.predict_draws(example.PARAMS, example.BUDGET), [0.1, 0.9])
+    assert not plain[0] <= loss[-1] <= plain[1], "draws that hold the value would show nothing"

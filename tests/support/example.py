@@ -66,6 +66,11 @@ def _row(strategy: str, fraction: float) -> dict[str, Any]:
     }
 
 
+def _prediction(strategy: str, against: str | None, value: float, half: float, measured: float) -> dict[str, Any]:
+    predicted = {"value": value, "low": value - half, "high": value + half}
+    return {"strategy": strategy, "against": against, "predicted": predicted, "measured": measured, "level": 0.8}
+
+
 def _matrix() -> dict[str, Any]:
     base = loss(1.0, budget=0.24 * BUDGET) + _OFFSET
     distance = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
@@ -131,6 +136,7 @@ def summary() -> dict[str, Any]:
             "specialize_tokens": round((1 - s) * BUDGET / 6),
             "loss": loss(s) + noise,
             "predicted": loss(s),
+            "prediction": _prediction(f"trial at {s:.2f}", None, loss(s), 0.008, loss(s) + noise),
         }
         for s, noise in [(0.19, 0.009), (0.11, -0.006), (0.31, 0.012), (0.24, -0.002), (0.27, 0.005)]
     ]
@@ -217,6 +223,7 @@ def summary() -> dict[str, Any]:
                 "known_loss": 3.005,
                 "agreement": 0.964,
                 "prefix_characters": 200,
+                "difference": {"value": -0.331, "low": -0.36, "high": -0.301},
             },
             "comparison": [
                 _row("planned split", fraction),
@@ -226,7 +233,22 @@ def summary() -> dict[str, Any]:
             ],
             "note": "The unsplit leaf at D has a decay of its own, which is outside the budget.",
             "base": {"path": "base", "key": "seg-bbbb", "tokens": round(fraction * BUDGET)},
+            "contrasts": [
+                {"strategy": "unsplit", "difference": {"value": -0.344, "low": -0.38, "high": -0.31}},
+                {"strategy": "split at zero", "difference": {"value": -0.064, "low": -0.09, "high": -0.04}},
+                {"strategy": "split at one half", "difference": {"value": -0.039, "low": -0.081, "high": 0.004}},
+            ],
+            "resampled": {
+                "groups": 1204,
+                "documents": 2310,
+                "by_domain": {d: 214 - 40 * i for i, d in enumerate(DOMAINS)},
+            },
         },
+        "predictions": [
+            _prediction("planned split", None, 3.00, 0.03, loss(fraction)),
+            _prediction("unsplit", None, 3.40, 0.03, loss(1.0)),
+            _prediction("planned split", "unsplit", -0.40, 0.04, loss(fraction) - loss(1.0)),
+        ],
         "stages": [
             {
                 "stage": stage,
@@ -256,11 +278,11 @@ def stopped(after: str) -> dict[str, Any]:
     parts = {
         "ladder": ["ladder", "ladder_cost"], "law": ["law"], "plan": ["plan"],
         "search": ["search", "final_plan", "search_cost"], "base": ["base"], "specialists": ["specialists", "router"],
-        "evaluate": ["evaluation"],
+        "evaluate": ["evaluation", "predictions"],
     }  # fmt: skip
     order = ["corpus", *parts]
     for stage in order[order.index(after) + 1 :]:
-        whole |= dict.fromkeys(parts[stage])
+        whole |= {part: [] if part == "predictions" else None for part in parts[stage]}
     whole["stages"] = [s for s in whole["stages"] if s["stage"] in order[: order.index(after) + 1]]
     return whole
 

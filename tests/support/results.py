@@ -2,9 +2,11 @@
 
 from splitray.law import Law, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.results.exams import ExamScore, ExamsResult, ExamTaken
 from splitray.results.stages import (
     BaseResult,
     Compared,
+    Contrast,
     CorpusResult,
     Counts,
     DomainCounts,
@@ -15,6 +17,7 @@ from splitray.results.stages import (
     LossMatrix,
     PlanResult,
     ReportResult,
+    Resampled,
     Routed,
     Searched,
     SearchResult,
@@ -46,10 +49,16 @@ RESULTS: dict[str, StageResult] = {
     ),
     "evaluate": EvaluationResult(
         LossMatrix(("a", "b"), ("a", "b"), ((1.0, 2.0), (2.0, 1.0)), ((0.5, 1.0), (1.0, 0.5))),
-        Routed(1.1, 0.6, 1.0, 0.9, 200),
+        Routed(1.1, 0.6, 1.0, 0.9, 200, Estimate(-0.4, -0.5, -0.3)),
         (Compared("unsplit", 1.0, 4096, 0.0, 4096, 1.5, 0.7, {"a": 1.0, "b": 2.0}, Estimate(0.0, -0.1, 0.1), 0.5),),
         "a note",
         FinishedBase("base", "seg-finished", 1024),
+        contrasts=(Contrast("unsplit", Estimate(-0.1, -0.2, 0.05)),),
+        resampled=Resampled(12, 40, {"a": 8, "b": 6}),
+    ),
+    "exams": ExamsResult(
+        (ExamTaken("law", "law.jsonl", "0" * 64, 10, 0, 0.25, 0.38),),
+        (ExamScore("law", "base", *(Estimate(0.5, 0.2, 0.8) for _ in range(4))),),
     ),
     "report": ReportResult("report/index.html"),
 }

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,16 @@ def segments(recipe: Recipe, *leaves: Leaf, trunks: bool = True) -> list[Any]:
     return grow(targets, lambda line: [])
 
 
-def write_corpus(store: Store, texts: Mapping[str, Mapping[str, Sequence[str]]], vocabulary: int = 300) -> str:
-    """Publish texts[domain][split] as a corpus that `Corpus.open` reads, but for router and picture; its key."""
+def write_corpus(
+    store: Store,
+    texts: Mapping[str, Mapping[str, Sequence[str]]],
+    vocabulary: int = 300,
+    extras: Callable[[Path], object] = lambda folder: None,
+) -> str:
+    """Publish texts[domain][split] as a corpus that `Corpus.open` reads, but for router and picture; its key.
+
+    `extras` may add files to its folder.
+    """
     attempt = store.attempt("corpus-tiny")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -92,6 +100,7 @@ def write_corpus(store: Store, texts: Mapping[str, Mapping[str, Sequence[str]]],
         }
         manifest |= {"content_hash": content_hash(manifest), "validation_hash": content_hash(manifest, ("validation",))}
         (root / "manifest.json").write_text(json.dumps(manifest))
+        extras(root)
         attempt.add_tree(root)
     return attempt.publish({}).key
 

@@ -76,8 +76,11 @@ def rewritten(folder: Path, rename: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "rename", "told"),
     [
-        ("llama", lambda n: f"module.{n}", r"lack 21 weights .*lm_head\.weight.*begin with 'module\.'"),
-        ("gpt2", lambda n: f"_orig_mod.{n}", r"begin with '_orig_mod\.', which a wrapper adds"),
+        ("llama", lambda n: f"module.{n}", r"lack 21 weights .*lm_head\.weight.*have 'module\.' too much"),
+        ("gpt2", lambda n: f"_orig_mod.{n}", r"have '_orig_mod\.' too much, which a wrapper adds"),
+        ("llama", lambda n: f"module._orig_mod.{n}", r"have 'module\._orig_mod\.' too much"),
+        ("llama", lambda n: f"base_model.model.{n}", r"have 'base_model\.model\.' too much"),
+        ("llama", lambda n: n.replace("layers.0.", "layers.0._orig_mod."), r"have '_orig_mod\.' too much"),
         ("llama", lambda n: None if n == "lm_head.weight" else n, r"lack 1 weights of the model \(lm_head\.weight\)"),
         ("llama", lambda n: n.replace("layers.1.", "layers.7."), r"lack 9 .*layers\.1.*and hold 9 .*layers\.7"),
     ],
@@ -86,6 +89,101 @@ def test_weights_are_never_drawn_at_random(tmp_path: Path, name: str, rename: An
     saved(tmp_path, name)
     rewritten(tmp_path, rename)
     with pytest.raises(UserError, match=rf"model path .*{told}"):
+        check_model(shape(tmp_path), tiny.training())
+
+
+def added(folder: Path, **tensors: torch.Tensor) -> None:
+    state = load_file(folder / "model.safetensors")
+    save_file(state | tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "buffers"),
+    [
+        ("gpt2", {"transformer.h.0.attn.masked_bias": (), "transformer.h.1.attn.bias": (1, 1, 64, 64)}),
+        ("gptj", {"transformer.h.0.attn.masked_bias": (), "transformer.h.1.attn.bias": (1, 1, 64, 64)}),
+        ("gpt_neo", {"transformer.h.1.attn.attention.bias": (1, 1, 64, 64)}),
+        ("gpt_neox", {"gpt_neox.layers.0.attention.rotary_emb.inv_freq": (4,)}),
+        ("falcon", {"transformer.h.0.self_attention.maybe_rotary.inv_freq": (4,)}),
+    ],
+)
+def test_buffers_of_earlier_versions_are_no_weights(
+    tmp_path: Path, name: str, buffers: dict[str, tuple[int, ...]]
+) -> None:
+    """GPT-J and GPT-Neo lie on the hub with their masks beside the weights."""
+    model = saved(tmp_path, name)
+    added(tmp_path, **{buffer: torch.ones(shape) for buffer, shape in buffers.items()})
+    check_model(shape(tmp_path), tiny.training())
+    counted = size(shape(tmp_path), causal.VOCAB, tiny.training())
+    assert counted.total == sum(p.numel() for p in model.parameters())
+
+
+def test_a_bias_that_the_model_has_no_place_for_is_no_buffer(tmp_path: Path) -> None:
+    saved(tmp_path, "gptj")
+    added(tmp_path, **{"transformer.h.0.attn.bias": torch.ones(32)})
+    with pytest.raises(UserError, match=r"hold 1 that the model has no place for \(transformer\.h\.0\.attn\.bias\)"):
+        check_model(shape(tmp_path), tiny.training())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"vocab_size": causal.VOCAB + 32}, r"2 weights have .*lm_head\.weight is \[96, 32\] in the file"),
+        (
+            {"intermediate_size": 99},
+            r"6 weights have .*\[32, 48\] in the file and \[32, 99\] by the config",
+        ),
+        ({"hidden_size": None}, r"hidden_size.*NoneType"),
+        ({"num_attention_heads": 3}, r"not a multiple of the number of attention heads"),
+        ({"is_causal": False}, r"copy the future.*\"is_causal\": false"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"quantized .*method fp8.*save a dequantized model"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_told_by_what_does_not(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    saved(tmp_path, "llama")
+    edit(tmp_path, **change)
+    with pytest.raises(UserError, match=rf"model path .*{told}"):
+        check_model(shape(tmp_path), tiny.training())
+
+
+def test_quantized_weights_without_a_word_in_the_config(tmp_path: Path) -> None:
+    """transformers reads 8-bit numbers as if they were the weights."""
+    saved(tmp_path, "llama")
+    narrow = {n: t.to(torch.int8) for n, t in load_file(tmp_path / "model.safetensors").items() if "q_proj" in n}
+    added(tmp_path, **narrow)
+    with pytest.raises(UserError, match=r"quantized weights \(model\.layers\.0\.self_attn\.q_proj\.weight"):
+        check_model(shape(tmp_path), tiny.training())
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "3", '{"a"', "\ufeff{}", "[" * 10**5])
+def test_a_config_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    saved(tmp_path, "llama")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"no readable config\.json"):
+        check_model(shape(tmp_path), tiny.training())
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "told"),
+    [
+        ({"a": 3, "b": "x"}, "no readable index"),
+        ({"a": None, "b": "x"}, "no readable index"),
+        ({"a": "../x.safetensors"}, r"names \.\./x\.safetensors; it names files beside it"),
+        ({"a": "/etc/hostname"}, "names /etc/hostname; it names files beside it"),
+        ({}, "names no file"),
+    ],
+)
+def test_an_index_names_files_beside_it(tmp_path: Path, weight_map: dict[str, Any], told: str) -> None:
+    saved(tmp_path, "llama", shards=True)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(UserError, match=told):
+        check_model(shape(tmp_path), tiny.training())
+
+
+def test_weights_that_git_lfs_did_not_fetch(tmp_path: Path) -> None:
+    saved(tmp_path, "llama")
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 1\n")
+    with pytest.raises(UserError, match=r"model\.safetensors .*git lfs pull fetches the file"):
         check_model(shape(tmp_path), tiny.training())
 
 

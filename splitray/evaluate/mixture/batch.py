@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from splitray.evaluate.mixture.weights import Gate, advance
+from splitray.evaluate.mixture.returns import CONTEXT, MARGIN, SHARE, WINDOW, Returns
+from splitray.evaluate.mixture.weights import BAYES, Gate, Update, advance, normalised
 
 
 class RunningModel:
@@ -82,13 +83,29 @@ class Batch:
     Args:
         models: `transformers` causal LMs.
         log_weights: before the first token, float64 [rows, models]; the gate may close some at once.
+        update: how the weights move.
+        piece: tokens that a model reads at once, at most.
     """
 
-    def __init__(self, models: Sequence[Any], log_weights: np.ndarray, gate: Gate) -> None:
-        self.gate, self.log_weights = gate, gate.close(log_weights)
+    def __init__(
+        self, models: Sequence[Any], log_weights: np.ndarray, gate: Gate, update: Update = BAYES, piece: int = 64
+    ) -> None:
+        self.gate, self.update, self.log_weights = gate, update, gate.close(log_weights)
+        self._members, self._piece = list(models), piece
         self._device = next(models[0].parameters()).device
-        everything = torch.arange(len(log_weights), device=self._device)
-        self._models = {place: RunningModel(model, everything) for place, model in enumerate(models)}
+        count = len(log_weights)
+        self._returns = Returns(count, gate.recheck) if gate.recheck > 0 and len(models) > 1 else None
+        self._text, self._shown = (np.zeros((count, 0), dtype=np.int64) for _ in range(2))  # the latest tokens
+        self.reads = np.zeros((count, 0), dtype=np.int64)
+        self.begin_window()
+
+    def begin_window(self) -> None:
+        """What was read so far is context no more; the weights go on."""
+        self._in_window = 0
+        self._running: list[tuple[int, RunningModel]] = []
+        for place, model in enumerate(self._members):
+            if len(rows := np.flatnonzero(np.isfinite(self.log_weights[:, place]))):
+                self._running.append((place, RunningModel(model, self._moved(rows))))
 
     @property
     def weights(self) -> np.ndarray:
@@ -97,25 +114,85 @@ class Batch:
         return weights
 
     def read(self, tokens: np.ndarray, mask: np.ndarray | None, live: np.ndarray) -> list[Read]:
-        """Read a piece by every model that has a weight.
+        """Read a piece by every model that has a weight. `reads` counts how often each token was read, by any.
 
         Args:
             tokens: int64 [rows, tokens].
             mask: as of `RunningModel.read`.
             live: rows that still matter, bool [rows]; the others are not read any more, now or later.
         """
-        fed = torch.from_numpy(np.ascontiguousarray(tokens)).to(self._device)
-        shown = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask)).to(self._device)
-        wanted = torch.from_numpy(np.isfinite(self.log_weights) & live[:, None]).to(self._device)
+        self._drop(live)
+        self._ask(tokens[:, 0], live)
+        counts = np.zeros_like(tokens)
         reads = []
-        for place, model in list(self._models.items()):
-            model.keep(wanted[model.rows, place])
-            if len(model.rows) == 0:
-                del self._models[place]
-                continue
-            found = model.read(fed[model.rows], None if shown is None else shown[model.rows])
+        for place, model in self._running:
+            rows = model.rows.cpu().numpy()
+            counts[rows] += 1
+            found = model.read(self._moved(tokens[rows]), None if mask is None else self._moved(mask[rows]))
             reads.append(Read(place, model.rows, found))
+        self._keep(tokens, np.ones_like(tokens) if mask is None else mask, counts)
         return reads
+
+    def ahead(self, live: np.ndarray) -> int:
+        """Tokens that are read in one piece, at most; `live` as of `read`."""
+        return self._piece if self._returns is None else min(self._piece, self._returns.ahead(live))
+
+    def _drop(self, live: np.ndarray) -> None:
+        """Let go of the rows that a model has stopped for, and of those that matter no more."""
+        wanted = self._moved(np.isfinite(self.log_weights) & live[:, None])
+        for place, model in self._running:
+            model.keep(wanted[model.rows, place])
+        self._running = [(place, model) for place, model in self._running if len(model.rows)]
+
+    def _keep(self, tokens: np.ndarray, shown: np.ndarray, counts: np.ndarray) -> None:
+        self.reads = np.hstack([self.reads, counts])
+        self._text = np.hstack([self._text, tokens])[:, -CONTEXT:]
+        self._shown = np.hstack([self._shown, shown])[:, -CONTEXT:]
+        self._in_window += tokens.shape[1]
+
+    def _ask(self, ahead: np.ndarray, live: np.ndarray) -> None:
+        """Ask stopped models of the latest tokens, where it is time; who comes back reads on from here.
+
+        Args:
+            ahead: the token that is read next, known already, int64 [rows].
+        """
+        if self._returns is None or not (asked := self._returns.due & live).any():
+            return
+        stopped = ~np.isfinite(self.log_weights)
+        inputs = self._text[:, -WINDOW:]
+        targets = np.column_stack([inputs[:, 1:], ahead])
+        back = np.zeros_like(stopped)
+        for place, member in enumerate(self._members):
+            rows = np.flatnonzero(asked & stopped[:, place])
+            if not len(rows):
+                continue
+            known = RunningModel(member, self._moved(rows)).read(self._moved(inputs[rows]), None)
+            found = known.gather(2, self._moved(targets[rows])[:, :, None]).double().sum(dim=(1, 2))
+            nats = np.zeros(len(asked))
+            nats[rows] = -found.cpu().numpy()
+            self.reads[rows, -WINDOW:] += 1
+            back[rows, place] = self._returns.gains(nats)[rows] > MARGIN
+            self._resume(place, np.flatnonzero(back[:, place]))
+        self.log_weights = normalised(np.where(back, np.log(SHARE), self.log_weights))
+        self._returns.plan(asked, back.any(axis=1), (stopped & ~back).sum(axis=1))
+
+    def _resume(self, place: int, rows: np.ndarray) -> None:
+        """Have a model run again for some rows, after it has read their latest tokens."""
+        if not len(rows):
+            return
+        model = RunningModel(self._members[place], self._moved(rows))
+        width = min(self._in_window, CONTEXT)
+        first = self._text.shape[1] - width
+        padded = not self._shown[rows, first:].all()
+        for begin in range(first, first + width, self._piece):
+            columns = slice(begin, min(begin + self._piece, first + width))
+            shown = self._moved(self._shown[rows, columns]) if padded else None
+            model.read(self._moved(self._text[rows, columns]), shown)
+        self.reads[rows, self.reads.shape[1] - width :] += 1
+        self._running.append((place, model))
+
+    def _moved(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def nats(self, reads: list[Read], targets: np.ndarray) -> np.ndarray:
         """Loss of each target under each model that read its row, float64 [rows, tokens, models]; 0 for the others.
@@ -123,7 +200,7 @@ class Batch:
         Args:
             targets: the token after each that was read, int64 [rows, tokens].
         """
-        goal = torch.from_numpy(np.ascontiguousarray(targets)).to(self._device)
+        goal = self._moved(targets)
         nats = np.zeros((*targets.shape, self.log_weights.shape[1]))
         for read in reads:
             found = read.log_probabilities.gather(2, goal[read.rows][:, :, None]).squeeze(2)
@@ -161,6 +238,8 @@ class Batch:
             nats: [rows, models].
             rows: those that have this token, bool [rows]; the weights of the others stay.
         """
-        loss, after = advance(self.log_weights, nats, self.gate)
+        loss, after = advance(self.log_weights, nats, self.gate, self.update)
         self.log_weights = np.where(rows[:, None], after, self.log_weights)
+        if self._returns is not None:
+            self._returns.observe(loss, rows)
         return loss

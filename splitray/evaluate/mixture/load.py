@@ -3,35 +3,46 @@
 from pathlib import Path
 from typing import Any
 
+from splitray import yaml_text
 from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
 from splitray.evaluate.mixture.model import Mixture
 from splitray.evaluate.mixture.prior import load_prior
-from splitray.evaluate.mixture.weights import Gate
+from splitray.evaluate.mixture.weights import Gate, Update
 from splitray.results.folders import BASE, CARD, ROUTER, SPECIALISTS
+from splitray.runtime.plugins import load_plugins
 from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
 
+_CONFIG = "config.yaml"
 _LENGTH = 2048  # tokens of context, where a model names no limit
 
 
-def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", gate: Gate | None = None) -> Mixture:
+def load_mixture(
+    run: str | Path,
+    device: str = "cpu",
+    prior: str = "router",
+    gate: Gate | None = None,
+    update: Update | None = None,
+) -> Mixture:
     """The specialists of a finished run and its base as one model.
 
     Args:
         run: path or URI of the run folder.
         device: where the models run, as torch names it.
         prior: where the weights start: "router" (by the prompt's first characters) or "uniform".
+        gate: when a model stops running. update: how the weights move. Defaults as of `Mixture`.
 
     Raises:
-        UserError: the folder has no specialists, or they cannot be read.
+        UserError: the folder has no specialists, they cannot be read, or a plugin of the run cannot be imported.
     """
     from transformers import AutoModelForCausalLM
 
     folder = Folder(run)
     domains = specialists_of(folder)
+    import_plugins(folder)
     router = _router(folder)
     if router is not None:
         if set(router.domains) != set(domains):
@@ -51,7 +62,7 @@ def load_mixture(run: str | Path, device: str = "cpu", prior: str = "router", ga
     start = None
     if prior == "router" and router is not None:
         start = load_prior(router, local_copy((folder / ROUTER).address), BASE in models)
-    return Mixture(models, encoder, length, start, gate)
+    return Mixture(models, encoder, length, start, gate, update)
 
 
 def specialists_of(run: Folder) -> list[str]:
@@ -64,6 +75,19 @@ def specialists_of(run: Folder) -> list[str]:
     if not domains:
         raise UserError(f"{run.uri} has no specialists: give the folder of a run that went at least that far")
     return domains
+
+
+def import_plugins(run: Folder) -> None:
+    """Import the plugins that the run was made with: its router's embedder may be one of theirs.
+
+    Raises:
+        UserError: one of them cannot be imported here.
+    """
+    if not run.exists(_CONFIG):
+        return
+    config = yaml_text.read(run.read(_CONFIG))
+    plugins = config.get("plugins") if isinstance(config, dict) else None
+    load_plugins(plugins if isinstance(plugins, list) else [])
 
 
 def alone(mixture: Mixture) -> dict[str, Mixture]:

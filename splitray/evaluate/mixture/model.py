@@ -13,7 +13,7 @@ from splitray.errors import UserError
 from splitray.evaluate.mixture.batch import Batch, Read
 from splitray.evaluate.mixture.prior import Prior, UniformPrior
 from splitray.evaluate.mixture.sampling import Sampling, alternatives, draw
-from splitray.evaluate.mixture.weights import Gate
+from splitray.evaluate.mixture.weights import BAYES, Gate, Update
 
 _PIECE = 64  # tokens of a given text that are read between two looks at the weights, at most
 _ROWS = 16  # texts at once
@@ -28,7 +28,8 @@ class Scored:
         tokens: int64 [tokens].
         nats: the loss of each, float64 [tokens].
         weights: the models' weights before each, float64 [tokens, models].
-        running: how many models read each, int64 [tokens]. A model that stops reads its piece of the text to the end.
+        running: how often each was read by a model, int64 [tokens]. A model that stops reads its piece of the text to
+            the end. One that is asked again, or comes back, reads the latest tokens once more.
         likeliest: the token that the mixture held likeliest in the place of each, int64 [tokens]; None where it was not
             asked for.
     """
@@ -75,6 +76,7 @@ class Mixture:
         max_length: tokens of context that the models were trained with.
         prior: what is believed before the first token; uniform where None.
         gate: when a model stops running.
+        update: how the weights move past a token; by Bayes' rule where None.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Mixture:
         max_length: int,
         prior: Prior | None = None,
         gate: Gate | None = None,
+        update: Update | None = None,
     ) -> None:
         if not models:
             raise ValueError("a mixture has at least one model")
@@ -91,8 +94,9 @@ class Mixture:
         self.models = [model.eval() for model in models.values()]
         self.encoder, self.max_length = encoder, max_length
         self.prior: Prior = prior or UniformPrior(len(models))
-        self.gate = gate or Gate()
-        self._piece = max(1, min(_PIECE, _LOGITS // (_ROWS * encoder.vocabulary)))
+        self.gate, self.update = gate or Gate(), update or BAYES
+        longest = _PIECE if len(models) > 1 else max_length
+        self._piece = max(1, min(longest, _LOGITS // (_ROWS * encoder.vocabulary)))
 
     # given text
 
@@ -130,32 +134,35 @@ class Mixture:
         for place, row in enumerate(rows):
             text[place, : len(row)] = row
         nats = np.zeros((count, width))
-        running, best = (np.zeros((count, width), dtype=np.int64) for _ in range(2))
+        best = np.zeros((count, width), dtype=np.int64)
         weights = np.zeros((count, width, len(self.names)))
-        batch = Batch(self.models, log_prior, self.gate)
-        for piece in self._pieces(width):
+        batch = Batch(self.models, log_prior, self.gate, self.update, self._piece)
+        for piece in self._pieces(width, lambda begin: batch.ahead(lengths > begin)):
             if piece.start and piece.start % self.max_length == 0:
-                batch = Batch(self.models, batch.log_weights, self.gate)
+                batch.begin_window()
             reads = batch.read(text[:, piece], None, lengths > piece.start)
-            for read in reads:
-                running[read.rows.cpu().numpy(), piece] += 1
             own = batch.nats(reads, text[:, piece.start + 1 : piece.stop + 1])
-            for place in range(piece.start, piece.stop):
-                weights[:, place] = batch.weights
-                nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
+            if len(self.models) == 1:  # nothing moves
+                weights[:, piece], nats[:, piece] = 1.0, own[:, :, 0]
+            else:
+                for place in range(piece.start, piece.stop):
+                    weights[:, place] = batch.weights
+                    nats[:, place] = batch.follow(own[:, place - piece.start], lengths > place)
             if likeliest:
                 best[:, piece] = batch.likeliest(reads, weights[:, piece])
         for place, row in enumerate(rows):
             n = len(row) - 1
             found = best[place, :n] if likeliest else None
-            yield Scored(row[1:], nats[place, :n], weights[place, :n], running[place, :n], found)
+            yield Scored(row[1:], nats[place, :n], weights[place, :n], batch.reads[place, :n], found)
 
-    def _pieces(self, width: int) -> Iterator[slice]:
-        """Stretches of a text; none lies in two windows."""
-        for window in range(0, width, self.max_length):
-            stop = min(window + self.max_length, width)
-            for begin in range(window, stop, self._piece):
-                yield slice(begin, min(begin + self._piece, stop))
+    def _pieces(self, width: int, most: Callable[[int], int]) -> Iterator[slice]:
+        """Stretches of a text; none lies in two windows, and none is longer than `most` says at its beginning."""
+        begin = 0
+        while begin < width:
+            window = begin - begin % self.max_length + self.max_length
+            stop = min(begin + most(begin), window, width)
+            yield slice(begin, stop)
+            begin = stop
 
     # written text
 
@@ -188,7 +195,7 @@ class Mixture:
         text, mask = self._aligned(prompts)
         room = np.minimum(self.max_length - mask.sum(axis=1), [s.max_tokens for s in each])
         padding = mask if mask.min() == 0 else None
-        batch = Batch(self.models, self.prior.log_weights(list(prompts)), self.gate)
+        batch = Batch(self.models, self.prior.log_weights(list(prompts)), self.gate, self.update, self._piece)
         reads = self._prompt(batch, text, padding)
         live = np.ones(len(text), dtype=bool)
         draws = [torch.Generator().manual_seed((s.seed << 20) + row) for row, s in enumerate(each)]
@@ -233,7 +240,7 @@ class Mixture:
         """Read the prompts and let the weights follow; what the models expect after the last piece."""
         everyone = np.ones(len(text), dtype=bool)
         reads: list[Read] = []
-        for piece in self._pieces(text.shape[1]):
+        for piece in self._pieces(text.shape[1], lambda begin: batch.ahead(everyone)):
             reads = batch.read(text[:, piece], None if mask is None else mask[:, piece], everyone)
             targets = text[:, piece.start + 1 : piece.stop + 1]
             known = [Read(r.model, r.rows, r.log_probabilities[:, : targets.shape[1]]) for r in reads]

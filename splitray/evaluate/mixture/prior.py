@@ -1,9 +1,10 @@
 """What a mixture believes of a document before its first token."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from splitray.corpus.calibration import fit_temperature
 from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.mixture.weights import normalised
+
+if TYPE_CHECKING:
+    from splitray.evaluate.mixture.model import Mixture
 
 FILE = "prior.json"  # in the router's folder
 _SAMPLE = 64  # training documents of each domain that a temperature is fitted on
@@ -66,6 +70,57 @@ class RouterPrior:
             return domains
         base = np.full((len(domains), 1), np.log(self.base_share))
         return np.hstack([domains + np.log1p(-self.base_share), base])
+
+
+@dataclass(frozen=True)
+class TopPrior:
+    """The heaviest models of another prior, and no base. With `STAY` it is one of the usual ways to choose a model.
+
+    One model is the nearest centroid. Several are the sparse ensemble of c-BTM (Gururangan et al. 2023,
+    arXiv:2303.14177): their shares are a softmax of the router's distances over a temperature.
+
+    Args:
+        inner: whose weights they are, as of a `RouterPrior` with the temperature that is wanted.
+        count: how many models run.
+        specialists: how many of the models are specialists; the others, which come last, get nothing.
+    """
+
+    inner: Prior
+    count: int
+    specialists: int
+
+    def log_weights(self, texts: list[str]) -> np.ndarray:
+        weights = self.inner.log_weights(texts)
+        places = np.argsort(-weights[:, : self.specialists], axis=1, kind="stable")[:, : self.count]
+        top = np.full_like(weights, -np.inf)
+        np.put_along_axis(top, places, np.take_along_axis(weights, places, axis=1), axis=1)
+        return normalised(top)
+
+
+@dataclass(frozen=True)
+class PrefixPrior:
+    """One model: the one whose small relative holds the beginning of the text likeliest. Use it with `STAY`.
+
+    The relatives are one small model for each specialist, such as the ladder's leaves, which are trained already. So
+    SmallTalk LM chooses (Filippova et al. 2024, arXiv:2410.03529).
+
+    Args:
+        relatives: a mixture of one for each specialist, in their order.
+        models: how many models there are to choose from, the base included; it is never chosen.
+        tokens: of the beginning that are read.
+    """
+
+    relatives: Sequence["Mixture"]
+    models: int
+    tokens: int = 32
+
+    def log_weights(self, texts: list[str]) -> np.ndarray:
+        encoder = self.relatives[0].encoder
+        rows = [np.append(encoder.end, tokens[: self.tokens]) for tokens in encoder.encode(texts)]
+        nats = np.array([[s.nats.sum() for s in small.score_tokens(rows, texts)] for small in self.relatives])
+        weights = np.full((len(texts), self.models), -np.inf)
+        weights[np.arange(len(texts)), nats.argmin(axis=0)] = 0.0
+        return weights
 
 
 def fit_prior(corpus: Any, characters: int, base: bool = True) -> RouterPrior:

@@ -7,32 +7,94 @@ A text's first tokens decide which models write the rest. With p_m the next-toke
 This is Bayesian model averaging. The products telescope: the mixture gives a whole document the probability
 sum over m of w_m(0) p_m(document). No term of a sum is larger than the sum. So the mixture's loss of a document is at
 most that of any single model plus ln(1 / w_m(0)), which `bound` returns. The best model needs no naming.
+
+There are two other rules. A text may change its kind on the way, so `Follow` with a switch gives every model a share of
+the weight back after each token. And weights may stay where they began: `STAY`, a fixed ensemble.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.special import logsumexp
 
 
+class Update(Protocol):
+    """How the weights move past a token."""
+
+    def after(self, log_weights: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        """Log weights after a token, [..., models], normalised.
+
+        Args:
+            log_weights: before it, normalised; -inf for models that have stopped.
+            joint: `log_weights` less each model's loss of the token.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Weights follow each model's own likelihood.
+
+    With a switch this is the fixed share of Herbster and Warmuth, "Tracking the best expert" (1998). After each token
+    the text is taken to change to any of the models with that chance. For K models the loss of T tokens is at most that
+    of any single model that runs to the end, plus ln(1 / its prior), plus (T - 1) ln(1 / (1 - switch (K - 1) / K)).
+    So a switch of 0.001 costs at most 0.001 nats a token where nothing changes. Against models that take turns, each
+    change costs about ln(K / switch).
+
+    Args:
+        switch: chance of a change after each token, from 0 to below 1. At 0 it is Bayes' rule.
+    """
+
+    switch: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.switch < 1:
+            raise ValueError(f"switch is at least 0 and below 1, got {self.switch:g}")
+
+    def after(self, log_weights: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        moved = normalised(joint)
+        if self.switch == 0:
+            return moved
+        running = np.isfinite(moved)
+        share = np.log(self.switch) - np.log(running.sum(axis=-1, keepdims=True))
+        return np.where(running, np.logaddexp(np.log1p(-self.switch) + moved, share), -np.inf)
+
+
+@dataclass(frozen=True)
+class Stay:
+    """Weights stay where they began, whatever the text."""
+
+    def after(self, log_weights: np.ndarray, joint: np.ndarray) -> np.ndarray:
+        return log_weights
+
+
+BAYES, STAY = Follow(), Stay()
+
+
 @dataclass(frozen=True)
 class Gate:
-    """When a model stops running for a document. It does not run again for that document.
+    """When a model stops running for a document, and how it comes back.
 
     The weights of those that go on grow by it. So the loss is still at most that of any model that runs to the end,
-    plus ln(1 / its weight before the first token). A model that stopped has no such promise.
+    plus ln(1 / its weight before the first token). A model that stopped has no such promise. It is asked again now and
+    then, on a few of the latest tokens; see `splitray.evaluate.mixture.returns`.
 
     Args:
         threshold: a model stops once its weight is below this share; 0 lets light models run.
         commit: once a model holds this share, it runs alone; 1 lets the others run.
+        recheck: how much of the text stopped models read again, in models per token; 0 asks none again.
     """
 
     threshold: float = 1e-3
     commit: float = 0.99
+    recheck: float = 0.2
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 0.5 < self.commit <= 1:
             raise ValueError(f"a gate has 0 <= threshold < 0.5 < commit <= 1, got {self.threshold:g}, {self.commit:g}")
+        if not 0 <= self.recheck <= 1:
+            raise ValueError(f"a gate's recheck lies between 0 and 1, got {self.recheck:g}")
 
     def close(self, log_weights: np.ndarray) -> np.ndarray:
         """Log weights [..., models] after the gate, normalised: -inf for a model that stops."""
@@ -46,7 +108,7 @@ class Gate:
         return normalised(np.where(light & ~heaviest, -np.inf, log_weights))
 
 
-OPEN = Gate(0.0, 1.0)  # every model runs to the end: the exact mixture
+OPEN = Gate(0.0, 1.0, 0.0)  # every model runs to the end: the exact mixture
 
 
 def normalised(log_weights: np.ndarray) -> np.ndarray:
@@ -85,7 +147,9 @@ class Gated:
     log_weights: np.ndarray
 
 
-def advance(log_weights: np.ndarray, nats: np.ndarray, gate: Gate) -> tuple[np.ndarray, np.ndarray]:
+def advance(
+    log_weights: np.ndarray, nats: np.ndarray, gate: Gate, update: Update = BAYES
+) -> tuple[np.ndarray, np.ndarray]:
     """One token of the mixture: its loss in nats [...], and the log weights after it [..., models].
 
     Args:
@@ -93,14 +157,15 @@ def advance(log_weights: np.ndarray, nats: np.ndarray, gate: Gate) -> tuple[np.n
         nats: the token's loss under each model, [..., models]; of models that have stopped any finite number.
     """
     joint = log_weights - nats
-    return -logsumexp(joint, axis=-1), gate.close(joint)
+    return -logsumexp(joint, axis=-1), gate.close(update.after(log_weights, joint))
 
 
-def gated_nats(nats: np.ndarray, log_prior: np.ndarray, gate: Gate) -> Gated:
-    """A document's loss where light models stop, from the loss of each of its tokens under each model.
+def gated_nats(nats: np.ndarray, log_prior: np.ndarray, gate: Gate, update: Update = BAYES) -> Gated:
+    """A document's loss where light models stop for good, from the loss of each of its tokens under each model.
 
     What is computed equals what a generating mixture does token by token, since a model's loss of a token does not
-    depend on which other models run.
+    depend on which other models run. What a stopped model says of the latest tokens is not in `nats`, so no model comes
+    back here.
 
     Args:
         nats: [tokens, models].
@@ -114,5 +179,5 @@ def gated_nats(nats: np.ndarray, log_prior: np.ndarray, gate: Gate) -> Gated:
             out[place:] = nats[place:, live.argmax()]
             break
         running[place] = live.sum()
-        out[place], log_weights = advance(log_weights, row, gate)
+        out[place], log_weights = advance(log_weights, row, gate, update)
     return Gated(out, running, log_weights)

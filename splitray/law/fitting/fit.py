@@ -16,9 +16,11 @@ from splitray.law.fitting.choose import Choice, choose
 from splitray.law.fitting.fit_warnings import fit_warnings
 from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.objective import Objective
+from splitray.law.fitting.reach import reach
 from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
 from splitray.law.forms import Form
 from splitray.law.law import Component, Law
+from splitray.law.reach import Reach
 from splitray.law.runs import Runs, read_runs
 from splitray.runtime.progress import Task
 
@@ -70,21 +72,30 @@ def fit(
         fits = {form: fit_form(found, table, goal, seed, share)}
         choice = Choice({form: 1.0}, None)
     best = fits[next(iter(choice.shares))]
+    noises = {
+        name: uncertainty.tree_noise(fits[name], table, seed) if table.replicated and bootstrap else None
+        for name in choice.shares
+    }
     return Law(
-        components=tuple(_components(fits, choice, table, bootstrap, seed)),
+        components=tuple(_components(fits, choice, table, bootstrap, seed, noises)),
         domains=table.domains,
         objective=best.objective,
         warnings=(*table.warnings, *fit_warnings(best, table)),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,
+        reach=reach(fits, choice.shares, table, noises[next(iter(choice.shares))]) if bootstrap else Reach(),
+        traits=table.traits,
+        schedules=table.schedule.distinct()[0],
         runs=table,
     )
 
 
 def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tuple[Choice, dict[str, Fitted]]:
     split = bool((table.specialize_tokens > 0).any())
-    entrants = [form for form in forms.REGISTRY.values() if split or not form.splits]
+    # under a form of one stage no split can pay: with D' the first of them stands for all
+    entrants = [form for form in forms.REGISTRY.values() if form.splits == split or form.name == "chinchilla"]
+    _enough(table, [forms.find("chinchilla")])  # fewer points than it has constants say nothing of size and tokens
     entrants = _enough(table, entrants)
     small = table
     if len(table) > _CONTEST_ROWS:
@@ -122,13 +133,19 @@ def _enough(table: Runs, entrants: Iterable[Form]) -> list[Form]:
     return able
 
 
-def _components(fits: dict[str, Fitted], choice: Choice, table: Runs, draws: int, seed: int) -> Iterable[Component]:
+def _components(
+    fits: dict[str, Fitted],
+    choice: Choice,
+    table: Runs,
+    draws: int,
+    seed: int,
+    noises: dict[str, uncertainty.TreeNoise | None],
+) -> Iterable[Component]:
     shares = np.array(list(choice.shares.values()))
     edges = np.round(draws * np.concatenate([[0.0], np.cumsum(shares) / shares.sum()])).astype(int)
     for (name, share), count in zip(choice.shares.items(), np.diff(edges)):
         fitted = fits[name]
         sampled = np.empty((0, *fitted.constants.shape))
         if count:
-            noise = uncertainty.tree_noise(fitted, table, seed) if table.replicated else None
-            sampled = uncertainty.bootstrap(fitted, table, int(count), seed, noise)
+            sampled = uncertainty.bootstrap(fitted, table, int(count), seed, noises[name])
         yield Component(name, share, fitted.constants, sampled)

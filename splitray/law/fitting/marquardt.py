@@ -14,21 +14,24 @@ from functools import partial
 
 import numpy as np
 
-from splitray.law.arrays import Array, Ints
+from splitray.law.arrays import Array, Flags, Ints
 from splitray.law.forms import Form
+from splitray.law.forms.schedule import RateSchedule
 
 _BLOCK = 1 << 21  # doubles in one Jacobian block: 16 MB
 _SCOUT = 12  # steps of every start; by then the worth of its basin shows
 _KEPT = 4  # starts of a group that are followed to the end
 _DAMPING = 1e-2
 _MAX_DAMPING = 1e12
+_LEAST_GROWTH = -0.9  # of a coefficient in one step: to a tenth of it
 
 
 @dataclass(frozen=True)
 class Problem:
     """Rows and objective of a fit; `vectors` below are searched vectors [batch, P] in centred coordinates.
 
-    form: the law; N, D, S: points [rows]; group: domain of each row [rows], rows sorted by it.
+    form: the law; N, D, S: points [rows], trained under `schedule`.
+    group: domain of each row [rows], rows sorted by it.
     target: loss [rows] or [batch, rows]; weight: [rows] or [batch, rows].
     delta: Huber threshold on log loss; None for squared raw loss.
     index: [domains, constants], where each domain's constants sit in the searched vector.
@@ -40,6 +43,7 @@ class Problem:
     N: Array
     D: Array
     S: Array
+    schedule: RateSchedule
     group: Ints
     target: Array
     weight: Array
@@ -52,9 +56,20 @@ class Problem:
     mean: Array
     precision: Array
 
+    @property
+    def coefficients(self) -> Flags:
+        """Which of the searched constants are coefficients, by their logarithm [P]."""
+        result = np.zeros(self.low.size, dtype=bool)
+        result[self.index] = [not constant.exponent for constant in self.form.constants]
+        return result
+
     def constants(self, vectors: Array) -> Array:
         """Uncentred constants [batch, domains, constants] of searched vectors."""
         return vectors[:, self.index] @ self.shift.T + self.offset
+
+    def points(self, rows: slice) -> tuple[Array, Array, Array, RateSchedule]:
+        """What a form is evaluated at, of these rows."""
+        return self.N[rows], self.D[rows], self.S[rows], self.schedule.take(rows)
 
     def blocks(self, batch: int) -> list[tuple[int, slice]]:
         """(domain, rows) pieces that bound the memory of one Jacobian."""
@@ -80,6 +95,7 @@ class Problem:
             **{name: getattr(self, name)[rows] for name in ("N", "D", "S")},
             **{name: getattr(self, name)[..., rows] for name in ("target", "weight")},
             **{name: getattr(self, name)[index] for name in ("low", "high", "mean", "precision")},
+            schedule=self.schedule.take(rows),
             group=np.zeros(stop - start, dtype=np.int64),
             index=np.arange(index.size)[None],
         )
@@ -99,7 +115,7 @@ class Problem:
         total = np.zeros(len(vectors))
         constants = self.constants(vectors)
         for domain, rows in self.blocks(len(vectors)):
-            loss = self.form.value(constants[:, domain], self.N[rows], self.D[rows], self.S[rows])
+            loss = self.form.value(constants[:, domain], *self.points(rows))
             residual = self.residuals(loss, rows)
             total += np.sum(self.weight[..., rows] * _rho(residual, self.delta), axis=-1)
         if self.delta is None:
@@ -121,8 +137,7 @@ class Problem:
         newton, bound = np.zeros((batch, size, size)), np.zeros((batch, size, size))
         constants = self.constants(vectors)
         for domain, rows in self.blocks(batch):
-            loss, slopes = self.form.jacobian(constants[:, domain], self.N[rows], self.D[rows], self.S[rows])
-            slopes = np.matmul(self.shift.T, slopes)
+            loss, slopes = self.form.jacobian(constants[:, domain], *self.points(rows))
             residual = self.residuals(loss, rows)
             weight = np.broadcast_to(self.weight[..., rows], residual.shape)
             total += np.sum(weight * _rho(residual, self.delta), axis=-1)
@@ -135,10 +150,12 @@ class Problem:
             index = self.index[domain]
             where = np.ix_(range(batch), index, index)
             transposed = np.swapaxes(slopes, 1, 2)
-            slope[:, index] += np.einsum("bpr,br->bp", slopes, reweighted * residual)
-            bound[where] += (slopes * reweighted[:, None, :]) @ transposed
+            # centred afterwards, [P, P] instead of [P, rows]: a sixth of the work of a refit
+            pull = (slopes @ (reweighted * residual)[..., None])[..., 0]
+            slope[:, index] += pull @ self.shift
+            bound[where] += self.shift.T @ ((slopes * reweighted[:, None, :]) @ transposed) @ self.shift
             if inside is not reweighted:
-                newton[where] += (slopes * inside[:, None, :]) @ transposed
+                newton[where] += self.shift.T @ ((slopes * inside[:, None, :]) @ transposed) @ self.shift
         if self.delta is None:
             newton = bound.copy()
         total += self.penalty(vectors)
@@ -182,9 +199,12 @@ def minimise(
     starts: Array,
     iterations: int = 100,
     tolerance: float = 1e-9,
+    damping: float = _DAMPING,
     done: Callable[[float], None] = lambda share: None,
 ) -> tuple[Array, Array]:
     """Local optima [batch, P] from `starts` and their objectives (prior included) [batch].
+
+    `damping` is that of the first step: less of it from starts that are near their optimum.
 
     A step solves (newton + damping (bound + diagonal)) step = -slope with constants that press on a bound held
     there, and is taken only if the objective falls. An element stops when a step gains less than `tolerance` of
@@ -194,14 +214,16 @@ def minimise(
         vectors, total = np.empty_like(starts), np.zeros(len(starts))
         for domain, index in enumerate(problem.index):
             share = partial(_part, done, domain, len(problem.index))
-            vectors[:, index], worth = minimise(problem.domain(domain), starts[:, index], iterations, tolerance, share)
+            vectors[:, index], worth = minimise(
+                problem.domain(domain), starts[:, index], iterations, tolerance, damping, share
+            )
             total += worth
         return vectors, total
     vectors = np.clip(starts, problem.low, problem.high)
     with np.errstate(all="ignore"):
         state = list(problem.normal(vectors))
         state[0] = np.where(np.isfinite(state[0]), state[0], np.inf)
-        damping = np.full(len(vectors), _DAMPING)
+        damped = np.full(len(vectors), damping)
         calm = np.zeros(len(vectors), dtype=int)
         active = np.flatnonzero(np.isfinite(state[0]))
         for _ in range(iterations):
@@ -209,7 +231,7 @@ def minimise(
                 break
             here = vectors[active]
             slope, newton, bound = (part[active] for part in state[1:])
-            step = _step(problem, here, slope, newton, bound, damping[active])
+            step = _step(problem, here, slope, newton, bound, damped[active])
             trial = np.clip(here + step, problem.low, problem.high)
             fresh = problem.take(active).normal(trial)
             gain = state[0][active] - fresh[0]
@@ -218,11 +240,11 @@ def minimise(
             vectors[taken] = trial[better]
             for part, new in zip(state, fresh):
                 part[taken] = new[better]
-            damping[active] *= np.where(better, 0.2, 5.0)
-            damping[active] = np.maximum(damping[active], 1e-12)
+            damped[active] *= np.where(better, 0.2, 5.0)
+            damped[active] = np.maximum(damped[active], 1e-12)
             small = better & (gain <= tolerance * np.abs(fresh[0]))
             calm[active] = np.where(small, calm[active] + 1, np.where(better, 0, calm[active]))
-            active = active[(calm[active] < 2) & (damping[active] < _MAX_DAMPING)]
+            active = active[(calm[active] < 2) & (damped[active] < _MAX_DAMPING)]
             done(1.0 - active.size / len(vectors))
     return vectors, state[0]
 
@@ -241,4 +263,9 @@ def _step(problem: Problem, vectors: Array, slope: Array, newton: Array, bound: 
     curvature[held[:, :, None] | held[:, None, :]] = 0.0
     curvature[:, diagonal, diagonal] = np.where(held, 1.0, curvature[:, diagonal, diagonal])
     step = np.linalg.solve(curvature, np.where(held, 0.0, -slope)[..., None])[..., 0]
-    return np.where(np.isfinite(step), step, 0.0)
+    step = np.where(np.isfinite(step), step, 0.0)
+    # A step is linear in the coefficients themselves, which are searched by their logarithm. One that would take E
+    # from 0.2 to 0.6 must not take it to 0.2 e^2. On the proof's ladder half of the steps were refused for that, and
+    # draws were still 0.9 of a squared noise from their optimum after ten steps, now 0.3.
+    grow = np.log1p(np.maximum(step, _LEAST_GROWTH))
+    return np.where(problem.coefficients, grow, step)

@@ -57,8 +57,7 @@ class Fitted:
         problem, constants = self.problem, self.constants
         result = np.zeros((problem.N.size, self.vector.size))
         for domain, rows in problem.blocks(1):
-            points = problem.N[rows], problem.D[rows], problem.S[rows]
-            loss, slopes = problem.form.jacobian(constants[domain][None], *points)
+            loss, slopes = problem.form.jacobian(constants[domain][None], *problem.points(rows))
             place = np.ix_(np.arange(rows.start, rows.stop), problem.index[domain])
             result[place] = (problem.shift.T @ slopes[0] / loss).T
         return result
@@ -68,8 +67,7 @@ def predict(problem: Problem, vectors: Array) -> Array:
     """Loss [batch, rows] of searched vectors at the problem's rows."""
     constants = problem.constants(vectors)
     parts = [
-        problem.form.value(constants[:, domain], problem.N[rows], problem.D[rows], problem.S[rows])
-        for domain, rows in problem.blocks(len(vectors))
+        problem.form.value(constants[:, domain], *problem.points(rows)) for domain, rows in problem.blocks(len(vectors))
     ]
     return np.concatenate(parts, axis=1)
 
@@ -114,6 +112,7 @@ def state_problem(form: Form, runs: Runs, objective: Objective, share: bool) -> 
         N=runs.params,
         D=runs.pretrain_tokens,
         S=runs.specialize_tokens,
+        schedule=runs.schedule,
         group=runs.group,
         target=runs.loss,
         weight=runs.weight,
@@ -174,8 +173,8 @@ def candidates(problem: Problem, seed: int, count: int) -> Array:
     of domains times as much, and found nothing better.
     """
     if len(problem.index) == 1:
-        guesses = project(problem, _guesses(problem.form, seed))
-        return guesses[_order(problem.objective(guesses, prior=True))[:count]]
+        starts = project(problem, guesses(problem.form, seed))
+        return starts[_order(problem.objective(starts, prior=True))[:count]]
     if problem.separable:
         starts = np.empty((count, problem.low.size))
         for domain, index in enumerate(problem.index):
@@ -190,7 +189,7 @@ def _order(worth: Array) -> Ints:
     return np.argsort(np.where(np.isfinite(worth), worth, np.inf), kind="stable")
 
 
-def _guesses(form: Form, seed: int) -> Array:
+def guesses(form: Form, seed: int) -> Array:
     """Centred constants [guesses, constants] spread evenly over what is typical; linear coefficients at 1."""
     low, high = np.array([c.typical if c.exponent else np.log(c.typical) for c in form.constants]).T
     guess = low + qmc.Sobol(len(form.constants), seed=seed).random(_GUESS) * (high - low)
@@ -202,7 +201,8 @@ def thin(problem: Problem, rows: Array) -> Problem:
     """The problem on some of its rows."""
     names = ("N", "D", "S", "group")
     kept = {name: getattr(problem, name)[rows] for name in names}
-    return replace(problem, **kept, target=problem.target[..., rows], weight=problem.weight[..., rows])
+    target, weight = problem.target[..., rows], problem.weight[..., rows]
+    return replace(problem, **kept, schedule=problem.schedule.take(rows), target=target, weight=weight)
 
 
 def project(problem: Problem, guess: Array) -> Array:
@@ -222,7 +222,7 @@ def project(problem: Problem, guess: Array) -> Array:
     with np.errstate(all="ignore"):
         for index, (start, stop) in zip(problem.index, itertools.pairwise(edges)):
             rows = slice(start, stop)
-            _, slopes = form.jacobian(constants, problem.N[rows], problem.D[rows], problem.S[rows])
+            _, slopes = form.jacobian(constants, *problem.points(rows))
             unit[:, linear] = np.log(
                 _nonnegative(slopes[:, linear] / problem.target[rows], problem.weight[rows], floor)
             )

@@ -27,6 +27,9 @@ _REML_ROWS = 400  # rows that variances are estimated on, as dense matrices
 _CLIP = 4.0  # residuals beyond this many robust deviations are outliers, not variance
 _LEFT = 0.5  # least 1 - P/C that is made up for: the gamma weights have variance 1 / 0.5^2 = 4 at most
 _FREE = 3  # degrees of freedom that a variance is granted at least
+# Steps of a refit, which starts at the fit: after 9 the spread of a loss at four times the largest size is 0.9 of that
+# after 100 (0.0495 of 0.0562 nats), that of a difference on a budget line 0.99. 1000 refits of 444 rows take 2.5 s.
+_STEPS = 9
 _FLOOR = 1e-4  # smallest variance component, as a share of the total
 
 
@@ -121,7 +124,7 @@ def bootstrap(fitted: Fitted, runs: Runs, count: int, seed: int, noise: TreeNois
         problem = replace(fitted.problem, target=target)
     starts = np.tile(fitted.vector, (count, 1))
     task = Task(_log, f"bootstrap of {fitted.problem.form.name}", 1.0)
-    vectors, _ = minimise(problem, starts, iterations=40, tolerance=1e-5, done=task.update)
+    vectors, _ = minimise(problem, starts, _STEPS, tolerance=3e-4, damping=1e-4, done=task.update)
     return problem.constants(vectors)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law.arrays import Array
 from splitray.law.forms.dual import Dual
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 
 # D = 0 is read as this many tokens: small enough that D**0.05 is 1e-3 of its value at 1 token, large enough that
 # D**-2 and its slope stay inside a double.
@@ -61,7 +62,10 @@ class Constant:
 
 
 class Form:
-    """A candidate law. Subclasses give `name`, `source`, `constants` and `loss`."""
+    """A candidate law. Subclasses give `name`, `source`, `constants` and `loss`.
+
+    A form with `scheduled` has a fifth argument of `loss`: R, the learning-rate area of D' in tokens at the peak rate.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]
@@ -69,10 +73,18 @@ class Form:
     constants: ClassVar[tuple[Constant, ...]]
     linear: ClassVar[tuple[str, ...]] = ("E", "A", "B")  # coefficients that the loss is linear in
     splits: ClassVar[bool] = True  # whether D and D' play different parts
+    added: ClassVar[tuple[str, ...]] = ()  # the last constants, which laws of earlier releases lack: 0 there
+    scheduled: ClassVar[bool] = False  # whether `loss` is given the learning-rate area of D'
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, *area: Any) -> Any:
         """Loss for constants `k` (attributes by name) at N, D, S; arrays or Duals, broadcast."""
         raise NotImplementedError
+
+    def _loss(self, k: Any, N: Array, D: Array, S: Array, schedule: RateSchedule) -> Any:
+        D = np.maximum(D, ZERO_TOKENS)
+        if not self.scheduled:
+            return self.loss(k, N, D, S)
+        return self.loss(k, N, D, S, S if schedule is CONSTANT_RATE else schedule.area(D, S))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +92,7 @@ class Form:
 
     def pack(self, constants: Mapping[str, float]) -> Array:
         """The searched vector [constants] for named constants: logarithms of coefficients, exponents as they are."""
+        constants = dict.fromkeys(self.added, 0.0) | dict(constants)
         missing, unknown = set(self.names) - set(constants), set(constants) - set(self.names)
         if missing or unknown:
             raise UserError(
@@ -97,30 +110,36 @@ class Form:
         """The inverse of `pack` for one vector."""
         return {c.name: float(v if c.exponent else np.exp(v)) for c, v in zip(self.constants, vector)}
 
-    def value(self, vectors: Array, N: Array, D: Array, S: Array) -> Array:
-        """Loss [batch, rows] for searched vectors [batch, constants] at rows [rows]."""
+    def value(self, vectors: Array, N: Array, D: Array, S: Array, schedule: RateSchedule = CONSTANT_RATE) -> Array:
+        """Loss [batch, rows] for searched vectors [batch, constants] at rows [rows], trained under `schedule`."""
         columns = np.moveaxis(np.asarray(vectors), -1, 0)[..., None]
         k = SimpleNamespace(**{c.name: v if c.exponent else np.exp(v) for c, v in zip(self.constants, columns)})
-        return np.asarray(self.loss(k, N, np.maximum(D, ZERO_TOKENS), S))
+        return np.asarray(self._loss(k, N, D, S, schedule))
 
-    def jacobian(self, vectors: Array, N: Array, D: Array, S: Array) -> tuple[Array, Array]:
+    def jacobian(
+        self, vectors: Array, N: Array, D: Array, S: Array, schedule: RateSchedule = CONSTANT_RATE
+    ) -> tuple[Array, Array]:
         """Loss [batch, rows] and its derivatives [batch, constants, rows] by the searched vector."""
         columns = np.moveaxis(np.asarray(vectors), -1, 0)[..., None]
         duals = {}
         for constant, column in zip(self.constants, columns):
             value = column if constant.exponent else np.exp(column)
             duals[constant.name] = Dual(value, {constant.name: 1.0 if constant.exponent else value})
-        loss = self.loss(SimpleNamespace(**duals), N, np.maximum(D, ZERO_TOKENS), S)
+        loss = self._loss(SimpleNamespace(**duals), N, D, S, schedule)
         slopes = np.empty((loss.value.shape[0], len(self.names), loss.value.shape[-1]))
         for index, name in enumerate(self.names):
             slopes[:, index] = loss.slopes.get(name, 0.0)
         return loss.value, slopes
 
-    def gradient(self, vectors: Array, N: Array, D: Array, S: Array) -> tuple[Array, Array]:
+    def gradient(
+        self, vectors: Array, N: Array, D: Array, S: Array, schedule: RateSchedule = CONSTANT_RATE
+    ) -> tuple[Array, Array]:
         """(dL/dD, dL/dD') [batch, rows], in nats per token; finite at D' = 0."""
         columns = np.moveaxis(np.asarray(vectors), -1, 0)[..., None]
         k = SimpleNamespace(**{c.name: v if c.exponent else np.exp(v) for c, v in zip(self.constants, columns)})
-        loss = self.loss(k, N, Dual(np.maximum(D, ZERO_TOKENS), {"D": 1.0}), Dual(np.asarray(S), {"S": 1.0}))
+        D, S = np.maximum(D, ZERO_TOKENS), np.asarray(S)
+        tokens = Dual(D, {"D": 1.0}), Dual(S, {"S": 1.0})
+        loss = self.loss(k, N, *tokens, *((schedule.sloped_area(D, S),) if self.scheduled else ()))
         zero = np.zeros_like(loss.value)
         return zero + loss.slopes.get("D", 0.0), zero + loss.slopes.get("S", 0.0)
 

@@ -1,5 +1,7 @@
 """Forms of two stages, which tell D from D'. Adding one is adding one class here.
 
+A form that a later release gave a further constant names it in `added`, last; laws saved before have it at 0.
+
 Priors are weak Gaussians, of one row's weight at a distance of one spread: they decide only what a table leaves open
 (on a 60-row ladder with 0.3 % noise, exponents of D' and of N inside a release scale). Their centres are the middle
 of what such exponents were measured at, not fitted to any table here.
@@ -10,12 +12,21 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from splitray.law.forms.form import Constant, Form, coefficient, exponent
-from splitray.law.forms.one_stage import DATA, FLOOR, SIZE
+from splitray.law.forms.one_stage import (
+    ALPHA_1,
+    BETA_1,
+    CURVE,
+    CURVE_WITH_SIZE,
+    FIRST,
+    FLOOR,
+    SIZE,
+    SIZED_DATA,
+    WITH_SIZE,
+)
 from splitray.law.forms.registry import register
 
 # The same constants where a second stage shares the rows with them.
-ALPHA_2 = exponent("alpha", "how fast size helps", prior=(0.4, 0.3))
-BETA_2 = exponent("beta", "how fast tokens help", prior=(0.4, 0.3))
+ALPHA_2, BETA_2 = ALPHA_1, BETA_1
 GAMMA = exponent("gamma", "how fast D' helps", prior=(0.4, 0.3))
 WITH_D = exponent("p", "how that scale grows with D", bounds=(0.0, 2.0), prior=(0.5, 0.4))
 WITH_N = exponent("q", "how that scale grows with N", bounds=(-1.0, 1.0), typical=(-0.3, 0.5), prior=(0.0, 0.3))
@@ -32,15 +43,16 @@ class Release(Form):
     """
 
     name = "release"
+    scheduled = True
     source = "ours"
     formula = "E + A N^-alpha + (lam A N^-alpha + B N^c D^-beta) (1 + D'/(delta D^p N^q))^-gamma"
     constants = (
         FLOOR,
         SIZE,
         ALPHA_2,
-        coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c"),
+        SIZED_DATA,
         BETA_2,
-        exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
+        WITH_SIZE,
         PENALTY,
         coefficient("delta", "D' that releases at D = 1, N = 1", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
         WITH_D,
@@ -48,9 +60,9 @@ class Release(Form):
         GAMMA,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
         size = k.A * N**-k.alpha
-        released = (1.0 + S / (k.delta * D**k.p * N**k.q)) ** -k.gamma
+        released = (1.0 + R / (k.delta * D**k.p * N**k.q)) ** -k.gamma
         return k.E + size + (k.lam * size + k.B * N**k.c * D**-k.beta) * released
 
 
@@ -63,6 +75,7 @@ class MixtureGap(Form):
     """
 
     name = "mixture_gap"
+    scheduled = True
     source = "ours"
     formula = "E + A N^-alpha + G (1 + D'/(tau N^r))^-gamma + B N^c (D + rho D')^-beta"
     linear = ("E", "A", "B", "G")
@@ -70,9 +83,9 @@ class MixtureGap(Form):
         FLOOR,
         SIZE,
         ALPHA_2,
-        coefficient("B", "what training on D = 1 token would add at N = 1", "tokens^beta params^-c"),
+        SIZED_DATA,
         BETA_2,
-        exponent("c", "how the data term grows with N", (-0.6, 0.6), (-0.1, 0.3), prior=(0.05, 0.2)),
+        WITH_SIZE,
         WORTH,
         coefficient("G", "loss of a domain for living in the mixture's model", "nats", (0.01, 1.0)),
         coefficient(
@@ -86,8 +99,8 @@ class MixtureGap(Form):
         """D' that begins to close the gap, in tokens."""
         return k.tau * N**k.r
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        gap = k.G * (1.0 + S / self.scale(k, N, D)) ** -k.gamma
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        gap = k.G * (1.0 + R / self.scale(k, N, D)) ** -k.gamma
         return k.E + k.A * N**-k.alpha + gap + k.B * N**k.c * (D + k.rho * S) ** -k.beta
 
 
@@ -112,25 +125,53 @@ class OssifyingGap(MixtureGap):
 
 
 @register
-class EffectiveTokens(Form):
-    """Pretraining is worth a stock of domain tokens."""
+class LearningGap(MixtureGap):
+    """The mixture's gap over a learning curve, which starts from a finite first loss; see `learning_curve`."""
 
-    name = "effective_tokens"
-    source = "after Hernandez et al. 2021 and Lin et al. 2024 (rectified law)"
-    formula = "E + A N^-alpha + B (D' + kappa D^p N^q)^-beta"
+    name = "learning_gap"
+    source = "ours"
+    formula = "F + (L0 - F) (1 + (D + rho D')/(w N^u))^-beta + G (1 + D'/(tau N^r))^-gamma with F = E + A N^-alpha"
+    linear = ("E", "A", "L0", "G")
     constants = (
         FLOOR,
         SIZE,
         ALPHA_2,
-        DATA,
+        FIRST,
+        CURVE,
+        CURVE_WITH_SIZE,
+        BETA_2,
+        *(constant for constant in MixtureGap.constants if constant.name in ("rho", "G", "tau", "r", "gamma")),
+    )
+
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        left = (1.0 + (D + k.rho * S) / (k.w * N**k.u)) ** -k.beta
+        gap = k.G * (1.0 + R / self.scale(k, N, D)) ** -k.gamma
+        return (k.E + k.A * N**-k.alpha) * (1.0 - left) + k.L0 * left + gap
+
+
+@register
+class EffectiveTokens(Form):
+    """Pretraining is worth a stock of domain tokens."""
+
+    name = "effective_tokens"
+    scheduled = True
+    source = "after Hernandez et al. 2021 and Lin et al. 2024 (rectified law)"
+    formula = "E + A N^-alpha + B N^c (D' + kappa D^p N^q)^-beta"
+    added = ("c",)
+    constants = (
+        FLOOR,
+        SIZE,
+        ALPHA_2,
+        SIZED_DATA,
         BETA_2,
         coefficient("kappa", "D' that D = 1, N = 1 is worth", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
         WITH_D,
         WITH_N,
+        WITH_SIZE,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        return k.E + k.A * N**-k.alpha + k.B * (S + k.kappa * D**k.p * N**k.q) ** -k.beta
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        return k.E + k.A * N**-k.alpha + k.B * N**k.c * (R + k.kappa * D**k.p * N**k.q) ** -k.beta
 
 
 @register
@@ -138,14 +179,16 @@ class SharedSpecific(Form):
     """What all domains share is learned from every token, what is specific from the domain's own."""
 
     name = "shared_specific"
+    scheduled = True
     source = "ours; nests the additive and the effective-token forms"
-    formula = "E + A N^-alpha + B (D + rho D')^-beta + C (D' + kappa D^p N^q)^-gamma"
+    added = ("c",)
+    formula = "E + A N^-alpha + B N^c (D + rho D')^-beta + C (D' + kappa D^p N^q)^-gamma"
     linear = ("E", "A", "B", "C")
     constants = (
         FLOOR,
         SIZE,
         ALPHA_2,
-        DATA,
+        SIZED_DATA,
         BETA_2,
         WORTH,
         coefficient("C", "what is specific at D' = 1 token", "tokens^gamma"),
@@ -153,11 +196,12 @@ class SharedSpecific(Form):
         coefficient("kappa", "specific D' that D = 1, N = 1 is worth", "tokens tokens^-p params^-q", prior=(0.3, 2.5)),
         WITH_D,
         WITH_N,
+        WITH_SIZE,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        shared = k.B * (D + k.rho * S) ** -k.beta
-        return k.E + k.A * N**-k.alpha + shared + k.C * (S + k.kappa * D**k.p * N**k.q) ** -k.gamma
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        shared = k.B * N**k.c * (D + k.rho * S) ** -k.beta
+        return k.E + k.A * N**-k.alpha + shared + k.C * (R + k.kappa * D**k.p * N**k.q) ** -k.gamma
 
 
 @register
@@ -165,24 +209,27 @@ class CapacityRelease(Form):
     """The mixture costs capacity, which D' gives back; data count as effective tokens."""
 
     name = "capacity_release"
+    scheduled = True
     source = "ours"
-    formula = "E + A N^-alpha [1 + lam (1 + D'/(delta D^p))^-gamma] + B (D' + omega D)^-beta"
+    formula = "E + A N^-alpha [1 + lam (1 + D'/(delta D^p))^-gamma] + B N^c (D' + omega D)^-beta"
+    added = ("c",)
     constants = (
         FLOOR,
         SIZE,
         ALPHA_2,
-        DATA,
+        SIZED_DATA,
         BETA_2,
         coefficient("omega", "D' that one token of D is worth", "", (0.01, 2.0), prior=(0.3, 1.5)),
         PENALTY,
         coefficient("delta", "D' that releases at D = 1", "tokens tokens^-p", prior=(0.3, 2.5)),
         WITH_D,
         GAMMA,
+        WITH_SIZE,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
-        penalty = 1.0 + k.lam * (1.0 + S / (k.delta * D**k.p)) ** -k.gamma
-        return k.E + k.A * N**-k.alpha * penalty + k.B * (S + k.omega * D) ** -k.beta
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
+        penalty = 1.0 + k.lam * (1.0 + R / (k.delta * D**k.p)) ** -k.gamma
+        return k.E + k.A * N**-k.alpha * penalty + k.B * N**k.c * (S + k.omega * D) ** -k.beta
 
 
 @register
@@ -190,21 +237,24 @@ class Multiplicative(Form):
     """D' multiplies the data term down, less so the more the base has seen."""
 
     name = "multiplicative"
+    scheduled = True
     source = "after Liew & Kato 2025; ours: D' shifted, a size term, a power instead of the logarithm's sign flip"
-    formula = "E + A N^-alpha + B (D + rho D')^-beta (1 + D'/tau)^-(gamma (D + rho D')^-h)"
+    formula = "E + A N^-alpha + B N^c (D + rho D')^-beta (1 + D'/tau)^-(gamma (D + rho D')^-h)"
+    added = ("c",)
     constants = (
         FLOOR,
         SIZE,
         ALPHA_2,
-        DATA,
+        SIZED_DATA,
         BETA_2,
         WORTH,
         coefficient("tau", "D' at which specialization begins to tell", "tokens", (0.001, 1.0), prior=(0.03, 2.5)),
         coefficient("gamma", "how fast D' helps a base of D = 1 token", "tokens^h", (0.02, 1.0), prior=(0.2, 1.0)),
         exponent("h", "how the help fades with D", (0.0, 0.5), (0.0, 0.2), prior=(0.05, 0.1)),
+        WITH_SIZE,
     )
 
-    def loss(self, k: Any, N: Any, D: Any, S: Any) -> Any:
+    def loss(self, k: Any, N: Any, D: Any, S: Any, R: Any) -> Any:
         seen = D + k.rho * S
         rate = k.gamma * seen**-k.h
-        return k.E + k.A * N**-k.alpha + k.B * seen**-k.beta * (1.0 + S / k.tau) ** -rate
+        return k.E + k.A * N**-k.alpha + k.B * N**k.c * seen**-k.beta * (1.0 + R / k.tau) ** -rate

@@ -2,7 +2,9 @@
 
 Minimise sum_k w_k L_k(N, D, x_k) over x_k >= 0 with sum_k x_k = R and x_k <= cap_k. At the optimum every domain
 that is neither at 0 nor at its cap has the same gain per token, -w_k dL_k/dD'(x_k) = price (Karush, Kuhn and
-Tucker; Boyd and Vandenberghe, Convex Optimization, example 5.2). Gains fall in x_k because every form is convex in D'.
+Tucker; Boyd and Vandenberghe, Convex Optimization, example 5.2). At a constant rate gains fall in x_k, because every
+form is convex in D'. Where the rate decays the first tokens gain little, and the loss is replaced by its convex hull:
+up to the tokens where the mean gain from 0 on is largest, every token gains that mean.
 """
 
 from collections.abc import Callable
@@ -27,8 +29,10 @@ def allocate(gain: Callable[[Array], Array], total: Array, caps: Array) -> Array
     assert np.all(upper.sum(-1) >= total * (1 - 1e-9)), "the caps must leave room for the total"
     nodes = upper[..., None] * _FIRST
     shares = np.zeros_like(upper)
+    tangent, mean = _hull(nodes, gain(nodes))
     for zoom in range(3):
-        gains = np.log(np.maximum(np.minimum.accumulate(gain(nodes), axis=-1), 1e-300))
+        hull = np.where(nodes <= tangent[..., None], mean[..., None], np.minimum(gain(nodes), mean[..., None]))
+        gains = np.log(np.maximum(np.minimum.accumulate(hull, axis=-1), 1e-300))
         price = bisect(
             lambda p, n=nodes, g=gains: _demand(n, g, p)[0].sum(-1) <= total,  # type: ignore[misc]
             gains[..., -1].min(-1) - 1e-9,
@@ -47,6 +51,14 @@ def allocate(gain: Callable[[Array], Array], total: Array, caps: Array) -> Array
     left = total - shares.sum(-1)
     filled: Array = np.clip(shares + room * (left / np.maximum(room.sum(-1), 1e-300))[..., None], 0.0, upper)
     return filled
+
+
+def _hull(nodes: Array, gains: Array) -> tuple[Array, Array]:
+    """Where the mean gain from 0 on is largest, and that mean, each [..., domains]; where gains fall, at 0."""
+    gained = np.cumsum(0.5 * (gains[..., 1:] + gains[..., :-1]) * np.diff(nodes, axis=-1), axis=-1)
+    means = np.concatenate([gains[..., :1], gained / np.maximum(nodes[..., 1:], 1e-300)], axis=-1)
+    best = means.argmax(axis=-1)[..., None]
+    return np.take_along_axis(nodes, best, -1)[..., 0], np.take_along_axis(means, best, -1)[..., 0]
 
 
 def _demand(nodes: Array, gains: Array, price: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from splitray.law.arrays import Array
+from splitray.law.arrays import Array, Flags, Ints
 from splitray.law.planning.allocation import allocate
 from splitray.law.planning.surface import Surface
 from splitray.law.solve import minimise
@@ -17,9 +17,11 @@ from splitray.law.solve import minimise
 # L need not be convex in s: 0.15 in x moves D, or D' near the other end, by 15 %.
 FINE = np.concatenate([[-np.inf], np.linspace(-18, 18, 241), [np.inf]])
 COARSE = np.concatenate([[-np.inf], np.linspace(-15, 15, 31), [np.inf]])
+TWICE = np.concatenate([[-np.inf], np.linspace(-15, 15, 61), [np.inf]])  # as fine as COARSE twice over
 # The bottom of the bowl is flat: a split has to gain more than rounding, relative to the loss, to be one.
 ROUNDING = 1e-13
 _RISE = 1e-10
+_ASKED = 8  # positions of a row that are asked one by one whether the law rises there, before all are
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,38 @@ class Line:
         A form that fits well inside the data may turn up outside (release with p gamma > beta promises the floor to a
         model that was never pretrained). There a fitted law is no guide: at every position its loss must not rise when
         D grows to that of the next one with D' kept, nor when D' grows to that of the one before with D kept. Every
-        optimum inside the line passes; a law from given constants is taken as it is.
+        optimum inside the line passes; a law from given constants is taken as it is. Both are asked at a constant rate:
+        a longer base moves the decay forward over a short D', which is the schedule's doing and no fault of the form.
+
+        Only the lowest position of each row is asked, then the next, until one passes; after some all are.
         """
-        loss, (shared, special) = self.loss(grid[None, :]), self.divide(grid[None, :])
-        rises = ~np.isfinite(loss)
-        if self.surface.fitted:
-            tokens = special[..., None] * self.surface.shares
-            tolerated = self.surface.loss(self.params, shared, tokens) * (1 + _RISE)
-            more = np.concatenate([shared[:, 1:], shared[:, -1:]], axis=1)
-            rises |= self.surface.loss(self.params, more, tokens) > tolerated
-            more = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
-            rises |= self.surface.loss(self.params, shared, more) > tolerated
-        rises[:, -1] = False  # not splitting is always possible
-        return np.where(rises, np.inf, loss)
+        loss = self.loss(grid[None, :])
+        out = ~np.isfinite(loss)
+        out[:, -1] = False  # not splitting is always possible
+        loss = np.where(out, np.inf, loss)
+        if not self.surface.fitted:
+            return loss
+        rows = np.arange(len(loss))
+        for _ in range(_ASKED):
+            lowest = loss.argmin(axis=1)
+            rises = self._rises(grid, lowest[:, None])[:, 0] & (lowest < grid.size - 1)
+            if not rises.any():
+                return loss
+            loss[rows[rises], lowest[rises]] = np.inf
+        every = self._rises(grid, np.arange(grid.size)[None, :])
+        every[:, -1] = False
+        return np.where(every, np.inf, loss)
+
+    def _rises(self, grid: Array, place: Ints) -> Flags:
+        """Whether more tokens raise the loss at places [1 or rows, points] of the grid, at a constant rate."""
+        surface = self.surface.at_constant_rate()
+        shared, special = self.divide(grid[place])
+        tokens = special[..., None] * surface.shares
+        tolerated = surface.loss(self.params, shared, tokens) * (1 + _RISE)
+        more = self.divide(grid[np.minimum(place + 1, grid.size - 1)])[0]
+        rises: Flags = surface.loss(self.params, more, tokens) > tolerated
+        more = self.divide(grid[np.maximum(place - 1, 0)])[1][..., None] * surface.shares
+        return rises | (surface.loss(self.params, shared, more) > tolerated)
 
     def best(self, grid: Array | None = None) -> tuple[Array, Array]:
         """The optimal positions x and losses, each [rows]; inf where no split gains more than rounding."""

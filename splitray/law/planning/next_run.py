@@ -51,7 +51,7 @@ def next_run(law: Law, question: Question, candidates: str | Path | Any, noise: 
         law: fitted with bootstrap draws; they are the belief that a run would sharpen.
         candidates: path of a CSV or Parquet file, pyarrow Table or pandas DataFrame with the columns params,
             pretrain_tokens, specialize_tokens, and optionally domain (else the mean loss of all domains is observed)
-            and tokens (the cost).
+            and tokens (the cost). They are trained under the question's schedule.
         noise: standard deviation of a run's log loss; default the law's own, else 0.003.
 
     A run's value is the expected fall of Var(s*), the variance over draws of each draw's own optimal split: with the
@@ -73,7 +73,7 @@ def next_run(law: Law, question: Question, candidates: str | Path | Any, noise: 
     shrinkage = np.empty(len(domains))
     for domain in set(domains):
         mine = np.flatnonzero([name == domain for name in domains])
-        losses = law.predict_draws(params[mine], shared[mine], special[mine], domain)
+        losses = law.predict_draws(params[mine], shared[mine], special[mine], domain, question.schedule)
         shrinkage[mine] = [_shrinkage(fractions, np.log(column), deviation) for column in losses.T]
     per_token = shrinkage / columns["tokens"]
     # Ties, such as runs that tell nothing, go to the cheaper one.

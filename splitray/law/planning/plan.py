@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from splitray.law import saved
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.question import Question, positive
 from splitray.storage.checksum import Schema
 
-SCHEMA = Schema("plan", 2, unnamed=None)
+SCHEMA = Schema("plan", 3, unnamed=None)
+SMALL_LOSS = 0.003  # nats per token: what a good plan may lose, and less than this is no gain to speak of
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Plan:
     is the mean D'_k (`per_domain` has each where domains are named). split_threshold is D_split(params) in tokens,
     compute_multiplier m(budget). heldout_error is the form's relative error on rows hidden from its fit, low and
     high its range over what was hidden. flops is 6 N D_T, without attention. epochs is the largest number of passes
-    over a domain's own tokens after the split. level is the mass of the intervals, draws what they rest on.
+    over a domain's own tokens after the split. level is the mass of the intervals, draws what they rest on. schedule is
+    the learning-rate schedule that the models are to have.
     """
 
     form: str
@@ -77,6 +80,7 @@ class Plan:
     best_params: Estimate | None = None
     hours: float | None = None
     cost: float | None = None
+    schedule: RateSchedule = CONSTANT_RATE
 
     @property
     def splits(self) -> bool:
@@ -84,12 +88,18 @@ class Plan:
         return self.split_fraction.value < 1
 
     @property
+    def worthwhile(self) -> bool:
+        """Whether the gain is one to speak of. Else `compute_multiplier` means nothing, infinite as it may be: a floor
+        that lies a hair above the split's loss is never reached."""
+        return self.gain.value >= SMALL_LOSS
+
+    @property
     def question(self) -> Question:
         """What the plan answers, without its limits."""
         if not self.per_domain:
-            return Question(self.params, self.budget, self.domains)
+            return Question(self.params, self.budget, self.domains, schedule=self.schedule)
         names, weights = [part.domain for part in self.per_domain], [part.weight for part in self.per_domain]
-        return Question(self.params, self.budget, names, weights, self.allocation)
+        return Question(self.params, self.budget, names, weights, self.allocation, schedule=self.schedule)
 
     def priced(self, tokens_per_second: float, price_per_hour: float | None = None) -> "Plan":
         """With the hours that the budget takes at a measured rate of the whole cluster, and what they cost."""
@@ -122,6 +132,7 @@ class Plan:
         known = _parse(dict(record), record["draws"] > 0)
         known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
         known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
+        known["schedule"] = RateSchedule.parse(record.get("schedule", CONSTANT_RATE.plain()))
         known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
         plan = cls(**known)
         if not (0 <= plan.split_fraction.value <= 1 and 0 < plan.budget < math.inf and 0 < plan.params < math.inf):
@@ -132,7 +143,7 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
+    if isinstance(value, Estimate | RateSchedule):
         return value.plain()
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}

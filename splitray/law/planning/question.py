@@ -9,6 +9,7 @@ import numpy as np
 
 from splitray.errors import UserError
 from splitray.law.arrays import Array
+from splitray.law.forms.schedule import RateSchedule
 from splitray.law.law import Law
 from splitray.law.planning.line import Line
 from splitray.law.planning.surface import Surface
@@ -38,6 +39,8 @@ class Question:
 
     domains: K, or the names of the law's domains; weights: one per named domain, adding up to 1.
     allocation: "uniform" gives every domain its weight's part of sum D'_k, "per_domain" the optimal part.
+    schedule: learning-rate schedule of the models; None for that of the law's runs.
+    traits: `width_to_depth` and peak `learning_rate` of the models, where they are known; for warnings alone.
 
     Raises UserError, when made, for numbers out of range; for domains and weights when a law is asked.
     """
@@ -48,6 +51,8 @@ class Question:
     weights: Sequence[float] | None = None
     allocation: Literal["uniform", "per_domain"] = "uniform"
     limits: Limits = field(default_factory=Limits)
+    schedule: RateSchedule | None = None
+    traits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         positive("params", self.params)
@@ -68,7 +73,13 @@ class Question:
 
     @classmethod
     def weighing(
-        cls, law: Law, params: float, budget: float, weights: Mapping[str, float], limits: Limits | None = None
+        cls,
+        law: Law,
+        params: float,
+        budget: float,
+        weights: Mapping[str, float],
+        limits: Limits | None = None,
+        schedule: RateSchedule | None = None,
     ) -> "Question":
         """The question for domains of these weights: by name where they differ and the law knows every one of them.
 
@@ -77,15 +88,15 @@ class Question:
         """
         limits = limits or Limits()
         if len(set(weights.values())) > 1 and set(weights) <= set(law.domains):
-            return cls(params, budget, list(weights), list(weights.values()), limits=limits)
+            return cls(params, budget, list(weights), list(weights.values()), limits=limits, schedule=schedule)
         if isinstance(limits.available, Mapping):
             first = min((n / weights[d] for d, n in limits.available.items()), default=math.inf) / len(weights)
             limits = replace(limits, available=first if first < math.inf else None)
-        return cls(params, budget, len(weights), limits=limits)
+        return cls(params, budget, len(weights), limits=limits, schedule=schedule)
 
     def surface(self, law: Law, draws: int | None = None) -> Surface:
         """The law bound to these domains, with at most `draws` of its draws."""
-        return Surface(law, self.domains, self.weights, draws)
+        return Surface(law, self.domains, self.weights, draws, self.schedule, (self.params, self.budget))
 
     def available(self, surface: Surface) -> Array:
         """Tokens of each term of `surface` [terms], inf where unlimited."""

@@ -4,7 +4,8 @@ Row 0 of every result is the law as fitted, rows 1.. are its bootstrap draws. Ev
 own, so that each draw can be given its own optimum.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law import forms
 from splitray.law.arrays import Array
+from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import Law
+
+_LINE = np.linspace(0.1, 1.0, 10)  # split fractions whose mean says how far a line lies outside the table
 
 
 class Surface:
@@ -23,6 +27,9 @@ class Surface:
         weights: one number per named domain, positive, adding up to 1; default 1/K each. They weigh the loss and,
             in a uniform plan, the D'_k.
         draws: use at most this many of the law's draws, evenly spaced.
+        schedule: learning-rate schedule of the models; None for that of the law's runs.
+        target: params and budget of the plan, which say how far outside the table it is; None for within. Draws are
+            stretched alike along the whole line, so that the stretch itself moves no optimum.
 
     Attributes:
         rows: 1 + the number of draws.
@@ -37,7 +44,10 @@ class Surface:
         domains: int | Sequence[str],
         weights: Sequence[float] | None = None,
         draws: int | None = None,
+        schedule: RateSchedule | None = None,
+        target: tuple[float, float] | None = None,
     ) -> None:
+        self.schedule = schedule or law.schedule
         self.fitted = law.objective is not None
         self.law, self.names = law, () if isinstance(domains, int) else tuple(domains)
         if isinstance(domains, int):
@@ -52,18 +62,35 @@ class Surface:
             self.count, self.terms = len(self.names), self.names
             self.weights = self.shares = _weights(self.names, law, weights)
         index = [law.domains.index(term) for term in self.terms]
-        self._groups: list[tuple[forms.Form, Array, slice | Array, float]] = []
+        self._groups: list[tuple[forms.Form, Array, Array, slice, float]] = []
         kept = law.draws if draws is None else min(draws, law.draws)
         chosen = np.unique(np.linspace(0, law.draws - 1, kept).round().astype(int))
         first, row = 0, 1
         for part in law.components:
             form = forms.find(part.form)
-            self._groups.append((form, part.vectors[None, index], slice(0, 1), part.share))
+            fitted = part.vectors[None, index]
+            self._groups.append((form, fitted, fitted, slice(0, 1), part.share))
             mine = chosen[(chosen >= first) & (chosen < first + len(part.draws))] - first
             if mine.size:
-                self._groups.append((form, part.draws[mine][:, index], slice(row, row + mine.size), 1.0))
+                self._groups.append((form, part.draws[mine][:, index], fitted, slice(row, row + mine.size), 1.0))
             first, row = first + len(part.draws), row + mine.size
         self.rows = row
+        self._weight, self._spread, self._common = 0.0, np.zeros((len(self.terms), 1, 1)), np.zeros((row, 1))
+        if target is not None and row > 1 and not law.reach.idle:
+            self._stretch(*target)
+
+    def _stretch(self, params: float, budget: float) -> None:
+        """Set how the draws are stretched for a plan: by the mean over its line."""
+        reach = self.law.reach
+        shared, special = _LINE * budget, (1 - _LINE) * budget / self.count
+        within = self.loss_by_draw(params, shared, special)
+        self._weight = float(reach.weight(np.array(params), shared, special).mean())
+        self._spread = np.log(within[:, 1:] / within[:, :1]).std(axis=1).mean(axis=1)[:, None, None]
+        self._common[1:, 0] = reach.common(self.rows - 1)
+
+    def loss_by_draw(self, params: float, shared: Array, special: Array) -> Array:
+        """Losses [terms, rows, points] with the same D' for every term."""
+        return self._each(None, params, shared[None], np.repeat(special[None, :, None], len(self.terms), axis=2))
 
     def loss(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Weighted mean loss [rows, points], nats per token.
@@ -71,22 +98,28 @@ class Surface:
         params: a number or [rows, 1]; pretrain_tokens: [1 or rows, points]; specialize_tokens: the D'_k of every
         term [1 or rows, points, terms].
         """
-        return self._mean(self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens))
+        return self._mean(self._each(None, params, pretrain_tokens, specialize_tokens))
+
+    def at_constant_rate(self) -> "Surface":
+        """The same law for models of a constant learning rate: what its forms say of tokens, whatever the schedule."""
+        other = copy(self)
+        other.schedule = CONSTANT_RATE
+        return other
 
     def by_term(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Loss of every term [rows, points, terms]; arguments as for `loss`."""
-        return np.moveaxis(self._each(forms.Form.value, params, pretrain_tokens, specialize_tokens), 0, 2)
+        return np.moveaxis(self._each(None, params, pretrain_tokens, specialize_tokens), 0, 2)
 
     def gains(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """-w_k dL_k/dD' at D [rows] and D'_k [rows, terms, nodes], same shape as the latter."""
         tokens = np.moveaxis(specialize_tokens, 1, 2)
-        slope = self._each(_slope(1), params, pretrain_tokens[:, None], tokens)
+        slope = self._each(1, params, pretrain_tokens[:, None], tokens)
         return np.moveaxis(-slope * self.weights[:, None, None], 0, 1)
 
     def slopes_unsplit(self, params: float | Array, budget: Array) -> tuple[Array, Array]:
         """w_k dL_k/dD and w_k dL_k/dD' [terms, rows, points] of the unsplit model trained on `budget` tokens."""
         nothing = np.zeros((1, 1, len(self.terms)))
-        shared, special = (self._each(_slope(axis), params, budget, nothing) for axis in (0, 1))
+        shared, special = (self._each(axis, params, budget, nothing) for axis in (0, 1))
         return shared * self.weights[:, None, None], special * self.weights[:, None, None]
 
     def unsplit(self, params: float | Array, budget: Array) -> Array:
@@ -97,25 +130,42 @@ class Surface:
         mean: Array = np.einsum("trp,t->rp", losses, self.weights)
         return mean
 
-    def _each(
-        self, of: Callable[..., Any], params: float | Array, pretrain_tokens: Array, specialize_tokens: Array
-    ) -> Array:
+    def _each(self, axis: int | None, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
+        """Loss [terms, rows, points], or its slope by D (axis 0) or D' (axis 1)."""
         terms = len(self.terms)
         points = np.broadcast_shapes(pretrain_tokens.shape[-1:], specialize_tokens.shape[1:2])[0]
+        # what is the same for every row is evaluated once for the fit that draws are stretched about
+        common = np.ndim(params) == 0 and pretrain_tokens.shape[0] == specialize_tokens.shape[0] == 1
         sizes = np.broadcast_to(np.asarray(params, dtype=float), (self.rows, 1))
         shared = np.broadcast_to(pretrain_tokens, (self.rows, points))
         special = np.broadcast_to(specialize_tokens, (self.rows, points, terms))
         result = np.zeros((terms, self.rows, points))
         with np.errstate(all="ignore"):
-            for form, vectors, rows, share in self._groups:
+            for form, vectors, fitted, rows, share in self._groups:
+                once = slice(rows.start, rows.start + 1) if common else rows
                 for term in range(terms):
-                    values = of(form, vectors[:, term], sizes[rows], shared[rows], special[rows, :, term])
-                    result[term, rows] += share * values
+
+                    def at(v: Array, rows: slice, term: int = term, form: forms.Form = form) -> tuple[Any, ...]:
+                        place = v[:, term], sizes[rows], shared[rows], special[rows, :, term], self.schedule
+                        slope = None if axis is None else form.gradient(*place)[axis]
+                        return (None if slope is not None and not self._weight else form.value(*place)), slope
+
+                    loss, slope = at(vectors, rows)
+                    if rows.start and self._weight:
+                        loss, slope = self._stretched((loss, slope), at(fitted, once), term, rows)
+                    result[term, rows] += share * (loss if axis is None else slope)
         return result
 
-
-def _slope(axis: int) -> Callable[..., Array]:
-    return lambda form, *where: form.gradient(*where)[axis]
+    def _stretched(
+        self, drawn: tuple[Any, ...], fitted: tuple[Any, ...], term: int, rows: slice
+    ) -> tuple[Array, Array | None]:
+        """Loss and slope of draws, stretched about those of their fit."""
+        reach, weight = self.law.reach, np.array(self._weight)
+        loss = reach.apply(drawn[0], fitted[0], weight, self._spread[term], self._common[rows])
+        if drawn[1] is None:
+            return loss, None
+        power = 1.0 + (reach.shape - 1.0) * weight
+        return loss, loss * ((1 - power) * fitted[1] / fitted[0] + power * drawn[1] / drawn[0])
 
 
 def _weights(names: tuple[str, ...], law: Law, weights: Sequence[float] | None) -> Array:

@@ -54,7 +54,10 @@ def sweep_params(law: Law, question: Question, params: Array, level: float = 0.8
 
 
 def loss_curve(law: Law, question: Question, fractions: Array, level: float = 0.8) -> tuple[Array, Array | None]:
-    """Loss [points] at `fractions` [points] of the budget, and its band [2, points] (None without draws)."""
+    """Loss [points] at `fractions` [points] of the budget, and its band [2, points] (None without draws).
+
+    The band is that of `Estimate.of`: where the draws are skewed off the fitted loss, it is widened to hold it.
+    """
     surface = question.surface(law, DRAWS)
     line = question.line(surface)
     free = replace(line, least=0.0)
@@ -63,4 +66,5 @@ def loss_curve(law: Law, question: Question, fractions: Array, level: float = 0.
     loss = free.loss(x[None, :])
     if surface.rows == 1:
         return loss[0], None
-    return loss[0], np.quantile(loss[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(loss[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return loss[0], np.stack([np.minimum(low, loss[0]), np.maximum(high, loss[0])])

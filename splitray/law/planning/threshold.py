@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitray.law.arrays import Array
-from splitray.law.planning.line import COARSE, ROUNDING, Line
+from splitray.law.planning.line import COARSE, ROUNDING, TWICE, Line
 from splitray.law.planning.surface import Surface
 from splitray.law.solve import bisect
 
@@ -26,11 +26,15 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
 
     Solved twice. Locally: the smallest root of the slope along the budget line at D' = 0, dL/dD' = K dL/dD for
     equal weights, and with `allocate` w_k dL_k/dD' = sum_j w_j dL_j/dD for the first domain k. Globally: a split
-    away from D' = 0 (along the division by weights) that wins at a smaller budget. The smaller of both is returned:
-    inf where no budget of up to 1e8 tokens a parameter is split, 0.01 tokens a parameter where all are.
+    away from D' = 0 (along the division by weights) that wins at a smaller budget. The smaller of both is returned.
+    Where the rate decays, the first tokens of D' are trained at its end and move little: the slope at D' = 0 is
+    min_lr_ratio of that at a constant rate, so the loss mostly rises before it falls, and the global search decides,
+    on a finer grid. The result is inf where no budget of up to 1e8 tokens a parameter is split, and 0.01 tokens a
+    parameter where all are.
 
     params: a number or [rows, 1].
     """
+    grid = COARSE if surface.schedule.constant else TWICE
     low, high = (np.log(np.broadcast_to(np.asarray(params, dtype=float), (surface.rows, 1)) * r) for r in RANGE)
 
     def pays_at_once(log_budget: Array) -> NDArray[np.bool_]:
@@ -41,14 +45,14 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
     def pays_somewhere(log_budget: Array) -> NDArray[np.bool_]:
         columns = []
         for column in log_budget.T:
-            loss = Line(surface, params, np.exp(column[:, None])).scan(COARSE)
+            loss = Line(surface, params, np.exp(column[:, None])).scan(grid)
             columns.append(loss.min(1) < loss[:, -1] * (1 - _WINS))
         return np.stack(columns, axis=1)
 
     local = _first(pays_at_once, low + _SLOPES * (high - low))
     # Looking just under the local root too makes the global search exact where both fall into one of its cells.
     under = np.minimum(low + _GLOBAL * (high - low), local[:, None] - 1e-3)
-    return np.exp(np.minimum(local, _first(pays_somewhere, under, steps=30)))
+    return np.exp(np.minimum(local, _first(pays_somewhere, under, steps=20)))
 
 
 def compute_multiplier(surface: Surface, params: float | Array, budget: float | Array, loss: Array) -> Array:
@@ -69,7 +73,7 @@ def compute_multiplier(surface: Surface, params: float | Array, budget: float | 
     return np.where(no_gain, 1.0, np.where(never, np.inf, multiplier))
 
 
-def _first(condition: Callable[[Array], NDArray[np.bool_]], grid: Array, steps: int = 60) -> Array:
+def _first(condition: Callable[[Array], NDArray[np.bool_]], grid: Array, steps: int = 40) -> Array:
     """Where on the ascending `grid` [rows, points] the condition first holds, refined by bisection; else inf."""
     holds = condition(grid)
     after = np.argmax(holds, axis=1)

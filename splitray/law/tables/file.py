@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +21,21 @@ _FOREIGN = {  # how files begin that are often given for tables
     b"\xd0\xcf\x11\xe0": "an old Excel workbook: save it as CSV",
     b"ARROW1": "an Arrow file: write it as Parquet or CSV",
     b"SQLite format 3": "a database: export the table as CSV",
+    b"<": "HTML or XML: save the table as CSV",
+    b"\x93NUMPY": "a numpy array: write it as CSV or Parquet",
+    b"\x80": "a pickle: write it as CSV or Parquet",
+    b"\x89HDF": "HDF5: write it as CSV or Parquet",
     b"{": "JSON: write it as CSV or Parquet",
     b"[": "JSON: write it as CSV or Parquet",
 }
-_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # byte order marks
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_SEPARATOR = re.compile(r'\ufeff?"?sep=."?\s*', re.IGNORECASE)  # a line of spreadsheets above the header
+_MARKS = {  # byte order marks, the longest first
+    b"\xff\xfe\0\0": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 def read_table(path: Path, names: Sequence[str] = ()) -> pa.Table:
@@ -33,18 +45,19 @@ def read_table(path: Path, names: Sequence[str] = ()) -> pa.Table:
         names: columns of names. In a CSV file they are text whatever they look like: `01` and `1` are two names, and
             so are `1e3` and `1000`. A `NA` or `nan` without quotes is missing there, as R and pandas write it.
 
-    A CSV file may part its columns with commas, semicolons, tabs or bars, be UTF-8 or UTF-16, and be compressed as its
-    ending says (`.csv.gz`).
+    A CSV file may part its columns with commas, semicolons, tabs or bars, be UTF-8 or UTF-16, and be compressed
+    with gzip, zstd or bzip2.
 
     Raises:
         UserError: the file cannot be read, or is neither: the message says what it is instead.
     """
     try:
         with path.open("rb") as stream:
-            parquet = stream.read(4) == b"PAR1"
-        if parquet:
+            head = stream.read(4)
+        if head == b"PAR1":
             return pa.parquet.read_table(path, page_checksum_verification=True)
-        with pa.input_stream(path, compression="detect") as stream:
+        packed = next((codec for magic, codec in _PACKED.items() if head.startswith(magic)), None)
+        with pa.input_stream(path, compression=packed) as stream:
             data = stream.read()
     except OSError as error:  # a Parquet file whose pages do not match their checksums is one, too
         raise UserError(f"{path}: cannot be read ({error}); give a CSV or Parquet file of runs") from error
@@ -54,6 +67,8 @@ def read_table(path: Path, names: Sequence[str] = ()) -> pa.Table:
         if data.startswith(magic):
             raise UserError(f"{path}: not a CSV or Parquet table but {what}")
     text = _decoded(path, data)
+    first, _, below = text.partition("\n")
+    text = below if _SEPARATOR.fullmatch(first) else text
     header = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)  # a comma where nothing parts the names
     given = next(csv.reader([header], delimiter=delimiter), [])

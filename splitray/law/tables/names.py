@@ -13,8 +13,17 @@ def normalised(name: str) -> str:
     return unicodedata.normalize("NFC", name.removeprefix("\ufeff")).strip()
 
 
+# What programs write where a cell has no value.
+_NO_NAMES = {"", "none", "null", "nan", "na", "n/a", "#n/a", "<na>", "nil", "-", "--", "?"}
+
+
+def is_no_name(name: str) -> bool:
+    """Whether a cell of a trunk, a branch or a run says that there is none."""
+    return name.casefold() in _NO_NAMES
+
+
 def spelled_alike(domains: Sequence[str]) -> Iterator[LawWarning]:
-    """A warning for domains whose names differ only by case, width, blanks, hyphens or underscores."""
+    """A warning for domains whose names differ only by case, width, accents, blanks, hyphens or underscores."""
     groups: dict[str, list[str]] = {}
     for name in domains:
         groups.setdefault(_skeleton(name), []).append(name)
@@ -34,5 +43,5 @@ _LOOKALIKES = str.maketrans("аеорсухіјѕԁһναορτυκ", "aeopcyxij
 
 
 def _skeleton(name: str) -> str:
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES)
+    plain = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES)  # accents stand apart, and go below
     return "".join(c for c in plain if c.isalnum()) or plain

@@ -15,6 +15,10 @@ _MOST_NATS = 13.0
 _LEAST = 1000.0
 # Characters of a loss up to which two runs may have the same one by chance: 3.142.
 _ROUNDED = 5
+# A model of this size, trained on so many tokens, is far below so many nats: GPT-2 of 124M parameters has 3.5 after 1B.
+_LEARNED = (1e7, 1e9, 6.0)
+_FEWEST = 1e-3  # tokens a parameter: even a ladder's fastest runs have more
+_UNLIKE = 1e5  # between the tokens of the mixture and of the domains
 _SPREAD = 1e5  # between the rows of one table: more is two units
 
 
@@ -30,6 +34,32 @@ def implausible(numbers: Mapping[str, Array]) -> Iterator[LawWarning]:
             "give nats per token, which is ln(perplexity)",
         )
     tokens = numbers["pretrain_tokens"] + numbers["specialize_tokens"]
+    size, seen, nats = _LEARNED
+    learned = numbers["loss"][(numbers["params"] >= size) & (tokens >= seen)]
+    if median <= _MOST_NATS and len(learned) and float(np.median(learned)) > nats:
+        yield LawWarning(
+            "loss_unit",
+            "the losses look like perplexities",
+            f"the median of runs above {size:.0e} parameters and {seen:.0e} tokens is {np.median(learned):.4g}, and "
+            f"such models are far below {nats:g} nats",
+            "give nats per token, which is ln(perplexity)",
+        )
+    if float(np.median(tokens / numbers["params"])) < _FEWEST and float(tokens.min()) >= _LEAST:
+        yield LawWarning(
+            "count_unit",
+            "tokens and params look like different units",
+            f"the median run has {np.median(tokens / numbers['params']):.2g} tokens a parameter, and the law counts "
+            "single parameters and tokens",
+            "write them out, or with a suffix: 125M, 20B",
+        )
+    shared, own = (float(numbers[name].max()) for name in ("pretrain_tokens", "specialize_tokens"))
+    if min(shared, own) > 0 and max(shared, own) > _UNLIKE * min(shared, own):
+        yield LawWarning(
+            "count_unit",
+            "pretrain_tokens and specialize_tokens look like different units",
+            f"they reach {shared:g} and {own:g}, and the law counts single tokens",
+            "write them out, or with a suffix: 125M, 20B",
+        )
     for name, values in (("params", numbers["params"]), ("pretrain_tokens + specialize_tokens", tokens)):
         least, most = float(values.min()), float(values.max())
         if most < _LEAST or (least < _LEAST and most > _SPREAD * least):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from splitray.pipeline.job import Job
 from splitray.pipeline.stages.corpus import run_corpus
 from splitray.pipeline.stages.evaluation import run_evaluation
+from splitray.pipeline.stages.exams import run_exams
 from splitray.pipeline.stages.ladder import run_ladder
 from splitray.pipeline.stages.planning import run_law, run_plan
 from splitray.pipeline.stages.production import run_base, run_specialists
@@ -21,6 +22,7 @@ WORK: dict[str, Callable[[Job], StageResult]] = {
     "base": run_base,
     "specialists": run_specialists,
     "evaluate": run_evaluation,
+    "exams": run_exams,
     "report": run_report,
 }
 assert tuple(WORK) == STAGES

@@ -1,11 +1,12 @@
 """Stage evaluate: the baselines trained, the loss matrix, routed loss, and the strategies at equal tokens."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from splitray.evaluate.compare import Scores, difference, matrix, mean, routed
+from splitray.evaluate.compare import Scores, chosen, contrasts, difference, matrix, mean, resampled, routed
+from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.exports import base_card, export_model
 from splitray.pipeline.job import Job
@@ -14,8 +15,8 @@ from splitray.results.folders import BASE
 from splitray.results.stages import EvaluationResult, FinishedBase, MixtureLoss, Routed, SpecialistsResult
 
 _NOTE = (
-    "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over validation "
-    "documents, for these models: another training seed would move them too."
+    "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over groups of "
+    "validation documents, for these models: another training seed would move them too."
 )
 
 
@@ -42,6 +43,7 @@ def run_evaluation(job: Job) -> EvaluationResult:
         Routed(
             **asdict(routed(rows, routes, domains, programme.weights)),
             prefix_characters=job.config.evaluate.prefix_characters,
+            difference=_to_unsplit(chosen(rows, routes, domains), scores, programme.weights),
         ),
         tuple(compared(job, name, split, scores) for name, split in splits.items()),
         _NOTE,
@@ -51,9 +53,18 @@ def run_evaluation(job: Job) -> EvaluationResult:
             mean({d: mixed[d].bits_per_byte for d in domains}, programme.weights),
             len(rows) + len(base),
             temperature,
-            difference(mixed, scores["unsplit"], programme.weights) if "unsplit" in scores else None,
+            _to_unsplit(mixed, scores, programme.weights),
         ),
+        contrasts(scores, PLANNED, programme.weights),
+        resampled(scores[PLANNED], programme.weights),
     )
+
+
+def _to_unsplit(
+    ours: Mapping[str, Scores], scores: Mapping[str, Mapping[str, Scores]], weights: Mapping[str, float]
+) -> Estimate | None:
+    """Mean loss less the unsplit model's; None where that was not trained. `scores` are by strategy and domain."""
+    return difference(ours, scores["unsplit"], weights) if "unsplit" in scores else None
 
 
 def _export_base(job: Job, key: str) -> FinishedBase:
@@ -92,5 +103,5 @@ def _mixed(models: Mapping[str, Mapping[str, Scores]], log_prior: Mapping[str, n
     for domain, weights in log_prior.items():
         own = next(iter(models.values()))[domain]
         nats = np.stack([row[domain].nats for row in models.values()], axis=1)
-        mixed[domain] = Scores(exact_nats(nats, weights), own.tokens, own.text_bytes)
+        mixed[domain] = replace(own, nats=exact_nats(nats, weights))
     return mixed

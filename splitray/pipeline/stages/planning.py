@@ -9,11 +9,11 @@ import pyarrow as pa
 from splitray import law as laws
 from splitray.config import Config
 from splitray.law.planning.estimate import Estimate
-from splitray.law.planning.plan_warnings import repeated_text, weights_left_out
+from splitray.law.planning.plan_warnings import far_strategies, repeated_text, weights_left_out
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.job import Job
-from splitray.pipeline.programme import Programme
+from splitray.pipeline.programme import Programme, strategy
 from splitray.results.stages import LawResult, PlanResult
 from splitray.units import human
 
@@ -28,14 +28,28 @@ def fitted(config: Config, table: pa.Table) -> laws.Law:
     )
 
 
+def _traits(programme: Programme) -> dict[str, float]:
+    """What the law warns of where the target has it otherwise than the ladder."""
+    model = programme.config.model
+    if model.path is not None:
+        return {}
+    return {"width_to_depth": model.width / model.depth}
+
+
 def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     """The law's plan of the budget; with weights by domain where the law knows every domain, else by its mean."""
     tokens, settings, weights = programme.corpus.train_tokens, programme.config.plan, programme.weights
     assert tokens is not None, "the corpus is built before the plan"
     params, budget = programme.size(programme.config.model).params, programme.budget
     limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
-    plan = answer(law, Question.weighing(law, params, budget, weights, limits))
-    raised = (weights_left_out(law, weights), repeated_text(budget, tokens, weights))
+    question = replace(Question.weighing(law, params, budget, weights, limits), traits=_traits(programme))
+    plan = answer(law, question)
+    fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
+    raised = (
+        weights_left_out(law, weights),
+        repeated_text(budget, tokens, weights),
+        far_strategies(law, plan, fractions),
+    )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
 
 

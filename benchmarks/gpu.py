@@ -1,0 +1,330 @@
+"""What one GPU makes of the training path: correct or not, how fast beside plain loops, and what a checkpoint costs.
+
+    python -m benchmarks.gpu [--phases NAME ...] [--seconds 540] [--out FOLDER] [--cpu]
+
+Every phase prints a line of JSON as it ends and rewrites FOLDER/gpu.json, so a run that is cut keeps what it has. A
+phase begins only where its estimate still fits into --seconds, and an error ends its phase alone. `--cpu` takes tiny
+shapes through the same code anywhere. Results that FOLDER holds of other phases are kept.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_figure import draw
+from benchmarks.gpu_job import whole_job
+from benchmarks.gpu_loops import Device, Setup, ours, plain, plain_losses
+from benchmarks.machine import describe
+
+Row = dict[str, Any]
+SHAPES = {  # of llm-foundry's and OLMo-core's sizes
+    "125M": {"hidden": 768, "layers": 12, "heads": 12},
+    "350M": {"hidden": 1024, "layers": 24, "heads": 16},
+    "1.3B": {"hidden": 2048, "layers": 24, "heads": 16},
+}
+TINY = {"hidden": 64, "layers": 2, "heads": 2}
+LADDER = {"6M": (192, 6), "25M": (384, 10), "70M": (640, 12)}  # hidden, layers; heads of width 64
+
+
+@dataclass
+class Bench:
+    """The device, and the setups that fit it."""
+
+    device: Device
+
+    def setup(self, label: str, micro: int = 4) -> Setup:
+        """A global batch of 16 sequences of 2,048 tokens; of 4 by 64 where a CPU stands in."""
+        if not self.device.cuda:
+            return Setup(TINY, sequences=4, micro=2, length=64, vocab=512)
+        return Setup(SHAPES[label], sequences=16, micro=micro, length=2048, vocab=50304)
+
+    def small(self, precision: str = "bf16") -> Setup:
+        shape = {"hidden": 256, "layers": 4, "heads": 4} if self.device.cuda else TINY
+        return Setup(shape, 8, 4, 256 if self.device.cuda else 64, 8192 if self.device.cuda else 512, precision)
+
+
+def environment(bench: Bench) -> Iterator[Row]:
+    query = "nvidia-smi --query-gpu=driver_version,clocks.sm,power.limit --format=csv,noheader"
+    driver = subprocess.run(query.split(), capture_output=True, text=True).stdout.strip() if bench.device.cuda else None
+    yield {"gpu": bench.device.name, "driver": driver, "cuda": torch.version.cuda} | describe(
+        "torch", "deepspeed", "transformers"
+    )
+
+
+def ceilings(bench: Bench) -> Iterator[Row]:
+    """What the machine gives: a matrix product, copies to the host, a hash."""
+    device = bench.device
+    width = 8192 if device.cuda else 256
+    a, b = (torch.randn(width, width, device=device.torch, dtype=torch.bfloat16) for _ in range(2))
+    product = _seconds(device, lambda: a @ b, 10)
+    copied = torch.empty(2**30 if device.cuda else 2**20, dtype=torch.uint8, device=device.torch)
+    told: Row = {"matmul_tflops": round(2 * width**3 / product / 1e12, 2)}
+    told["to_host_pageable_gbps"] = round(copied.numel() / _seconds(device, copied.cpu, 2) / 1e9, 2)
+    if device.cuda:
+        pinned = torch.empty(copied.numel(), dtype=torch.uint8, pin_memory=True)
+        seconds = _seconds(device, lambda: pinned.copy_(copied, non_blocking=True), 2)
+        told["to_host_pinned_gbps"] = round(copied.numel() / seconds / 1e9, 2)
+    data = bytes(copied.numel())
+    told["sha256_gbps"] = round(len(data) / _seconds(device, lambda: hashlib.sha256(data).digest(), 1) / 1e9, 2)
+    yield told
+
+
+def correct(bench: Bench) -> Iterator[Row]:
+    """Losses of five steps at ZeRO 0 and 1 against a plain loop, in both precisions."""
+    for precision in ("fp32", "bf16"):
+        setup = bench.small(precision)
+        losses = {"plain": plain_losses(bench.device, setup, 5, 1e-3)}
+        for stage in (0, 1):
+            engine = bench.device.engine(replace(setup, stage=stage))
+            losses[f"zero {stage}"] = [engine.step(setup.batch(), 1e-3).loss for _ in range(5)]
+            engine.close()
+        worst = max(abs(a - b) for row in losses.values() for a, b in zip(row, losses["plain"], strict=True))
+        yield {"precision": precision, "worst": worst} | {k: [round(x, 5) for x in v] for k, v in losses.items()}
+
+
+def kernels(bench: Bench) -> Iterator[Row]:
+    """The attention kernels of a step, with documents that see each other and with documents apart."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activity = ProfilerActivity.CUDA if bench.device.cuda else ProfilerActivity.CPU
+    for apart in (False, True):
+        setup = replace(bench.small(), apart=apart)
+        engine, tokens = bench.device.engine(setup), setup.batch()
+        engine.step(tokens, 1e-4)
+        with profile(activities=[activity]) as seen:
+            engine.step(tokens, 1e-4)
+            bench.device.sync()
+        engine.close()
+        words = ("flash", "fmha", "attention", "cutlassf", "splitray")
+        yield {"apart": apart, "kernels": sorted({e.key[:90] for e in seen.key_averages() if _any(e.key, words)})}
+
+
+def rates(bench: Bench, label: str) -> Iterator[Row]:
+    """Ours and a plain loop, eager and compiled, on the same weights and batch."""
+    for compiled in (False, True):
+        setup = replace(bench.setup(label), compiled=compiled)
+        yield {"loop": "ours", "compiled": compiled} | ours(bench.device, setup)
+        torch._dynamo.reset()
+        yield {"loop": "plain", "compiled": compiled} | plain(bench.device, setup)
+        torch._dynamo.reset()
+
+
+def bound(bench: Bench) -> Iterator[Row]:
+    """A compiled plain loop all in bfloat16: what no loop with fp32 master weights can pass."""
+    setup = replace(bench.setup("1.3B"), compiled=True)
+    yield {"loop": "plain, pure bf16", "compiled": True} | plain(bench.device, setup, pure=True)
+    torch._dynamo.reset()
+
+
+def zero(bench: Bench) -> Iterator[Row]:
+    """What ZeRO 1 costs in a world of one, and larger micro-batches."""
+    yield {"zero_stage": 1, "micro": 4} | ours(bench.device, replace(bench.setup("1.3B"), stage=1))
+    yield {"zero_stage": 0, "micro": 8} | ours(bench.device, bench.setup("1.3B", micro=8))
+
+
+def masks(bench: Bench) -> Iterator[Row]:
+    """A step with documents apart, eager and compiled."""
+    for compiled in (False, True):
+        setup = replace(bench.setup("1.3B"), apart=True, compiled=compiled)
+        yield {"apart": True, "compiled": compiled} | ours(bench.device, setup)
+        torch._dynamo.reset()
+
+
+def checkpoint(bench: Bench) -> Iterator[Row]:
+    """How long a checkpoint stalls, writes and loads; and whether the steps after it are the same."""
+    from splitray.storage.store import Store
+    from splitray.training import state as states
+    from splitray.training.loop import load_weights
+
+    device, setup = bench.device, bench.setup("1.3B")
+    device.clear()
+    engine, batches = device.engine(setup), [setup.batch(seed) for seed in range(6)]
+    for tokens in batches[:3]:
+        engine.step(tokens, 3e-4)
+    device.sync()
+    begun = time.perf_counter()
+    held = engine.state(moments=True)
+    stall = time.perf_counter() - begun
+    assert held is not None
+    size = 12 * sum(weight.numel() for weight in held.weights.values())
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        begun = time.perf_counter()
+        published = states.publish(store, "part-x", held, {})
+        written, begun = time.perf_counter() - begun, time.perf_counter()
+        loaded = states.load(published)
+        read = time.perf_counter() - begun
+    after = [engine.step(tokens, 3e-4).loss for tokens in batches[3:5]]
+    engine.close()
+    del engine
+    device.clear()
+    model = device.model(setup)
+    load_weights(model, loaded)
+    from splitray.training.engine import Engine
+
+    engine = Engine(model, setup.recipe, setup.settings)
+    engine.restore(loaded)
+    again = [engine.step(tokens, 3e-4).loss for tokens in batches[3:5]]
+    engine.close()
+    told = {"bytes": size, "stall_s": round(stall, 3), "stall_gbps": round(size / stall / 1e9, 2)}
+    yield told | {
+        "write_s": round(written, 2),
+        "load_s": round(read, 2),
+        "losses": after,
+        "same_losses": after == again,
+    }
+
+
+def same_bits(bench: Bench) -> Iterator[Row]:
+    """Two runs of four steps from the same weights, as they are and with deterministic kernels, and what these cost."""
+    setup = replace(bench.setup("1.3B" if bench.device.cuda else ""), micro=4 if bench.device.cuda else 2)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            ends, seconds = zip(*(_four_steps(bench.device, setup) for _ in range(2)), strict=True)
+        finally:
+            torch.use_deterministic_algorithms(False)
+        step = round(1e3 * min(seconds), 1)
+        yield {"deterministic": deterministic, "same": ends[0] == ends[1], "step_ms": step}
+
+
+def _four_steps(device: Device, setup: Setup) -> tuple[str, float]:
+    """A digest of the weights after four steps, and the seconds of the last."""
+    device.clear()
+    engine, tokens = device.engine(setup), setup.batch()
+    seconds = 0.0
+    for _ in range(4):
+        seconds = _seconds(device, lambda: engine.step(tokens, 1e-3), 1)
+    digest = hashlib.sha256()
+    for parameter in engine.lm.parameters():
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    engine.close()
+    return digest.hexdigest(), seconds
+
+
+def ladder(bench: Bench) -> Iterator[Row]:
+    """Steps of small models, which a GPU has trouble to be busy with."""
+    shapes = {k: {"hidden": h, "layers": n, "heads": h // 64} for k, (h, n) in LADDER.items()}
+    for label, shape in shapes.items() if bench.device.cuda else [("tiny", TINY)]:
+        for micro in (8, 32) if bench.device.cuda else (2,):
+            setup = replace(bench.setup("125M"), shape=shape, sequences=32 if bench.device.cuda else 4, micro=micro)
+            yield {"size": label, "micro": micro} | ours(bench.device, setup)
+
+
+def profile_of_a_step(bench: Bench) -> Iterator[Row]:
+    """How long the device is busy in a step, and with what."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activity = ProfilerActivity.CUDA if bench.device.cuda else ProfilerActivity.CPU
+    engine, tokens = bench.device.engine(bench.setup("1.3B")), bench.setup("1.3B").batch()
+    for _ in range(3):
+        engine.step(tokens, 3e-4)
+    bench.device.sync()
+    begun = time.perf_counter()
+    with profile(activities=[activity]) as seen:
+        engine.step(tokens, 3e-4)
+        bench.device.sync()
+    wall = time.perf_counter() - begun
+    engine.close()
+    kind = "self_device_time_total" if bench.device.cuda else "self_cpu_time_total"
+    spent = sorted(((e.key[:70], getattr(e, kind) / 1e6) for e in seen.key_averages()), key=lambda each: -each[1])
+    busy = sum(seconds for _, seconds in spent)
+    yield {"wall_s": round(wall, 3), "busy_s": round(busy, 3), "most": {k: round(s, 4) for k, s in spent[:20]}}
+
+
+def job(bench: Bench) -> Iterator[Row]:
+    yield whole_job(bench.device.cuda)
+
+
+# By name: what is measured, and the seconds that it took on an H100 or is given there.
+PHASES: dict[str, tuple[Callable[[Bench], Iterator[Row]], float]] = {
+    "environment": (environment, 5),
+    "ceilings": (ceilings, 10),
+    "correct": (correct, 20),
+    "kernels": (kernels, 15),
+    "rates 1.3B": (lambda bench: rates(bench, "1.3B"), 200),
+    "same bits": (same_bits, 30),
+    "checkpoint": (checkpoint, 70),
+    "masks": (masks, 110),
+    "job": (job, 300),
+    "ladder": (ladder, 40),
+    "profile": (profile_of_a_step, 30),
+    "rates 350M": (lambda bench: rates(bench, "350M"), 120),
+    "rates 125M": (lambda bench: rates(bench, "125M"), 90),
+    "zero": (zero, 40),
+    "bound": (bound, 80),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--phases", nargs="+", choices=list(PHASES), default=list(PHASES))
+    parser.add_argument("--seconds", type=float, default=540.0, help="no phase begins that would end later")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
+    parser.add_argument("--cpu", action="store_true", help="tiny shapes, whatever the machine has")
+    options = parser.parse_args()
+    from splitray.training.engine import join_world
+
+    join_world()
+    bench, begun, failed = Bench(Device(options.cpu)), time.monotonic(), 0
+    results = _read(options.out)
+    for name in options.phases:
+        measure, needs = PHASES[name]
+        left = options.seconds - (time.monotonic() - begun)
+        if bench.device.cuda and needs > left:
+            print(json.dumps({"phase": name, "skipped": f"needs {needs:.0f} s, {left:.0f} s are left"}), flush=True)
+            continue
+        rows: list[Row] = []
+        try:
+            for row in measure(bench):
+                rows.append(row)
+                print(json.dumps({"phase": name, "at": round(time.monotonic() - begun, 1)} | row), flush=True)
+        except Exception as error:  # the next phases still tell something
+            failed += 1
+            rows.append({"error": f"{type(error).__name__}: {error}"[:600]})
+            traceback.print_exc()
+        results[name] = rows
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+        bench.device.clear()
+    draw(results, options.out)
+    return 1 if failed else 0
+
+
+def _read(folder: Path) -> dict[str, list[Row]]:
+    file = folder / "gpu.json"
+    held: dict[str, list[Row]] = json.loads(file.read_text()) if file.exists() else {}
+    return held
+
+
+def _any(text: str, words: tuple[str, ...]) -> bool:
+    return any(word in text.lower() for word in words)
+
+
+def _seconds(device: Device, work: Callable[[], object], times: int) -> float:
+    """Seconds of one, over some, after one that does not count where there are several."""
+    if times > 1:
+        work()
+    device.sync()
+    begun = time.perf_counter()
+    for _ in range(times):
+        work()
+    device.sync()
+    return (time.perf_counter() - begun) / times
+
+
+if __name__ == "__main__":
+    sys.exit(main())

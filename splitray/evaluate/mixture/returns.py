@@ -1,0 +1,69 @@
+"""When models that have stopped are asked again, and when they come back.
+
+A text may change its kind: a code file begins with a licence. So stopped models read the latest `WINDOW` tokens now and
+then, with nothing before them. One that likes these tokens better than the mixture did comes back.
+
+The numbers are measured on 100 validation documents of a demo run, median 2,338 tokens, four specialists. Losses are
+means over domains in nats per token. The known domain had 3.829. A gate without a way back had 3.858 with 1.02 models
+a token on documents of 1,000 tokens and more. With it 3.832 with 1.26. Longer windows cost more for the same loss.
+Margins of 1 and 3 nats gave 3.831 and 3.834.
+"""
+
+import numpy as np
+
+WINDOW = 16  # tokens that a stopped model reads when it is asked
+FIRST = 64  # tokens until it is asked first, and again after one came back: changes come early, and close together
+MARGIN = 2.0  # nats over the window by which it must beat the mixture
+SHARE = 0.2  # its weight when it comes back, beside 1 of all that run
+CONTEXT = 256  # latest tokens that it reads then, so that it goes on from more than a window
+
+
+class Returns:
+    """The schedule of each row of a batch, and its latest losses.
+
+    The time between two looks doubles until `recheck` is kept: s stopped models cost s x WINDOW tokens a look.
+
+    Args:
+        rows: of the batch.
+        recheck: tokens that stopped models read, per token of the text.
+    """
+
+    def __init__(self, rows: int, recheck: float) -> None:
+        self._recheck = recheck
+        self._age = np.zeros(rows, dtype=np.int64)
+        self._due, self._period = (np.full(rows, FIRST, dtype=np.int64) for _ in range(2))
+        self._losses = np.zeros((rows, WINDOW))
+
+    def observe(self, losses: np.ndarray, rows: np.ndarray) -> None:
+        """Take the mixture's loss of one more token, float64 [rows], of the rows that have it, bool [rows]."""
+        moved = np.column_stack([self._losses[:, 1:], losses])
+        self._losses = np.where(rows[:, None], moved, self._losses)
+        self._age += rows
+
+    @property
+    def due(self) -> np.ndarray:
+        """Rows that are looked at now, bool [rows]. When that is depends on nothing but the row's own text."""
+        due: np.ndarray = self._age >= self._due
+        return due
+
+    def ahead(self, rows: np.ndarray) -> int:
+        """Tokens that may be read before one of some rows, bool [rows], is looked at next; at least 1."""
+        return max(1, int((self._due - self._age)[rows].min(initial=FIRST)))
+
+    def gains(self, nats: np.ndarray) -> np.ndarray:
+        """Nats by which a model beats the mixture on the window, float64 [rows], from its loss of it."""
+        gains: np.ndarray = self._losses.sum(axis=1) - nats
+        return gains
+
+    def plan(self, asked: np.ndarray, back: np.ndarray, stopped: np.ndarray) -> None:
+        """Fix when rows are looked at next.
+
+        Args:
+            asked: rows that were looked at, bool [rows].
+            back: rows to which a model came back, bool [rows].
+            stopped: models of each row that have stopped, int64 [rows].
+        """
+        longest = np.maximum(FIRST, np.ceil(stopped * WINDOW / self._recheck)).astype(np.int64)
+        period = np.where(back, FIRST, np.minimum(2 * self._period, longest))
+        self._period = np.where(asked, period, self._period)
+        self._due = np.where(asked, self._age + self._period, self._due)
