@@ -7,7 +7,6 @@ twice as fast as one. Each is a process of its own, which ends with what it impo
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,19 +84,19 @@ def _measure(question: str) -> list[float]:
     """Seconds a token of each shape in the faster precision, and how much longer the clock on the wall ran."""
     shapes, training, vocab, gpu = json.loads(question)
     settings = TrainingSettings(**training)
-    clock = time.perf_counter if gpu else time.process_time  # a GPU works while its process waits
     tokens = min(settings.global_batch_size, 16) * settings.sequence_length
+    clocks: list[tuple[float, float]] = []
 
     def seconds(shape: dict[str, Any], precision: str) -> float:
-        laps = step_seconds(ModelShape(**shape), settings, vocab, precision, _STEPS, clock)
-        return float(np.median(laps[_WARM:])) / tokens
+        laps = step_seconds(ModelShape(**shape), settings, vocab, precision, _STEPS)[_WARM:]
+        clocks.extend(laps)
+        return float(np.median([by_clock if gpu else own for by_clock, own in laps])) / tokens
 
-    began = time.perf_counter(), clock()
     target = {precision: seconds(shapes[-1], precision) for precision in (("bf16",) if gpu else PRECISIONS)}
     precision = "bf16" if gpu else faster({p: 1.0 / spent for p, spent in target.items()})
     small = seconds(shapes[0], precision)
-    busy = (time.perf_counter() - began[0]) / max(clock() - began[1], 1e-9)
-    return [small, target[precision], max(1.0, busy)]
+    by_clock, own = np.sum(clocks, axis=0)
+    return [small, target[precision], 1.0 if gpu else max(1.0, float(by_clock / own))]
 
 
 if __name__ == "__main__":

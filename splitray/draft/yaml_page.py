@@ -101,7 +101,7 @@ def _training(draft: Draft) -> list[str]:
         ),
         "  shapes:",
         *(f"    - {{hidden: {shape.hidden}, layers: {shape.layers}}}" for shape in ladder.shapes),
-        f"  pretrain_tokens: {_counts(ladder.pretrain_tokens)}  # D: up to half of the budget",
+        f"  pretrain_tokens: {_counts(ladder.pretrain_tokens)}  # D: four, the largest beyond half of the budget",
         f"  specialize_tokens: {_counts(ladder.specialize_tokens)}  # D': the least tells what the first tokens bring",
         f"  domains: {ladder.domains}  # so many of the K have runs with D'",
         f"  seeds: {ladder.seeds}  # of the smallest size: with one, intervals are too narrow",

@@ -79,7 +79,12 @@ def test_the_ladder_supports_a_law(drafted: Draft) -> None:
     assert len(ladder.shapes) >= 5 and len({(s.hidden or 0) / (s.layers or 1) for s in shapes}) == 1
     assert ladder.seeds >= 2
     pretrain, specialize = ladder.pretrain_tokens, ladder.specialize_tokens
-    assert min(specialize) <= 0.05 * max(pretrain) and max(specialize) / min(specialize) >= 20
+    assert (
+        min(specialize) <= 0.05 * max(pretrain)
+        and max(specialize) / min(specialize) >= 20
+        and len(specialize) >= 4
+        and len(pretrain) >= 4
+    )
     assert max(pretrain) < config.budget <= 3 * max(pretrain)
     assert config.training.warmup_tokens <= 0.1 * min(pretrain)
     sizes = [Programme.unbuilt(config).size(shape).params for shape in shapes]

@@ -102,7 +102,8 @@ def test_every_line_is_ours(undisturbed: dict) -> None:
     assert lines[messages:-1] == page.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[-1].startswith("report: ")
     stages = [line[9:] for line in lines if " stage " in line]
-    assert stages == [f"stage {n} of 9: {stage}" for n, stage in enumerate(STAGES, 1)]
+    without = [stage for stage in STAGES if stage != "exams"]
+    assert stages == [f"stage {n} of 9: {stage}" for n, stage in enumerate(without, 1)]
     assert not [line for line in lines if "0/0" in line]
 
 
