@@ -89,7 +89,9 @@ class Surface:
 
     def loss_by_draw(self, params: float, shared: Array, special: Array) -> Array:
         """Losses [terms, rows, points] with the same D' for every term."""
-        return self._each(False, params, shared[None], np.repeat(special[None, :, None], len(self.terms), axis=2))[0]
+        tokens = np.repeat(special[None, :, None], len(self.terms), axis=2)
+        losses: Array = self._each(False, params, shared[None], tokens)[0]
+        return losses
 
     def loss(self, params: float | Array, pretrain_tokens: Array, specialize_tokens: Array) -> Array:
         """Weighted mean loss [rows, points], nats per token.
@@ -148,6 +150,7 @@ class Surface:
                     def place(at: slice, term: int = term) -> tuple[Array, Array, Array, RateSchedule]:
                         return sizes[at], shared[at], special[at, :, term], self.schedule
 
+                    values: tuple[Array, ...]
                     drawn, fit = vectors[:, term], fitted[:, term]
                     if not stretched:
                         values = form.gradient(drawn, *place(rows)) if slopes else (form.value(drawn, *place(rows)),)
