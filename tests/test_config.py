@@ -53,7 +53,7 @@ def test_there_are_shipped_configs() -> None:
         ("ladder.shapes=[{hiden: 16, layers: 1}]", "unknown key ladder.shapes.0.hiden; did you mean hidden?"),
         ("ladder.shapes=[{hidden: 16, layers: 1, xyz: 2}]", "shapes.0.xyz; ladder.shapes.0 has hidden,"),
         ("budget=lots", "budget: 'lots' is not a number"),
-        ("law.form=relase", "law.form: form 'relase' is not known: choose chinchilla, release,"),
+        ("law.form=relase", "law.form: form 'relase' is not known: choose chinchilla, "),
         ("law.form=relase", "did you mean release?"),
         ("law.objective=hubr", "objective 'hubr' is not known: choose huber_log, squared; did you mean"),
         ("law.objective=huber_log:0", "law.objective: objective 'huber_log:0': give"),

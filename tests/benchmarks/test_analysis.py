@@ -14,7 +14,7 @@ from benchmarks.proof.analysis import Surface, multiplier, noisy_multiplier, pai
 from benchmarks.proof.measured import steps
 from benchmarks.proof.programme import Cell, full, plain, quick
 from benchmarks.proof.search import law_guided
-from benchmarks.proof.table import Table
+from benchmarks.proof.table import SCHEMA, Table
 from splitray.errors import UserError
 from splitray.law.planning.question import Question
 from splitray.proof.bowl import Bowl, mean_regret
@@ -233,6 +233,7 @@ def test_a_table_keeps_its_rows(tmp_path: Path) -> None:
     row |= {"run": "seg-1", "trunk": "t", "branch": "b", "flops": 1.5, "shape": "h8-l1", "learning_rate": 0.1}
     row |= {"tokens": 64, "epochs": 0.5, "bits_per_byte": 0.7, "began": 1.5, "seconds": 2.0, "segment_tokens": 64}
     row |= {"corpus": "0" * 12}
+    row = dict.fromkeys(SCHEMA.names) | row  # what is not known comes back as None
     table = Table.open(tmp_path / "metrics.csv")
     table.add([row, row | {"domain": "b"}])
     again = Table.open(tmp_path / "metrics.csv")

@@ -46,7 +46,7 @@ def test_every_command_is_listed_and_explains_itself(capsys: pytest.CaptureFixtu
             ["rnu"],
             "command 'rnu' is not known: choose init, run, dry-run, plan, prove, .*; did you mean run?",
         ),
-        (["plan"], "the following arguments are required: runs, --domains; see splitray plan --help"),
+        (["plan"], "the following arguments are required: --domains; see splitray plan --help"),
         (["run", "--utnil", "law"], "unrecognized arguments: --utnil law; see splitray run --help"),
         (["run", "--until", "lader"], "stage 'lader' is not known: choose corpus, ladder, .*; did you mean ladder?"),
         (["dry-run", "--config", "none.yaml"], "config none.yaml: no such file"),

@@ -162,7 +162,7 @@ def test_the_example_of_the_readme_and_of_the_page_runs(home: Path, monkeypatch:
     run = home / "a/run"
     monkeypatch.chdir(run)
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    (page,) = re.findall(r'<pre class="use">(.*?)</pre>', (run / "report/index.html").read_text(), re.DOTALL)
+    (page,) = re.findall(r'<pre class="use"[^>]*>(.*?)</pre>', (run / "report/index.html").read_text(), re.DOTALL)
     readme, tutorial = (
         next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL) if "Router" in c)
         for name in ("README.md", "docs/tutorial.md")

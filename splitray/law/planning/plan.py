@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from splitray.errors import SplitrayError
 from splitray.law import saved
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import LawWarning
@@ -122,9 +123,16 @@ class Plan:
 
     @classmethod
     def parse(cls, record: Mapping[str, Any]) -> "Plan":
-        """The inverse of `plain`. Raises ValueError for a record of another schema, KeyError or TypeError for none."""
-        if record["schema"] != str(SCHEMA):
-            raise ValueError(f"schema {record['schema']!r} is not {str(SCHEMA)!r}")
+        """The inverse of `plain`, of this schema or an earlier one.
+
+        Raises:
+            ValueError: for a record of another kind or of a newer splitray.
+            KeyError, TypeError: for none at all.
+        """
+        try:
+            SCHEMA.check(record, "the plan")
+        except SplitrayError as error:
+            raise ValueError(str(error)) from error
         return cls._of({name: value for name, value in record.items() if name != "schema"})
 
     @classmethod
