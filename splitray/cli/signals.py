@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import FrameType
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class Signals:
 
     def __init__(self) -> None:
         self._count = 0
-        self._wake = threading.Event()
+        # not an Event: its `set` in a handler waits for ever where the signal came inside of its `wait`
+        self._wake = SimpleQueue[None]()
         self._working = False
         self._leaving: threading.Timer | None = None
 
@@ -59,7 +61,7 @@ class Signals:
         self._count += 1
         if self._count > 1 or not self._working:  # nothing to keep before the work begins
             end(LINE if self._count == 1 else "splitray: ended at the second signal")
-        self._wake.set()
+        self._wake.put(None)
 
     def run(self, work: Callable[[], object], stop: Callable[[], None]) -> None:
         """Do some work in a thread. At a signal `stop` is called, and the work given up.
@@ -77,12 +79,12 @@ class Signals:
             except BaseException as error:
                 raised.append(error)
             finally:
-                self._wake.set()
+                self._wake.put(None)
 
         thread = threading.Thread(target=body, name="run", daemon=True)
         self._working = True
         thread.start()
-        self._wake.wait()
+        self._wake.get()
         if self._count == 0:
             thread.join()
             self._working = False
