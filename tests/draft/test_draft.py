@@ -94,9 +94,9 @@ def test_the_ladder_supports_a_law(drafted: Draft) -> None:
 
 def test_more_minutes_give_more_until_the_text_ends(folder: Path, drafted: Draft) -> None:
     slow = replace(SPEED, fixed=20 * SPEED.fixed, per_flop=20 * SPEED.per_flop)
-    short, longer = (draft(folder, minutes=minutes, speed=slow) for minutes in (25, 40))
+    short, longer = (draft(folder, minutes=minutes, speed=slow) for minutes in (30, 45))
     assert short.config.budget < longer.config.budget <= drafted.most
-    for each, minutes in ((short, 25), (longer, 40)):
+    for each, minutes in ((short, 30), (longer, 45)):
         assert each.foretold.seconds <= 60 * minutes
     with pytest.raises(
         UserError, match=r"minutes = 2: the smallest run, of \d+.*K tokens, takes about .*give more minutes"
