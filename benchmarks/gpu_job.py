@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.configs import config
+
 ROOT = Path(__file__).resolve().parent.parent
 _STAGE = re.compile(r" stage \d of \d: (\w+)$")
 _EVERY = 0.5  # seconds between looks at the device
@@ -45,7 +47,8 @@ CONFIG: dict[str, Any] = {
     "evaluate": {"validation_tokens": 65536, "baselines": [1.0, 0.0]},
 }
 # The same on a CPU that stands in, in two minutes.
-TINY: dict[str, Any] = {
+TINY: dict[str, Any] = config(Path("environment")) | {
+    "name": "gpu",
     "budget": 65536,
     "corpus": {
         "sources": ["environment"],
@@ -53,16 +56,7 @@ TINY: dict[str, Any] = {
         "domains": 2,
         "tokenizer": {"vocabulary": 512},
     },
-    "model": {"hidden": 24, "layers": 1},
-    "training": {"sequence_length": 32, "global_batch_size": 8, "warmup_tokens": 512, "precision": "fp32"},
-    "ladder": {
-        "shapes": [{"hidden": 8, "layers": 1}, {"hidden": 16, "layers": 1}],
-        "pretrain_tokens": [6144, 24576],
-        "specialize_tokens": [1024, 8192],
-        "domains": 2,
-        "max_share": 50,
-    },
-    "law": {"bootstrap": 10},
+    "search": {"at": "off"},
     "evaluate": {"validation_tokens": 4096, "baselines": [1.0]},
 }
 
@@ -93,9 +87,9 @@ class Utilisation(threading.Thread):
 def whole_job(cuda: bool) -> dict[str, Any]:
     """Run it; seconds by stage and, on a GPU, its mean utilisation by stage and from the ladder on."""
     with tempfile.TemporaryDirectory(prefix="splitray-gpu-") as folder:
-        config = Path(folder, "job.yaml")
-        config.write_text(yaml.safe_dump(CONFIG if cuda else CONFIG | TINY))
-        command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(config)]
+        written = Path(folder, "job.yaml")
+        written.write_text(yaml.safe_dump(CONFIG if cuda else TINY))
+        command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(written)]
         watch, stages, begun = Utilisation(), dict[str, float](), time.monotonic()
         if cuda:
             watch.start()

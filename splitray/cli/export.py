@@ -8,12 +8,13 @@ from rich.table import Table
 from splitray.cli.command import Command, whole
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
+from splitray.export.facts import between
+from splitray.results.folders import MOE
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.units import human
 
 if TYPE_CHECKING:
-    from splitray.law.planning.estimate import Estimate
     from splitray.results.merged import MergedEvaluation
 
 
@@ -55,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.moe:
         from splitray.pipeline.experts import MergeSettings, merge_run
 
-        target = Folder(options.out) if options.out else folder / "moe"
+        target = Folder(options.out) if options.out else folder / MOE
         settings = MergeSettings(options.active, options.shared, options.router_tokens)
         show(merge_run(run, store, target, settings))
         print(f"one model with experts: {target.uri}")
@@ -74,17 +75,9 @@ def show(merged: "MergedEvaluation") -> None:
     )
     table = Table("model", "nats a token", "bits a byte", "experts less this (95 %)")
     for row in merged.rows:
-        gap = _interval(row.difference)
+        gap = between(row.difference, "+.4f") if row.difference else ""
         table.add_row(row.model, f"{row.loss:.4f}", f"{row.bits_per_byte:.4f}", gap)
     console.print(table)
-
-
-def _interval(estimate: "Estimate | None") -> str:
-    if estimate is None:
-        return ""
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:+.4f}"
-    return f"{estimate.value:+.4f} ({estimate.low:+.4f} to {estimate.high:+.4f})"
 
 
 COMMAND = Command(

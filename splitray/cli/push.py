@@ -34,7 +34,7 @@ def _run(options: argparse.Namespace) -> None:
         return
     if options.public and empty:
         raise UserError("a public repository gets no documents with blanks: fill them in, the licence first")
-    print(push(parts, options.to, options.public))
+    print(push(parts, options.to, options.public, print))
 
 
 COMMAND = Command(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from splitray.law.planning.estimate import Estimate
-from splitray.results.stages import Contrast, LossMatrix, Resampled, RoutedLoss
+from splitray.results.evaluation import Contrast, LossMatrix, Resampled, RoutedLoss
 from splitray.storage.store import Published
 
 LN2 = float(np.log(2.0))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from splitray.export.facts import BLANK, ModelFacts, RunFacts, between, table
+from splitray.results.evaluation import PLANNED
 from splitray.results.folders import CHECKSUMS, EVALUATION, MOE, TRAINING_CONTENT
 from splitray.training.tree import MIXTURE
 from splitray.units import duration, human
@@ -247,7 +248,7 @@ def _plan(run: RunFacts) -> str:
     if plan is None:
         return ""
     evaluation = run.summary.evaluation
-    planned = evaluation.strategy("planned split") if evaluation else None
+    planned = evaluation.strategy(PLANNED) if evaluation else None
     rows: list[tuple[str, str, str]] = [
         (
             "share of the tokens before the split",
@@ -325,7 +326,7 @@ def _limits(run: RunFacts, model: ModelFacts) -> str:
     ]
     if length:
         lines.append(f"- It was trained on windows of {length} tokens, and knows nothing of longer ones.")
-    split = run.summary.evaluation.strategy("planned split") if run.summary.evaluation else None
+    split = run.summary.evaluation.strategy(PLANNED) if run.summary.evaluation else None
     if split is not None and split.difference is not None and split.difference.value > 0:
         lines.append("- At equal tokens the unsplit model has the lower loss here: see the comparison.")
     if model.card.get("domain"):

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from splitray.errors import CorruptError, StorageError, UserError
+from splitray.export.huggingface import stored
 from splitray.results.exported import ExportRecord, Lineage
 from splitray.results.findings import Findings
 from splitray.results.folders import CARD, CHECKSUMS, DOCUMENTS
@@ -40,16 +41,16 @@ def check_export(folder: Folder, place: str, findings: Findings) -> ExportRecord
 
 def _check_files(folder: Folder, record: ExportRecord, at: str, findings: Findings) -> None:
     there = set(folder.names(recursive=True))
-    for name, stored in record.files.items():
+    for name, file in record.files.items():
         if name not in there:
             findings.fault(f"{at}{name}", "missing")
             continue
         try:
             size = folder.size(name)
-            if size != stored.bytes:
-                findings.fault(f"{at}{name}", f"has {size} bytes, recorded are {stored.bytes}")
+            if size != file.bytes:
+                findings.fault(f"{at}{name}", f"has {size} bytes, recorded are {file.bytes}")
             else:
-                folder.fetch(name, stored.sha256)
+                folder.fetch(name, file.sha256)
                 findings.files += 1
         except (CorruptError, StorageError) as error:
             findings.fault(f"{at}{name}", f"its content has changed: {error}")
@@ -59,15 +60,8 @@ def _check_files(folder: Folder, record: ExportRecord, at: str, findings: Findin
     for name, sha256 in record.documents.items():
         if name not in there:
             findings.remark(f"{at}{name} was deleted")
-        elif sha256_of(folder, name) != sha256:
+        elif stored(folder, name).sha256 != sha256:
             findings.remark(f"{at}{name} was edited after it was written, which it is there for")
-
-
-def sha256_of(folder: Folder, name: str) -> str:
-    """The SHA-256 of a small file as it lies there."""
-    import hashlib
-
-    return hashlib.sha256(folder.read(name)).hexdigest()
 
 
 def _check_lineage(folder: Folder, record: ExportRecord, lineage: Lineage, at: str, findings: Findings) -> None:

@@ -2,15 +2,14 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from splitray.errors import CorruptError
 from splitray.results.exported import ExportRecord, Lineage
 from splitray.results.folders import CARD, CHECKSUMS
-from splitray.runtime.quiet import environment, no_bars
+from splitray.runtime.quiet import no_bars
 from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder
 from splitray.storage.store import Published, Store, StoredFile
@@ -66,8 +65,10 @@ def write_model(
     """
     from transformers import AutoTokenizer
 
+    from splitray.training.engine import deepspeed_environment
+
     _clear(target, card)
-    with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder, _silence():
+    with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder, no_bars(), deepspeed_environment():
         model.save_pretrained(folder)  # safetensors is all that transformers 5 writes
         AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True).save_pretrained(folder)
         target.delete(CHECKSUMS)  # it counts again when the new files stand
@@ -79,6 +80,20 @@ def write_model(
         target.write_json(name, record)
         files[name] = stored(target, name)
     ExportRecord(key, files, lineage, sources or {}).write(target)
+
+
+def export_router(source: Path, target: Folder, corpus: str, prior: Path | None = None) -> None:
+    """Write a corpus's router into a folder, with its checksums last.
+
+    Args:
+        source: the router's files. corpus: the corpus's key.
+        prior: a folder with what a mixture's weights begin with, which goes beside them.
+    """
+    for folder in (source, *([prior] if prior else [])):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            target.put(path, path.relative_to(folder).as_posix())
+    files = {name: stored(target, name) for name in target.names(recursive=True) if name != CHECKSUMS}
+    ExportRecord(corpus, files).write(target)
 
 
 def stored(folder: Folder, name: str) -> StoredFile:
@@ -97,13 +112,3 @@ def _clear(target: Folder, card: Mapping[str, Any]) -> None:
     if isinstance(before, dict) and before.get("key") != card.get("key"):
         for name in target.names(recursive=True):
             target.delete(name)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """transformers draws a bar, and imports DeepSpeed where there is one, which warns of a device that it guessed."""
-    import torch
-
-    device = {} if torch.cuda.is_available() else {"DS_ACCELERATOR": "cpu"}
-    with no_bars(), environment(**device):
-        yield

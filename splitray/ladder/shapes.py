@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splitray.errors import UserError
-from splitray.training.settings import ModelShape
+from splitray.training.model import size
+from splitray.training.settings import ModelShape, TrainingSettings
 
 _HEAD, _SMALL = 32, 16  # widths are multiples of a head, and below two of these of half of one
 _SECOND = 1.5  # times the ratio, of the second shape at one size
@@ -17,7 +18,7 @@ _DEEPEST = 512
 
 @dataclass(frozen=True)
 class ProposedShape:
-    """A shape, its parameters as the law counts them (about), and its width over its depth."""
+    """A shape, its parameters as the law counts them, and its width over its depth."""
 
     shape: ModelShape
     params: int
@@ -56,6 +57,4 @@ def _proposed(layers: int, ratio: float, vocabulary: int) -> ProposedShape:
     multiple = _SMALL if ratio * layers < 2 * _HEAD else _HEAD
     width = max(multiple, round(ratio * layers / multiple) * multiple)
     shape = ModelShape(hidden=width, layers=layers)
-    # attention 4 width^2, a gated MLP 3 width times its own, two norms a layer and one at the end, and the head
-    a_layer = 4 * width**2 + 3 * width * shape.mlp_width + 2 * width
-    return ProposedShape(shape, layers * a_layer + width + vocabulary * width, width / layers)
+    return ProposedShape(shape, size(shape, vocabulary, TrainingSettings()).params, width / layers)

@@ -10,7 +10,7 @@ from splitray.evaluate.compare import Scores, difference, mean
 from splitray.evaluate.loss import validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.pipeline.job import Job
-from splitray.results.stages import Compared
+from splitray.results.evaluation import UNSPLIT, Compared
 from splitray.training.split import Split
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str
     Args:
         scores: of every strategy, by its name and by domain.
     """
-    mine, unsplit, weights = scores[name], scores.get("unsplit"), job.programme.weights
+    mine, unsplit, weights = scores[name], scores.get(UNSPLIT), job.programme.weights
     by_domain = {d: mine[d].loss for d in weights}
     return Compared(
         strategy=name,

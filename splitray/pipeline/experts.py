@@ -13,15 +13,16 @@ from splitray.evaluate.loss import Validation, document_losses, validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.export.huggingface import write_model
 from splitray.export.moe import average, merge
-from splitray.pipeline.programme import PLANNED, Programme
+from splitray.pipeline.programme import Programme
 from splitray.pipeline.verify import RunCheck
+from splitray.results.evaluation import PLANNED, UNSPLIT, Compared, EvaluationResult
 from splitray.results.folders import BASE, EVALUATION
 from splitray.results.merged import MERGED, LossRow, MergedEvaluation
-from splitray.results.stages import Compared, CorpusResult, EvaluationResult, SearchResult, SpecialistsResult
-from splitray.runtime.quiet import no_bars
+from splitray.results.stages import CorpusResult, SearchResult, SpecialistsResult
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
 from splitray.storage.store import Store
+from splitray.training.folder import load_exported
 from splitray.training.recipe import Recipe
 from splitray.training.split import Split
 
@@ -93,11 +94,7 @@ def merge_run(run: RunCheck, store: Store, target: Folder, settings: MergeSettin
 
 
 def _load(folder: Folder) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    with no_bars():
-        local = local_copy(folder.address)
-        return AutoModelForCausalLM.from_pretrained(local, local_files_only=True, trust_remote_code=False).eval()
+    return load_exported(local_copy(folder.address))
 
 
 def _corpus(run: RunCheck, store: Store) -> Corpus:
@@ -179,7 +176,7 @@ def _rows(measure: _Measure, run: RunCheck, ours: ByDomain, averaged: ByDomain) 
     yield LossRow(f"routed by {routed.prefix_characters} characters", routed.loss, routed.bits_per_byte)
     unsplit = programme.final().split(1.0)
     yield from _compared(
-        measure, "unsplit model of as many tokens", evaluated.strategy("unsplit"), unsplit, programme, ours
+        measure, "unsplit model of as many tokens", evaluated.strategy(UNSPLIT), unsplit, programme, ours
     )
     yield from _base(measure, evaluated, ours)
     yield measure.row("average of the specialists' weights", averaged, ours)

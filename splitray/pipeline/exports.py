@@ -7,8 +7,7 @@ from pathlib import Path
 
 from splitray.errors import CorruptError
 from splitray.pipeline.job import Job
-from splitray.results.exported import ExportRecord
-from splitray.results.folders import CARD, CHECKSUMS, ROUTER
+from splitray.results.folders import CARD, ROUTER
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,9 @@ def withdraw_others(job: Job, name: str, key: str | None) -> None:
 def export_router(job: Job) -> str:
     """Write the corpus's router to the run folder, and what a mixture's weights begin with; the folder's name."""
     from splitray.evaluate.mixture.prior import fit_prior
-    from splitray.export.huggingface import stored
+    from splitray.export import huggingface
 
-    source, target = job.corpus.router_path(), job.run.folder / ROUTER
-    for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        target.put(path, path.relative_to(source).as_posix())
     with tempfile.TemporaryDirectory(prefix="splitray-prior-") as made:
         fit_prior(job.corpus, job.config.evaluate.prefix_characters).save(Path(made))
-        for path in Path(made).iterdir():
-            target.put(path, path.name)
-    files = {name: stored(target, name) for name in target.names(recursive=True) if name != CHECKSUMS}
-    ExportRecord(job.corpus.key, files).write(target)
+        huggingface.export_router(job.corpus.router_path(), job.run.folder / ROUTER, job.corpus.key, Path(made))
     return ROUTER

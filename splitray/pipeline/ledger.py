@@ -66,7 +66,7 @@ class Ledger:
             if self._stage is None:
                 return
             if now.tokens < self._last.tokens:
-                self._before = _sum(self._before, self._last)
+                self._before = self._before.plus(self._last)
             self._last = now
             if time.monotonic() - self._written >= self._every:
                 self._write()
@@ -101,24 +101,13 @@ class Ledger:
         if self._stage is None:
             return None
         seconds = time.monotonic() - self._began
-        return replace(_sum(self._before, self._last), stage=self._stage.stage, seconds=seconds)
+        return replace(self._before.plus(self._last), stage=self._stage.stage, seconds=seconds)
 
     def _write(self) -> None:
         self._written, now, stage = time.monotonic(), time.time(), self._open()
         stages = (*self._record.stages, *([stage] if stage is not None else []))
         record = replace(self._record, stages=stages, written=now)
         self._folder.write_checksummed(f"{record.start}.json", record.plain(), LEDGER)
-
-
-def _sum(one: StageSpending, other: StageSpending) -> StageSpending:
-    return StageSpending(
-        other.stage,
-        one.seconds + other.seconds,
-        one.tokens + other.tokens,
-        None if one.flops is None or other.flops is None else one.flops + other.flops,
-        one.training_seconds + other.training_seconds,
-        one.failures + other.failures,
-    )
 
 
 def starts(run: Folder) -> list[StartRecord]:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from splitray.errors import CorruptError, UserError
 from splitray.export.cards import write_card, write_run_card
 from splitray.export.facts import ModelFacts, RunFacts
+from splitray.export.huggingface import stored
 from splitray.export.training_content import write_training_content
 from splitray.pipeline.ledger import starts
 from splitray.report.text import on_law_domains
+from splitray.results.evaluation import PLANNED
 from splitray.results.exported import ExportRecord
 from splitray.results.folders import CARD, EVALUATION, MOE, README, ROUTER, TRAINING_CONTENT
 from splitray.results.ledger import StageSpending, StartRecord
@@ -72,7 +74,7 @@ def _keep(folder: Folder, texts: Mapping[str, str], before: Mapping[str, str]) -
     kept, written = dict(before), []
     for name, text in texts.items():
         content = text.encode()
-        now = hashlib.sha256(folder.read(name)).hexdigest() if folder.exists(name) else None
+        now = stored(folder, name).sha256 if folder.exists(name) else None
         if now is not None and now != before.get(name):
             _log.info("%s/%s was edited and is left as it is; delete it to have it written anew", folder.uri, name)
             continue
@@ -85,7 +87,7 @@ def _keep(folder: Folder, texts: Mapping[str, str], before: Mapping[str, str]) -
 
 def _facts(run: Folder, summary: Summary) -> RunFacts:
     plan, evaluation = summary.final_plan or summary.plan, summary.evaluation
-    planned = evaluation.strategy("planned split") if evaluation else None
+    planned = evaluation.strategy(PLANNED) if evaluation else None
     return RunFacts(
         summary,
         tuple(_spent(starts(run))),
@@ -99,15 +101,7 @@ def _spent(ledger: Iterable[StartRecord]) -> Iterator[StageSpending]:
     """What all starts together have spent, by stage."""
     total: dict[str, StageSpending] = {}
     for stage in (stage for start in ledger for stage in start.stages):
-        before = total.get(stage.stage, StageSpending(stage.stage))
-        total[stage.stage] = StageSpending(
-            stage.stage,
-            before.seconds + stage.seconds,
-            before.tokens + stage.tokens,
-            None if before.flops is None or stage.flops is None else before.flops + stage.flops,
-            before.training_seconds + stage.training_seconds,
-            before.failures + stage.failures,
-        )
+        total[stage.stage] = total.get(stage.stage, StageSpending(stage.stage)).plus(stage)
     yield from total.values()
 
 

@@ -10,9 +10,8 @@ from splitray.law.arrays import Array
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.prediction import predicted_losses
 from splitray.proof.forecast import LEVEL, run_noise
-from splitray.results.stages import Compared, Prediction, Trial
-
-UNSPLIT = "unsplit"
+from splitray.results.evaluation import UNSPLIT, Compared, Prediction
+from splitray.results.stages import Trial
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from splitray.config import Config
 from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
+from splitray.results.evaluation import PLANNED, UNSPLIT
 from splitray.training.family import Size
 from splitray.training.model import size
 from splitray.training.recipe import Recipe, recipe
@@ -23,8 +24,7 @@ from splitray.training.tree import Leaf, Target, flops
 if TYPE_CHECKING:
     from splitray.corpus import Corpus
 
-PLANNED = "planned split"
-_STRATEGIES = {1.0: "unsplit", 0.0: "split at zero", 0.5: "split at one half"}
+_STRATEGIES = {1.0: UNSPLIT, 0.0: "split at zero", 0.5: "split at one half"}
 
 
 def strategy(fraction: float) -> str:

@@ -18,7 +18,7 @@ from splitray.evaluate.compare import mean
 from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.job import Job
-from splitray.pipeline.programme import PLANNED, Programme
+from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import RunFolder
 from splitray.proof import forecast as forecasts
 from splitray.proof import scoring
@@ -26,6 +26,7 @@ from splitray.proof.figure import draw
 from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of
 from splitray.proof.scoring import Errors, MeasuredBowl, Proof, ScoredLoss, difference_errors, scored_splits
 from splitray.proof.statistics import over_domains, replicate_noise
+from splitray.results.evaluation import PLANNED
 from splitray.results.stages import PlanResult
 from splitray.storage.folder import Folder
 from splitray.training.split import Split

@@ -110,13 +110,14 @@ def token_of_environment() -> str:
     return token
 
 
-def push(parts: list[Batch], repository: str, public: bool = False, log: Callable[[str], object] = print) -> str:
+def push(parts: list[Batch], repository: str, public: bool, log: Callable[[str], object]) -> str:
     """Upload batches, one commit each; the address of the repository.
 
     A second call sends only what the repository lacks. Every card is checked by the hub before anything is sent.
 
     Args:
         public: whether a new repository is public. One that is there stays as it is.
+        log: is told of every batch that is there.
 
     Raises:
         UserError: there is no token, or the hub refuses it, the repository or a card.

@@ -2,9 +2,8 @@
 
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError, UserError
-from splitray.export.huggingface import export, stored
+from splitray.export.huggingface import export, export_router
 from splitray.pipeline.verify import UNCHECKED, RunCheck
-from splitray.results.exported import ExportRecord
 from splitray.results.findings import Findings
 from splitray.results.folders import CARD, CHECKSUMS, ROUTER
 from splitray.results.stages import CorpusResult
@@ -35,7 +34,7 @@ def renewed(folder: Folder, store: Store) -> tuple[RunCheck, list[str]]:
     corpus = Corpus.open(store, result.key)
     for place in older:
         if place == ROUTER:
-            _renew_router(folder / place, corpus)
+            export_router(corpus.router_path(), folder / place, corpus.key)
         else:
             card = {name: value for name, value in _card(folder / place).items() if name != "key"}
             export(store, run.models[place], corpus.tokenizer_path(), folder / place, card)
@@ -48,11 +47,3 @@ def _card(folder: Folder) -> dict[str, object]:
     except (FileNotFoundError, CorruptError):
         return {}
     return dict(card) if isinstance(card, dict) else {}
-
-
-def _renew_router(folder: Folder, corpus: Corpus) -> None:
-    source = corpus.router_path()
-    for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        folder.put(path, path.relative_to(source).as_posix())
-    files = {name: stored(folder, name) for name in folder.names(recursive=True)}
-    ExportRecord(corpus.key, files).write(folder)

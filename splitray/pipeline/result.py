@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from splitray.law.law import Law
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.run_folder import STAGES, RunFolder
-from splitray.results.stages import BaseResult, Compared, EvaluationResult, ReportResult, SpecialistsResult
+from splitray.results.evaluation import Compared, EvaluationResult
+from splitray.results.stages import BaseResult, ReportResult, SpecialistsResult
 from splitray.results.summary import Summary
 from splitray.storage.redact import without_query
 from splitray.units import human

@@ -15,15 +15,14 @@ from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.predictions import Predictor
+from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
 from splitray.results.stages import (
     STAGES,
     BaseResult,
     CorpusResult,
-    EvaluationResult,
     LadderResult,
     PlanResult,
-    Prediction,
     SearchResult,
     SpecialistsResult,
     StageRecord,

@@ -20,6 +20,7 @@ from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.run_folder import stages_of
 from splitray.proof.forecast import SCHEMA as FORECAST
 from splitray.proof.scoring import SCHEMA as PROOF
+from splitray.results.evaluation import EvaluationResult
 from splitray.results.exported import ExportRecord, Lineage
 from splitray.results.findings import Findings
 from splitray.results.folders import CARD, CHECKSUMS, MOE, ROUTER, SPECIALISTS
@@ -28,7 +29,6 @@ from splitray.results.stages import (
     STAGES,
     BaseResult,
     CorpusResult,
-    EvaluationResult,
     PlanResult,
     SearchResult,
     SpecialistsResult,
@@ -178,9 +178,9 @@ class RunCheck:
         """Records with a checksum inside them that no stage names."""
         for name in (self.folder / "ledger").names():
             self._open(f"ledger/{name}", LEDGER)
-        for name in ("forecast.json", "proof.json"):
+        for name, schema in _PROOF.items():
             if self.folder.exists(f"proof/{name}"):
-                self._open(f"proof/{name}", _PROOF[name])
+                self._open(f"proof/{name}", schema)
 
     def _open(self, name: str, schema: Schema) -> None:
         try:

@@ -1,7 +1,5 @@
 """The deeper check of a run folder: beside the store that its models and numbers come from."""
 
-from typing import Any
-
 from splitray.corpus.corpus import Corpus, content_hash
 from splitray.errors import CorruptError, SplitrayError, StorageError
 from splitray.evaluate.loss import validation_key
@@ -9,8 +7,9 @@ from splitray.evaluate.measure import loss_key
 from splitray.export.check import key_of
 from splitray.export.huggingface import lineage_of
 from splitray.pipeline.verify import RunCheck
+from splitray.results.evaluation import EvaluationResult
 from splitray.results.folders import ROUTER
-from splitray.results.stages import CorpusResult, EvaluationResult, SpecialistsResult
+from splitray.results.stages import CorpusResult, SpecialistsResult
 from splitray.storage.store import Published, Store
 
 _NAMED = 3  # tensors in one message
@@ -96,10 +95,11 @@ def _compare_weights(run: RunCheck, published: Published, place: str) -> None:
     import torch
 
     from splitray.storage.local import local_copy
+    from splitray.training.folder import load_exported
     from splitray.training.state import load
 
     try:
-        model = _loaded(local_copy((run.folder / place).address))
+        model = load_exported(local_copy((run.folder / place).address))
         weights = load(published, moments=False).weights
     except (OSError, ValueError, RuntimeError, SplitrayError) as error:
         run.findings.fault(place, f"cannot be loaded: {error}")
@@ -114,15 +114,6 @@ def _compare_weights(run: RunCheck, published: Published, place: str) -> None:
         named = ", ".join(sorted(different)[:_NAMED])
         more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
         run.findings.fault(place, f"its weights are not those of {published.key} in the store: {named}{more}")
-
-
-def _loaded(folder: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    from splitray.runtime.quiet import no_bars
-
-    with no_bars():
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _check_losses(run: RunCheck, store: Store, corpus: Corpus) -> None:

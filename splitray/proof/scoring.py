@@ -12,7 +12,7 @@ from splitray.proof.bowl import LEAST, Bowl, Regret
 from splitray.proof.forecast import Forecast, PredictedLoss
 from splitray.proof.statistics import Proportion, proportion
 from splitray.results.codec import from_json, to_json
-from splitray.results.stages import Compared
+from splitray.results.evaluation import Compared
 from splitray.storage.checksum import Schema
 
 SCHEMA = Schema("proof", 1, unnamed=None)

@@ -1,11 +1,12 @@
 """A sentence for each figure that says what to see in this run."""
 
 from splitray.report import predicted, text
+from splitray.results.evaluation import PLANNED, UNSPLIT
 from splitray.results.summary import Summary
 
 
 def comparison(summary: Summary) -> str:
-    split, whole = text.strategy(summary, "planned split"), text.strategy(summary, "unsplit")
+    split, whole = text.strategy(summary, PLANNED), text.strategy(summary, UNSPLIT)
     if split is None or whole is None:
         return ""
     domains = whole.by_domain

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from splitray.law.planning.plan import Plan
 from splitray.report import predicted, text
-from splitray.results.stages import Compared, Contrast
+from splitray.results.evaluation import UNSPLIT, Compared, Contrast
 from splitray.results.summary import Summary
 
 
@@ -104,7 +104,7 @@ def _comparison(rows: Sequence[Compared]) -> Table:
         table.add_column(label, justify="right", no_wrap=True)
     best = min(row.loss for row in rows)
     for row in rows:
-        gap = None if row.strategy == "unsplit" else row.difference
+        gap = None if row.strategy == UNSPLIT else row.difference
         table.add_row(
             row.strategy + (" *" if row.loss == best else ""),
             text.percent(row.split_fraction),

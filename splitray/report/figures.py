@@ -20,12 +20,12 @@ from splitray.law.planning.question import Question
 from splitray.law.planning.sweep import loss_curve
 from splitray.report import predicted, text
 from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PAPER, SKY, VERMILION, WIDTH
-from splitray.results.stages import LossMatrix
+from splitray.results.evaluation import PLANNED, UNSPLIT, LossMatrix
 from splitray.results.summary import Summary
 
 STRATEGIES = {  # colour, marker, size; the star is the plan in every figure
-    "planned split": (BLUE, "*", 11.0),
-    "unsplit": (BLACK, "s", 5.5),
+    PLANNED: (BLUE, "*", 11.0),
+    UNSPLIT: (BLACK, "s", 5.5),
     "split at zero": (ORANGE, "<", 6.5),
     "split at one half": (GREEN, "D", 5.5),
 }
@@ -37,7 +37,7 @@ _DIFFERENCES = LinearSegmentedColormap.from_list("differences", [BLUE, SKY, "#f7
 def comparison(summary: Summary) -> Figure | None:
     """Every strategy's loss less the unsplit model's, for the mean with its interval and for each domain."""
     rows = summary.evaluation.comparison if summary.evaluation else ()
-    whole = text.strategy(summary, "unsplit")
+    whole = text.strategy(summary, UNSPLIT)
     if whole is None or len(rows) < 2:
         return None
     domains = list(whole.by_domain)
@@ -69,7 +69,7 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
     params, budget = (search or plan).params, (search or plan).budget
     compared = summary.evaluation.comparison if summary.evaluation else ()
     same_line = (params, budget) == (plan.params, plan.budget)
-    rows = [r for r in compared if same_line and (r.strategy != "planned split" or 0 < r.split_fraction < 1)]
+    rows = [r for r in compared if same_line and (r.strategy != PLANNED or 0 < r.split_fraction < 1)]
     rounds = search.rounds if search else ()
     if not rows and not rounds:
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from splitray.law.planning.prediction import contradicted
 from splitray.report import text
-from splitray.results.stages import Prediction
+from splitray.results.evaluation import Prediction
 from splitray.results.summary import Summary
 from splitray.units import counted
 

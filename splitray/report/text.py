@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import SMALL_LOSS, Plan
-from splitray.results.stages import Compared, Resampled, Trial
+from splitray.results.evaluation import PLANNED, UNSPLIT, Compared, Resampled
+from splitray.results.stages import Trial
 from splitray.results.summary import Summary
 from splitray.units import counted, human
 
@@ -145,7 +146,7 @@ def plan_label(plan: Plan) -> str:
 
 def verdict(summary: Summary) -> tuple[str, str]:
     """(headline, what supports it): the split that was chosen, and what it was worth at equal tokens."""
-    plan, split, whole = chosen_plan(summary), strategy(summary, "planned split"), strategy(summary, "unsplit")
+    plan, split, whole = chosen_plan(summary), strategy(summary, PLANNED), strategy(summary, UNSPLIT)
     fraction = split.split_fraction if split else plan.split_fraction.value if plan else None
     if fraction is None:
         return "Not planned yet", "The run stopped before the law could say where to split."
@@ -172,7 +173,7 @@ def _against(split: Compared, whole: Compared) -> str:
         return "the plan and the unsplit model are the same."
     difference = split.difference or Estimate(split.loss - whole.loss)
     against = f"unsplit it is {loss(whole.loss)}, a difference of {interval(difference, signed)}"
-    if difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high:
+    if difference.holds(0):
         return f"{against}: not told apart from zero."
     return f"{against}." if difference.value < 0 else f"{against}: splitting did not pay here."
 

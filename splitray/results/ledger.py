@@ -32,6 +32,17 @@ class StageSpending:
     training_seconds: float = 0.0
     failures: int = 0
 
+    def plus(self, other: "StageSpending") -> "StageSpending":
+        """Both together, under the other's name; FLOPs are not known where one of them does not know them."""
+        return StageSpending(
+            other.stage,
+            self.seconds + other.seconds,
+            self.tokens + other.tokens,
+            None if self.flops is None or other.flops is None else self.flops + other.flops,
+            self.training_seconds + other.training_seconds,
+            self.failures + other.failures,
+        )
+
 
 @dataclass(frozen=True)
 class StartRecord:

@@ -10,16 +10,9 @@ from typing import Any
 
 from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
-from splitray.results.stages import (
-    BaseResult,
-    Counts,
-    EvaluationResult,
-    LadderResult,
-    Prediction,
-    Searched,
-    Specialist,
-)
+from splitray.results.stages import BaseResult, Counts, LadderResult, Searched, Specialist
 
 SCHEMA = "splitray-summary-2"
 

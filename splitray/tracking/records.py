@@ -5,14 +5,8 @@ from typing import Any
 
 from splitray.law.law import Law
 from splitray.law.planning.plan import Plan
-from splitray.results.stages import (
-    CorpusResult,
-    EvaluationResult,
-    LadderResult,
-    PlanResult,
-    SearchResult,
-    StageRecord,
-)
+from splitray.results.evaluation import EvaluationResult
+from splitray.results.stages import CorpusResult, LadderResult, PlanResult, SearchResult, StageRecord
 
 Values = dict[str, float | str]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splitray.errors import UserError
+from splitray.runtime.quiet import no_bars
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.training.buffers import without_buffers
 from splitray.training.family import Family, ModelSpec, Packing, PlainHead, Size, count, register
@@ -85,6 +86,23 @@ def _longest_stack(model: "torch.nn.Module") -> int:
     import torch
 
     return max((len(m) for m in model.modules() if isinstance(m, torch.nn.ModuleList)), default=0)
+
+
+def load_exported(folder: Path) -> "torch.nn.Module":
+    """A model that this package has exported, without the checks that a model from outside gets. No code of it runs.
+
+    Raises:
+        OSError, ValueError: it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from splitray.training.engine import deepspeed_environment
+
+    with no_bars(), deepspeed_environment():  # transformers imports DeepSpeed where it is installed
+        model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    return model
 
 
 def load(path: Path, meta: bool = False) -> "torch.nn.Module":

@@ -7,7 +7,8 @@ from splitray.law import Law
 from splitray.law.law import Component
 from splitray.law.planning.prediction import contradicted, predicted_losses, trials_outside
 from splitray.pipeline.predictions import Predictor
-from splitray.results.stages import Compared, Trial, TrialModel
+from splitray.results.evaluation import Compared
+from splitray.results.stages import Trial, TrialModel
 
 RELEASE = {"E": 1.6, "A": 285.0, "alpha": 0.34, "B": 225.0, "beta": 0.25, "c": 0.046}
 RELEASE |= {"lam": 0.14, "delta": 3.9, "p": 0.615, "q": 0.28, "gamma": 0.4}

@@ -2,23 +2,25 @@
 
 from splitray.law import Law, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.results.evaluation import (
+    Compared,
+    Contrast,
+    EvaluationResult,
+    FinishedBase,
+    LossMatrix,
+    Resampled,
+    Routed,
+)
 from splitray.results.exams import ExamScore, ExamsResult, ExamTaken
 from splitray.results.stages import (
     BaseResult,
-    Compared,
-    Contrast,
     CorpusResult,
     Counts,
     DomainCounts,
-    EvaluationResult,
-    FinishedBase,
     LadderResult,
     LawResult,
-    LossMatrix,
     PlanResult,
     ReportResult,
-    Resampled,
-    Routed,
     Searched,
     SearchResult,
     SearchRound,

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 from splitray.evaluate.exams.questions import Exam
 from splitray.evaluate.exams.scoring import ExamScores, compare, grade, score_exam
+from splitray.results.evaluation import UNSPLIT
 from splitray.results.exams import ExamScore
 
 if TYPE_CHECKING:
     from splitray.evaluate.mixture import Mixture
-
-UNSPLIT = "unsplit"
 
 
 def examine(takers: Mapping[str, "Mixture"], exams: Sequence[Exam]) -> tuple[ExamScore, ...]:

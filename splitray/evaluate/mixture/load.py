@@ -12,9 +12,9 @@ from splitray.evaluate.mixture.prior import load_prior
 from splitray.evaluate.mixture.weights import Gate, Update
 from splitray.results.folders import BASE, CARD, ROUTER, SPECIALISTS
 from splitray.runtime.plugins import load_plugins
-from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
+from splitray.training.folder import load_exported
 
 _CONFIG = "config.yaml"
 _LENGTH = 2048  # tokens of context, where a model names no limit
@@ -38,8 +38,6 @@ def load_mixture(
     Raises:
         UserError: the folder has no specialists, they cannot be read, or a plugin of the run cannot be imported.
     """
-    from transformers import AutoModelForCausalLM
-
     folder = Folder(run)
     domains = specialists_of(folder)
     import_plugins(folder)
@@ -52,11 +50,8 @@ def load_mixture(
     if _finished(folder):
         places[BASE] = BASE
     models: dict[str, Any] = {}
-    with no_bars():
-        for name, place in places.items():
-            local = local_copy((folder / place).address)
-            model = AutoModelForCausalLM.from_pretrained(local, local_files_only=True, trust_remote_code=False)
-            models[name] = model.to(device)
+    for name, place in places.items():
+        models[name] = load_exported(local_copy((folder / place).address)).to(device)
     encoder = Encoder(local_copy((folder / next(iter(places.values()))).address))
     length = _length(next(iter(models.values())))
     start = None

@@ -54,6 +54,10 @@ class Estimate:
         low, high = np.quantile(draws, _CENTRAL)
         return cls(value, float(low), float(high))
 
+    def holds(self, number: float) -> bool | None:
+        """Whether the interval contains a number; None without one."""
+        return None if self.low is None or self.high is None else self.low <= number <= self.high
+
     def plain(self) -> dict[str, float | None]:
         """As JSON types."""
         record = {name: _finite(getattr(self, name)) for name in ("value", "low", "high")}

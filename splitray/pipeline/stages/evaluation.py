@@ -10,9 +10,9 @@ from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.exports import base_card, export_model
 from splitray.pipeline.job import Job
-from splitray.pipeline.programme import PLANNED
+from splitray.results.evaluation import PLANNED, UNSPLIT, EvaluationResult, FinishedBase, MixtureLoss, Routed
 from splitray.results.folders import BASE
-from splitray.results.stages import EvaluationResult, FinishedBase, MixtureLoss, Routed, SpecialistsResult
+from splitray.results.stages import SpecialistsResult
 
 _NOTE = (
     "The unsplit leaf at D has a decay of its own, which is outside the budget. Intervals are over groups of "
@@ -64,7 +64,7 @@ def _to_unsplit(
     ours: Mapping[str, Scores], scores: Mapping[str, Mapping[str, Scores]], weights: Mapping[str, float]
 ) -> Estimate | None:
     """Mean loss less the unsplit model's; None where that was not trained. `scores` are by strategy and domain."""
-    return difference(ours, scores["unsplit"], weights) if "unsplit" in scores else None
+    return difference(ours, scores[UNSPLIT], weights) if UNSPLIT in scores else None
 
 
 def _export_base(job: Job, key: str) -> FinishedBase:

@@ -2,14 +2,14 @@
 
 import logging
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.job import Job
+from splitray.results.evaluation import UNSPLIT
 from splitray.results.exams import ExamsResult
-from splitray.runtime.quiet import no_bars
 from splitray.storage.folder import Folder
-from splitray.storage.local import local_copy
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def run_exams(job: Job) -> ExamsResult:
     """Grade every model of the run. It is done in this process, on its GPU if it has one."""
     import torch
 
-    from splitray.evaluate.exams.takers import UNSPLIT, examine
+    from splitray.evaluate.exams.takers import examine
     from splitray.evaluate.mixture import Mixture, alone, load_mixture
 
     read = asked_exams(job.config)
@@ -37,14 +37,13 @@ def run_exams(job: Job) -> ExamsResult:
 
 def _unsplit(job: Job) -> Any:
     """The unsplit model at the whole budget, if the run has trained it; a causal LM."""
-    from transformers import AutoModelForCausalLM
-
     from splitray.export.huggingface import export
+    from splitray.training.folder import load_exported
 
-    split = job.programme.baselines().get("unsplit")
+    split = job.programme.baselines().get(UNSPLIT)
     if split is None:
         return None
     key = job.programme.compared(split)[0].target.key
-    with tempfile.TemporaryDirectory(prefix="splitray-unsplit-") as folder, no_bars():
+    with tempfile.TemporaryDirectory(prefix="splitray-unsplit-") as folder:
         export(job.store, key, job.corpus.tokenizer_path(), Folder(folder), {})
-        return AutoModelForCausalLM.from_pretrained(local_copy(folder), local_files_only=True, trust_remote_code=False)
+        return load_exported(Path(folder))
