@@ -16,7 +16,7 @@ from benchmarks import equal_compute
 from benchmarks.proof import blind_scoring, forecast
 from benchmarks.proof.bench import Bench
 from benchmarks.proof.blind_lines import blind_lines
-from benchmarks.proof.programme import Cell, Programme, Variant, quick
+from benchmarks.proof.programme import Cell, Programme, Variant, full, quick
 from benchmarks.proof.search import stale
 from benchmarks.proof.table import Table
 from splitray.errors import UserError
@@ -86,7 +86,17 @@ def programme() -> Programme:
     small = quick()
     config = small.config.model_copy(update={"law": small.config.law.model_copy(update={"bootstrap": 20})})
     near = (Variant("near", sources=("a",)),)
-    return replace(small, config=config, nearness=near, bowl_sizes=(0,), further=(8,), searches=5, resamples=2)
+    # Five points leave a bowl's smooth curve 0.035 nats off: the plan at 0.473 of a true 0.477 would count as regret.
+    return replace(
+        small,
+        config=config,
+        fractions=full().fractions,
+        nearness=near,
+        bowl_sizes=(0,),
+        further=(8,),
+        searches=5,
+        resamples=2,
+    )
 
 
 def proof(folder: Path, gated: bool) -> equal_compute.Proof:
@@ -147,7 +157,7 @@ def test_every_part_ends_and_the_page_tells_what_was_planted(
         getattr(made, part)()
     results = json.loads((tmp_path / "runs/results.json").read_text())
     assert results["prediction"]["scored"] >= 24 and results["prediction"]["mean_relative_error"] < 0.01
-    assert results["regret"]["foretold"] and results["regret"]["value"] < 0.01  # 0.0067 nats
+    assert results["regret"]["foretold"] and results["regret"]["value"] < 0.005
     assert results["noise"]["mean"] == pytest.approx(NOISE / np.sqrt(2), rel=0.4)  # two domains, noise of their own
     wide = next(x for x in results["bowls"] if "ladder_loss" in x)
     grid = np.linspace(0, 1, 2001)
