@@ -210,6 +210,16 @@ def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Pa
     foresee(shared(0.99, source="gpt2"), str(tmp_path), Standing()).check()
 
 
+def test_an_exam_that_cannot_be_read_is_refused_after_the_tree_was_shown(tmp_path: Path) -> None:
+    absent = tmp_path / "bar.jsonl"
+    found = foresee(config(evaluate={"exams": [{"file": str(absent)}]}), str(tmp_path), Standing(corpus=CORPUS))
+    assert "ladder" in str(found)
+    with pytest.raises(UserError, match=r"evaluate\.exams\.0: .*bar\.jsonl"):
+        found.check()
+    absent.write_text('{"question": "1 + 1 =", "choices": [" 2", " 3"], "answer": 0}\n')
+    foresee(config(evaluate={"exams": [{"file": str(absent)}]}), str(tmp_path), Standing(corpus=CORPUS)).check()
+
+
 def test_its_numbers_are_typed(tmp_path: Path) -> None:
     """What a program reads is what the table shows."""
     made = config(model={"hidden": 32, "layers": 1})  # no model of the ladder's: nothing is shared
