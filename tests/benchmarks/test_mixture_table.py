@@ -1,7 +1,5 @@
 """Ways to choose a model, over documents whose losses a plain loop gives too."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
