@@ -158,7 +158,9 @@ def test_two_starts_at_once_that_measure_differently(tmp_path: Path, ray_cluster
     assert set(segments) == set(Store(tmp_path / "alone/store").keys("seg-"))
 
     # a third start measures nothing and trains nothing, in a new folder over the same store
-    again = finish(start(tmp_path, "four", "never", "500", "--config", "small.yaml", "--run-dir", "both/third", *ladder))
+    again = finish(
+        start(tmp_path, "four", "never", "500", "--config", "small.yaml", "--run-dir", "both/third", *ladder)
+    )
     assert f"precision {chosen}: chosen for the store" in again and not (tmp_path / "four").exists()
     work = json.loads((tmp_path / "both/third/stages/ladder.json").read_text())["work"]
     assert work["trained"] == 0 and losses(tmp_path / "both/third") == losses(run)
