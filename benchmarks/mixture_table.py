@@ -213,20 +213,26 @@ def promise(nats: Losses) -> dict[str, int]:
     return {"documents_checked": len(documents), "bound_violations": int(broken)}
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """Loss against models that read each token."""
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """A line for each way to choose: its loss against the known domain's, and how many models read each token."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 7))
-    for number, row in enumerate(rows, 1):
-        axes.plot(row.models, row.loss, "o", label=f"{number}: {row.name}")
-        axes.annotate(str(number), (row.models, row.loss), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("models that read each token, mean over documents")
-    axes.set_ylabel("loss, nats per token, mean over domains")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=1, fontsize=7)
-    figure.set_layout_engine("constrained")
+    known = next(row.loss for row in rows if row.name == KNOWN)
+    figure, axes = pyplot.subplots(figsize=(9, 0.36 * len(rows) + 1.3), layout="constrained")
+    places = range(len(rows), 0, -1)
+    above = [row.loss - known for row in rows]
+    axes.axvline(0, color="0.6", linewidth=1)
+    axes.hlines(places, 0, above, color="0.8", linewidth=2)
+    axes.plot(above, places, "o", color="C0")
+    axes.set_xscale("symlog", linthresh=0.02)
+    axes.set_yticks(list(places), [row.name for row in rows])
+    axes.set_xlabel("loss above the known domain's, nats per token (linear within 0.02)")
+    models = axes.secondary_yaxis("right")
+    models.set_yticks(list(places), [f"{row.models:.2f}" for row in rows])
+    models.set_ylabel("models that read each token, mean over documents")
+    models.tick_params(length=0)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
