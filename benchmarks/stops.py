@@ -40,7 +40,7 @@ from splitray.cli.signals import LINE
 from splitray.pipeline.run_folder import STAGES
 from splitray.results.summary import Summary, every_loss
 from splitray.storage.checksum import sha256_file
-from tests.support.clusters import Head, joined
+from tests.support.clusters import Head, hear_signals, joined
 from tests.support.configs import config, write_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,9 @@ class Run:
         command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", str(self.config)]
         command += ["--run-dir", str(self.folder / "run")]
         with self.log.open("wb") as out:
-            return subprocess.Popen(command, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                command, env=self.environment, stdout=out, stderr=subprocess.STDOUT, preexec_fn=hear_signals
+            )
 
     @property
     def stage(self) -> str:

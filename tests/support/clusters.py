@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,15 @@ class Head:
 
     environment: dict[str, str]
     process: "subprocess.Popen[str]"
+
+
+def hear_signals() -> None:
+    """In a child before its program: the signals that stop a run do what they do by default.
+
+    `nohup` and the background of a script have their children ignore SIGHUP or SIGINT.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
