@@ -15,7 +15,7 @@ import yaml
 
 from splitray.cli.signals import LINE
 from tests.support import ROOT
-from tests.support.clusters import hear_signals, joined
+from tests.support.clusters import joined
 from tests.support.configs import config, write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
