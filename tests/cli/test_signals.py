@@ -11,6 +11,7 @@ import pytest
 
 from splitray.cli.signals import LINE
 from tests.support import ROOT
+from tests.support.clusters import hear_signals
 
 # The work is a call into C that never returns and never looks for signals, as a wait of Ray's may be.
 DRIVER = """
@@ -54,7 +55,13 @@ def start(place: Path, kind: str, *prefix: str) -> subprocess.Popen[str]:
     command = [*prefix, sys.executable, "-c", DRIVER, str(place), kind]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     driver = subprocess.Popen(
-        command, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=hear_signals,
     )
     wait_for(place / "working", driver)
     return driver
