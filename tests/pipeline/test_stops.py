@@ -15,7 +15,7 @@ import yaml
 
 from splitray.cli.signals import LINE
 from tests.support import ROOT
-from tests.support.clusters import joined
+from tests.support.clusters import hear_signals, joined
 from tests.support.configs import config, write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -77,17 +77,17 @@ def start(home: Path, environment: dict[str, str], name: str, *more: str) -> sub
     plain = config(home / "corpus") | {"name": name}
     (home / f"{name}.yaml").write_text(yaml.safe_dump(plain))
     command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", f"{name}.yaml", *more]
-    return subprocess.Popen(
+    job = subprocess.Popen(
         command,
         cwd=home,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGHUP, signal.SIG_DFL
-        ),  # `nohup make test` passes on that it is ignored
+        preexec_fn=hear_signals,
     )
+    _started.append(job)
+    return job
 
 
 def when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
