@@ -19,6 +19,7 @@ from benchmarks.mixture_table import GATE, KNOWN, LENGTHS, Table, draw, fill, lo
 from splitray.corpus import Corpus
 from splitray.evaluate.mixture import Gate, Mixture, alone, load_mixture
 from splitray.export.huggingface import export
+from splitray.results.folders import BASE
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -63,7 +64,7 @@ def relatives(mixture: Mixture, store: Store, run: Folder, corpus: Corpus) -> tu
     """Small models by which a prefix chooses: the ladder's smallest of every domain, or else the specialists."""
     from transformers import AutoModelForCausalLM
 
-    domains = [name for name in mixture.names if name != "base"]
+    domains = [name for name in mixture.names if name != BASE]
     rows = pq.read_table(run.fetch("runs.parquet", None)).to_pylist()
     rows = [row for row in rows if row["specialize_tokens"] > 0 and store.find(row["run"]) is not None]
     rows.sort(key=lambda row: (row["params"], -row["specialize_tokens"], -row["pretrain_tokens"]))

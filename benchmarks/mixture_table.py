@@ -32,6 +32,7 @@ from splitray.evaluate.mixture import (
     gated_nats,
 )
 from splitray.law.planning.estimate import Estimate
+from splitray.results.folders import BASE
 
 KNOWN, NEAREST, GATE = "known domain", "nearest centroid", "gate, recheck 0.2, prior router"
 LENGTHS = (0, 100, 300, 1000)  # tokens from which on a document belongs to a class of lengths
@@ -78,6 +79,7 @@ class Table:
         self.rows: list[Row] = []
         self.documents: dict[str, dict[str, list[Document]]] = {}  # by row, then by domain
         self._tokens = {d: np.array([len(n) for n in each]) for d, each in nats.items()}
+        self._classes = np.searchsorted(LENGTHS, self.lengths, side="right") - 1
         uniform = np.zeros(len(mixture.names))
         self._exact = {d: np.array([exact_nats(n.sum(axis=0), uniform) for n in each]) for d, each in nats.items()}
 
@@ -88,7 +90,7 @@ class Table:
 
     def counts(self) -> dict[str, int]:
         """Documents of each class of `LENGTHS`, by the class's first length."""
-        places, counts = np.unique(np.searchsorted(LENGTHS, self.lengths, side="right") - 1, return_counts=True)
+        places, counts = np.unique(self._classes, return_counts=True)
         return {str(LENGTHS[place]): int(count) for place, count in zip(places, counts, strict=True)}
 
     def add(self, name: str, choose: Callable[[str], Iterator[Document]]) -> None:
@@ -97,8 +99,8 @@ class Table:
         by_domain = {d: float(sum(f.nats for f in found[d]) / self._tokens[d].sum()) for d in found}
         models = np.concatenate([[f.read for f in found[d]] / self._tokens[d] for d in found])
         excess = np.concatenate([([f.nats for f in found[d]] - self._exact[d]) / self._tokens[d] for d in found])
-        places = np.searchsorted(LENGTHS, self.lengths, side="right") - 1
-        by_length = {str(LENGTHS[place]): float(models[places == place].mean()) for place in np.unique(places)}
+        classes = self._classes
+        by_length = {str(LENGTHS[place]): float(models[classes == place].mean()) for place in np.unique(classes)}
         row = Row(
             name,
             float(np.mean(list(by_domain.values()))),
@@ -182,11 +184,11 @@ def fill(table: Table, relatives: Sequence[Mixture], named: str, gates: Sequence
         gates: whose mixtures really read.
     """
     mixture = table.mixture
-    count, domains = len(mixture.names), [name for name in mixture.names if name != "base"]
+    count, domains = len(mixture.names), [name for name in mixture.names if name != BASE]
     uniform, router = UniformPrior(count), mixture.prior
     table.single(KNOWN, lambda d, i, n: mixture.names.index(d))
-    if "base" in mixture.names:
-        table.single("base", lambda d, i, n: mixture.names.index("base"))
+    if BASE in mixture.names:
+        table.single(BASE, lambda d, i, n: mixture.names.index(BASE))
     table.single("best single model of each document", lambda d, i, n: int(n.sum(axis=0).argmin()))
     if isinstance(router, RouterPrior):
         table.weighed(NEAREST, TopPrior(router, 1, len(domains)), OPEN, STAY)

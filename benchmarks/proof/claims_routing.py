@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.mixture_table import GATE, KNOWN, NEAREST
-from benchmarks.proof.routing import UNSPLIT
 from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
+from splitray.results.evaluation import UNSPLIT
+from splitray.results.folders import BASE
 
 Routing = tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]  # the mixture's, and the first release's
 
@@ -25,7 +26,7 @@ def _routing(r: Mapping[str, Any] | None) -> Claim:
     claim = "6. So do specialists whose domain nobody names: their mixture writes"
     if not r:
         return open_claim(claim, "routing")
-    shown = (KNOWN, "base", NEAREST, GATE, UNSPLIT)
+    shown = (KNOWN, BASE, NEAREST, GATE, UNSPLIT)
     table = [["K", "way to choose", "loss", "less unsplit (95 %)", "models a token", "of documents from 1,000 tokens"]]
     for number, line in sorted(r["lines"].items(), key=lambda item: int(item[0])):
         ensembles = [x for x in line["rows"] if x["name"].startswith("c-BTM")]

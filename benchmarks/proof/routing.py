@@ -13,13 +13,15 @@ from splitray import law as laws
 from splitray.corpus.tokenizer import Encoder
 from splitray.evaluate.exams.questions import read_exam
 from splitray.evaluate.exams.scoring import compare, detectable, grade, score_exam
+from splitray.evaluate.loss import Validation, validation_groups
 from splitray.evaluate.mixture import OPEN, STAY, Gate, Mixture, TopPrior
 from splitray.evaluate.mixture.prior import RouterPrior, fit_prior
+from splitray.results.evaluation import UNSPLIT
+from splitray.results.folders import BASE
 from splitray.training.split import whole_budget
 from splitray.training.tree import Leaf
 
 EXAMS = ("arc_easy", "sciq", "piqa", "openbookqa", "copa", "pubmed_qa", "oab_pt")
-UNSPLIT, BASE = "unsplit", "base"
 _SMALL = (294_912, 98_304)  # D and D' of the ladder's smallest models, by which a prefix chooses
 
 
@@ -86,10 +88,9 @@ def choices(bench: Bench, line: Line, mixture: Mixture) -> dict[str, Any]:
     corpus, limit = bench.corpus, bench.programme.config.evaluate.validation_tokens
     texts, groups = dict[str, list[str]](), dict[str, list[str]]()
     for domain in corpus.domains:
-        documents = corpus.documents(domain, "validation")
-        count = max(1, int((documents["tokens"].to_numpy().cumsum() <= limit).sum()))
-        texts[domain] = documents["text"].to_pylist()[:count]
-        groups[domain] = corpus.groups(domain, "validation")[:count]
+        count = Validation.of(corpus, domain, limit).documents
+        texts[domain] = corpus.documents(domain, "validation")["text"].to_pylist()[:count]
+        groups[domain] = validation_groups(corpus, domain)[:count].tolist()
     nats = losses(mixture, texts)
     table = Table(mixture, texts, nats)
     small = [_mixture(bench, {str(cell.leaf.domain): bench.model(cell)}) for cell in line.small]

@@ -134,7 +134,8 @@ class _Measure:
         for domain in self.weights:
             text = Validation.of(self.corpus, domain, self.limit)
             nats, tokens = document_losses(model, self.recipe, text)
-            found[domain] = Scores(nats, tokens, text.text_bytes, self._groups(domain)[: len(nats)])
+            groups = validation_groups(self.corpus, domain)[: len(nats)]
+            found[domain] = Scores(nats, tokens, text.text_bytes, groups)
         return found
 
     def held(self, keys: Mapping[str, str]) -> dict[str, Scores] | None:
@@ -145,13 +146,10 @@ class _Measure:
             if published is None:
                 return None
             try:
-                found[domain] = Scores.of(published, self._groups(domain))
+                found[domain] = Scores.of(published, validation_groups(self.corpus, domain))
             except CorruptError:
                 return None
         return found
-
-    def _groups(self, domain: str) -> np.ndarray:
-        return validation_groups(self.corpus, domain)
 
     def row(self, name: str, scores: ByDomain, ours: ByDomain | None) -> LossRow:
         """A row of the table, with the difference of `ours` to it."""
