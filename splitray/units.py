@@ -2,10 +2,13 @@
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 from splitray.errors import UserError
 
+T = TypeVar("T")
 _SUFFIXES = {"": 0, "K": 3, "M": 6, "B": 9, "G": 9, "T": 12, "Q": 15}  # powers of ten
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"  # a comma only between thousands: elsewhere 1,3 is 1.3
 _NUMBER = re.compile(rf"([+-]?(?:{_WHOLE}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{{1,6}})?)\s*([A-Za-z]?)")
@@ -58,6 +61,12 @@ def human(number: float | None, digits: int = 3) -> str:
 def counted(count: int, word: str) -> str:
     """A count with its noun: 1 model size, 3 model sizes. For nouns that take an s."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def some_of(items: Sequence[T], most: int, show: Callable[[T], object] = str, what: str = "") -> str:
+    """Items with commas, at most so many, and how many more there are of `what`: a, b and 3 more domains."""
+    more = f" and {len(items) - most} more{what and ' '}{what}" if len(items) > most else ""
+    return ", ".join(str(show(item)) for item in items[:most]) + more
 
 
 def duration(seconds: float) -> str:

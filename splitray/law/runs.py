@@ -17,7 +17,7 @@ from splitray.law.law import LawWarning
 from splitray.law.tables.file import read_table
 from splitray.law.tables.names import is_no_name, normalised, spelled_alike
 from splitray.law.tables.plausible import implausible, repeated
-from splitray.units import parse_count
+from splitray.units import parse_count, some_of
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
@@ -219,9 +219,8 @@ def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
     """Raise UserError if any of `bad` [rows]: the first of them and their values, and the rule that they break."""
     rows = np.flatnonzero(bad)
     if rows.size:
-        shown = ", ".join(f"row {row + 1} ({values[row]})" for row in rows[:_SHOWN])
-        more = f" and {rows.size - _SHOWN} more" if rows.size > _SHOWN else ""
-        raise UserError(f"{where}: {name} {rule}: {shown}{more}; mend or remove these rows")
+        shown = some_of(rows.tolist(), _SHOWN, lambda row: f"row {row + 1} ({values[row]})")
+        raise UserError(f"{where}: {name} {rule}: {shown}; mend or remove these rows")
 
 
 def _schedule(table: pa.Table, where: str) -> RateSchedule:

@@ -50,8 +50,9 @@ class Standing:
             trials = search.result.search.trials if search.result.search else ()
             searched = tuple(trial.split for trial in trials)
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
-        facts = _corpus_facts(config, Store(store), recorded)
-        choice, note = assumed(config, facts, Store(store), run), None
+        held = Store(store)
+        facts = _corpus_facts(config, held, recorded)
+        choice, note = assumed(config, facts, held, run), None
         if facts is None and recorded is not None:
             searched = None  # its splits are by the corpus's domains
             note = (

@@ -11,6 +11,7 @@ from splitray.results.evaluation import EvaluationResult
 from splitray.results.folders import ROUTER
 from splitray.results.stages import CorpusResult, SpecialistsResult
 from splitray.storage.store import Published, Store
+from splitray.units import some_of
 
 _NAMED = 3  # tensors in one message
 
@@ -111,9 +112,8 @@ def _compare_weights(run: RunCheck, published: Published, place: str) -> None:
         if not torch.equal(exported[name].detach().float(), weights[name].float()):
             different.append(name)
     if different:
-        named = ", ".join(sorted(different)[:_NAMED])
-        more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
-        run.findings.fault(place, f"its weights are not those of {published.key} in the store: {named}{more}")
+        named = some_of(sorted(different), _NAMED)
+        run.findings.fault(place, f"its weights are not those of {published.key} in the store: {named}")
 
 
 def _check_losses(run: RunCheck, store: Store, corpus: Corpus) -> None:

@@ -8,7 +8,7 @@ from splitray.law.planning.plan import SMALL_LOSS, Plan
 from splitray.results.evaluation import PLANNED, UNSPLIT, Compared, Resampled
 from splitray.results.stages import Trial
 from splitray.results.summary import Summary
-from splitray.units import counted, human
+from splitray.units import counted, human, some_of
 
 UNKNOWN = "–"
 _FEW = 20  # groups: a cluster bootstrap over fewer is too narrow (Cameron, Gelbach & Miller 2008)
@@ -272,10 +272,9 @@ def limits(summary: Summary) -> list[str]:
         said.append(f"Validation text: {tokens(min(held))} to {tokens(max(held))} tokens a domain.")
     if groups := summary.corpus.row_split_groups:
         large = [f"{g.group} ({percent(g.share_of_file)} of its file's rows)" for g in groups]
-        listed = ", ".join(large[:5]) + (f" and {len(large) - 5} more" if len(large) > 5 else "")
         said.append(
-            f"Too large to stay on one side, so split into training and validation by row: {listed}. In the intervals "
-            "each of these rows counts as a group."
+            f"Too large to stay on one side, so split into training and validation by row: {some_of(large, 5)}. In the "
+            "intervals each of these rows counts as a group."
         )
     if evaluation:
         said += _few_groups(evaluation.resampled)

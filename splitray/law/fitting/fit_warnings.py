@@ -11,7 +11,7 @@ from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.regression import Fitted
 from splitray.law.law import LawWarning
 from splitray.law.runs import Runs
-from splitray.units import counted
+from splitray.units import counted, some_of
 
 _RAY = 0.15  # e-folds: narrower than this across its main direction, a cloud of (log N, log D) is a ray
 _SIZES, _TOKENS = 5, 4  # DESIGN: fewer do not identify E, A, alpha, or B, beta
@@ -231,6 +231,5 @@ def _in(runs: Runs, domains: Sequence[int]) -> str:
         return ""
     if len(domains) == len(runs.domains):
         return " in every domain"
-    named = ", ".join(repr(runs.domains[i]) for i in domains[:_NAMED])
-    more = f" and {len(domains) - _NAMED} more" if len(domains) > _NAMED else ""
-    return f" in {'domain' if len(domains) == 1 else 'domains'} {named}{more}"
+    named = some_of(domains, _NAMED, lambda i: repr(runs.domains[i]))
+    return f" in {'domain' if len(domains) == 1 else 'domains'} {named}"

@@ -9,7 +9,7 @@ from splitray.law.law import Law, LawWarning
 from splitray.law.planning.line import COARSE, Line
 from splitray.law.planning.plan import SMALL_LOSS, Plan
 from splitray.law.solve import minimise
-from splitray.units import human
+from splitray.units import human, some_of
 
 FAR = 30.0  # a law fitted on runs a thirtieth of the target is a guess
 _SPLIT = "the split models"
@@ -224,11 +224,10 @@ def repeated_text(budget: int, tokens: Mapping[str, int], weights: Mapping[str, 
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
     if not often:
         return None
-    named = ", ".join(f"{d} {passes[d]:.3g} times" for d in often[:_NAMED])
-    more = f" and {len(often) - _NAMED} more domains" if len(often) > _NAMED else ""
+    named = some_of(often, _NAMED, lambda d: f"{d} {passes[d]:.3g} times", "domains")
     return LawWarning(
         "repeated_text",
         "training text is read more than once",
-        f"wherever it is split, a budget of {human(budget)} tokens reads {named}{more}",
+        f"wherever it is split, a budget of {human(budget)} tokens reads {named}",
         "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
     )
