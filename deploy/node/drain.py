@@ -1,7 +1,8 @@
 """Tell Ray that this node goes away, so that splitray's workers on it write their checkpoints and move.
 
-    python drain.py now SECONDS     the node goes in so many seconds: the hook of a pod that is deleted
-    python drain.py aws | gcp       waits for the cloud's notice of a spot node's end, then does the same
+    python drain.py now SECONDS     the node goes in so many seconds: the hook of a pod that is deleted. Returns once
+                                    Ray's work on it has ended, or its time is up
+    python drain.py aws | gcp       waits for the cloud's notice of a spot node's end, then tells Ray
 
 Ray has to run on this node. Under token authentication RAY_AUTH_MODE and the token are those of the node.
 """
@@ -47,10 +48,23 @@ def drain(seconds: int) -> int:
     return subprocess.run([*command, f"--deadline-remaining-seconds={seconds}"], check=False).returncode
 
 
+def _ended(seconds: float) -> None:
+    """Wait until no raylet runs here: a drained one ends when its last worker has."""
+    import psutil
+
+    deadline = time.monotonic() + seconds
+    while any(p.info["name"] == "raylet" for p in psutil.process_iter(["name"])) and time.monotonic() < deadline:
+        time.sleep(1.0)
+
+
 def main(arguments: list[str]) -> int:
     match arguments:
         case ["now", seconds] if seconds.isdigit():
-            return drain(int(seconds))
+            deadline = time.monotonic() + int(seconds)
+            if code := drain(int(seconds)):
+                return code
+            _ended(deadline - time.monotonic())
+            return 0
         case ["aws" | "gcp" as cloud, *service]:
             address = service[0] if service else {"aws": _AWS, "gcp": _GCP}[cloud]
             while not noticed(cloud, address):

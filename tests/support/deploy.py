@@ -1,5 +1,7 @@
 """The files under deploy/, and what the project pins and installs: for the tests that hold them together."""
 
+import argparse
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -44,3 +46,29 @@ def documents(path: Path) -> list[Any]:
 def installed_extras(text: str) -> list[list[str]]:
     """The extras of every `'.[a,b]'` of a text."""
     return [found.split(",") for found in re.findall(r"'\.\[([\w,]+)\]'", text)]
+
+
+def image_tag() -> str:
+    """The tag of our image: what decides whether two nodes may work together."""
+    return f"{version()}-ray{pins()['ray']}-torch{pins()['torch']}"
+
+
+def parsed_command(words: list[str]) -> argparse.Namespace:
+    """The options of a `splitray ...` or `python jobs/NAME.py ...`, read by the command's own parser.
+
+    Raises:
+        UserError: the parser refuses the words.
+    """
+    from splitray.cli.command import Parser
+    from splitray.cli.main import COMMANDS
+
+    if words[:1] == ["splitray"]:
+        name, rest = words[1], words[2:]
+    else:
+        assert words[0] in ("python", "python3"), words
+        path = Path(words[1])
+        assert (ROOT / "jobs" / path.name).is_file(), words
+        name, rest = {"split": "run"}.get(path.stem, path.stem), words[2:]
+    parser = Parser(prog=name)
+    importlib.import_module(COMMANDS[name][0]).COMMAND.add_arguments(parser)
+    return parser.parse_args(rest)
