@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,8 @@ def parsed_command(words: list[str]) -> argparse.Namespace:
     parser = Parser(prog=name)
     importlib.import_module(COMMANDS[name][0]).COMMAND.add_arguments(parser)
     return parser.parse_args(rest)
+
+
+def tool(name: str) -> str:
+    """A command of the environment that runs the tests, which need not be on the PATH."""
+    return str(Path(sys.executable).with_name(name))
