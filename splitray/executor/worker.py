@@ -20,6 +20,7 @@ from splitray.errors import SplitrayError
 from splitray.evaluate.measure import measure
 from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
+from splitray.executor.gpu import check_own_gpu
 from splitray.executor.relay import relay
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
@@ -155,16 +156,23 @@ class Worker:
         """
         if self._workers > 1:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
+        self._check_gpu()
         hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
         with self._watch.on_sigterm(), _threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
+        self._check_gpu()
         with _threads(self._context.training.threads):
             corpus = _corpus(self._context.store, self._context.corpus)
             device = "cuda" if self._context.use_gpu else "cpu"
             return measure(self._context.store, corpus, key, domains, limit, device)
+
+    def _check_gpu(self) -> None:
+        """In every call, not at the start: an error there is taken for a death, and the worker started five times."""
+        if self._context.use_gpu:
+            check_own_gpu()
 
 
 def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
@@ -232,6 +240,8 @@ def _group_loop(config: dict[str, Any]) -> None:
     with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
         hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
         try:
+            if context.use_gpu:
+                check_own_gpu()
             for meta in _train_all(context, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:

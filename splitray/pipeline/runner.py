@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from splitray.config import Config
 from splitray.errors import StageError
+from splitray.executor.gpu import check_gpus
 from splitray.pipeline.exams import asked_exams, stands
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
@@ -36,6 +37,8 @@ def go(job: Job, until: str) -> Summary:
         asked_exams(job.config)
     if (rounded := budget_in_whole_batches(job.config)) is not None:
         _log.log(*rounded)
+    if any(stage in _TRAINS and job.run.done(stage) is None for stage in wanted):
+        check_gpus(job.config.resources)
     if job.run.done("corpus") is None:
         check_models(job.config)
         if "ladder" in wanted:
