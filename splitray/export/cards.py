@@ -176,11 +176,12 @@ def _stages(run: RunFacts, model: ModelFacts) -> str:
         tokens = int(phase["end"]) - begin
         begin = int(phase["end"])
         source = str(phase["source"])
-        text = sum(sizes.values()) if source == MIXTURE else sizes.get(source)
-        passes = f"{tokens / text:.2f}" if text else "–"
+        text, replay = sum(sizes.values()) if source == MIXTURE else sizes.get(source), phase.get("replay", 0.0)
+        passes = f"{(1 - replay) * tokens / text:.2f}" if text else "–"
+        drawn = f"{source}, and {replay:.3g} of it replayed from all domains" if replay else source
         stage = "before the split" if source == MIXTURE else "after the split"
         rate = "decays" if phase["decay"] else "warms up, then stays"
-        rows.append((stage, "all domains by weight" if source == MIXTURE else source, tokens, passes, rate))
+        rows.append((stage, "all domains by weight" if source == MIXTURE else drawn, tokens, passes, rate))
     head = ("stage", "text", "tokens", "passes over that text", "learning rate")
     root = lineage.recipe.get("root")
     outside = f" It began from other weights, whose hash is `{root}`." if root else " It was trained from scratch."

@@ -93,6 +93,12 @@ class Programme:
         return {d: n / sum(tokens.values()) for d, n in tokens.items()}
 
     @property
+    def own_share(self) -> dict[str, float]:
+        """By domain, the share of its specialist's tokens that is its own text: the mixture that is replayed has some."""
+        replay = self.config.training.replay_share
+        return {d: 1 - replay + replay * weight for d, weight in self.weights.items()}
+
+    @property
     def budget(self) -> int:
         """D_T in whole batches of every domain."""
         return self._whole(self.config.budget)
