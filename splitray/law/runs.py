@@ -216,7 +216,7 @@ def _one_replay(table: pa.Table, after: Array, where: str) -> None:
     found = sorted(set(share[after > 0].tolist())) if share.size else []
     if len(found) > 1:
         raise UserError(
-            f"{where}: {REPLAY} is {', '.join(f'{value:g}' for value in found)} in rows with specialize_tokens above 0; "
+            f"{where}: {REPLAY} is {', '.join(f'{v:g}' for v in found)} in rows with specialize_tokens above 0; "
             "a law holds for one share of replay: fit the rows of each share apart"
         )
 

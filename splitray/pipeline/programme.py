@@ -94,7 +94,7 @@ class Programme:
 
     @property
     def own_share(self) -> dict[str, float]:
-        """By domain, the share of its specialist's tokens that is its own text: the mixture that is replayed has some."""
+        """By domain, the share of its specialist's tokens that is its own text: a replayed mixture has some."""
         replay = self.config.training.replay_share
         return {d: 1 - replay + replay * weight for d, weight in self.weights.items()}
 
