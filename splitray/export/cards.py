@@ -161,8 +161,17 @@ def _data(run: RunFacts) -> str:
         "## Data\n\n"
         f"Sources: {'; '.join(run.sources)}. {summary.corpus.documents:,} documents were taken. Left out: {skipped}. "
         f"The tokenizer has {summary.corpus.vocabulary:,} entries, and a token is {summary.corpus.bytes_per_token:.2f} "
-        f"bytes on average. Domains are clusters of `{summary.corpus.embedder}` vectors, which nobody has named: the "
-        f"names are their terms.\n\n{table(head, rows)}"
+        f"bytes on average. {_origin(run)}\n\n{table(head, rows)}"
+    )
+
+
+def _origin(run: RunFacts) -> str:
+    """Where the domains and their names come from."""
+    if run.summary.given:
+        return "Domains and their names are given by the sources."
+    return (
+        f"Domains are clusters of `{run.summary.corpus.embedder}` vectors, which nobody has named: the names are their "
+        "terms."
     )
 
 

@@ -20,9 +20,7 @@ from tests.support.inline import build_inline
 from tests.support.planted import documents, write_jsonl
 
 NAMES = {"0": "law", "1": "medicine", "2": "Py/Code é"}  # the last is no file name
-ROWS = [
-    row | {"kind": NAMES[str(row["domain"])]} for row in documents(domains=3, each=120)
-]
+ROWS = [row | {"kind": NAMES[str(row["domain"])]} for row in documents(domains=3, each=120)]
 SAFE = {"law": "law", "medicine": "medicine", "Py/Code é": "Py_Code_e"}
 PLAIN: dict[str, Any] = {
     "domains": 3,
