@@ -11,7 +11,9 @@ from splitray.cli.run import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError
-from splitray.pipeline.programme import Programme
+from splitray.pipeline.dry_run import foresee
+from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.standing import Standing
 from splitray.training.settings import TrainingSettings
 from splitray.units import parse_count
 from tests.support import CONFIGS as CONFIG_FOLDER
@@ -339,3 +341,27 @@ def test_weights_by_domain_are_shares_and_come_back(given: dict[str, Any], tmp_p
 def test_a_value_of_a_column_names_its_domain() -> None:
     config = Config(**PLAIN | BY_COLUMN | {"weights": {"PubMed Central": 0.5, "FreeLaw": 0.5}})
     assert config.weights == {"PubMed_Central": 0.5, "FreeLaw": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ({"code": 9000, "sea": 9000}, "there is no domain 'law'; the domains are code, sea"),
+        ({"code": 9000, "law": 64}, "domain law has 64 training tokens, and training.sequence_length is 64"),
+    ],
+)
+def test_a_corpus_that_cannot_be_trained_on_is_refused_before_training(tokens: dict[str, int], told: str) -> None:
+    """The names of a column, and how much text is behind them, are known once it was read."""
+    config = Config(**PLAIN | BY_COLUMN | {"weights": {"law": 0.4, "code": 0.6}})
+    with pytest.raises(UserError, match=told):
+        Programme(config, CorpusFacts("c", 300, 0, tuple(tokens), tokens), "fp32").check_domains()
+    good = {"code": 9000, "law": 9000}
+    Programme(config, CorpusFacts("c", 300, 0, tuple(good), good), "fp32").check_domains()
+
+
+def test_a_dry_run_knows_given_domains_and_replay(tmp_path: Path) -> None:
+    changes = {"weights": {"law": 0.25, "code": 0.75}, "store": str(tmp_path), "run_dir": str(tmp_path / "run")}
+    training = PLAIN["training"] | {"replay_share": 0.1}
+    config = Config(**PLAIN | NAMED | changes | {"training": training})
+    text = str(foresee(config, str(tmp_path), Standing()))
+    assert "0.1 of D' is mixture text" in text and "tokens over 2 domains" in text
