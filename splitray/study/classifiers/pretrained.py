@@ -71,7 +71,8 @@ class PretrainedClassifier(TopicClassifier):
                     continue
                 others = torch.cat([logits[:, : self._place], logits[:, self._place + 1 :]], dim=1)
                 parts.append(logits[:, self._place] - others.logsumexp(dim=1))
-        return torch.cat(parts).numpy()
+        odds: np.ndarray = torch.cat(parts).numpy()
+        return odds
 
     @classmethod
     def load(cls, folder: Path, settings: Any) -> Self:
