@@ -24,6 +24,7 @@ from splitray.storage.redact import without_query
 from splitray.tracking import TrackerSettings, tracker_settings
 from splitray.tracking.registry import check_packages
 from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.weights import check_weights, parse_weights
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
 
@@ -41,8 +42,10 @@ class Config(Settings):
         description="Seed of initial weights, data order, clustering and bootstrap.",
     )
     budget: int = Field(gt=0, description="D_T: total tokens of the final models, D plus the sum of D'.")
-    weights: Literal["uniform", "tokens"] = Field(
-        "uniform", description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K or its size."
+    weights: Literal["uniform", "tokens"] | dict[str, float] = Field(
+        "uniform",
+        description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K (uniform), its size "
+        "(tokens), or a number for each given domain, `{law: 0.3, code: 0.7}`. The numbers sum up to 1.",
     )
     corpus: CorpusSettings
     model: ModelShape
@@ -77,6 +80,28 @@ class Config(Settings):
     def _trackers(cls, entries: object) -> object:
         """Give every entry the class of its tracker."""
         return tracker_settings(entries)
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, given: object) -> object:
+        """A word, or a number for each domain."""
+        return parse_weights(given)
+
+    @model_validator(mode="after")
+    def _given_weights(self) -> "Config":
+        """Check a vector of weights as far as the domains are known before their column is read."""
+        if isinstance(self.weights, str):
+            return self
+        if not self.corpus.given:
+            raise ValueError(
+                "weights by domain need given domains: name sources as domains, or set corpus.domain_column; domains "
+                "that are found have no names before"
+            )
+        if self.corpus.given_names is not None:
+            check_weights(self.weights, self.corpus.given_names)
+        elif len(self.weights) != self.corpus.domains:
+            raise ValueError(f"weights names {len(self.weights)} domains, and corpus.domains is {self.corpus.domains}")
+        return self
 
     @model_validator(mode="after")
     def _relations(self) -> "Config":

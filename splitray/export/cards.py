@@ -161,8 +161,17 @@ def _data(run: RunFacts) -> str:
         "## Data\n\n"
         f"Sources: {'; '.join(run.sources)}. {summary.corpus.documents:,} documents were taken. Left out: {skipped}. "
         f"The tokenizer has {summary.corpus.vocabulary:,} entries, and a token is {summary.corpus.bytes_per_token:.2f} "
-        f"bytes on average. Domains are clusters of `{summary.corpus.embedder}` vectors, which nobody has named: the "
-        f"names are their terms.\n\n{table(head, rows)}"
+        f"bytes on average. {_origin(run)}\n\n{table(head, rows)}"
+    )
+
+
+def _origin(run: RunFacts) -> str:
+    """Where the domains and their names come from."""
+    if run.summary.given:
+        return "Domains and their names are given by the sources."
+    return (
+        f"Domains are clusters of `{run.summary.corpus.embedder}` vectors, which nobody has named: the names are their "
+        "terms."
     )
 
 
@@ -176,11 +185,12 @@ def _stages(run: RunFacts, model: ModelFacts) -> str:
         tokens = int(phase["end"]) - begin
         begin = int(phase["end"])
         source = str(phase["source"])
-        text = sum(sizes.values()) if source == MIXTURE else sizes.get(source)
-        passes = f"{tokens / text:.2f}" if text else "–"
+        text, replay = sum(sizes.values()) if source == MIXTURE else sizes.get(source), phase.get("replay", 0.0)
+        passes = f"{(1 - replay) * tokens / text:.2f}" if text else "–"
+        drawn = f"{source}, and {replay:.3g} of it replayed from all domains" if replay else source
         stage = "before the split" if source == MIXTURE else "after the split"
         rate = "decays" if phase["decay"] else "warms up, then stays"
-        rows.append((stage, "all domains by weight" if source == MIXTURE else source, tokens, passes, rate))
+        rows.append((stage, "all domains by weight" if source == MIXTURE else drawn, tokens, passes, rate))
     head = ("stage", "text", "tokens", "passes over that text", "learning rate")
     root = lineage.recipe.get("root")
     outside = f" It began from other weights, whose hash is `{root}`." if root else " It was trained from scratch."

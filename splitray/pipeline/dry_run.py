@@ -101,6 +101,7 @@ def _facts(programme: Programme, gpu: bool, standing: Standing) -> Table:
         "budget D_T": _budget(programme),
         "global batch": f"{training.global_batch_size} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
+        **({"replay": f"{training.replay_share:.3g} of D' is mixture text"} if training.replay_share else {}),
         "precision": training.precision + (f" ({chosen})" if training.precision == "auto" else ""),
         "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",

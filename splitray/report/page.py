@@ -88,6 +88,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         resampled=text.resampled(summary),
         predictions=predicted.groups(summary),
         basis=predicted.basis(summary),
+        forgotten=text.forgotten(summary),
         even=len({domain.weight for domain in summary.domains}) == 1,
         known=text.law_domains(summary),
         pictures=pictures,

@@ -163,6 +163,12 @@ class Summary:
     starts: int | None = None
     schema: str = SCHEMA
 
+    @property
+    def given(self) -> bool:
+        """Whether the domains were given by the sources, and not found as clusters."""
+        corpus = self.config.get("corpus", {})
+        return bool(corpus.get("domain_column") or corpus.get("source_domains"))
+
     def plain(self) -> dict[str, Any]:
         """As JSON types."""
         return to_json(self)

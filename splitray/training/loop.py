@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from splitray.errors import CorruptError, SplitrayError
 from splitray.storage.keys import CheckpointKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
+from splitray.training.data import Sequences, draw
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 from splitray.training.writer import Writer
@@ -31,10 +30,6 @@ class NonFiniteLossError(SplitrayError):
 
 class Interrupted(SplitrayError):
     """The loop was asked to stop; its state is checkpointed and the same call continues it."""
-
-
-class Sequences(Protocol):
-    def sequences(self, source: str, start: int, count: int) -> np.ndarray: ...
 
 
 @dataclass
@@ -97,7 +92,7 @@ def train(
             if engine.rank == 0 and time.monotonic() - checkpointed > settings.checkpoint_seconds:
                 wish = max(wish, _CHECKPOINT)
             cursor = segment.cursor(tokens) + engine.rank * rank_batch
-            batch = order.sequences(segment.source, cursor, rank_batch)
+            batch = draw(order, segment, cursor, rank_batch)
             rate = segment.learning_rate(tokens)
             loss, taken, agreed = engine.step(batch, rate, wish)
             if not taken:
