@@ -13,6 +13,7 @@ from splitray.corpus.embedders import section_owner
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError, did_you_mean
 from splitray.evaluate.settings import EvaluateSettings
+from splitray.executor.prices import check_price
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
@@ -136,7 +137,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path}: {error.strerror}") from error
     config = parse(text, f"config {path}", overrides)
     try:
-        check_packages(config.trackers)  # not where a run folder's config is read: it may be another machine's
+        # not where a run folder's config is read: it may be another machine's
+        check_packages(config.trackers)
+        check_price(config.resources)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
     return config
