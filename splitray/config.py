@@ -24,6 +24,7 @@ from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.redact import without_query
 from splitray.tracking import TrackerSettings, tracker_settings
 from splitray.tracking.registry import check_packages
+from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
@@ -60,6 +61,7 @@ class Config(Settings):
     trackers: list[SerializeAsAny[TrackerSettings]] = operational(
         [], "Where the numbers of the run go too: `[{name: tensorboard}]`. Names: jsonl, tensorboard, mlflow, wandb."
     )
+    alerts: AlertSettings = operational(AlertSettings(), "Messages to a webhook.")
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
 
     @model_validator(mode="before")
@@ -206,7 +208,7 @@ def _told(error: Any) -> str:
     elif error["type"] == "string_type" and not isinstance(error["input"], list | dict):
         message = "text is needed; put the value in quotes"
     given = without_query(repr(error["input"]))
-    got = "" if given in message or place == "config" else f" (got {given:.80})"
+    got = "" if given in message or place in ("config", "alerts.webhook") else f" (got {given:.80})"
     return message if place == "config" else f"{place}: {without_query(message)}{got}"
 
 

@@ -122,6 +122,7 @@ class Job:
         """Have every host checkpoint what it trains."""
         if self.executes:
             self.executor.stop()
+            self.ledger.flush()  # first: a look may take seconds where the coordinator is gone
             self.look()
             self.ledger.flush()
 

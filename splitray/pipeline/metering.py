@@ -33,6 +33,7 @@ class Metering:
         self._job, self._gauges = job, gauges
         self._count, self._devices = 0, 0.0
         self._lock, self._failed = threading.Lock(), False
+        self.over = threading.Event()  # the run has ended: what fails now is of no interest
 
     def look(self) -> None:
         """Take over what workers have done since the last look."""
@@ -40,7 +41,7 @@ class Metering:
             try:
                 self._look()
             except Exception as error:  # an account of the run must not end it
-                if not self._failed:
+                if not self._failed and not self.over.is_set():
                     self._failed = True
                     _log.warning("the hours of devices are not counted: %s: %s", type(error).__name__, error)
 
@@ -109,18 +110,16 @@ def metered(job: Job) -> Iterator[None]:
     """Look once a second as long as the block lasts, and once more whenever the job asks for it."""
     job.ledger.priced(job.price)
     gauges = Gauges(job.config.name, starts(job.run.folder))
-    metering, over = Metering(job, gauges), threading.Event()
+    metering = Metering(job, gauges)
 
     def go() -> None:
-        while not over.wait(_EVERY):
+        while not metering.over.wait(_EVERY):
             metering.look()
 
     job.look = metering.look
-    thread = threading.Thread(target=go, daemon=True, name="metering")
-    thread.start()
+    threading.Thread(target=go, daemon=True, name="metering").start()
     try:
         with attached(gauges):
             yield
     finally:
-        over.set()
-        thread.join(timeout=2 * _EVERY)
+        metering.over.set()  # not waited for: a run that was told to stop has two seconds to leave
