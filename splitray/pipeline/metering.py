@@ -51,9 +51,9 @@ class Metering:
         for record in records:
             job.run.event(EVENT, **event_of(record))
         job.ledger.look(records, self._devices)
+        self._gauges.spent(job.ledger.record)
         if self._count % _RARELY == 0:
             self._devices = float(ray.cluster_resources().get(job.device, 0.0))
-            self._gauges.spent(job.ledger.record)
         self._count += 1
 
 
