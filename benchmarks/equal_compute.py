@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from benchmarks.proof import blind, blind_scoring, forecast
+from benchmarks.proof import blind, blind_scoring, forecast, routing
 from benchmarks.proof.bench import Bench, OutOfTime
 from benchmarks.proof.blind_lines import BlindLine, blind_lines
 from benchmarks.proof.figures import draw
@@ -35,7 +35,6 @@ from benchmarks.proof.measured import decided_cells, decisive, own_rates, rated_
 from benchmarks.proof.page import page
 from benchmarks.proof.programme import ROOT, Cell, Variant, full, plain, quick
 from benchmarks.proof.results import assemble, doubled_shapes
-from benchmarks.proof.routing import exam_scores, routed_cells, routed_losses
 from benchmarks.proof.search import Ladders, compare, overall, stale
 from benchmarks.proof.table import Table
 from splitray.errors import SplitrayError, UserError
@@ -270,14 +269,25 @@ class Proof:
             self._write("search.json", {"overall": overall(made), "lines": made})
 
     def routing(self) -> None:
-        """Every specialist of the planned fraction on every domain, and where the router sends documents."""
-        cells = routed_cells(self.bench, self.results)
-        models, held = [self.bench.target(cell).key for cell in cells], self._read(self.results / "routing.json")
-        if not cells or (held or {}).get("models") == models:
-            return
-        self.bench.train(cells)
-        exams = exam_scores(self.bench, cells, ROOT / "../shared/data/exams", self.programme.questions)
-        self._write("routing.json", {"models": models, **routed_losses(self.bench, cells), "exams": exams})
+        """Five ways to choose a model at the proof's K and at others, and exams. Each K is written when it ends."""
+        found = (self._read(self.results / "routing.json") or {}).get("lines", {})
+        for number, bench in routing.lines_by_domains(self.bench):
+            line = routing.planned_line(bench, self.results)
+            if line is None:
+                continue
+            keys = [bench.target(cell).key for cell in line.cells]
+            if (found.get(str(number)) or {}).get("models") == keys:
+                continue
+            bench.restore(line.cells)
+            mixture = routing.mixture_of(bench, line)
+            one: dict[str, Any] = {"models": keys, "split_fraction": line.fraction}
+            one |= routing.choices(bench, line, mixture)
+            if bench is self.bench:
+                one["exams"] = routing.exams(bench, line, mixture, ROOT / "../shared/data/exams")
+            else:
+                bench.close()
+            found[str(number)] = one
+            self._write("routing.json", {"machine": describe("torch", "transformers"), "lines": found})
 
     def page(self) -> None:
         """Figures and the page, from JSON alone."""

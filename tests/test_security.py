@@ -322,6 +322,7 @@ def test_keys_in_the_environment_reach_no_file_and_no_message(tmp_path: Path) ->
     assert all(hidden(p.read_text()) for p in written)
 
 
+HUB = "hf_" + 5 * "wJalrXUt"  # the shape of a token of Hugging Face's
 ARGUMENTS = [
     ("split", ["--config", "c.yaml", "--run-dir", URI]),
     ("split", ["--config", "c.yaml", "--set", f"corpus.sources=[{URI}, x.txt]"]),
@@ -329,6 +330,7 @@ ARGUMENTS = [
     ("plan", [URI, "--params", "1B", "--budget", "1T", "--domains", "2"]),
     ("plan", ["runs.csv", "--params", "1B", "--budget", "1T", "--domains", "2", f"--json={URI}"]),
     ("split", ["--config", "c.yaml", "--no-such-option", URI]),
+    ("split", ["--config", "c.yaml", "--set", f"name={HUB}"]),
 ]
 
 
@@ -338,13 +340,23 @@ def test_secrets_on_a_command_line_are_refused(tmp_path: Path, job: str, argumen
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(PLAIN))
     command = [sys.executable, str(ROOT / f"jobs/{job}.py"), *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and hidden(done.stderr), done.stderr
+    assert done.returncode == 2 and hidden(done.stderr) and HUB not in done.stderr, done.stderr
     assert "holds a secret" in done.stderr and "Put it into the environment" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
 
 
 WITH_SECRETS = [URI, f"store={URI}", f"abfs://box@account/x?account_key={SECRET}", f"x,gs://b/y?access_token={SECRET}"]
-WITHOUT = ["s3://bucket/x?region=y", "gs://anonymous@bucket/x", f"s3://{KEY}@bucket/x", "runs/a:b@c", "x=12:30@y", "k"]
+WITH_SECRETS += [HUB, f"name={HUB}", "ghp_" + 36 * "a"]
+WITHOUT = [
+    "hf_transfer",
+    "models/hf_export_of_a_model",
+    "s3://bucket/x?region=y",
+    "gs://anonymous@bucket/x",
+    f"s3://{KEY}@bucket/x",
+    "runs/a:b@c",
+    "x=12:30@y",
+    "k",
+]
 
 
 @pytest.mark.parametrize("text", WITH_SECRETS + WITHOUT)

@@ -118,7 +118,8 @@ class Bench:
             return Corpus.open(self._store, self._address.read_text().strip())
         connect()
         config, variant = self.programme.config, self._variant or Variant("")
-        settings = config.corpus.model_copy(update={"sources": variant.sources_of(config)})
+        changes = {"sources": variant.sources_of(config), "domains": variant.domains or config.corpus.domains}
+        settings = config.corpus.model_copy(update=changes)
         made = build_corpus(settings, config.seed + variant.seed, self._store)
         self._address.write_text(made.key + "\n")
         return made
@@ -188,6 +189,13 @@ class Bench:
             self._keep([(cells[place], result) for place, result in ended])
 
         ask(self.trainer, requests, keep, self._deadline, self._say)
+
+    def restore(self, cells: Sequence[Cell]) -> None:
+        """Train what the store has lost of cells, whatever the table holds of them; nothing is written down."""
+        lost = [cell for cell in dict.fromkeys(cells) if self._store.find(self.target(cell).key) is None]
+        requests = [Request(self.target(cell), cell.domains[:1]) for cell in lost]
+        if requests:
+            ask(self.trainer, requests, lambda ended: None, self._deadline, self._say)
 
     def scores(self, cell: Cell, domain: str) -> Scores:
         """Losses of a trained cell by validation document; raises StorageError where the store has lost them."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.proof import claims_law
+from benchmarks.proof import claims_law, claims_routing
 from benchmarks.proof.search import SEARCHES
 from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
 from splitray.units import human
@@ -23,8 +23,7 @@ def rows(
         _multiplier(results["multiplier"]),
         _best_size(results["best_size"]),
         _phonebook(book),
-        _routing(routing),
-        _exams(routing),
+        *claims_routing.rows(routing),
         _search(search),
         _allocation(results["allocation"]),
         _nearness(results["nearness"], results["nearness_order"]),
@@ -177,62 +176,6 @@ def _phonebook(book: Any) -> Claim:
     good = sure and gaps == sorted(gaps, reverse=True) and seeds >= _SEEDS
     figure = f"{100 * gaps[0]:+.0f} points without overlap, {100 * gaps[-1]:+.0f} with all shared"
     return Claim(claim, verdict(good, gaps[0] > 0 > gaps[-1]), figure, "", details, table)
-
-
-def _routing(r: Mapping[str, Any] | None) -> Claim:
-    claim = "6. So do specialists that a router picks by a document's beginning"
-    if r is None:
-        return open_claim(claim, "routing")
-    table = [["prefix", "share of the text", "routed", "routed as by the whole text", "routed less unsplit (95 %)"]]
-    table += [
-        [
-            f"{p['prefix_characters']} characters",
-            f"{p['share']:.0%}",
-            f"{p['loss']:.3f}",
-            f"{p['agreement']:.1%}",
-            ends(p["routed less unsplit"]),
-        ]
-        for p in r["by_prefix"]
-    ]
-    first = r["by_prefix"][0]
-    details = (
-        "Validation documents on the decisive line, one seed, intervals over documents. The unsplit model has "
-        f"{r['unsplit']:.3f} nats, and the specialists with the known domain have {first['known_loss']:.3f}. The loss "
-        "is of whole documents, the prefix too. The verdict follows the configured prefix. In part: a longer one is "
-        "enough."
-    )
-    better = [p["routed less unsplit"]["high"] < 0 for p in r["by_prefix"]]
-    figure = "; ".join(
-        f"{p['routed less unsplit']['value']:+.3f} by {p['prefix_characters']} characters" for p in r["by_prefix"]
-    )
-    return Claim(claim, verdict(better[0], any(better)), figure, "routing", details, table)
-
-
-def _exams(r: Mapping[str, Any] | None) -> Claim:
-    claim = "6. So do routed specialists on choice tasks (nats per byte of the right answer)"
-    if r is None or not r["exams"]:
-        return open_claim(claim, "routing")
-    table = [["set", "routed", "unsplit", "difference (95 %)", "accuracy, routed and unsplit", "chance"]]
-    table += [
-        [
-            name,
-            f"{e['routed']:.3f}",
-            f"{e['unsplit']:.3f}",
-            ends(e["difference"]),
-            f"{e['accuracy']['routed']:.0%}, {e['accuracy']['unsplit']:.0%}",
-            f"{e['chance']:.0%}",
-        ]
-        for name, e in r["exams"].items()
-    ]
-    better = [e["difference"]["high"] < 0 for e in r["exams"].values()]
-    worse = [e["difference"]["low"] > 0 for e in r["exams"].values()]
-    details = (
-        "Models are routed by the question, which is short, and unlike any domain here. A specialist knows the other "
-        "domains less than the unsplit model does. Accuracy stays at chance at this size. In part: more sets better "
-        "than worse."
-    )
-    figure = f"better on {sum(better)}, worse on {sum(worse)} of {len(better)} sets"
-    return Claim(claim, verdict(all(better), sum(better) > sum(worse)), figure, "routing", details, table)
 
 
 def _search(found: Mapping[str, Any] | None) -> Claim:

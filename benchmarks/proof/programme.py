@@ -37,11 +37,12 @@ class Cell:
 @dataclass(frozen=True)
 class Variant:
     """Another corpus: a name, what is added to the seed (other samples, centroids and validation documents), and the
-    sources kept, by file name; all where none is named."""
+    sources kept, by file name; all where none is named. `domains`: another K than the configuration's."""
 
     name: str
     seed: int = 0
     sources: tuple[str, ...] = ()
+    domains: int | None = None
 
     def sources_of(self, config: Config) -> list[str]:
         if not self.sources:
@@ -67,6 +68,7 @@ class Programme:
         fresh: seeds that compare the planned fraction with the best measured one and with unsplit.
         clusterings: corpora of other seeds, on which planned and unsplit are compared.
         nearness: corpora whose domains lie nearer to one another, for a bowl and a multiplier of the surface's size.
+        other_domains: corpora of the same documents in other numbers of domains, for the ways to choose a model.
         questions: of each exam, at most.
         searches, resamples: repetitions of every search, and ladders drawn anew for the law-guided one.
     """
@@ -90,6 +92,7 @@ class Programme:
     fresh: tuple[int, ...] = (11, 12, 13)
     clusterings: tuple[Variant, ...] = (Variant("seed-1", 1), Variant("seed-2", 2))
     nearness: tuple[Variant, ...] = ()
+    other_domains: tuple[Variant, ...] = ()
     questions: int = 500
     searches: int = 100
     resamples: int = 20
@@ -251,6 +254,7 @@ def full() -> Programme:
             Variant("prose", sources=("fiction", "history", "politics", "encyclopedic", "speeches", "movie_reviews")),
             Variant("law", sources=("law_contracts", "law_statutes", "law_terms")),
         ),
+        other_domains=(Variant("four", domains=4), Variant("sixteen", domains=16)),
     )
 
 

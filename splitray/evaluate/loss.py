@@ -6,6 +6,7 @@ model reads the same windows, so losses compare document by document.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,12 @@ class Validation:
         document = np.repeat(np.arange(len(counts[:keep])), counts[:keep])
         size = int(table["bytes"].to_numpy()[:keep].sum())
         return cls(domain, stream.astype(np.int64), document, len(counts[:keep]), size)
+
+
+@lru_cache(maxsize=256)
+def validation_groups(corpus: Any, domain: str) -> np.ndarray:
+    """The group of each of the domain's validation documents, strings [documents]; see `compare.Scores`."""
+    return np.array(corpus.groups(domain, "validation"))
 
 
 def validation_key(corpus: Any, limit: int) -> str:

@@ -331,7 +331,7 @@ def _limits(run: RunFacts, model: ModelFacts) -> str:
         "- It continues text. It was not tuned to follow instructions or to refuse.",
         "- It repeats what its corpus says, errors and prejudice included. Nothing was filtered for harm.",
         "- Losses are on text like its corpus. Nothing here says how it does on other text, or on tasks.",
-        "- Intervals are over documents, for this model. Another training seed would move the numbers too.",
+        "- Intervals are over groups of documents, for this model. Another training seed would move the numbers too.",
     ]
     if length:
         lines.append(f"- It was trained on windows of {length} tokens, and knows nothing of longer ones.")

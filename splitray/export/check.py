@@ -83,12 +83,11 @@ def _check_lineage(folder: Folder, record: ExportRecord, lineage: Lineage, at: s
 
 
 def _named(phases: tuple[Phase, ...], record: ExportRecord) -> dict[str, Any]:
-    """What a card must say of a lineage."""
+    """What a card must say of a lineage. A plan that does not split gives one model of no domain to every domain."""
     drawn = [phase.end for phase in phases if phase.source == MIXTURE]
     pretrained = max(drawn, default=0)
-    domain = phases[-1].source if phases[-1].source != MIXTURE else None
-    own = phases[-1].end - pretrained
-    return {"key": record.key, "pretrain_tokens": pretrained, "specialize_tokens": own, "domain": domain}
+    named = {"key": record.key, "pretrain_tokens": pretrained, "specialize_tokens": phases[-1].end - pretrained}
+    return named | ({"domain": phases[-1].source} if phases[-1].source != MIXTURE else {})
 
 
 def key_of(lineage: Lineage) -> str:

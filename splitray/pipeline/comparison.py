@@ -1,20 +1,13 @@
 """Strategies at equal tokens, from losses by document that the store holds."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from splitray.evaluate.compare import Scores, difference, mean
-from splitray.evaluate.loss import validation_key
+from splitray.evaluate.loss import validation_groups, validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.pipeline.job import Job
 from splitray.results.evaluation import UNSPLIT, Compared
 from splitray.training.split import Split
-
-if TYPE_CHECKING:
-    from splitray.corpus import Corpus
 
 
 def scores_of(job: Job, key: str, domain: str) -> Scores:
@@ -23,12 +16,7 @@ def scores_of(job: Job, key: str, domain: str) -> Scores:
     held = job.store.find(name)
     assert held is not None, name
     with job.store.invalidating(held):
-        return Scores.of(held, _groups(job.corpus, domain))
-
-
-@lru_cache(maxsize=256)
-def _groups(corpus: "Corpus", domain: str) -> np.ndarray:
-    return np.array(corpus.groups(domain, "validation"))
+        return Scores.of(held, validation_groups(job.corpus, domain))
 
 
 def compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str, Scores]]) -> Compared:

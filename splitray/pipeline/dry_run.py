@@ -8,6 +8,7 @@ from splitray.config import Config
 from splitray.errors import UserError
 from splitray.executor.prices import worker_price
 from splitray.pipeline.dry_run_result import DryRun, DryRunPart
+from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.standing import Standing
 from splitray.pipeline.tree import Part, Tree
@@ -51,13 +52,19 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
         cost = f"{hours * price.per_hour:.2f} {price.currency} at {price.per_hour:.4g} an hour ({price.source})"
         shown.append(f"All lines together: {hours:.1f} worker hours, {cost}.")
-    refusal = None
-    if standing.corpus or config.corpus.tokenizer.source == "bpe":
-        try:
-            programme.check_ladder()
-        except UserError as error:
-            refusal = str(error)
+    refusal = _refusal(programme, standing)
     return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
+
+
+def _refusal(programme: Programme, standing: Standing) -> str | None:
+    """Why a run would end before it trains, as far as that is known here."""
+    try:
+        asked_exams(programme.config)
+        if standing.corpus or programme.config.corpus.tokenizer.source == "bpe":
+            programme.check_ladder()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _precision(config: Config, standing: Standing) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError, UserError
 from splitray.evaluate.compare import Scores, difference, mean
-from splitray.evaluate.loss import Validation, document_losses, validation_key
+from splitray.evaluate.loss import Validation, document_losses, validation_groups, validation_key
 from splitray.evaluate.measure import loss_key
 from splitray.export.huggingface import write_model
 from splitray.export.moe import average, merge
@@ -134,7 +134,7 @@ class _Measure:
         for domain in self.weights:
             text = Validation.of(self.corpus, domain, self.limit)
             nats, tokens = document_losses(model, self.recipe, text)
-            found[domain] = Scores(nats, tokens, text.text_bytes)
+            found[domain] = Scores(nats, tokens, text.text_bytes, self._groups(domain)[: len(nats)])
         return found
 
     def held(self, keys: Mapping[str, str]) -> dict[str, Scores] | None:
@@ -145,10 +145,13 @@ class _Measure:
             if published is None:
                 return None
             try:
-                found[domain] = Scores.of(published)
+                found[domain] = Scores.of(published, self._groups(domain))
             except CorruptError:
                 return None
         return found
+
+    def _groups(self, domain: str) -> np.ndarray:
+        return validation_groups(self.corpus, domain)
 
     def row(self, name: str, scores: ByDomain, ours: ByDomain | None) -> LossRow:
         """A row of the table, with the difference of `ours` to it."""

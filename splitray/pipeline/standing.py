@@ -10,6 +10,7 @@ from splitray.pipeline.programme import CorpusFacts
 from splitray.results.stages import CorpusResult, PlanResult, SearchResult, StageRecord
 from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder
+from splitray.storage.redact import without_query
 from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice
 from splitray.training.split import Split
@@ -50,7 +51,14 @@ class Standing:
             searched = tuple(trial.split for trial in trials)
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
         facts = _corpus_facts(config, Store(store), recorded)
-        return cls(plan, facts, assumed(config, facts, Store(store), run), searched)
+        choice, note = assumed(config, facts, Store(store), run), None
+        if facts is None and recorded is not None:
+            searched = None  # its splits are by the corpus's domains
+            note = (
+                f"Nothing is counted as reused: the store {without_query(store)} does not hold {recorded}, the run's "
+                "corpus. Give the store that the run was made with"
+            )
+        return cls(plan, facts, choice, searched, note)
 
 
 def _record(run: Folder, stage: str) -> StageRecord | None:

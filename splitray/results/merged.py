@@ -20,8 +20,8 @@ class LossRow:
     """One model, or one way to use several.
 
     Args:
-        difference: the merged model's loss less this one's, with its 95 % interval over documents; None where the
-            losses by document are not at hand.
+        difference: the merged model's loss less this one's, with its 95 % interval over groups of documents;
+            None where the losses by document are not at hand.
     """
 
     model: str

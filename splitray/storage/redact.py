@@ -14,6 +14,8 @@ _PASSWORD = re.compile(r"(?<=://)[^/@?\s:]*:[^@?\s'\"]+@")
 _SECRET_OPTION = re.compile(r"[?&]([^=&\s]*(?:key|secret|token|password|credential|sas|sig)[^=&\s]*)=[^&\s]", re.I)
 _SECRET_NAME = re.compile("key|secret|token|password|credential|webhook", re.I)
 _SHORTEST = 8  # characters of a secret: shorter values would cut ordinary words out of a text
+# Tokens that say what they are: Hugging Face's, GitHub's. They need no address to be secrets.
+_TOKEN = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|gh[opsur]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
 
 
@@ -22,7 +24,7 @@ def without_query(text: str | Path) -> str:
 
     What follows a `?` without a `=` is no option but part of a pattern.
     """
-    return _OPTIONS.sub(r"\1", LOGIN.sub("", str(text)))
+    return _TOKEN.sub("***", _OPTIONS.sub(r"\1", LOGIN.sub("", str(text))))
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
@@ -46,8 +48,13 @@ def secrets(uri: str) -> list[str]:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a URI in a text holds a password or an option that is named like one: a key's name alone is none."""
-    return any(_PASSWORD.search(uri) or _SECRET_OPTION.search(uri) for uri in _URI.findall(text))
+    """Whether a text has a token that says what it is, or a URI with a password or an option that is named like one.
+
+    A key's name alone is none.
+    """
+    return _TOKEN.search(text) is not None or any(
+        _PASSWORD.search(uri) or _SECRET_OPTION.search(uri) for uri in _URI.findall(text)
+    )
 
 
 def refuse_secrets(option: str, value: str, cure: str) -> None:
@@ -62,6 +69,6 @@ def refuse_secrets(option: str, value: str, cure: str) -> None:
     """
     if holds_secret(value):
         raise UserError(
-            f"{option} {without_query(value)}: the address holds a secret, and whoever uses this machine can read the "
+            f"{option} {without_query(value)}: this holds a secret, and whoever uses this machine can read the "
             f"arguments of a command. {cure}"
         )

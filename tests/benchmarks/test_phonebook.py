@@ -1,4 +1,4 @@
-"""The phonebook's facts, its corpus and its accuracy; choice tasks against a plain loop."""
+"""The phonebook's facts, its corpus and its accuracy."""
 
 from pathlib import Path
 
@@ -7,11 +7,7 @@ import pytest
 import torch
 
 from benchmarks import phonebook as book
-from benchmarks.proof import exams
 from splitray.corpus import Corpus
-from splitray.corpus.settings import TokenizerSettings
-from splitray.corpus.tokenizer import Encoder, fit_tokenizer
-from splitray.errors import UserError
 from splitray.storage.store import Store
 from splitray.training.data import Windows
 from splitray.training.model import build
@@ -102,35 +98,3 @@ def test_the_ends_are_paired_by_seed() -> None:
     assert (told["limited_steps"], told["sufficient_least"]) == (10, None)
     assert line["gap"]["seeds"] == 2 and line["gap"]["value"] == pytest.approx(0.45)
     assert line["at_once"] == pytest.approx(0.7) and line["worst"] == {"split_step": 4, "accuracy": pytest.approx(0.1)}
-
-
-SKY = "which of these is a colour of the sky on a clear day in summer?"
-LONG = "a very long answer that goes on and on and on"
-ITEMS = [
-    {"question": SKY, "choices": ["blue", "x" * 9], "answer": 0},
-    {"question": "two and two", "choices": ["four", "five", LONG], "answer": 2},
-]
-
-
-def test_choice_losses_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    fit_tokenizer(["which of these is a colour", "two and two is four"], TokenizerSettings(vocabulary=300), tmp_path)
-    encoder, length = Encoder(tmp_path), 24
-    named = {"content_hash": "", "vocab": encoder.vocabulary, "end_token": encoder.end}
-    settings = tiny.training(sequence_length=length)
-    model = build(recipe(ModelShape(hidden=16, layers=1), settings, named, {}, 1)).eval()
-    found = exams.nats_per_byte(model, length, encoder, ITEMS)
-    for item, scores in zip(ITEMS, found, strict=True):
-        for choice, score in zip(item["choices"], scores, strict=True):
-            question, answer = (encoder.encode([t])[0][:-1].tolist() for t in (item["question"] + "\n", choice))
-            text = [encoder.end, *question, *answer][-(length + 1) :]
-            nats, kept = 0.0, min(len(answer), length)
-            for at in range(len(text) - kept, len(text)):
-                logits = model(input_ids=torch.tensor([text[:at]])).logits[0, -1]
-                nats -= float(torch.log_softmax(logits, -1)[text[at]].detach())
-            assert score == pytest.approx(nats / (len(choice.encode()) * kept / len(answer)), rel=1e-4)
-
-
-def test_a_wrong_key_is_named(tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text('{"question": "q", "choices": ["a"], "answer": 1}\n')
-    with pytest.raises(UserError, match=r"bad\.jsonl, line 1: answer 1 of 1"):
-        exams.read(tmp_path / "bad.jsonl", 10)

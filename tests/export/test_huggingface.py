@@ -8,7 +8,9 @@ import torch
 
 from splitray.corpus import Corpus
 from splitray.errors import CorruptError
+from splitray.export.check import check_export
 from splitray.export.huggingface import export
+from splitray.results.findings import Findings
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import load_weights, train
@@ -53,6 +55,19 @@ def test_it_loads_generates_and_gives_the_same_logits(trained: tuple[Store, str,
     assert model.config.eos_token_id == tokenizer.eos_token_id
     card = json.loads((tmp_path / "model/splitray.json").read_text())
     assert card == {"key": key, "domain": "a", "specialize_tokens": 64}
+
+
+def test_an_unsplit_model_may_serve_a_domain(trained: tuple[Store, str, Path], tmp_path: Path) -> None:
+    """A plan that does not split gives every domain the same model. `splitray verify` once called each a fault."""
+    store, key, tokenizer = trained
+    card = {"domain": "a", "pretrain_tokens": 192, "specialize_tokens": 0}
+    export(store, key, tokenizer, Folder(tmp_path / "a"), card)
+    findings = Findings()
+    check_export(Folder(tmp_path / "a"), "", findings)
+    assert not findings.faults and findings.lineages == 1
+    export(store, key, tokenizer, Folder(tmp_path / "b"), card | {"pretrain_tokens": 128})
+    check_export(Folder(tmp_path / "b"), "", findings)
+    assert ["pretrain_tokens = 128" in fault for fault in map(str, findings.faults)] == [True]
 
 
 def test_there_is_nothing_pickled(trained: tuple[Store, str, Path], tmp_path: Path) -> None:

@@ -156,6 +156,20 @@ def test_floor_at_zero():
     assert "floor_at_zero" in codes(fit(grid(steep, SIZES, TOKENS, noise=0.0), form="chinchilla"))
 
 
+def test_a_floor_at_zero_is_one_warning_of_all_domains_that_have_it():
+    """A page once had "E collapsed" and "at a bound: E" for every domain."""
+    steep = Law.known("chinchilla", {"E": 0.0, "A": 60.0, "alpha": 0.15, "B": 60.0, "beta": 0.15})
+    flat, falls = grid(steep, SIZES, TOKENS, noise=0.0), grid(CHINCHILLA, SIZES, TOKENS)
+    parts = {"a": flat, "b": falls, "c": flat, "d": flat, "e": flat}
+    table = pa.concat_tables(
+        rows.set_column(rows.column_names.index("domain"), "domain", pa.array([name] * rows.num_rows))
+        for name, rows in parts.items()
+    )
+    warnings = [w for w in fit(table, form="chinchilla").warnings if w.code in ("floor_at_zero", "at_bound")]
+    assert [w.code for w in warnings] == ["floor_at_zero"]
+    assert "in domains 'a', 'c', 'd' and 1 more" in warnings[0].message
+
+
 def test_exponent_at_bound():
     flat = Law.known("chinchilla", {"E": 2.0, "A": 1e20, "alpha": 3.0, "B": 400.0, "beta": 0.3})
     law = fit(grid(flat, SIZES, TOKENS, noise=0.0), form="chinchilla")

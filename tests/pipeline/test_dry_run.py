@@ -16,7 +16,7 @@ from splitray.pipeline.runner import go
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.standing import Standing
 from splitray.pipeline.tree import Part, Tree
-from splitray.results.stages import CorpusResult, PlanResult, SearchResult
+from splitray.results.stages import CorpusResult, PlanResult, Searched, SearchResult, SearchRound, Trial, TrialModel
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.model import size
@@ -185,6 +185,21 @@ def test_the_plan_shown_is_the_one_that_is_carried_out(tmp_path: Path) -> None:
     assert other.plan is None and other.searched is None, "another fit makes another plan"
 
 
+def test_a_run_folder_without_its_store_counts_nothing_as_reused(tmp_path: Path) -> None:
+    """A folder that was moved away from its store. Its search tried splits by the corpus's domains: a KeyError once."""
+    run, made = RunFolder(Folder(tmp_path / "run"), config()), config()
+    plan = laws.plan(laws.Law.known("release", RELEASE), params=1.3e9, budget=240e9, domains=2)
+    run.carry_out("corpus", lambda: CorpusResult("corpus-gone", ()), lambda: None)
+    models = tuple(TrialModel(domain, 512, 3.0, "seg-x") for domain in ("a", "b"))
+    trial = Trial(0.5, 1024, 512.0, 3.0, models)
+    tried = Searched(1000, 2048, (SearchRound(0, (trial,), plan.split_fraction, 0.0),), "enough rounds")
+    run.carry_out("search", lambda: SearchResult(tried, plan), lambda: None)
+    found = standing(tmp_path, made)
+    assert found.plan == plan and found.searched is None
+    text = str(foresee(made, str(tmp_path / "store"), found))
+    assert f"the store {tmp_path}/store does not hold corpus-gone" in text and "search" in text
+
+
 @pytest.mark.parametrize("domains", [2, 4])
 def test_an_unsplit_baseline_is_one_model_however_many_domains_it_serves(tmp_path: Path, domains: int) -> None:
     made = config(corpus=PLAIN["corpus"] | {"domains": domains}, evaluate={"baselines": [1.0]})
@@ -208,6 +223,16 @@ def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Pa
         refused.check()
     assert "ladder: 10 leaves" in str(refused) and str(refused).rstrip().endswith(str(refused.refusal))
     foresee(shared(0.99, source="gpt2"), str(tmp_path), Standing()).check()
+
+
+def test_an_exam_that_cannot_be_read_is_refused_after_the_tree_was_shown(tmp_path: Path) -> None:
+    absent = tmp_path / "bar.jsonl"
+    found = foresee(config(evaluate={"exams": [{"file": str(absent)}]}), str(tmp_path), Standing(corpus=CORPUS))
+    assert "ladder" in str(found)
+    with pytest.raises(UserError, match=r"evaluate\.exams\.0: .*bar\.jsonl"):
+        found.check()
+    absent.write_text('{"question": "1 + 1 =", "choices": [" 2", " 3"], "answer": 0}\n')
+    foresee(config(evaluate={"exams": [{"file": str(absent)}]}), str(tmp_path), Standing(corpus=CORPUS)).check()
 
 
 def test_its_numbers_are_typed(tmp_path: Path) -> None:

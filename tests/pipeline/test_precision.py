@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 import yaml
@@ -15,7 +16,6 @@ from splitray.errors import CorruptError, StageError
 from splitray.executor.machine import cpu_model
 from splitray.pipeline import precision
 from splitray.pipeline.programme import CorpusFacts, Programme
-from splitray.results.summary import Summary, every_loss
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice, choose
@@ -120,8 +120,10 @@ def finish(job: subprocess.Popen[str]) -> str:
     return out
 
 
-def losses(run: Path) -> dict[str, object]:
-    return every_loss(Summary.parse(json.loads((run / "summary.json").read_text())))
+def losses(run: Path) -> dict[tuple[str, str], float]:
+    """Of the ladder, by segment and domain."""
+    rows = pq.read_table(run / "runs.parquet").to_pylist()
+    return {(row["run"], row["domain"]): row["loss"] for row in rows}
 
 
 @pytest.mark.ray
@@ -132,7 +134,8 @@ def test_two_starts_at_once_that_measure_differently(tmp_path: Path, ray_cluster
     plain = config(tmp_path / "corpus")
     plain["training"] |= {"precision": "auto"}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(plain))
-    common = ("--config", "small.yaml", "--run-dir", "both/run")
+    ladder = ("--until", "ladder")  # where the two meet
+    common = ("--config", "small.yaml", "--run-dir", "both/run", *ladder)
     jobs = [
         start(tmp_path, "one", "two", "50", *common),
         start(tmp_path, "two", "one", "500", *common),
@@ -144,20 +147,20 @@ def test_two_starts_at_once_that_measure_differently(tmp_path: Path, ray_cluster
 
     run, store = tmp_path / "both/run", Store(tmp_path / "both/store")
     chosen = json.loads((run / "precision.json").read_text())["precision"]
-    assert json.loads((run / "summary.json").read_text())["precision"] == chosen
     segments = {key: store.find(key) for key in store.keys("seg-")}
     assert {held.meta["recipe"]["precision"] for held in segments.values() if held is not None} == {chosen}
 
     # alone, from nothing, in the precision that was chosen: the same losses from the same segments
     plain["training"] |= {"precision": chosen}
     (tmp_path / "alone.yaml").write_text(yaml.safe_dump(plain))
-    finish(start(tmp_path, "three", "one", "1", "--config", "alone.yaml", "--run-dir", "alone/run"))
+    finish(start(tmp_path, "three", "one", "1", "--config", "alone.yaml", "--run-dir", "alone/run", *ladder))
     assert losses(run) == losses(tmp_path / "alone/run")
     assert set(segments) == set(Store(tmp_path / "alone/store").keys("seg-"))
 
     # a third start measures nothing and trains nothing, in a new folder over the same store
-    again = finish(start(tmp_path, "four", "never", "500", "--config", "small.yaml", "--run-dir", "both/third"))
+    again = finish(
+        start(tmp_path, "four", "never", "500", "--config", "small.yaml", "--run-dir", "both/third", *ladder)
+    )
     assert f"precision {chosen}: chosen for the store" in again and not (tmp_path / "four").exists()
-    stages = json.loads((tmp_path / "both/third/summary.json").read_text())["stages"]
-    assert sum(stage["tokens_trained"] for stage in stages) == 0
-    assert losses(tmp_path / "both/third") == losses(run)
+    work = json.loads((tmp_path / "both/third/stages/ladder.json").read_text())["work"]
+    assert work["trained"] == 0 and losses(tmp_path / "both/third") == losses(run)

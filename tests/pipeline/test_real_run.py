@@ -145,6 +145,8 @@ def test_each_stage_trains_what_the_tree_says(finished: Announced) -> None:
     foretold["evaluate"] = tree.evaluation(split).tokens
     trained = {stage.stage: stage.tokens_trained for stage in summary.stages}
     trained["production"] = trained["base"] + trained["specialists"]
+    # where trials meet decides where their trunk is cut, and so the search may train a little more
+    assert foretold.pop("search") <= trained["search"]
     assert foretold == {stage: trained[stage] for stage in foretold}
 
 

@@ -39,6 +39,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """A run whose test has failed would keep the cluster's CPUs from the tests that follow."""
+    yield
+    while _started:
+        _started.pop().kill()
+
+
 _HOLDER = """
 import sys, time, ray
 ray.init(log_to_driver=False)
@@ -66,8 +77,17 @@ def start(home: Path, environment: dict[str, str], name: str, *more: str) -> sub
     plain = config(home / "corpus") | {"name": name}
     (home / f"{name}.yaml").write_text(yaml.safe_dump(plain))
     command = [sys.executable, str(ROOT / "jobs/split.py"), "--config", f"{name}.yaml", *more]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=home, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(
+        command,
+        cwd=home,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGHUP, signal.SIG_DFL
+        ),  # `nohup make test` passes on that it is ignored
+    )
 
 
 def when(job: subprocess.Popen[str], ready: Callable[[], bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ _SMALL = 0.05  # D' / D at which D_split is decided
 _COLLAPSED = 0.02  # E below this share of the smallest loss is zero in all but name
 _KNOWN = 0.5  # part of a constant's precision that data must give for it to count as identified
 _MISFIT = 2.0  # residuals over replicate noise
+_NAMED = 3  # domains in one warning
 
 
 def fit_warnings(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
@@ -52,37 +53,43 @@ def _constant(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
 
 
 def _collapsed(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
-    column = fitted.form.names.index("E")
-    for domain, vector in enumerate(fitted.constants):
-        value, least = np.exp(vector[column]), runs.loss[runs.group == domain].min()
-        if value < _COLLAPSED * least:
-            yield LawWarning(
-                "floor_at_zero",
-                f"E collapsed to zero{_in(runs, domain)}",
-                f"E = {value:.2g} nats where the smallest loss is {least:.3g}: no run shows the curve flatten",
-                "add runs with more tokens at the smallest sizes, and larger sizes, before extrapolating",
-            )
+    flat = _at_zero(fitted, runs)
+    if flat:
+        least = min(runs.loss[runs.group == domain].min() for domain in flat)
+        yield LawWarning(
+            "floor_at_zero",
+            f"E collapsed to zero{_in(runs, flat)}",
+            f"E is below {100 * _COLLAPSED:g} % of the smallest loss, {least:.3g} nats: no run shows the curve flatten",
+            "add runs with more tokens at the smallest sizes, and larger sizes, before extrapolating",
+        )
+
+
+def _at_zero(fitted: Fitted, runs: Runs) -> list[int]:
+    """The domains whose E is zero in all but name."""
+    floors = np.exp(fitted.constants[:, fitted.form.names.index("E")])
+    return [i for i, floor in enumerate(floors) if floor < _COLLAPSED * runs.loss[runs.group == i].min()]
 
 
 def _bounds(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
-    problem = fitted.problem
+    """One warning for all domains in which the same constants are stuck. An E at zero has a warning of its own."""
+    problem, flat = fitted.problem, _at_zero(fitted, runs)
     width = problem.high - problem.low
     low = fitted.vector <= problem.low + 1e-6 * width
     high = fitted.vector >= problem.high - 1e-6 * width
+    domains: dict[str, list[int]] = {}
     for domain, index in enumerate(problem.index):
-        stuck = [
-            f"{c.name} ({c.low if low[i] else c.high:g})"
-            for c, i in zip(fitted.form.constants, index)
-            if (low[i] or high[i]) and c.exponent
-        ]
-        stuck += [c.name for c, i in zip(fitted.form.constants, index) if (low[i] or high[i]) and not c.exponent]
+        at = [(c, i) for c, i in zip(fitted.form.constants, index) if low[i] or high[i]]
+        stuck = [f"{c.name} ({c.low if low[i] else c.high:g})" for c, i in at if c.exponent]
+        stuck += [c.name for c, _ in at if not c.exponent and not (c.name == "E" and domain in flat)]
         if stuck:
-            yield LawWarning(
-                "at_bound",
-                f"constants at a bound{_in(runs, domain)}: {', '.join(stuck)}",
-                "the runs would push them further, so the form or the table does not suit",
-                "spread the runs wider in what these constants multiply, or choose another form",
-            )
+            domains.setdefault(", ".join(stuck), []).append(domain)
+    for names, where in domains.items():
+        yield LawWarning(
+            "at_bound",
+            f"constants at a bound{_in(runs, where)}: {names}",
+            "the runs would push them further, so the form or the table does not suit",
+            "spread the runs wider in what these constants multiply, or choose another form",
+        )
 
 
 def _unidentified(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
@@ -200,5 +207,11 @@ def _replicates(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
         )
 
 
-def _in(runs: Runs, domain: int) -> str:
-    return f" in domain {runs.domains[domain]!r}" if len(runs.domains) > 1 else ""
+def _in(runs: Runs, domains: Sequence[int]) -> str:
+    if len(runs.domains) == 1:
+        return ""
+    if len(domains) == len(runs.domains):
+        return " in every domain"
+    named = ", ".join(repr(runs.domains[i]) for i in domains[:_NAMED])
+    more = f" and {len(domains) - _NAMED} more" if len(domains) > _NAMED else ""
+    return f" in {'domain' if len(domains) == 1 else 'domains'} {named}{more}"
