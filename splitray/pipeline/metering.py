@@ -6,7 +6,7 @@ Every look goes to the run's ledger, to its events, and to Ray's metrics.
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -102,7 +102,8 @@ class Gauges(logging.Handler):
             self._set(metrics.SECONDS_LEFT, progress.left, stage=self._stage)
 
     def _set(self, metric: metrics.Metric, value: float, **tags: str) -> None:
-        self._opened[metric].set(float(value), {"run": self._run, **tags})
+        with suppress(Exception):  # whatever Ray meets: a log record must not end the run
+            self._opened[metric].set(float(value), {"run": self._run, **tags})
 
 
 @contextmanager
