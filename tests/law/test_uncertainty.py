@@ -198,6 +198,16 @@ def test_constants_without_data_are_named():
     assert "not_identified" not in {w.code for w in fit_warnings(full, runs)}
 
 
+def test_no_cure_is_what_the_runs_have_already():
+    """Under noise the data may hide beta though its runs are there: a page asked for what stood in its own table."""
+    noisy = grid(TRUE, SIZES, TOKENS, (0.0, *np.geomspace(1e7, 1e9, 4)), noise=0.3)
+    fit_, runs = fitted(noisy)
+    warning = next(w for w in fit_warnings(fit_, runs) if w.code == "not_identified")
+    assert "beta" in warning.message or "gamma" in warning.message
+    assert "larger sizes" in warning.cure
+    assert "four or more token counts" not in warning.cure and "spanning 30x" not in warning.cure
+
+
 def test_misfit_is_seen_against_replicates():
     table = tree(TRUE, TreeNoise(0.0003, 0.0003, 0.0003), 0)
     assert "misfit" in codes(fit(table, form="chinchilla"))

@@ -97,7 +97,7 @@ def _unidentified(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     weak = {c.name: float(s) for c, s in zip(fitted.form.constants, share.min(axis=0)) if s < _KNOWN}
     if weak:
         listed = ", ".join(f"{name} ({100 * max(value, 0):.0f} % from data)" for name, value in weak.items())
-        cure = [_CURES[name] for name in weak if name in _CURES]
+        cure = [_WIDER if _has(runs, name) else _CURES[name] for name in weak if name in _CURES]
         yield LawWarning(
             "not_identified",
             f"the runs do not identify {', '.join(weak)}",
@@ -123,6 +123,25 @@ _CURES = {
     "alpha": "five or more sizes at large specialize_tokens",
     "beta": "runs without specialize_tokens at four or more token counts",
 }
+
+
+_WIDER = "seeds, and larger sizes and token counts: the runs are spread as these constants ask, and noise hides them"
+_SPAN = 30.0  # of D' at one base, for gamma
+
+
+def _has(runs: Runs, name: str) -> bool:
+    """Whether the runs already have what would identify a constant, so that more of the same is asked for."""
+    special = runs.specialize_tokens
+    if name == "beta":
+        return np.unique(runs.pretrain_tokens[special == 0]).size >= _TOKENS
+    if name != "gamma":
+        return False
+    bases = np.stack([runs.params, runs.pretrain_tokens], axis=1)
+    for base in np.unique(bases, axis=0):
+        own = np.unique(special[(bases == base).all(axis=1) & (special > 0)])
+        if own.size >= _TOKENS and own[-1] >= _SPAN * own[0]:
+            return True
+    return False
 
 
 def _misfit(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
