@@ -209,7 +209,8 @@ def hours(server: Prometheus, run: Path) -> Iterator[dict[str, Any]]:
     over = max(event["at"] for event in events)
 
     def held(part: str, at: float) -> float:
-        return sum(getattr(t, part) for stage in hours_in(events, min(at, over)) for t in stage.devices) / 3600
+        seconds = [float(getattr(t, part)) for stage in hours_in(events, min(at, over)) for t in stage.devices]
+        return sum(seconds) / 3600
 
     price = next(start.price for start in starts(Folder(run)) if start.price is not None).per_hour
     asked: tuple[tuple[str, metrics.Metric, Callable[[float], float]], ...] = (
