@@ -13,6 +13,7 @@ from splitray.corpus.embedders import section_owner
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError, did_you_mean
 from splitray.evaluate.settings import EvaluateSettings
+from splitray.executor.prices import check_price
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
@@ -23,6 +24,7 @@ from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.redact import without_query
 from splitray.tracking import TrackerSettings, tracker_settings
 from splitray.tracking.registry import check_packages
+from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.weights import check_weights, parse_weights
 
@@ -62,6 +64,7 @@ class Config(Settings):
     trackers: list[SerializeAsAny[TrackerSettings]] = operational(
         [], "Where the numbers of the run go too: `[{name: tensorboard}]`. Names: jsonl, tensorboard, mlflow, wandb."
     )
+    alerts: AlertSettings = operational(AlertSettings(), "Messages to a webhook.")
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
 
     @model_validator(mode="before")
@@ -161,7 +164,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path}: {error.strerror}") from error
     config = parse(text, f"config {path}", overrides)
     try:
-        check_packages(config.trackers)  # not where a run folder's config is read: it may be another machine's
+        # not where a run folder's config is read: it may be another machine's
+        check_packages(config.trackers)
+        check_price(config.resources)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
     return config
@@ -228,7 +233,7 @@ def _told(error: Any) -> str:
     elif error["type"] == "string_type" and not isinstance(error["input"], list | dict):
         message = "text is needed; put the value in quotes"
     given = without_query(repr(error["input"]))
-    got = "" if given in message or place == "config" else f" (got {given:.80})"
+    got = "" if given in message or place in ("config", "alerts.webhook") else f" (got {given:.80})"
     return message if place == "config" else f"{place}: {without_query(message)}{got}"
 
 

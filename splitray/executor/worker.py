@@ -9,8 +9,8 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,16 @@ from splitray.evaluate.measure import measure
 from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
 from splitray.executor.gpu import check_own_gpu
+from splitray.executor.machine import peak_flops
+from splitray.executor.metrics import (
+    BY_WORKER,
+    CHECKPOINT_STALL,
+    DATA_WAIT,
+    LOSS,
+    MFU,
+    TOKENS,
+    TOKENS_PER_SECOND,
+)
 from splitray.executor.relay import relay
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
@@ -35,7 +45,8 @@ from splitray.training.tree import Segment
 class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
-    A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run.
+    A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
+    run itself. `flops_per_token` are those of training, by N of the model.
     """
 
     store: Store
@@ -45,31 +56,30 @@ class RunContext:
     use_gpu: bool = False
     silence_seconds: float = 60.0
     start: str = ""
+    run: str = ""
+    flops_per_token: Mapping[int, float] = field(default_factory=dict)
 
 
 class Meter:
-    """Progress to the coordinator (one line of the job log) and to Ray's metrics."""
+    """Progress to the coordinator (one line of the job log) and to Ray's metrics.
 
-    def __init__(self, context: RunContext, worker: str) -> None:
-        from ray.util.metrics import Counter, Gauge
+    Args:
+        workers: that train together, whose first rank this process is.
+    """
 
-        self._coordinator, self._worker = coordinator_of(context.namespace), worker
-        keys = ("worker", "source", "params")
-        self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
-        self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a worker.", tag_keys=keys)
-        self._tokens = Counter("splitray_tokens", "Tokens trained.", tag_keys=keys)
-        self._attempt, self._last = "", ("", 0)
+    def __init__(self, context: RunContext, worker: str, workers: int = 1) -> None:
+        self._context, self._worker = context, worker
+        self._coordinator = coordinator_of(context.namespace)
+        self._peak = workers * peak_flops(context.use_gpu)
+        self._metrics = {metric: metric.open() for metric in BY_WORKER}
+        self._attempt, self._last = "", Last()
 
     def __call__(self, progress: Progress) -> None:
-        segment = progress.segment
-        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.params)}
-        self._loss.set(progress.loss, tags)
-        self._rate.set(progress.tokens_per_second, tags)
-        before = self._last[1] if self._last[0] == segment.key else 0
-        if before == 0 or progress.trained <= before:  # taken up now, or once more
-            self._attempt, before = uuid.uuid4().hex, 0
-        self._tokens.inc(progress.trained - before, tags)
-        self._last = (segment.key, progress.trained)
+        segment, last = progress.segment, self._last
+        if segment.key != last.segment or progress.trained <= last.trained:  # taken up now, or once more
+            self._attempt, last = uuid.uuid4().hex, Last()
+        self._measure(progress, last)
+        self._last = Last(segment.key, progress.trained, progress.data_wait, progress.checkpoint_stall)
         said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
@@ -85,6 +95,33 @@ class Meter:
             progress.tokens_per_second,
         )
         self._coordinator.note.remote(self._worker, said, point)
+
+    def _measure(self, progress: Progress, last: "Last") -> None:
+        params, source = progress.segment.recipe.params, progress.segment.source
+        tags = {"run": self._context.run, "worker": self._worker, "source": source, "params": str(params)}
+        metrics = self._metrics
+        metrics[LOSS].set(progress.loss, tags)
+        metrics[TOKENS_PER_SECOND].set(progress.tokens_per_second, tags)
+        per_token = self._context.flops_per_token.get(params)
+        if self._peak and per_token is not None:
+            metrics[MFU].set(progress.tokens_per_second * per_token / self._peak, tags)
+        for metric, now, before in (
+            (TOKENS, progress.trained, last.trained),
+            (DATA_WAIT, progress.data_wait, last.data_wait),
+            (CHECKPOINT_STALL, progress.checkpoint_stall, last.checkpoint_stall),
+        ):
+            if now > before:  # a counter refuses to grow by nothing
+                metrics[metric].inc(now - before, tags)
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a meter has counted of a segment."""
+
+    segment: str = ""
+    trained: int = 0
+    data_wait: float = 0.0
+    checkpoint_stall: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -139,7 +176,6 @@ class Worker:
     def __init__(self, context: RunContext, name: str, workers: int = 1, birth: str = "") -> None:
         self._context, self._name, self._workers, self._birth = context, name, workers, birth
         self._watch = Watch(context.namespace, name, birth)  # first: the imports below take seconds
-        self._meter = Meter(context, name)
         relay(coordinator_of(context.namespace).log.remote)
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
@@ -148,6 +184,7 @@ class Worker:
 
             keep_memory()
             join_world()  # imports DeepSpeed
+            self._meter = Meter(context, name)
 
     def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Train segments in the order given; the metadata of each.
@@ -235,7 +272,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
-    meter = Meter(context, config["name"]) if rank == 0 else lambda progress: None
+    meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
     with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
         hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})

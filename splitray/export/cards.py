@@ -246,11 +246,20 @@ def _cost(run: RunFacts, model: ModelFacts | None) -> str:
     lines.append(
         f"Machine: {machine.nodes} node(s), {machine.cpus:g} CPUs, {machine.gpus:g} GPUs, {machine.cpu_model}."
     )
-    if run.price_per_hour is not None and hours is not None:
-        lines.append(f"At the configured price that is {hours * run.price_per_hour:.2f} for the training.")
-    else:
-        lines.append(f"Money: {BLANK}. Energy: {BLANK}.")
+    lines.append(_money_and_energy(run))
     return "## Cost\n\n" + "\n\n".join(lines)
+
+
+def _money_and_energy(run: RunFacts) -> str:
+    """What all starts held, their price and their energy, where these were counted."""
+    usage = run.summary.usage
+    held = [f"{each.hours_held:.3g} {each.device} hours" for each in usage.total] if usage else []
+    money = [each.money for each in usage.total if each.money is not None] if usage else []
+    energy = [each.energy_kwh for each in usage.total if each.energy_kwh is not None] if usage else []
+    lines = [f"Its workers held {' and '.join(held)}."] if held else []
+    lines.append(f"Money: {sum(money):.2f} {usage.currency}." if usage and money else f"Money: {BLANK}.")
+    lines.append(f"Energy of the GPUs: {sum(energy):.3g} kWh." if energy else f"Energy: {BLANK}.")
+    return " ".join(lines)
 
 
 def _plan(run: RunFacts) -> str:

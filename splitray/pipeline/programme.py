@@ -124,6 +124,11 @@ class Programme:
         size = self._sizes.get(params)
         return flops(params, tokens, size.layers, size.hidden, self.training.sequence_length) if size else None
 
+    @property
+    def flops_per_token(self) -> dict[int, float]:
+        """FLOPs of training on a token, by N of the run's models."""
+        return {params: value for params in self._sizes if (value := self.flops(params, 1)) is not None}
+
     @cached_property
     def _sizes(self) -> dict[int, Size]:
         """The run's models by their N."""

@@ -20,6 +20,7 @@ from splitray.pipeline.run_folder import RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
 from splitray.pipeline.verify import models_of
+from splitray.results.codec import to_json
 from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
@@ -133,4 +134,5 @@ def _carry_out(job: Job, stage: str) -> None:
     try:
         job.run.carry_out(stage, lambda: WORK[stage](job), work)
     finally:
-        job.ledger.end_stage()
+        job.look()
+        job.run.event("spending", **to_json(job.ledger.end_stage()))

@@ -77,7 +77,7 @@ class Examples:
 
     def without(self, left_out: np.ndarray) -> "Examples":
         """The examples but for some, bool [texts]."""
-        kept = np.flatnonzero(~left_out)
+        kept = np.flatnonzero(~left_out).tolist()
         groups = None if self.groups is None else [self.groups[row] for row in kept]
         return Examples([self.texts[row] for row in kept], np.asarray(self.labels)[kept], groups)
 
