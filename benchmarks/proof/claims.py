@@ -13,7 +13,7 @@ _SEEDS, _SURE = 3, 0.95  # fewer seeds support a claim in part
 
 
 def rows(
-    results: Mapping[str, Any], search: Mapping[str, Any] | None, routing: Mapping[str, Any] | None, book: Any
+    results: Mapping[str, Any], search: Mapping[str, Any] | None, routing: claims_routing.Routing, book: Any
 ) -> list[Claim]:
     """Every claim, in the order of the page."""
     return [

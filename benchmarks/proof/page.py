@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any
 
 from benchmarks.proof import claims
+from benchmarks.proof.claims_routing import Routing
 from benchmarks.proof.verdict import OPEN, Claim
 from splitray.units import human
 
@@ -23,7 +24,7 @@ _SHARED = 0.005  # nats that sharing a learning rate may cost
 def page(
     results: Mapping[str, Any],
     search: Mapping[str, Any] | None,
-    routing: Mapping[str, Any] | None,
+    routing: Routing,
     book: Any,
     folders: Mapping[str, str],
 ) -> str:
