@@ -13,6 +13,7 @@ from splitray.corpus.embedders import section_owner
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError, did_you_mean
 from splitray.evaluate.settings import EvaluateSettings
+from splitray.executor.prices import check_price
 from splitray.executor.settings import ResourceSettings
 from splitray.ladder.settings import LadderSettings
 from splitray.law.settings import LawSettings, PlanSettings
@@ -23,7 +24,9 @@ from splitray.settings import Kind, Place, Settings, kind_of, operational
 from splitray.storage.redact import without_query
 from splitray.tracking import TrackerSettings, tracker_settings
 from splitray.tracking.registry import check_packages
+from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
+from splitray.weights import check_weights, parse_weights
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
 
@@ -41,8 +44,10 @@ class Config(Settings):
         description="Seed of initial weights, data order, clustering and bootstrap.",
     )
     budget: int = Field(gt=0, description="D_T: total tokens of the final models, D plus the sum of D'.")
-    weights: Literal["uniform", "tokens"] = Field(
-        "uniform", description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K or its size."
+    weights: Literal["uniform", "tokens"] | dict[str, float] = Field(
+        "uniform",
+        description="Weight of a domain in the mixture, the mean loss and every baseline: 1/K (uniform), its size "
+        "(tokens), or a number for each given domain, `{law: 0.3, code: 0.7}`. The numbers sum up to 1.",
     )
     corpus: CorpusSettings
     model: ModelShape
@@ -59,6 +64,7 @@ class Config(Settings):
     trackers: list[SerializeAsAny[TrackerSettings]] = operational(
         [], "Where the numbers of the run go too: `[{name: tensorboard}]`. Names: jsonl, tensorboard, mlflow, wandb."
     )
+    alerts: AlertSettings = operational(AlertSettings(), "Messages to a webhook.")
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
 
     @model_validator(mode="before")
@@ -77,6 +83,28 @@ class Config(Settings):
     def _trackers(cls, entries: object) -> object:
         """Give every entry the class of its tracker."""
         return tracker_settings(entries)
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, given: object) -> object:
+        """A word, or a number for each domain."""
+        return parse_weights(given)
+
+    @model_validator(mode="after")
+    def _given_weights(self) -> "Config":
+        """Check a vector of weights as far as the domains are known before their column is read."""
+        if isinstance(self.weights, str):
+            return self
+        if not self.corpus.given:
+            raise ValueError(
+                "weights by domain need given domains: name sources as domains, or set corpus.domain_column; domains "
+                "that are found have no names before"
+            )
+        if self.corpus.given_names is not None:
+            check_weights(self.weights, self.corpus.given_names)
+        elif len(self.weights) != self.corpus.domains:
+            raise ValueError(f"weights names {len(self.weights)} domains, and corpus.domains is {self.corpus.domains}")
+        return self
 
     @model_validator(mode="after")
     def _relations(self) -> "Config":
@@ -136,7 +164,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path}: {error.strerror}") from error
     config = parse(text, f"config {path}", overrides)
     try:
-        check_packages(config.trackers)  # not where a run folder's config is read: it may be another machine's
+        # not where a run folder's config is read: it may be another machine's
+        check_packages(config.trackers)
+        check_price(config.resources)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
     return config
@@ -203,7 +233,7 @@ def _told(error: Any) -> str:
     elif error["type"] == "string_type" and not isinstance(error["input"], list | dict):
         message = "text is needed; put the value in quotes"
     given = without_query(repr(error["input"]))
-    got = "" if given in message or place == "config" else f" (got {given:.80})"
+    got = "" if given in message or place in ("config", "alerts.webhook") else f" (got {given:.80})"
     return message if place == "config" else f"{place}: {without_query(message)}{got}"
 
 

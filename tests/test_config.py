@@ -11,6 +11,9 @@ from splitray.cli.run import main
 from splitray.config import Config, changes, describe, dump, load
 from splitray.corpus.settings import CorpusSettings
 from splitray.errors import UserError
+from splitray.pipeline.dry_run import foresee
+from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.standing import Standing
 from splitray.training.settings import TrainingSettings
 from splitray.units import parse_count
 from tests.support import CONFIGS as CONFIG_FOLDER
@@ -74,6 +77,15 @@ def test_there_are_shipped_configs() -> None:
         ("ladder.pretrain_tokens=[512]", "ladder.pretrain_tokens: 512 is less than four batches of 256 tokens"),
         ("ladder.specialize_tokens=[100]", "ladder.specialize_tokens: 100 is less than a batch of 256"),
         ("training.warmup_tokens=1000", "training.warmup_tokens = 1000 is more than a tenth of the ladder's smallest"),
+        ("weights=tokns", "weights: choose uniform, tokens, or give a weight for each domain"),
+        ("weights=tokns", "did you mean tokens?"),
+        ("weights={a: 0.5, b: 0.4}", "weights: the weights of a, b sum up to 0.9, not to 1"),
+        ("weights={a: 1.5, b: -0.5}", "the weight of b is -0.5: give a number above 0, or leave the domain out"),
+        ("weights={a: 1, b: yes}", "the weight of b is 'yes': give a number above 0"),
+        ("weights={}", "the weights of no domain sum up to 0, not to 1"),
+        ("weights={a: 0.5, b: 0.5}", "weights by domain need given domains: name sources as domains, or set"),
+        ("training.replay_share=1", "training.replay_share: "),
+        ("training.replay_share=-0.1", "training.replay_share: "),
         ("ladder.domains=3", "ladder.domains = 3 exceeds corpus.domains = 2"),
         ("plan.min_pretrain_tokens=70000", "plan.min_pretrain_tokens = 70000 exceeds budget = 65536"),
         ("ladder.pretrain_tokens=[0]", "pretrain_tokens needs a value above 0"),
@@ -290,3 +302,66 @@ def test_settings_prints_the_manual_without_a_config(capsys: pytest.CaptureFixtu
         for name in key.split("."):
             given, found = given.get(name, {}) if isinstance(given, dict) else {}, found[name]
         assert given or found == default, key
+
+
+NAMED = {"corpus": {"sources": {"law": "a", "code": ["b", "c"]}}}
+BY_COLUMN = {"corpus": {"sources": ["a"], "domains": 2, "domain_column": "kind"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "told"),
+    [
+        (NAMED, {"law": 0.5, "cod": 0.5}, r"there is no domain 'cod'; did you mean code\?; the domains are code, law"),
+        (NAMED, {"law": 1}, "weights: code has no weight"),
+        (BY_COLUMN, {"law": 0.2, "code": 0.3, "sea": 0.5}, "weights names 3 domains, and corpus.domains is 2"),
+    ],
+)
+def test_weights_of_other_domains_are_refused(given: dict[str, Any], weights: dict[str, float], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Config(**PLAIN | given | {"weights": weights})
+
+
+@pytest.mark.parametrize("given", [NAMED, BY_COLUMN])
+def test_weights_by_domain_are_shares_and_come_back(given: dict[str, Any], tmp_path: Path) -> None:
+    """Thirds of three digits are rounded: the programme's shares sum up to 1, and the file keeps what was given."""
+    config = Config(**PLAIN | given | {"weights": {"law": 0.333, "code": "0.6666"}})
+    assert config.corpus.domains == 2
+    again = tmp_path / "again.yaml"
+    again.write_text(dump(config))
+    assert load(again) == config and load(again).identity() == config.identity()
+    programme = Programme.unbuilt(config)
+    assert list(programme.weights) == ["code", "law"]
+    assert programme.weights == pytest.approx({"law": 0.333 / 0.9996, "code": 0.6666 / 0.9996}, rel=1e-12)
+    assert sum(programme.weights.values()) == pytest.approx(1, abs=1e-15)
+    split = programme.final().split(0.25)
+    assert split.budget == programme.budget
+    assert split.specialize_tokens["code"] == pytest.approx(2 * split.specialize_tokens["law"], rel=0.01)
+
+
+def test_a_value_of_a_column_names_its_domain() -> None:
+    config = Config(**PLAIN | BY_COLUMN | {"weights": {"PubMed Central": 0.5, "FreeLaw": 0.5}})
+    assert config.weights == {"PubMed_Central": 0.5, "FreeLaw": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ({"code": 9000, "sea": 9000}, "there is no domain 'law'; the domains are code, sea"),
+        ({"code": 9000, "law": 64}, "domain law has 64 training tokens, and training.sequence_length is 64"),
+    ],
+)
+def test_a_corpus_that_cannot_be_trained_on_is_refused_before_training(tokens: dict[str, int], told: str) -> None:
+    """The names of a column, and how much text is behind them, are known once it was read."""
+    config = Config(**PLAIN | BY_COLUMN | {"weights": {"law": 0.4, "code": 0.6}})
+    with pytest.raises(UserError, match=told):
+        Programme(config, CorpusFacts("c", 300, 0, tuple(tokens), tokens), "fp32").check_domains()
+    good = {"code": 9000, "law": 9000}
+    Programme(config, CorpusFacts("c", 300, 0, tuple(good), good), "fp32").check_domains()
+
+
+def test_a_dry_run_knows_given_domains_and_replay(tmp_path: Path) -> None:
+    changes = {"weights": {"law": 0.25, "code": 0.75}, "store": str(tmp_path), "run_dir": str(tmp_path / "run")}
+    training = PLAIN["training"] | {"replay_share": 0.1}
+    config = Config(**PLAIN | NAMED | changes | {"training": training})
+    text = str(foresee(config, str(tmp_path), Standing()))
+    assert "0.1 of D' is mixture text" in text and "tokens over 2 domains" in text

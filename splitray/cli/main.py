@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": ("splitray.cli.verify", "whether a run folder or an exported model is what was written"),
     "push": ("splitray.cli.push", "upload a finished and verified run to a repository of the Hugging Face hub"),
     "serve": ("splitray.cli.serve", "a finished run's specialists behind an OpenAI-style API"),
+    "dashboards": ("splitray.cli.dashboards", "write the run's dashboard for Grafana"),
     "settings": ("splitray.cli.settings", "print every field of the configuration"),
     "prune": ("splitray.cli.prune", "list what a store could do without, and delete it when told to"),
 }

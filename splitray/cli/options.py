@@ -12,6 +12,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", metavar="PATH_OR_URI", help="run folder; default runs/NAME")
 
 
+def add_log_format(parser: argparse.ArgumentParser) -> None:
+    """Add `--log-format`."""
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="lines of the log for people, or one JSON each"
+    )
+
+
 def config_of(options: argparse.Namespace) -> Config:
     """The configuration that the arguments choose.
 

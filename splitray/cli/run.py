@@ -13,7 +13,7 @@ from rich.console import Console
 
 from splitray.cli.command import Command
 from splitray.cli.dry_run import dry_run
-from splitray.cli.options import add_config, config_of, source_of
+from splitray.cli.options import add_config, add_log_format, config_of, source_of
 from splitray.cli.signals import Signals
 from splitray.cli.terminal import terminal
 from splitray.config import manual
@@ -47,6 +47,7 @@ class _Settings(argparse.Action):
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
+    add_log_format(parser)
     stages = ", ".join(STAGES)
     parser.add_argument("--until", type=_stage, default=STAGES[-1], metavar="STAGE", help=f"stop after it: {stages}")
     parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
@@ -64,21 +65,27 @@ def _run(options: argparse.Namespace) -> None:
     if options.dry_run:
         return dry_run(options)
     console = terminal()
-    run = carry_out(options, console, options.until)
-    if options.until == STAGES[-1]:
+    structured = options.log_format == "json"
+    run = carry_out(options, console, options.until, structured=structured)
+    if options.until == STAGES[-1] and not structured:
         _show_end(run, console)
 
 
 def carry_out(
-    options: argparse.Namespace, console: Console, until: str, then: Callable[["Job"], object] | None = None
+    options: argparse.Namespace,
+    console: Console,
+    until: str,
+    then: Callable[["Job"], object] | None = None,
+    structured: bool = False,
 ) -> RunFolder:
     """Do what the run of the arguments lacks, with its log on a console; its run folder.
 
     Args:
         until: the last stage.
         then: what is done after it; see `splitray.pipeline.start.start`.
+        structured: whether the log has a JSON object a line.
     """
-    with shown(console) as log:
+    with shown(console, structured) as log:
         config = config_of(options)
         listen_on_loopback()
         run_dir, store = places(config, options.run_dir)

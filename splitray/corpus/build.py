@@ -29,6 +29,7 @@ from splitray.corpus.checks import check_documents, check_domains, check_tokeniz
 from splitray.corpus.corpus import MANIFEST, Corpus, content_hash
 from splitray.corpus.documents import Documents, Placed
 from splitray.corpus.embedders import find_embedder
+from splitray.corpus.given import Given
 from splitray.corpus.holdout import DROPPED, SPLITS, TRAIN, VALIDATION, Decision, decide
 from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
@@ -51,8 +52,12 @@ _PARTS = 64  # partitions of each domain and split: bounds the small files, keep
 
 
 def corpus_key(settings: CorpusSettings, seed: int, files: list[SourceFile]) -> str:
-    """The name of the corpus in the store: identity settings, seed, recipe, and name, size and time of every file."""
-    identity = {name: value for name, value in settings.identity().items() if name != "sources"}
+    """The name of the corpus in the store: identity settings, seed, recipe, and name, size and time of every file.
+
+    Where sources are named as domains, every file has its domain too.
+    """
+    listed = ("sources", "source_domains")
+    identity = {name: value for name, value in settings.identity().items() if name not in listed}
     return CorpusKey(fingerprint([RECIPE, identity, seed, [file.listing() for file in files]])).format()
 
 
@@ -90,6 +95,13 @@ def _publish(store: Store, work: "_Build", files: list[SourceFile], passed: Coun
             store.root.delete(f"attempts/{attempt.key}/{attempt.nonce}")
 
 
+def _only(side: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The sides of some rows, all others as if they were dropped."""
+    kept = np.full_like(side, DROPPED)
+    kept[rows] = side[rows]
+    return kept
+
+
 class _Build:
     """One build. Each pass takes what earlier ones returned; only counts and seconds gather here."""
 
@@ -106,29 +118,37 @@ class _Build:
         """Fill the attempt's folder; returns what its marker tells."""
         settings = self.settings
         with self._timed("read") as counts:
-            documents = self._read(files, passed)
+            documents, given = self._read(files, passed)
             counts.append(f"{len(documents):,} documents, {documents.bytes / 1e6:,.1f} MB of text ({self._lost()})")
         with self._timed("split") as counts:
             decision, side = self._split(documents)
+            if given is not None:
+                given.check(side, self._lost())
             train, held_out = (int((side == which).sum()) for which in (TRAIN, VALIDATION))
             counts.append(f"{train:,} training and {held_out:,} validation documents ({self._lost()})")
         # The tokenizer needs no domains: it is fitted beside the embedder and the embedding pass.
         enough = documents.tokenizer_sample(side, settings.tokenizer.sample_megabytes, self.seed)
         tokenizer = self._start("tokenizer", fits.fit_tokens, documents.picks(enough), settings)
-        picks = documents.picks(documents.sample(side, settings.cluster.sample, self.seed))
+        sample = (given or documents).sample(side, settings.cluster.sample, self.seed)
+        picks = documents.picks(sample)
         with self._timed("fit embedder"):
             arguments = (picks, self.embedder, self.embedder_settings, self.seed)
             self._finish(self._start("router/embedder", fits.fit_embedder, *arguments))
         with self._timed("embed"):
-            vectors = self._embed(documents.blocks(side), picks)
-        with self._timed("find domains"):
-            domains, picture = self._finish(
-                self._start("router", fits.fit_domains, vectors, picks, settings, self.seed)
-            )
+            # given domains need no vector of every document, only where each of them lies
+            embedded = side if given is None else _only(side, sample)
+            vectors = self._embed(documents.blocks(embedded), picks)
+        with self._timed("find domains" if given is None else "place domains"):
+            if given is None:
+                started = self._start("router", fits.fit_domains, vectors, picks, settings, self.seed)
+            else:
+                placed_by_id = given.index[documents.by_id(sample)]
+                started = self._start("router", fits.fit_given, vectors, picks, settings, given.names, placed_by_id)
+            domains, picture = self._finish(started)
         with self._timed("wait for the tokenizer"):
             self._finish(tokenizer)
         with self._timed("tokenize"):
-            placed, losses = self._tokenize(documents, side)
+            placed, losses = self._tokenize(documents, side, given)
         check_domains(domains["names"], side, placed.domain)
         check_tokenizer(domains["names"], losses, settings.tokenizer)
         encoder = Encoder(local_copy((self.target / "tokenizer").address))
@@ -152,7 +172,8 @@ class _Build:
 
     # the passes
 
-    def _read(self, files: list[SourceFile], passed: Counter[str]) -> Documents:
+    def _read(self, files: list[SourceFile], passed: Counter[str]) -> tuple[Documents, Given | None]:
+        """Every clean document, and their domains where these are given."""
         units = plan_units(files, self.settings, passed)
         items = [{"unit": number, "files": json.dumps(unit)} for number, unit in enumerate(units)]
         work = partial(passes.read_unit, scratch=self.scratch, settings=self.settings)
@@ -160,7 +181,14 @@ class _Build:
         self.dropped.update(passed)
         for result in results:
             self.dropped.update(json.loads(result["tally"]))
-        return Documents.of([pair for r in results for pair in zip(r["blocks"], r["rows"], strict=True)])
+        documents = Documents.of([pair for r in results for pair in zip(r["blocks"], r["rows"], strict=True)])
+        if not self.settings.given:
+            return documents, None
+        labels = {int(key): label for r in results for key, label in json.loads(r["labels"]).items()}
+        hashes = b"".join(block for r in results for block in r["domains"])
+        return documents, Given.of(
+            labels, np.frombuffer(hashes, dtype=np.uint64), documents, self.settings, self._lost()
+        )
 
     def _split(self, documents: Documents) -> tuple[Decision, np.ndarray]:
         """What was decided from the rows, and the side of each document once near-duplicates are gone too."""
@@ -202,18 +230,22 @@ class _Build:
         )
         return vectors.reshape(-1, dimensions)[np.lexsort((content, order))]
 
-    def _tokenize(self, documents: Documents, side: np.ndarray) -> tuple[Placed, dict[int, CharacterLoss]]:
+    def _tokenize(
+        self, documents: Documents, side: np.ndarray, given: Given | None
+    ) -> tuple[Placed, dict[int, CharacterLoss]]:
         """Where each document went, and what the tokenizer lost of a sample of each domain."""
-        blocks = documents.blocks(side)
+        blocks, spans = documents.blocks(side), dict(documents.spans)
+        for block in blocks:
+            block["domain"] = b"" if given is None else given.index[spans[block["block"]]].tobytes()
         size = -(-len(blocks) // _PARTS)
         items: list[dict[str, Any]] = [
-            {"part": part, "blocks": [b["block"] for b in some], "sides": [b["side"] for b in some]}
+            {"part": part, **{f"{name}s": [b[name] for b in some] for name in ("block", "side", "domain")}}
             for part, some in enumerate(blocks[at : at + size] for at in range(0, len(blocks), size))
         ]
         part_of = {block: item["part"] for item in items for block in item["blocks"]}
         domain = np.full(len(documents), -1, dtype=np.int64)
         placed = Placed(domain, np.zeros_like(domain), np.zeros_like(domain))
-        spans, losses = dict(documents.spans), dict[int, CharacterLoss]()
+        losses = dict[int, CharacterLoss]()
         work = partial(passes.tokenize_part, scratch=self.scratch, target=self.target)
         for row in self.engine.over("place and tokenize", work, items):
             for block, domains, counts in zip(row["blocks"], row["domains"], row["tokens"], strict=True):

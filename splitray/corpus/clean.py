@@ -19,7 +19,7 @@ _MOST_MARKS = 30  # in a row: what Unicode calls stream-safe (UAX #15); NFC sort
 @dataclass(frozen=True)
 class Document:
     """A clean document, or a piece of one. Hashes stand for its id (`order`), the row that it was cut from (`row`, its
-    own where it is whole), its group and its text (`content`, 128 bits)."""
+    own where it is whole), its group and its text (`content`, 128 bits). `domain` is the one that it is given."""
 
     id: str
     group: str
@@ -29,6 +29,7 @@ class Document:
     row: int
     group_hash: int
     content: tuple[int, int]
+    domain: str | None = None
 
 
 def hash64(text: str) -> int:
@@ -116,4 +117,5 @@ def clean_documents(raw: Iterable[Raw], shortest: int, longest: int, tally: Coun
                 row=hash64(whole),
                 group_hash=hash64(group),
                 content=content,
+                domain=None if document.domain is None else _storable(document.domain),
             )

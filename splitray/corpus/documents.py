@@ -49,6 +49,11 @@ class Documents:
         """Sorted row numbers of the training documents on which embedder and domains are fitted."""
         return chosen(self.rows, side == TRAIN, count, seed, "cluster")
 
+    def by_id(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows in the order in which their texts are gathered: by the hashes of id and text."""
+        ordered: np.ndarray = rows[np.lexsort((self.rows["content"][rows, 0], self.rows["order"][rows]))]
+        return ordered
+
     def tokenizer_sample(self, side: np.ndarray, megabytes: float, seed: int) -> np.ndarray:
         """Sorted row numbers of the training documents on which the tokenizer is fitted."""
         ranked = mixed(self.rows["order"], seed, "tokenizer")

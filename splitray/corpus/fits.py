@@ -79,9 +79,7 @@ def fit_domains(
 
     The result is the domains (names, terms) and the table of their picture.
     """
-    texts = gather(places.scratch, picks)
-    placeable = np.flatnonzero(vectors.any(axis=1))
-    vectors, texts = vectors[placeable], [texts[i] for i in placeable]
+    texts, vectors, _ = _placeable(places, picks, vectors)
     distinct = len(np.unique(vectors, axis=0))
     if distinct < settings.domains:
         raise UserError(
@@ -100,10 +98,56 @@ def fit_domains(
     centroids, offsets = centroids[rank], offsets[rank]
     placed = np.argsort(rank)[placed]
     terms = top_terms(texts[:_TERM_SAMPLE], placed[:_TERM_SAMPLE], settings.domains)
-    domains = domain_names(terms)
+    placement = Placement(centroids, offsets, settings.cluster.spherical, domain_names(terms))
+    return _written(places, placement, terms, vectors, placed)
+
+
+def fit_given(
+    places: Places,
+    vectors: np.ndarray,
+    picks: dict[str, np.ndarray],
+    settings: CorpusSettings,
+    names: list[str],
+    index: np.ndarray,
+) -> tuple[Files, tuple[dict[str, Any], pa.Table]]:
+    """Where given domains lie: each at the mean of its sample's vectors. Arguments and result as of `fit_domains`.
+
+    Args:
+        names: of the domains. index: that of each document of the sample, in the order of `vectors`.
+    """
+    texts, vectors, kept = _placeable(places, picks, vectors)
+    index = index[kept].astype(np.int64)
+    counts = np.bincount(index, minlength=len(names))
+    if not counts.all():
+        raise UserError(
+            f"domain {names[counts.argmin()]}: no sampled document of it has a word that the embedder "
+            f"{settings.embedder!r} knows, so no router could tell it; give more text of it, or another embedder"
+        )
+    centroids = np.stack([vectors[index == k].mean(axis=0) for k in range(len(names))])
+    if settings.cluster.spherical:
+        centroids /= np.maximum(np.linalg.norm(centroids, axis=1, keepdims=True), 1e-12)
+    terms = top_terms(texts[:_TERM_SAMPLE], index[:_TERM_SAMPLE], len(names))
+    placement = Placement(centroids.astype(np.float32), np.zeros(len(names)), settings.cluster.spherical, names)
+    return _written(places, placement, terms, vectors, index)
+
+
+def _placeable(
+    places: Places, picks: dict[str, np.ndarray], vectors: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The texts and vectors of a sample that have a word which the embedder knows, and their places in it."""
+    texts = gather(places.scratch, picks)
+    kept = np.flatnonzero(vectors.any(axis=1))
+    return [texts[i] for i in kept], vectors[kept], kept
+
+
+def _written(
+    places: Places, placement: Placement, terms: list[list[str]], vectors: np.ndarray, placed: np.ndarray
+) -> tuple[Files, tuple[dict[str, Any], pa.Table]]:
+    """Save where the domains lie; names, terms and the table of their picture beside the files."""
+    domains = placement.domains
     with tempfile.TemporaryDirectory() as local:
-        Placement(centroids, offsets, settings.cluster.spherical, domains).save(Path(local))
+        placement.save(Path(local))
         files = upload(Path(local), places.target)
-    plane = vectors[:_PROJECTED] @ projection_plane(vectors, centroids)
+    plane = vectors[:_PROJECTED] @ projection_plane(vectors, placement.centroids)
     picture = pa.table({"x": plane[:, 0], "y": plane[:, 1], "domain": [domains[k] for k in placed[:_PROJECTED]]})
     return files, ({"names": domains, "terms": terms}, picture)

@@ -18,16 +18,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.clean import Document, clean_documents
+from splitray.corpus.clean import Document, clean_documents, hash64
 from splitray.corpus.duplicates import ValidationIndex, shingles
 from splitray.corpus.embedders import Embedder
+from splitray.corpus.given import MOST
 from splitray.corpus.holdout import DROPPED, ROW, VALIDATION, narrow
 from splitray.corpus.read import read_file
+from splitray.corpus.records import Raw, no_domain
 from splitray.corpus.router import Placement
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import PARTITION, ShardPlan, partition_name, read_table, write_shard, write_table
 from splitray.corpus.sources import SourceFile
 from splitray.corpus.tokenizer import CharacterLoss, Encoder
+from splitray.errors import UserError
 from splitray.storage.checksum import sha256_file
 from splitray.storage.folder import Folder
 from splitray.storage.local import local_copy
@@ -53,9 +56,9 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
     skipped."""
     tally: Counter[str] = Counter()
     files = [SourceFile(**plain) for plain in json.loads(item["files"])]
-    raw = (document for file in files for document in read_file(file, settings, tally))
+    raw = (document for file in files for document in _read(file, settings, tally))
     documents = clean_documents(raw, settings.min_characters, settings.max_characters, tally)
-    names, rows = [], []
+    names, rows, domains, labels = [], [], [], dict[int, str]()
     for number, block in enumerate(_blocks(documents)):
         name = f"{item['unit']:06d}-{number:04d}"
         texts = [d.text for d in block]
@@ -72,7 +75,33 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
             write_table(scratch, f"shingles/{name}.parquet", pa.table({"shingles": sets}))
         names.append(name)
         rows.append(np.array([narrow(d) for d in block], dtype=ROW).tobytes())
-    return {"unit": item["unit"], "blocks": names, "rows": rows, "tally": json.dumps(tally)}
+        labels |= {hash64(label): label for label in {d.domain for d in block if d.domain is not None}}
+        hashes = [0 if d.domain is None else hash64(d.domain) for d in block]
+        domains.append(np.array(hashes, dtype=np.uint64).tobytes())
+        if len(labels) > MOST:
+            raise UserError(
+                f"corpus.domain_column: {settings.domain_column!r} has more than {MOST} values, such as "
+                f"{next(iter(labels.values()))!r}: name a column of domains"
+            )
+    read = {"blocks": names, "rows": rows, "domains": domains}
+    return {"unit": item["unit"], **read, "labels": json.dumps(labels), "tally": json.dumps(tally)}
+
+
+def _read(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
+    """The documents of one file; one whose rows all lack the column of domains is refused, and not dropped unseen."""
+    if settings.domain_column is None:
+        yield from read_file(file, settings, tally)
+        return
+    reason, count = no_domain(settings), 0
+    before = tally[reason]
+    for document in read_file(file, settings, tally):
+        count += 1
+        yield document
+    if count == 0 and tally[reason] > before:
+        raise UserError(
+            f"corpus.domain_column: no row of {file.name} has a value in {settings.domain_column!r}; name another "
+            "column, or leave the file out"
+        )
 
 
 def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:
@@ -174,7 +203,7 @@ def _encoder(address: str) -> Encoder:
 
 
 def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict[str, Any]:
-    """Place and tokenize some blocks and write them by domain and split.
+    """Place and tokenize some blocks and write them by domain and split. Where domains are given, the item has them.
 
     Returns for each block the domain of every row (int16, -1 where dropped or without a vector) and its tokens; and
     what the tokenizer lost of a sample of the documents, by domain.
@@ -183,11 +212,14 @@ def tokenize_part(item: dict[str, Any], scratch: Folder, target: Folder) -> dict
     encoder = _encoder((target / "tokenizer").address)
     parts: dict[tuple[int, int], list[pa.Table]] = {}
     domains, tokens, losses = [], [], defaultdict[int, CharacterLoss](CharacterLoss)
-    for block, sides in zip(item["blocks"], item["sides"], strict=True):
+    for block, sides, given in zip(item["blocks"], item["sides"], item["domains"], strict=True):
         side = np.frombuffer(sides, dtype=np.int8)
         kept = np.flatnonzero(side != DROPPED)
-        vectors = np.load(io.BytesIO(scratch.read(f"vectors/{block}.npy")), allow_pickle=False)
-        placed = np.where(vectors.any(axis=1), placement.place(vectors), -1)
+        if given:
+            placed = np.frombuffer(given, dtype=np.int16)[kept].astype(np.int64)
+        else:
+            vectors = np.load(io.BytesIO(scratch.read(f"vectors/{block}.npy")), allow_pickle=False)
+            placed = np.where(vectors.any(axis=1), placement.place(vectors), -1)
         kept, placed = kept[placed >= 0], placed[placed >= 0]
         table = read_table(scratch, f"clean/{block}.parquet").take(kept)
         texts = _strings(table["text"])

@@ -16,6 +16,7 @@ from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.sources import Kind, SourceFile
 from splitray.corpus.tables import read_arrow, read_csv, read_parquet
 from splitray.corpus.text_file import TextFile
+from splitray.errors import UserError
 
 __all__ = ["Raw", "read_file"]
 
@@ -163,7 +164,12 @@ def _text(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> It
         # The header fields are the same for every package; the description below them is the package's README.
         described = message_from_string(text).get_payload(decode=False)
         text = described if isinstance(described, str) else text
-    yield Raw(file.name, file.name, text, file.container)
+    if settings.domain_column is not None:
+        raise UserError(
+            f"corpus.domain_column: {file.name} is plain text, which has no column {settings.domain_column!r}; give "
+            "tables or JSON lines, or name sources as domains"
+        )
+    yield Raw(file.name, file.name, text, file.container, file.domain)
 
 
 _Reader = Callable[[SourceFile, CorpusSettings, Counter[str]], Iterator[Raw]]

@@ -1,14 +1,17 @@
 """Settings of the corpus stage."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from splitray.corpus.embedders import SentenceSettings, TfidfSettings, find_embedder, section_owner
 from splitray.errors import UserError
-from splitray.settings import Place, Settings, operational
+from splitray.settings import Place, Settings, later, operational
 
+MIXTURE = "mixture"  # what training calls the source of all domains together: no domain has this name
+_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Name = Annotated[str, StringConstraints(min_length=1)]
 Source = Annotated[Place, StringConstraints(min_length=1)]
 
@@ -73,7 +76,14 @@ class CorpusSettings(Settings):
 
     sources: list[Source] = Field(
         min_length=1,
-        description="Files, folders, globs, s3:// or gs:// URIs, or the word 'environment' (this Python's own text).",
+        description="Files, folders, globs, s3:// or gs:// URIs, or the word 'environment' (this Python's own text). "
+        "Domains are found, unless they are given: `{law: PATH, code: [PATH, PATH]}` names sources as domains.",
+    )
+    source_domains: list[Name] | None = later(
+        None, "The domain of each source, where they are named. It is written for you; name the sources instead."
+    )
+    domain_column: Name | None = later(
+        None, "Column whose value is a document's domain, instead of found clusters; it has as many values as domains."
     )
     format: Literal["auto", "parquet", "arrow", "csv", "jsonl", "json", "text"] = Field(
         "auto", description="How files are read. With auto the ending decides, and unknown endings are read as text."
@@ -105,7 +115,9 @@ class CorpusSettings(Settings):
         description="A training document is dropped when it shares this much of its text with another one, or with a "
         "validation document.",
     )
-    domains: int = Field(ge=1, description="K, the number of domains and so of specialists.")
+    domains: int = Field(
+        ge=1, description="K, the number of domains and so of specialists. Sources that are named as domains set it."
+    )
     embedder: Name = Field(
         "tfidf",
         description="What places a document: tfidf (fast, needs no model), sentence-transformers, or one of your own.",
@@ -132,6 +144,48 @@ class CorpusSettings(Settings):
         """The section of the embedder that is used."""
         section: Settings = getattr(self, find_embedder(self.embedder).section)
         return section
+
+    @property
+    def given(self) -> bool:
+        """Whether the domains are given, and not found."""
+        return self.domain_column is not None or self.source_domains is not None
+
+    @property
+    def given_names(self) -> list[str] | None:
+        """The names of given domains, sorted; None where they are found, or known only once a column is read."""
+        return None if self.source_domains is None else sorted(set(self.source_domains))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_sources(cls, values: Any) -> Any:
+        """Read `sources: {law: PATH, ...}` as a list of sources, and one of their domains beside it."""
+        if not isinstance(values, dict) or not isinstance(values.get("sources"), dict):
+            return values
+        if values.get("source_domains") is not None:
+            raise ValueError("sources are named already: leave source_domains out")
+        pairs = [
+            (place, str(name))
+            for name, places in values["sources"].items()
+            for place in (places if isinstance(places, list | tuple) else [places])
+        ]
+        named = {"sources": [place for place, _ in pairs], "source_domains": [name for _, name in pairs]}
+        return {"domains": len(values["sources"]), **values, **named}
+
+    @field_validator("source_domains")
+    @classmethod
+    def _fit_names(cls, names: list[str] | None) -> list[str] | None:
+        lowered: dict[str, str] = {}
+        for name in names or []:
+            if not _DOMAIN.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} cannot be a domain's name: it has letters, digits, dots, dashes and underscores, at "
+                    "most 64, and a letter or a digit first"
+                )
+            if name.lower() == MIXTURE:
+                raise ValueError(f"no domain can be called {name}: that is all domains together")
+            if lowered.setdefault(name.lower(), name) != name:
+                raise ValueError(f"{lowered[name.lower()]} and {name} differ in case alone: some disks hold one only")
+        return names
 
     @model_validator(mode="before")
     @classmethod
@@ -164,6 +218,26 @@ class CorpusSettings(Settings):
         if faults:
             raise ValidationError.from_exception_data(cls.__name__, faults)
         return values | given
+
+    @model_validator(mode="after")
+    def _one_kind_of_domains(self) -> "CorpusSettings":
+        if not self.given:
+            return self
+        if self.domain_column is not None and self.source_domains is not None:
+            raise ValueError("domains come from domain_column or from the names of sources: give one of them")
+        if self.cluster.balanced:
+            raise ValueError("cluster.balanced balances domains that are found; these are given: leave it out")
+        if self.source_domains is not None and len(self.source_domains) != len(self.sources):
+            raise ValueError(
+                f"source_domains names {len(self.source_domains)} sources of {len(self.sources)}: give a name to each, "
+                "or write sources as {DOMAIN: PATH, ...}"
+            )
+        names = self.given_names
+        if names is not None and len(names) != self.domains:
+            raise ValueError(
+                f"domains is {self.domains}, but sources names {len(names)} ({', '.join(names)}): leave domains out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lengths(self) -> "CorpusSettings":

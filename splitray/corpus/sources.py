@@ -42,7 +42,8 @@ class SourceFile:
 
     `root` is a local folder or a URI with its options, `path` the file below it; `name` is what ids, groups and
     messages call it; `container` is the file for tables and the source for text files: shares of groups are taken
-    of it. `rows` of a Parquet file are the row groups to read, None for all.
+    of it. `rows` of a Parquet file are the row groups to read, None for all. `domain` is that of its source, where
+    sources are named as domains.
     """
 
     root: str
@@ -53,6 +54,7 @@ class SourceFile:
     size: int
     modified: int
     rows: tuple[int, ...] | None = None
+    domain: str | None = None
 
     def open(self) -> Stored:
         """The bytes of the file; `StorageError` where the storage does not give them."""
@@ -60,7 +62,8 @@ class SourceFile:
         return Stored(system, f"{base}/{self.path}", self.name)
 
     def listing(self) -> list[Any]:
-        return [self.name, self.kind, self.size, self.modified]
+        own = [] if self.domain is None else [self.domain]  # keys of corpora with found domains stay
+        return [self.name, self.kind, self.size, self.modified, *own]
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,18 +80,26 @@ def _open_root(root: str) -> tuple[fs.FileSystem, str]:
 def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[str]]:
     """Every file of the sources, sorted by name, and counts of what was passed over by reason.
 
-    Raises `UserError` for a source that does not exist, holds no file, or repeats another's files.
+    Raises `UserError` for a source that does not exist, holds no file, or repeats another's files, and for a file in
+    two domains.
     """
     passed: Counter[str] = Counter()
     files: list[SourceFile] = []
-    taken: set[tuple[str, str]] = set()
+    taken: dict[tuple[str, str], str | None] = {}
     names: set[str] = set()
     for number, source in enumerate(settings.sources):
         found = list(_expand(source, settings, passed))
         if not found:
             raise UserError(f"corpus.sources[{number}]: {without_query(source)} holds no file that can be read")
+        if settings.source_domains is not None:
+            found = [replace(f, domain=settings.source_domains[number]) for f in found]
+        if twice := next((f for f in found if taken.get((f.root, f.path), f.domain) != f.domain), None):
+            raise UserError(
+                f"corpus.sources: {twice.name} is in two domains, {taken[twice.root, twice.path]} and {twice.domain}; "
+                "give it to one"
+            )
         found = [f for f in found if (f.root, f.path) not in taken]
-        taken.update((f.root, f.path) for f in found)
+        taken.update({(f.root, f.path): f.domain for f in found})
         if names & {f.name for f in found}:  # two folders with equal names inside: tell them apart by their number
             found = [_renamed(f, f"{number}/") for f in found]
         names.update(f.name for f in found)

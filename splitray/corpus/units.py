@@ -109,7 +109,7 @@ def _check_schema(file: SourceFile, schema: pa.Schema, settings: CorpusSettings)
 
 
 def _check_names(file: SourceFile, names: list[str], settings: CorpusSettings) -> None:
-    for field in ("text_column", "id_column", "group_column"):
+    for field in ("text_column", "id_column", "group_column", "domain_column"):
         column = getattr(settings, field)
         if column is None or names.count(column) == 1:
             continue

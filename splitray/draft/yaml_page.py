@@ -70,6 +70,8 @@ def _corpus(draft: Draft) -> list[str]:
                 f"{named} Where several rows are one work, name its column, so that it stays whole:", "  "
             )
             lines.append("  # group_column: NAME")
+            lines += _comment("Where one says which domain a row belongs to, no domains need be found:", "  ")
+            lines.append("  # domain_column: NAME")
     return [
         *lines,
         f"  domains: {config.domains}  # K; the smallest has {draft.grouping.smallest:.0%} of the sample's text",

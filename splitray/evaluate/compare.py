@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from splitray.law.planning.estimate import Estimate
-from splitray.results.evaluation import Contrast, LossMatrix, Resampled, RoutedLoss
+from splitray.results.evaluation import Contrast, Forgetting, LossMatrix, Resampled, RoutedLoss
 from splitray.storage.store import Published
 
 LN2 = float(np.log(2.0))
@@ -95,6 +95,24 @@ def contrasts(
     """The planned strategy less every other one of `scores`, which are by strategy and domain."""
     others = (name for name in scores if name != planned)
     return tuple(Contrast(name, difference(scores[planned], scores[name], weights)) for name in others)
+
+
+def forgetting(
+    specialists: Mapping[str, Mapping[str, Scores]], base: Mapping[str, Scores], weights: Mapping[str, float]
+) -> tuple[Forgetting, ...]:
+    """What each specialist forgot of the mixture that its base was trained on.
+
+    Args:
+        specialists: by their own domain, each on every domain. base: the finished base on every domain.
+    """
+    before, found = mean({d: base[d].loss for d in weights}, weights), []
+    for domain, row in specialists.items():
+        others = {d: weight for d, weight in weights.items() if d != domain}
+        rest = sum(others.values())
+        elsewhere = difference(row, base, {d: w / rest for d, w in others.items()}) if others else None
+        after = mean({d: row[d].loss for d in weights}, weights)
+        found.append(Forgetting(domain, before, after, difference(row, base, weights), elsewhere))
+    return tuple(found)
 
 
 def _groups(scores: Mapping[str, Scores], weights: Mapping[str, float]) -> dict[str, np.ndarray]:

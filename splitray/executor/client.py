@@ -20,6 +20,7 @@ from splitray.executor.watch import COORDINATOR
 from splitray.executor.worker import RunContext
 from splitray.runtime.points import Point, publish
 from splitray.runtime.progress import Pace, Progress, effort, report
+from splitray.runtime.worker_state import WorkerState
 from splitray.storage.probe import check_seen
 from splitray.units import human
 
@@ -94,6 +95,23 @@ class ExecutorClient:
                 )
         self.actor = start_coordinator(context, capacity, validation_tokens)
         self._heard, self._answered = time.monotonic(), False
+        self._usage: Any = None  # a question for usage that was not answered yet
+
+    def usage(self) -> list[WorkerState]:
+        """What workers have done with their devices since the last call; nothing where the coordinator is silent.
+
+        To be called from one thread at a time. An answer that comes late is given by the next call.
+        """
+        if self._usage is None:
+            self._usage = self.actor.usage.remote()
+        try:
+            answer = list(ray.get(self._usage, timeout=_EVERY))
+        except ray.exceptions.GetTimeoutError:
+            return []
+        except ray.exceptions.RayError:  # it died: the next one tells that its workers are gone
+            answer = []
+        self._usage = None
+        return answer
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Coordinator.leaves`. Logs progress meanwhile."""

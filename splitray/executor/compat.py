@@ -48,6 +48,17 @@ def _accessor() -> Any:
     return ray._private.state.state._connect_and_get_accessor()
 
 
+def nvml() -> Any:
+    """NVIDIA's `pynvml` as Ray carries it along; None where it does not. The library behind it may still lack."""
+
+    def carried() -> Any:
+        from ray._private.thirdparty import pynvml
+
+        return pynvml
+
+    return _guarded("_private.thirdparty.pynvml", "the energy of GPUs is not counted", carried, None)
+
+
 def draining_nodes() -> set[str]:
     """Ids of the nodes that are about to go (a preemption notice, or an autoscaler that shrinks)."""
     return _guarded(

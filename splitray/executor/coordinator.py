@@ -23,9 +23,11 @@ from splitray.executor.relay import Mailbox, Message, relay
 from splitray.executor.request import Request
 from splitray.executor.spending import Spending
 from splitray.executor.upkeep import Upkeep
+from splitray.executor.usage import UsageLog
 from splitray.executor.work import Work, effort_of, workers_of
 from splitray.executor.worker import RunContext, Worker
 from splitray.runtime.points import Point
+from splitray.runtime.worker_state import WorkerState
 from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
 from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _STOP_WAIT = 20.0  # seconds that a stop waits for checkpoints
 _POINTS = 10_000  # points of training that wait for the driver, which asks once a second
+_STATES = 100_000  # records of what workers do that wait for the driver: it asks once a second, or is gone
 _LOOK = 0.3  # seconds between looks whether a worker is up, or another became idle
 
 
@@ -48,8 +51,10 @@ class Coordinator:
     def __init__(self, context: RunContext, capacity: float, limit: int) -> None:
         self._context, self._limit = context, limit
         unit, per_worker = ("GPUs", 1.0) if context.use_gpu else ("CPUs", float(context.training.threads))
-        self._beats = Beats()
-        self._pool = Pool(capacity, per_worker, unit, self._start, ray.kill, self._beats.up)
+        self._per_worker = per_worker
+        self._beats, self._states = Beats(), Mailbox[WorkerState](_STATES)
+        self._usage = UsageLog(unit.removesuffix("s"), self._states.put)
+        self._pool = Pool(capacity, per_worker, unit, self._start, self._end, self._beats.up)
         self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit)
         self._inflight: dict[str, asyncio.Future[None]] = {}
         self._published = set(context.store.keys(SegmentKey.prefix()))
@@ -85,11 +90,16 @@ class Coordinator:
             self._draining = (time.monotonic(), draining)
         return self._stop or node in draining
 
-    async def beat(self, worker: str, rank: int | None, birth: str, node: str) -> bool:
-        """A process of a worker lives. Answers whether it should checkpoint and end: at once, or in a second if not."""
+    async def beat(self, worker: str, rank: int | None, birth: str, node: str, joules: float | None = None) -> bool:
+        """A process of a worker lives. Answers whether it should checkpoint and end: at once, or in a second if not.
+
+        Args:
+            joules: that its GPUs have counted since its last beat; None where they do not.
+        """
         self._upkeep.begin()
         if not self._beats.hear(worker, rank, birth):
             return True  # of a worker that was replaced
+        self._usage.beat(worker, rank, joules)
         if not await self.stopping(node):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), 1.0)
@@ -152,6 +162,10 @@ class Coordinator:
     async def messages(self) -> list[Message]:
         """What the coordinator and its workers logged since the last call."""
         return self._mailbox.fetch()
+
+    async def usage(self) -> list[WorkerState]:
+        """What workers have done with their devices since the last call."""
+        return self._states.fetch()
 
     async def points(self) -> list[Point]:
         """What workers noted of segments in training since the last call."""
@@ -291,8 +305,13 @@ class Coordinator:
         resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._context.training.worker_cpus}
         if self._context.use_gpu and workers == 1:
             resources["num_gpus"] = 1
+        self._usage.begin(name, workers * self._per_worker, workers > 1)
         actor = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
         return actor.remote(self._context, name, workers, self._beats.begin(name))
+
+    def _end(self, lease: Lease) -> None:
+        self._usage.end(lease.name)
+        ray.kill(lease.actor)
 
     async def _started(self, lease: Lease) -> Lease:
         """The worker once its process is up, or one that becomes idle while the cluster has no room to start it."""
@@ -331,6 +350,7 @@ class Coordinator:
             lease, reusable = await self._pool.lend(kind, workers), False
             try:
                 lease = await self._started(lease)
+                self._usage.works(lease.name, "train" if segments else "score")
                 result = await self._answer(lease, call)
                 reusable = True
                 return result
@@ -348,4 +368,5 @@ class Coordinator:
                 count = "" if failure.preempted else f", {deaths.in_vain} of {LIMIT} deaths without progress"
                 _log.warning("%s is replaced (%s%s)", lease.name, failure.first_line, count)
             finally:
+                self._usage.rests(lease.name)
                 await self._pool.give_back(lease, reusable)

@@ -19,3 +19,17 @@ def cpus() -> int:
     quota = Path("/sys/fs/cgroup/cpu.max")  # of cgroups v2: "200000 100000" are two processors, "max" has no limit
     most, _, period = quota.read_text().partition(" ") if quota.exists() else ("max", "", "")
     return bound if most == "max" else max(1, min(bound, int(most) // int(period)))
+
+
+# Dense bf16 FLOP/s by NVIDIA's data sheets, by what a GPU's name holds; of two, the first that is found.
+_PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200", 989e12), ("A100", 312e12))
+
+
+def peak_flops(gpu: bool) -> float:
+    """The peak bf16 FLOP/s of this process's GPU; 0 on a CPU, and for a GPU that is not listed."""
+    if not gpu:
+        return 0.0
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return next((peak for part, peak in _PEAKS if part in name), 0.0)

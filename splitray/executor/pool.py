@@ -53,7 +53,7 @@ class Pool:
         capacity: CPUs (GPUs where `unit` says so) that workers may hold together.
         per_worker: what one worker holds.
         start: makes the actor of a name and a number of workers.
-        end: ends an actor at once.
+        end: ends the actor of a lease at once.
         up: whether the process of the worker of a name was ever heard of; a cluster that is full starts none.
     """
 
@@ -61,7 +61,7 @@ class Pool:
     per_worker: float
     unit: str
     start: Callable[[str, int], Any]
-    end: Callable[[Any], None]
+    end: Callable[[Lease], None]
     up: Callable[[str], bool] = lambda name: True
     _held: float = 0.0
     _idle: list[_Idle] = field(default_factory=list)
@@ -172,4 +172,4 @@ class Pool:
 
     def _dismiss(self, lease: Lease) -> None:
         self._held -= lease.cost
-        self.end(lease.actor)
+        self.end(lease)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from splitray.settings import Settings, operational
 
 
@@ -24,5 +26,25 @@ class ResourceSettings(Settings):
         None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0
     )
     price_per_hour: float | None = operational(
-        None, "Price of one worker for one hour, for the cost that --dry-run tells.", ge=0
+        None,
+        "Price of one worker for one hour: of a GPU, or of `training.threads` CPUs. The dry run and the report tell "
+        "the cost by it.",
+        ge=0,
     )
+    currency: str = operational("USD", "Currency of `price_per_hour`.", min_length=1)
+    instance_type: str | None = operational(
+        None, "Instance type of the nodes that train, to look its price up; in place of `price_per_hour`."
+    )
+    region: str | None = operational(None, "Region of these nodes, as the price table writes it.")
+    market: Literal["on-demand", "spot"] = operational("on-demand", "How these nodes are bought.")
+    price_table: str | None = operational(
+        None, "CSV file of prices on the driver's machine; default: the examples that splitray brings along."
+    )
+
+    @model_validator(mode="after")
+    def _one_price(self) -> "ResourceSettings":
+        if self.price_per_hour is not None and self.instance_type is not None:
+            raise ValueError("price_per_hour and instance_type are two sources of one price: give one of them")
+        if self.instance_type is not None and self.region is None:
+            raise ValueError(f"region is missing: the price of {self.instance_type} depends on it")
+        return self

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from splitray.errors import StageError
+from splitray.executor.energy import EnergyMeter
 
 COORDINATOR = "coordinator"
 PATIENCE = 30.0  # seconds for an answer that takes one; the driver looks after a coordinator that gives none
@@ -36,6 +37,7 @@ class Watch:
         self._coordinator = coordinator_of(namespace)
         self._who = (worker, rank, birth)
         self._node = ray.get_runtime_context().get_node_id()
+        self._energy = EnergyMeter()
         self._stopping, self._closed = threading.Event(), threading.Event()
         self._fault: BaseException | None = None
         threading.Thread(target=self._poll, daemon=True, name="beats").start()
@@ -43,7 +45,7 @@ class Watch:
     def _poll(self) -> None:
         while not self._closed.is_set():
             try:
-                if ray.get(self._coordinator.beat.remote(*self._who, self._node), timeout=PATIENCE):
+                if ray.get(self._beat(), timeout=PATIENCE):
                     self._stopping.set()
                     self._closed.wait(1.0)  # goes on beating while the checkpoint is written
             except ray.exceptions.GetTimeoutError:
@@ -56,6 +58,9 @@ class Watch:
             except ray.exceptions.RayError as error:
                 self._fault = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
                 return
+
+    def _beat(self) -> Any:
+        return self._coordinator.beat.remote(*self._who, self._node, self._energy.joules())
 
     def __call__(self) -> bool:
         """Whether to stop.

@@ -9,8 +9,8 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,17 @@ from splitray.errors import SplitrayError
 from splitray.evaluate.measure import measure
 from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
+from splitray.executor.gpu import check_own_gpu
+from splitray.executor.machine import peak_flops
+from splitray.executor.metrics import (
+    BY_WORKER,
+    CHECKPOINT_STALL,
+    DATA_WAIT,
+    LOSS,
+    MFU,
+    TOKENS,
+    TOKENS_PER_SECOND,
+)
 from splitray.executor.relay import relay
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
@@ -34,7 +45,8 @@ from splitray.training.tree import Segment
 class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
-    A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run.
+    A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
+    run itself. `flops_per_token` are those of training, by N of the model.
     """
 
     store: Store
@@ -44,31 +56,30 @@ class RunContext:
     use_gpu: bool = False
     silence_seconds: float = 60.0
     start: str = ""
+    run: str = ""
+    flops_per_token: Mapping[int, float] = field(default_factory=dict)
 
 
 class Meter:
-    """Progress to the coordinator (one line of the job log) and to Ray's metrics."""
+    """Progress to the coordinator (one line of the job log) and to Ray's metrics.
 
-    def __init__(self, context: RunContext, worker: str) -> None:
-        from ray.util.metrics import Counter, Gauge
+    Args:
+        workers: that train together, whose first rank this process is.
+    """
 
-        self._coordinator, self._worker = coordinator_of(context.namespace), worker
-        keys = ("worker", "source", "params")
-        self._loss = Gauge("splitray_loss", "Training loss, nats per token.", tag_keys=keys)
-        self._rate = Gauge("splitray_tokens_per_second", "Training tokens per second of a worker.", tag_keys=keys)
-        self._tokens = Counter("splitray_tokens", "Tokens trained.", tag_keys=keys)
-        self._attempt, self._last = "", ("", 0)
+    def __init__(self, context: RunContext, worker: str, workers: int = 1) -> None:
+        self._context, self._worker = context, worker
+        self._coordinator = coordinator_of(context.namespace)
+        self._peak = workers * peak_flops(context.use_gpu)
+        self._metrics = {metric: metric.open() for metric in BY_WORKER}
+        self._attempt, self._last = "", Last()
 
     def __call__(self, progress: Progress) -> None:
-        segment = progress.segment
-        tags = {"worker": self._worker, "source": segment.source, "params": str(segment.recipe.params)}
-        self._loss.set(progress.loss, tags)
-        self._rate.set(progress.tokens_per_second, tags)
-        before = self._last[1] if self._last[0] == segment.key else 0
-        if before == 0 or progress.trained <= before:  # taken up now, or once more
-            self._attempt, before = uuid.uuid4().hex, 0
-        self._tokens.inc(progress.trained - before, tags)
-        self._last = (segment.key, progress.trained)
+        segment, last = progress.segment, self._last
+        if segment.key != last.segment or progress.trained <= last.trained:  # taken up now, or once more
+            self._attempt, last = uuid.uuid4().hex, Last()
+        self._measure(progress, last)
+        self._last = Last(segment.key, progress.trained, progress.data_wait, progress.checkpoint_stall)
         said = {"segment": segment.key, "source": segment.source, "params": segment.recipe.params}
         said |= {"tokens": progress.tokens - segment.start, "of": segment.tokens}
         said |= {"loss": progress.loss, "rate": progress.tokens_per_second}
@@ -84,6 +95,33 @@ class Meter:
             progress.tokens_per_second,
         )
         self._coordinator.note.remote(self._worker, said, point)
+
+    def _measure(self, progress: Progress, last: "Last") -> None:
+        params, source = progress.segment.recipe.params, progress.segment.source
+        tags = {"run": self._context.run, "worker": self._worker, "source": source, "params": str(params)}
+        metrics = self._metrics
+        metrics[LOSS].set(progress.loss, tags)
+        metrics[TOKENS_PER_SECOND].set(progress.tokens_per_second, tags)
+        per_token = self._context.flops_per_token.get(params)
+        if self._peak and per_token is not None:
+            metrics[MFU].set(progress.tokens_per_second * per_token / self._peak, tags)
+        for metric, now, before in (
+            (TOKENS, progress.trained, last.trained),
+            (DATA_WAIT, progress.data_wait, last.data_wait),
+            (CHECKPOINT_STALL, progress.checkpoint_stall, last.checkpoint_stall),
+        ):
+            if now > before:  # a counter refuses to grow by nothing
+                metrics[metric].inc(now - before, tags)
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a meter has counted of a segment."""
+
+    segment: str = ""
+    trained: int = 0
+    data_wait: float = 0.0
+    checkpoint_stall: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -138,7 +176,6 @@ class Worker:
     def __init__(self, context: RunContext, name: str, workers: int = 1, birth: str = "") -> None:
         self._context, self._name, self._workers, self._birth = context, name, workers, birth
         self._watch = Watch(context.namespace, name, birth)  # first: the imports below take seconds
-        self._meter = Meter(context, name)
         relay(coordinator_of(context.namespace).log.remote)
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
@@ -147,6 +184,7 @@ class Worker:
 
             keep_memory()
             join_world()  # imports DeepSpeed
+            self._meter = Meter(context, name)
 
     def train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
         """Train segments in the order given; the metadata of each.
@@ -155,16 +193,23 @@ class Worker:
         """
         if self._workers > 1:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
+        self._check_gpu()
         hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
         with self._watch.on_sigterm(), _threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
+        self._check_gpu()
         with _threads(self._context.training.threads):
             corpus = _corpus(self._context.store, self._context.corpus)
             device = "cuda" if self._context.use_gpu else "cpu"
             return measure(self._context.store, corpus, key, domains, limit, device)
+
+    def _check_gpu(self) -> None:
+        """In every call, not at the start: an error there is taken for a death, and the worker started five times."""
+        if self._context.use_gpu:
+            check_own_gpu()
 
 
 def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
@@ -227,11 +272,13 @@ def _group_loop(config: dict[str, Any]) -> None:
     group = ray.train.get_context()
     rank, name = group.get_world_rank(), f"{config['name']}.{group.get_world_rank()}"
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
-    meter = Meter(context, config["name"]) if rank == 0 else lambda progress: None
+    meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
     with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
         hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
         try:
+            if context.use_gpu:
+                check_own_gpu()
             for meta in _train_all(context, config["segments"], hooks):
                 ray.train.report({"tokens": meta["end"], "loss": meta.get("train_loss")})
         except SplitrayError as error:

@@ -161,8 +161,17 @@ def _data(run: RunFacts) -> str:
         "## Data\n\n"
         f"Sources: {'; '.join(run.sources)}. {summary.corpus.documents:,} documents were taken. Left out: {skipped}. "
         f"The tokenizer has {summary.corpus.vocabulary:,} entries, and a token is {summary.corpus.bytes_per_token:.2f} "
-        f"bytes on average. Domains are clusters of `{summary.corpus.embedder}` vectors, which nobody has named: the "
-        f"names are their terms.\n\n{table(head, rows)}"
+        f"bytes on average. {_origin(run)}\n\n{table(head, rows)}"
+    )
+
+
+def _origin(run: RunFacts) -> str:
+    """Where the domains and their names come from."""
+    if run.summary.given:
+        return "Domains and their names are given by the sources."
+    return (
+        f"Domains are clusters of `{run.summary.corpus.embedder}` vectors, which nobody has named: the names are their "
+        "terms."
     )
 
 
@@ -176,11 +185,12 @@ def _stages(run: RunFacts, model: ModelFacts) -> str:
         tokens = int(phase["end"]) - begin
         begin = int(phase["end"])
         source = str(phase["source"])
-        text = sum(sizes.values()) if source == MIXTURE else sizes.get(source)
-        passes = f"{tokens / text:.2f}" if text else "–"
+        text, replay = sum(sizes.values()) if source == MIXTURE else sizes.get(source), phase.get("replay", 0.0)
+        passes = f"{(1 - replay) * tokens / text:.2f}" if text else "–"
+        drawn = f"{source}, and {replay:.3g} of it replayed from all domains" if replay else source
         stage = "before the split" if source == MIXTURE else "after the split"
         rate = "decays" if phase["decay"] else "warms up, then stays"
-        rows.append((stage, "all domains by weight" if source == MIXTURE else source, tokens, passes, rate))
+        rows.append((stage, "all domains by weight" if source == MIXTURE else drawn, tokens, passes, rate))
     head = ("stage", "text", "tokens", "passes over that text", "learning rate")
     root = lineage.recipe.get("root")
     outside = f" It began from other weights, whose hash is `{root}`." if root else " It was trained from scratch."
@@ -236,11 +246,20 @@ def _cost(run: RunFacts, model: ModelFacts | None) -> str:
     lines.append(
         f"Machine: {machine.nodes} node(s), {machine.cpus:g} CPUs, {machine.gpus:g} GPUs, {machine.cpu_model}."
     )
-    if run.price_per_hour is not None and hours is not None:
-        lines.append(f"At the configured price that is {hours * run.price_per_hour:.2f} for the training.")
-    else:
-        lines.append(f"Money: {BLANK}. Energy: {BLANK}.")
+    lines.append(_money_and_energy(run))
     return "## Cost\n\n" + "\n\n".join(lines)
+
+
+def _money_and_energy(run: RunFacts) -> str:
+    """What all starts held, their price and their energy, where these were counted."""
+    usage = run.summary.usage
+    held = [f"{each.hours_held:.3g} {each.device} hours" for each in usage.total] if usage else []
+    money = [each.money for each in usage.total if each.money is not None] if usage else []
+    energy = [each.energy_kwh for each in usage.total if each.energy_kwh is not None] if usage else []
+    lines = [f"Its workers held {' and '.join(held)}."] if held else []
+    lines.append(f"Money: {sum(money):.2f} {usage.currency}." if usage and money else f"Money: {BLANK}.")
+    lines.append(f"Energy of the GPUs: {sum(energy):.3g} kWh." if energy else f"Energy: {BLANK}.")
+    return " ".join(lines)
 
 
 def _plan(run: RunFacts) -> str:

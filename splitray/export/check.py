@@ -102,6 +102,12 @@ def key_of(lineage: Lineage) -> str:
 def phases_of(lineage: Lineage) -> tuple[Phase, ...]:
     """The phases of a lineage."""
     return tuple(
-        Phase(p["source"], p["end"], (p["decay"][0], p["decay"][1]) if p["decay"] else None, p.get("rate", 1.0))
+        Phase(
+            p["source"],
+            p["end"],
+            (p["decay"][0], p["decay"][1]) if p["decay"] else None,
+            p.get("rate", 1.0),
+            p.get("replay", 0.0),  # segments from before there was replay record none
+        )
         for p in lineage.phases
     )

@@ -23,14 +23,12 @@ class RunFacts:
     Args:
         spent: by stage, by all starts together; empty where starts were not counted.
         predicted, measured: loss of the planned split by the law, and as trained, over the law's domains.
-        price_per_hour: of one worker, None where the configuration names none.
     """
 
     summary: Summary
     spent: tuple[StageSpending, ...]
     predicted: Estimate | None
     measured: float | None
-    price_per_hour: float | None = None
 
     @property
     def sources(self) -> list[str]:

@@ -82,7 +82,7 @@ def _california(run: RunFacts) -> list[str]:
         ("1", "Sources or owners of the datasets", f"{'; '.join(run.sources)}; owners: {BLANK}"),
         ("2", "How the datasets further the intended purpose", BLANK),
         ("3", "Number of data points", f"{documents:,} documents, {_bytes(run)} of text"),
-        ("4", "Types of data points", f"documents of text without labels, in {len(summary.domains)} found clusters"),
+        ("4", "Types of data points", _types(run)),
         ("5", "Protected by copyright, trademark or patent, or in the public domain", BLANK),
         ("6", "Purchased or licensed", BLANK),
         ("7", "Personal information (Civil Code 1798.140(v))", BLANK),
@@ -105,9 +105,17 @@ def _processing(run: RunFacts) -> str:
     ]
     if near is not None:
         parts.append(f"documents that share {near:.0%} of their text with another were dropped")
-    parts.append("documents were clustered into domains, for the specialists")
+    if not run.summary.given:
+        parts.append("documents were clustered into domains, for the specialists")
     parts.append(f"{corpus['validation_share']:.1%} of the groups were held out")
     return ", ".join(parts)
+
+
+def _types(run: RunFacts) -> str:
+    count = len(run.summary.domains)
+    if run.summary.given:
+        return f"documents of text, in {count} domains that the sources name"
+    return f"documents of text without labels, in {count} found clusters"
 
 
 def _bytes(run: RunFacts) -> str:

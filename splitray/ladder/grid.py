@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from splitray.law.forms.schedule import SCHEDULE
+from splitray.law.runs import REPLAY
 from splitray.training.model import size
 from splitray.training.recipe import Recipe
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -24,7 +25,7 @@ TABLE = pa.schema(
         ("trunk", pa.string()),
         ("branch", pa.string()),
         ("flops", pa.float64()),
-        *((name, pa.float64()) for name in SCHEDULE),
+        *((name, pa.float64()) for name in (*SCHEDULE, REPLAY)),
         ("width", pa.int64()),
         ("layers", pa.int64()),
     ]
@@ -80,7 +81,7 @@ def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training
         "trunk": recipe.hash[:10],
         "branch": branch,
         "flops": flops(counted.params, leaf.tokens, counted.layers, counted.hidden, training.sequence_length),
-        **{name: float(getattr(training, name)) for name in SCHEDULE},
+        **{name: float(getattr(training, name)) for name in (*SCHEDULE, REPLAY)},
         "width": counted.hidden,
         "layers": counted.layers,
     }

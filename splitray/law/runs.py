@@ -22,7 +22,8 @@ from splitray.units import parse_count, some_of
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
 SHAPE = ("width", "layers")  # of the models, whose ratio a law cannot tell from their size
-OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, *SHAPE, "learning_rate")
+REPLAY = "replay_share"  # of what is drawn after the split, the mixture's part
+OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, REPLAY, *SHAPE, "learning_rate")
 _FRACTIONS = ("loss", "weight", *SCHEDULE)  # columns of numbers that have no thousands
 _SHOWN = 10  # bad rows listed in one message
 
@@ -102,7 +103,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         UserError: names the missing columns, or the bad rows (counted from 1, without the header) and their values:
             `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two above 0,
             `weight` finite and at least 0, `domain` not empty, `decay_fraction` from 0 to below 1, `min_lr_ratio` from
-            0 to 1, `specialist_lr_multiplier` above 0.
+            0 to 1, `specialist_lr_multiplier` above 0, `replay_share` the same in all rows with D'.
     """
     table, where = load_table(source)
     table = table.rename_columns([normalised(name) for name in table.column_names])
@@ -128,6 +129,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         refuse(where, name, ~(numbers[name] >= 0), numbers[name], "must be at least 0")
     tokens = numbers["pretrain_tokens"] + numbers["specialize_tokens"]
     refuse(where, "pretrain_tokens + specialize_tokens", ~(tokens > 0), tokens, "must be above 0: no training, no row")
+    _one_replay(table, numbers["specialize_tokens"], where)
     if not numbers["weight"].any():
         raise UserError(f"{where}: weight is 0 in every row; give some rows a weight above 0")
     for name in ("domain", *NAMES):
@@ -206,6 +208,17 @@ def _optional(table: pa.Table, name: str) -> Array:
     except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return np.empty(0)
     return values if np.isfinite(values).all() else np.empty(0)
+
+
+def _one_replay(table: pa.Table, after: Array, where: str) -> None:
+    """Refuse rows of several shares of replay: a token of D' is worth another loss under each, and no form knows it."""
+    share = _optional(table, REPLAY)
+    found = sorted(set(share[after > 0].tolist())) if share.size else []
+    if len(found) > 1:
+        raise UserError(
+            f"{where}: {REPLAY} is {', '.join(f'{v:g}' for v in found)} in rows with specialize_tokens above 0; "
+            "a law holds for one share of replay: fit the rows of each share apart"
+        )
 
 
 def _number(value: Any) -> float:

@@ -26,6 +26,7 @@ def compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str
         scores: of every strategy, by its name and by domain.
     """
     mine, unsplit, weights = scores[name], scores.get(UNSPLIT), job.programme.weights
+    own = job.programme.own_share
     by_domain = {d: mine[d].loss for d in weights}
     return Compared(
         strategy=name,
@@ -38,7 +39,8 @@ def compared(job: Job, name: str, split: Split, scores: Mapping[str, Mapping[str
         by_domain=by_domain,
         difference=difference(mine, unsplit, weights) if unsplit else None,
         epochs=max(
-            (weights[d] * split.pretrain_tokens + split.specialize_tokens[d]) / job.corpus.counts(d, "train")["tokens"]
+            (weights[d] * split.pretrain_tokens + own[d] * split.specialize_tokens[d])
+            / job.corpus.counts(d, "train")["tokens"]
             for d in weights
         ),
     )

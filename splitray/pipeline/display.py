@@ -1,9 +1,11 @@
 """What a person sees of a run: its log on the console, and a live display of the work that is under way."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,11 +29,14 @@ class RunLog(logging.Handler):
     In a terminal the last lines are a live display of the work that is under way. In a file progress is a line now and
     then, at growing intervals, so that the log of a day stays readable; lines there begin with the time and are never
     wrapped.
+
+    Args:
+        structured: whether every line is an object of JSON, see `structured_line`. Then nothing is shown live.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, structured: bool = False) -> None:
         super().__init__(PROGRESS)
-        self._console = console
+        self._console, self._structured = console, structured
         self._event: Callable[..., None] | None = None
         self._later: Later | None = None
         self._live: Live | None = None
@@ -72,28 +77,37 @@ class RunLog(logging.Handler):
         if (stage := getattr(record, "stage", None)) is not None:
             self._stage, self._title = str(stage), text
             self._lines.clear()
-        if self._console.is_terminal:
+        if self._structured:
+            self._write(structured_line(level, self._stage, record.getMessage()))
+        elif self._console.is_terminal:
             if stage is not None:
                 self._refresh(Text(text))  # before the line is printed above what the last stage showed
             style = "yellow" if record.levelno >= logging.WARNING else "bold" if stage is not None else ""
             self._console.print(Text(text, style))
         else:
-            self._write(text)
+            self._write_at(text)
         if self._event is not None:
             self._event("log", text=record.getMessage(), level=level)
 
-    def _write(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, soft_wrap=True)
+    def _write(self, line: str) -> None:
+        self._console.print(line, markup=False, emoji=False, soft_wrap=True)
+
+    def _write_at(self, text: str) -> None:
+        self._write(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _show(self, progress: Progress) -> None:
         now = time.monotonic()
         began, written = self._lines.setdefault(progress.what, (now, now))
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._structured:
             self._refresh(self._picture(progress))
         elif now - written >= min(_LAST, max(_FIRST, (now - began) / _GROWTH)):
             self._lines[progress.what] = began, now
+            if self._structured:
+                facts = {"what": progress.what, "share": progress.share, "seconds_left": progress.left}
+                self._write(structured_line("progress", self._stage, progress.text, **facts))
+                return
             detail = f"; {progress.detail}" if progress.detail else ""
-            self._write(f"   {', '.join([f'{progress.what}: {progress.text}', *self._times(progress)])}{detail}")
+            self._write_at(f"   {', '.join([f'{progress.what}: {progress.text}', *self._times(progress)])}{detail}")
 
     def _times(self, progress: Progress) -> list[str]:
         """The time left: of the work, and of the run where that is known."""
@@ -123,6 +137,18 @@ class RunLog(logging.Handler):
         self._live.update(picture, refresh=True)
 
 
+def structured_line(level: str, stage: str, message: str, **facts: float | str | None) -> str:
+    """One line of a job log for programs: an object of JSON.
+
+    Args:
+        level: info, warning, error or progress.
+        stage: that goes on; empty before the first.
+        facts: of progress: `what` is done, the `share` of it that is done, and `seconds_left`.
+    """
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": at, "level": level, "stage": stage, "message": message, **facts}, ensure_ascii=False)
+
+
 def roughly(seconds: float) -> str:
     """A time as precise as an estimate is: 40 s, 12 min, 3.5 h, 2 days."""
     for size, unit in ((86400.0, "days"), (3600.0, "h")):
@@ -134,9 +160,9 @@ def roughly(seconds: float) -> str:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[RunLog]:
+def shown(console: Console, structured: bool = False) -> Iterator[RunLog]:
     """The package's log goes to a console, and nowhere else, as long as the block runs; see `RunLog`."""
-    log, propagates = RunLog(console), LOGGER.propagate
+    log, propagates = RunLog(console, structured), LOGGER.propagate
     LOGGER.propagate = False
     try:
         with attached(log):

@@ -6,6 +6,7 @@ from rich.text import Text
 
 from splitray.config import Config
 from splitray.errors import UserError
+from splitray.executor.prices import worker_price
 from splitray.pipeline.dry_run_result import DryRun, DryRunPart
 from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
@@ -46,10 +47,11 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     if config.resources.tokens_per_second is None:
         assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
         shown.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
-    per_hour = config.resources.price_per_hour
-    if per_hour is not None:
+    price = worker_price(config.resources, "GPU" if gpu else "CPU", config.training.threads)
+    if price is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
-        shown.append(f"All lines together: {hours:.1f} worker hours, {hours * per_hour:.2f} at {per_hour:g} an hour.")
+        cost = f"{hours * price.per_hour:.2f} {price.currency} at {price.per_hour:.4g} an hour ({price.source})"
+        shown.append(f"All lines together: {hours:.1f} worker hours, {cost}.")
     refusal = _refusal(programme, standing)
     return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
 
@@ -101,6 +103,7 @@ def _facts(programme: Programme, gpu: bool, standing: Standing) -> Table:
         "budget D_T": _budget(programme),
         "global batch": f"{training.global_batch_size} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
+        **({"replay": f"{training.replay_share:.3g} of D' is mixture text"} if training.replay_share else {}),
         "precision": training.precision + (f" ({chosen})" if training.precision == "auto" else ""),
         "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
         "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",

@@ -1,5 +1,6 @@
 """One run of the main job, as its stages see it: run folder, store, corpus, programme, executor, law and table."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,11 +14,13 @@ from splitray.corpus import Corpus
 from splitray.executor.client import ExecutorClient
 from splitray.executor.connect import uses_gpu
 from splitray.executor.precision import kind_of_machine, resolve_precision
+from splitray.executor.prices import price_of
 from splitray.executor.worker import RunContext
 from splitray.pipeline import precision
 from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.run_folder import RunFolder
+from splitray.results.ledger import Price
 from splitray.results.stages import CorpusResult, SearchResult
 from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice
@@ -30,6 +33,7 @@ class Job:
 
     run: RunFolder
     store: Store
+    look: Callable[[], None] = lambda: None  # has the ledger take over what workers have done by now
 
     @property
     def config(self) -> Config:
@@ -71,8 +75,18 @@ class Job:
         """What every host of this start shares; a namespace of its own keeps two starts apart."""
         namespace = f"splitray/{self.config.name}/{datetime.now(UTC):%H%M%S%f}"
         silence = self.config.resources.silence_seconds
-        training = self.programme.training
-        return RunContext(self.store, self.corpus.key, training, namespace, self.use_gpu, silence, start=self.run.start)
+        programme, name = self.programme, self.config.name
+        return RunContext(
+            self.store,
+            self.corpus.key,
+            programme.training,
+            namespace,
+            self.use_gpu,
+            silence,
+            start=self.run.start,
+            run=name,
+            flops_per_token=programme.flops_per_token,
+        )
 
     @cached_property
     def executor(self) -> ExecutorClient:
@@ -89,10 +103,27 @@ class Job:
         """What this start spends."""
         return Ledger(self.run.folder, self.run.start, lambda params, tokens: self.programme.flops(params, tokens))
 
+    @property
+    def device(self) -> str:
+        """What workers train on, and what hours are counted of: "GPU" or "CPU"."""
+        return "GPU" if self.use_gpu else "CPU"
+
+    @property
+    def price(self) -> Price | None:
+        """What a device costs; None where nobody has set a price."""
+        return price_of(self.config.resources, self.device, self.config.training.threads)
+
+    @property
+    def executes(self) -> bool:
+        """Whether this start has asked for a coordinator."""
+        return "executor" in self.__dict__
+
     def stop(self) -> None:
         """Have every host checkpoint what it trains."""
-        if "executor" in self.__dict__:
+        if self.executes:
             self.executor.stop()
+            self.ledger.flush()  # first: a look may take seconds where the coordinator is gone
+            self.look()
             self.ledger.flush()
 
     @cached_property

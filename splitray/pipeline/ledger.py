@@ -3,13 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from splitray import __version__
 from splitray.errors import CorruptError
-from splitray.results.ledger import LEDGER, StageSpending, StartRecord
+from splitray.pipeline.hours import DeviceHours
+from splitray.results.ledger import LEDGER, Price, StageSpending, StartRecord
+from splitray.runtime.worker_state import WorkerState
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
@@ -36,11 +38,18 @@ class Ledger:
         self._began, self._written = 0.0, 0.0
         self._before = StageSpending("")  # by coordinators of this stage that died
         self._last = StageSpending("")  # by the one that counts now
-        self._lock = threading.Lock()  # the search is followed by a thread of its own
+        self._hours = DeviceHours()
+        self._provisioned, self._looked = list[float](), 0.0  # device-seconds of the cluster, by stage
+        self._lock = threading.Lock()  # the search is followed by a thread of its own, and the cluster by another
 
     @property
     def start(self) -> str:
         return self._record.start
+
+    def priced(self, price: Price | None) -> None:
+        """Say what a device costs in this start; None where nobody has set a price."""
+        with self._lock:
+            self._record = replace(self._record, price=price)
 
     def begin(self, stage: str) -> None:
         """A stage begins."""
@@ -48,7 +57,28 @@ class Ledger:
             self._close_stage()
             self._stage, self._began = StageSpending(stage), time.monotonic()
             self._before = self._last = StageSpending("")
+            self._hours.begin(stage, time.time())
+            self._provisioned.append(0.0)
+            self._looked = time.monotonic()
             self._write()
+
+    def look(self, records: Iterable[WorkerState], provisioned: float) -> None:
+        """Take over what workers did since the last look.
+
+        Args:
+            records: of the coordinator, in its order.
+            provisioned: devices that the cluster has now.
+        """
+        with self._lock:
+            for record in records:
+                self._hours.see(record)
+            if self._stage is None:
+                return
+            now = time.monotonic()
+            self._provisioned[-1] += provisioned * (now - self._looked)
+            self._looked = now
+            if now - self._written >= self._every:
+                self._write()
 
     def see(self, counters: Mapping[str, Any]) -> None:
         """Take over the stage's counters; see `Coordinator.progress`. They begin anew where its process died."""
@@ -77,11 +107,17 @@ class Ledger:
             if self._stage is not None:
                 self._write()
 
-    def end_stage(self) -> None:
-        """The stage is over, done or not."""
+    def end_stage(self) -> StageSpending:
+        """The stage is over, done or not; what this start has spent on it."""
         with self._lock:
             self._close_stage()
-            self._write()
+            return self._write().stages[-1]
+
+    @property
+    def record(self) -> StartRecord:
+        """What this start has spent by now."""
+        with self._lock:
+            return self._now()
 
     def end(self, how: str) -> None:
         """This start is over: "done" or "failed". Nothing is written where it did nothing."""
@@ -103,11 +139,18 @@ class Ledger:
         seconds = time.monotonic() - self._began
         return replace(self._before.plus(self._last), stage=self._stage.stage, seconds=seconds)
 
-    def _write(self) -> None:
-        self._written, now, stage = time.monotonic(), time.time(), self._open()
-        stages = (*self._record.stages, *([stage] if stage is not None else []))
-        record = replace(self._record, stages=stages, written=now)
+    def _now(self) -> StartRecord:
+        """The record as it is at this moment: workers hold their devices on, also after a stage has ended."""
+        now, stage = time.time(), self._open()
+        spent = (*self._record.stages, *([stage] if stage is not None else []))
+        counted = zip(spent, self._hours.until(now), self._provisioned, strict=True)
+        stages = tuple(replace(s, devices=h.devices, provisioned=p) for s, h, p in counted)
+        return replace(self._record, stages=stages, written=now)
+
+    def _write(self) -> StartRecord:
+        self._written, record = time.monotonic(), self._now()
         self._folder.write_checksummed(f"{record.start}.json", record.plain(), LEDGER)
+        return record
 
 
 def starts(run: Folder) -> list[StartRecord]:

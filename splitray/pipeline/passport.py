@@ -93,7 +93,6 @@ def _facts(run: Folder, summary: Summary) -> RunFacts:
         tuple(_spent(starts(run))),
         plan.predicted_loss if plan else None,
         on_law_domains(planned, summary) if planned else None,
-        summary.config["resources"].get("price_per_hour"),
     )
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from splitray.config import Config
+from splitray.errors import UserError
 from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
@@ -20,6 +21,7 @@ from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Leaf, Target, flops
+from splitray.weights import check_weights, shares
 
 if TYPE_CHECKING:
     from splitray.corpus import Corpus
@@ -59,7 +61,8 @@ class CorpusFacts:
     @classmethod
     def unbuilt(cls, config: Config) -> "CorpusFacts":
         """Placeholders for a corpus that is not built yet: they give costs, but no key that a store could hold."""
-        names = tuple(f"domain-{k}" for k in range(config.corpus.domains))
+        known = config.corpus.given_names or (() if isinstance(config.weights, str) else sorted(config.weights))
+        names = tuple(known) or tuple(f"domain-{k}" for k in range(config.corpus.domains))
         return cls("not built yet", config.corpus.tokenizer.vocabulary, 0, names)
 
     def identity(self) -> dict[str, Any]:
@@ -88,9 +91,17 @@ class Programme:
     def weights(self) -> dict[str, float]:
         """By domain, for mixture sampling, D'_k, mean losses and baselines; equal while sizes are not known."""
         tokens = self.corpus.train_tokens
+        if not isinstance(self.config.weights, str):
+            return shares(self.config.weights, self.corpus.domains)
         if self.config.weights == "uniform" or tokens is None:
             return dict.fromkeys(self.corpus.domains, 1.0 / len(self.corpus.domains))
         return {d: n / sum(tokens.values()) for d, n in tokens.items()}
+
+    @property
+    def own_share(self) -> dict[str, float]:
+        """By domain, the share of its specialist's tokens that is its own text: a replayed mixture has some."""
+        replay = self.config.training.replay_share
+        return {d: 1 - replay + replay * weight for d, weight in self.weights.items()}
 
     @property
     def budget(self) -> int:
@@ -112,6 +123,11 @@ class Programme:
         """Those of training one of the run's models, known by its N, on some tokens; None where no model has that N."""
         size = self._sizes.get(params)
         return flops(params, tokens, size.layers, size.hidden, self.training.sequence_length) if size else None
+
+    @property
+    def flops_per_token(self) -> dict[int, float]:
+        """FLOPs of training on a token, by N of the run's models."""
+        return {params: value for params in self._sizes if (value := self.flops(params, 1)) is not None}
 
     @cached_property
     def _sizes(self) -> dict[int, Size]:
@@ -137,6 +153,25 @@ class Programme:
             target = Target.leaf(recipes[model], step.leaf, self.training.schedule)
             asked.setdefault(target.key, (step, Request(target, step.domains)))
         return list(asked.values())
+
+    def check_domains(self) -> None:
+        """Refuse a corpus whose domains are not those of the weights, or have too little text to train on.
+
+        Raises:
+            UserError: it names the domain.
+        """
+        if not isinstance(self.config.weights, str):
+            try:
+                check_weights(self.config.weights, self.corpus.domains)
+            except ValueError as error:
+                raise UserError(str(error)) from None
+        length = self.config.training.sequence_length
+        for domain, tokens in (self.corpus.train_tokens or {}).items():
+            if tokens <= length:
+                raise UserError(
+                    f"domain {domain} has {tokens:,} training tokens, and training.sequence_length is {length}: a "
+                    "sequence takes one token more. Give more text of it, or shorten the sequence"
+                )
 
     def check_ladder(self) -> None:
         """Refuse a ladder that costs more than `ladder.max_share` allows.

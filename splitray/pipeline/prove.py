@@ -15,6 +15,7 @@ import numpy as np
 
 from splitray import law as laws
 from splitray.evaluate.compare import mean
+from splitray.executor.request import Request
 from splitray.law.planning.question import Limits, Question
 from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.job import Job
@@ -26,6 +27,7 @@ from splitray.proof.figure import draw
 from splitray.proof.forecast import Forecast, Forecaster, Place, PlannedSplit, curve_of
 from splitray.proof.scoring import Errors, MeasuredBowl, Proof, ScoredLoss, difference_errors, scored_splits
 from splitray.proof.statistics import over_domains, replicate_noise
+from splitray.results.codec import to_json
 from splitray.results.evaluation import PLANNED
 from splitray.results.stages import PlanResult
 from splitray.storage.folder import Folder
@@ -119,6 +121,20 @@ def _splits(job: Job) -> dict[str, Split]:
     return job.programme.proof(job.run.result(PlanResult).plan.split_fraction.value)
 
 
+def _trained(job: Job, requests: Sequence[Request]) -> list[dict[str, Any]]:
+    """The models of the splits, scored; what they cost is in the ledger as a stage of its own."""
+    job.executor.begin_stage()
+    job.run.event("stage begins", stage="proof")
+    job.ledger.begin("proof")
+    try:
+        results = job.executor.leaves(requests)
+        job.ledger.see(job.executor.progress())
+        return results
+    finally:
+        job.look()
+        job.run.event("spending", **to_json(job.ledger.end_stage()))
+
+
 def prove(job: Job) -> Proof:
     """Seal the forecast, train what it predicts, and score it. A second call finds everything in the store."""
     forecast = sealed_forecast(job)
@@ -126,9 +142,7 @@ def prove(job: Job) -> Proof:
     asked = {name: job.programme.compared(split) for name, split in splits.items()}
     requests = [request for family in asked.values() for request in family]
     _log.info("proof: %d splits of %s tokens measured", len(set(_fractions(splits))), human(job.programme.budget))
-    job.executor.begin_stage()
-    results = job.executor.leaves(requests)
-    job.executor.progress()
+    results = _trained(job, requests)
     losses = {
         (request.target.key, domain): scores["loss"]
         for request, result in zip(requests, results, strict=True)

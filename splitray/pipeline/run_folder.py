@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R", bound=StageResult)
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
+_FLUSH, _FLUSH_REMOTE = 2.0, 10.0  # seconds between writes of events: a kill hides those since; a put costs money
 _CONFIG = "config.yaml"
 _FITS = STAGES[STAGES.index("law") :]  # stages that rest on the fit
 
@@ -121,7 +122,7 @@ class RunFolder:
         with self._writing:
             self._lines.append(line)
             self._unwritten = True
-            if time.monotonic() - self._flushed > 10:
+            if time.monotonic() - self._flushed > (_FLUSH if self.folder.is_local else _FLUSH_REMOTE):
                 self.flush()
 
     def flush(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import fields
 
 from splitray.config import Config
 from splitray.errors import StageError
+from splitray.executor.gpu import check_gpus
 from splitray.pipeline.exams import asked_exams, stands
 from splitray.pipeline.job import Job
 from splitray.pipeline.models import check_models
@@ -19,6 +20,7 @@ from splitray.pipeline.run_folder import RecordGone
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
 from splitray.pipeline.verify import models_of
+from splitray.results.codec import to_json
 from splitray.results.stages import BaseResult, CorpusResult, Work
 from splitray.results.summary import Summary
 
@@ -36,6 +38,8 @@ def go(job: Job, until: str) -> Summary:
         asked_exams(job.config)
     if (rounded := budget_in_whole_batches(job.config)) is not None:
         _log.log(*rounded)
+    if any(stage in _TRAINS and job.run.done(stage) is None for stage in wanted):
+        check_gpus(job.config.resources)
     if job.run.done("corpus") is None:
         check_models(job.config)
         if "ladder" in wanted:
@@ -130,4 +134,5 @@ def _carry_out(job: Job, stage: str) -> None:
     try:
         job.run.carry_out(stage, lambda: WORK[stage](job), work)
     finally:
-        job.ledger.end_stage()
+        job.look()
+        job.run.event("spending", **to_json(job.ledger.end_stage()))

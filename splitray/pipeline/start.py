@@ -37,15 +37,18 @@ def start(run: RunFolder, store: str, until: str, watch: Watch, then: "Callable[
         return
     with token_asked_for():
         from splitray.executor.connect import connected
+        from splitray.pipeline.alerts import alerted
         from splitray.pipeline.job import Job
+        from splitray.pipeline.metering import metered
         from splitray.pipeline.tracking import tracked
         from splitray.storage.store import Store
 
-        with tracked(run), connected():
+        with alerted(run), tracked(run), connected():
             check_router(run, until)
             job = Job(run, Store(store))
             try:
-                watch(lambda: _work(job, until, then), job.stop)
+                with metered(job):
+                    watch(lambda: _work(job, until, then), job.stop)
             finally:
                 run.flush()
 

@@ -12,6 +12,7 @@ from splitray.errors import CorruptError
 from splitray.executor.connect import machine
 from splitray.law import Law
 from splitray.pipeline.costs import StageCost, costs, needed
+from splitray.pipeline.device_usage import usage_of
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.predictions import Predictor
@@ -97,6 +98,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         ladder_cost=_cost(spending["ladder"], programme.budget) if ladder else None,
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,
         starts=len(ledger) or None,
+        usage=usage_of(ledger),
     )
 
 

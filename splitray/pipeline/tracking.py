@@ -3,9 +3,11 @@
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from splitray.errors import UserError
 from splitray.law.law import Law
@@ -14,12 +16,14 @@ from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.results.stages import StageRecord
 from splitray.runtime.points import Point, point_of
 from splitray.runtime.progress import PROGRESS
+from splitray.storage.folder import Folder
 from splitray.tracking.feed import Feed
 from splitray.tracking.records import law_values, values_of
-from splitray.tracking.registry import check_packages
+from splitray.tracking.registry import check_packages, find_tracker
 from splitray.tracking.tracker import TrackedRun, Tracker, TrackerSettings
 
 _KEY = "trackers.json"
+_FIGURES = "report/figures"
 _READ = (".html", ".json")  # endings of the files that a tracker is given
 
 
@@ -36,13 +40,14 @@ def tracked(run: RunFolder) -> Iterator[None]:
         return
     check_packages(entries)
     key = _key(run)
-    places = [_folder(run, place, entry) for place, entry in enumerate(entries)]
     config = run.config.model_dump(mode="json")
-    feeds = [
-        Feed(entry, TrackedRun(run.config.name, key, place, config))
-        for entry, place in zip(entries, places, strict=True)
-    ]
-    with attached(_Trackers(run, feeds)) as trackers:
+    with ExitStack() as stack:
+        places = [_place(run, number, entry, stack) for number, entry in enumerate(entries)]
+        feeds = [
+            Feed(entry, TrackedRun(run.config.name, key, place.folder, config), place.copy if place.remote else None)
+            for entry, place in zip(entries, places, strict=True)
+        ]
+        trackers = stack.enter_context(attached(_Trackers(run, feeds)))
         for stage in STAGES:  # of earlier starts
             if (record := run.done(stage)) is not None:
                 trackers.stage(record)
@@ -54,11 +59,15 @@ class _Trackers(logging.Handler):
 
     def __init__(self, run: RunFolder, feeds: list[Feed]) -> None:
         super().__init__(PROGRESS)
-        self._run, self._feeds = run, feeds
+        self._run, self._feeds, self._segments = run, feeds, set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         if (point := point_of(record)) is not None:
+            first = point.segment not in self._segments
+            self._segments.add(point.segment)
             for feed in self._feeds:
+                if first:
+                    feed.put(partial(_segment, point))
                 feed.put(partial(_metrics, point))
         elif isinstance(ended := getattr(record, "ended", None), StageRecord):
             self.stage(ended)
@@ -69,11 +78,13 @@ class _Trackers(logging.Handler):
         if record.stage in ("law", "search"):
             name = "law.json" if record.stage == "law" else "law_final.json"
             values |= law_values(self._run.kept(name, Law.load))
+        files = [name for name in record.files if name.endswith(_READ)]
+        if record.stage == "report":
+            files += [f"{_FIGURES}/{name}" for name in (self._run.folder / _FIGURES).names() if name.endswith(".png")]
         for feed in self._feeds:
             feed.put(partial(_results, values))
-            for name in record.files:
-                if name.endswith(_READ):
-                    feed.put(partial(_file, self._run, name))
+            for name in files:
+                feed.put(partial(_file, self._run, name))
 
     def close(self) -> None:
         for feed in self._feeds:
@@ -90,6 +101,10 @@ def _metrics(point: Point, tracker: Tracker) -> None:
     tracker.metrics(point.series, values, point.tokens)
 
 
+def _segment(point: Point, tracker: Tracker) -> None:
+    tracker.segment(point.series, {"key": point.segment, "source": point.source, "params": point.params})
+
+
 def _results(values: Mapping[str, float | str], tracker: Tracker) -> None:
     tracker.results(values)
 
@@ -104,19 +119,50 @@ def _key(run: RunFolder) -> str:
     return str(run.folder.read_json(_KEY)["key"])
 
 
-def _folder(run: RunFolder, place: int, entry: TrackerSettings) -> Path:
-    """The local folder of a tracker, made where there is none."""
-    if entry.folder is not None:
-        folder = Path(entry.folder).expanduser()
-    elif run.folder.is_local:
-        folder = run.folder.local_path(f"trackers/{entry.name}")
+@dataclass
+class _Place:
+    """Where a tracker writes: a local folder, and the one on an object store that it is copied to, if any."""
+
+    folder: Path
+    remote: Folder | None = None
+    _copied: dict[str, tuple[int, int]] = field(default_factory=dict)  # size and time of what was copied, by name
+
+    def copy(self) -> None:
+        """Copy what has changed since the last time."""
+        assert self.remote is not None
+        for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
+            name, now = path.relative_to(self.folder).as_posix(), (path.stat().st_size, path.stat().st_mtime_ns)
+            if self._copied.get(name) != now:
+                self.remote.put(path, name)
+                self._copied[name] = now
+
+
+def _place(run: RunFolder, number: int, entry: TrackerSettings, stack: ExitStack) -> _Place:
+    """Where a tracker writes, made where it is not there yet. A temporary folder goes with the stack.
+
+    Raises:
+        UserError: the place cannot be made, or is an object store and the tracker writes to a disk only.
+    """
+    if entry.folder is None:
+        target = run.folder / f"trackers/{entry.name}"
+        address = None if target.is_local else target
     else:
-        raise UserError(
-            f"trackers.{place}.folder: the run folder {run.folder.uri} is on no local disk, and the tracker "
-            f"{entry.name} writes to one: name a local folder"
-        )
+        address = Folder(entry.folder) if "://" in entry.folder else None
+    if address is not None and not address.is_local:
+        if not find_tracker(entry.name).copied:
+            raise UserError(
+                f"trackers.{number}.folder: {address.uri} is on no local disk, and the tracker {entry.name} writes to "
+                "one: name a local folder"
+            )
+        return _Place(Path(stack.enter_context(TemporaryDirectory(prefix="splitray-tracker-"))), address)
+    if address is not None:
+        folder = address.local_path()
+    elif entry.folder is not None:
+        folder = Path(entry.folder).expanduser()
+    else:
+        folder = run.folder.local_path(f"trackers/{entry.name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"trackers.{place}.folder: {folder} cannot be made ({error.strerror})") from error
-    return folder
+        raise UserError(f"trackers.{number}.folder: {folder} cannot be made ({error.strerror})") from error
+    return _Place(folder)

@@ -105,8 +105,11 @@ def domain_sizes(summary: Summary) -> str:
     said = (
         f"In parentheses what is held out. {text.name(most)} has {text.times(ratio)} the tokens of {text.name(least)}"
     )
-    if summary.config.get("weights", "uniform") != "uniform":
+    weights = summary.config.get("weights", "uniform")
+    if weights == "tokens":
         return f"{said}, and as much more weight."
+    if weights != "uniform":
+        return f"{said}. Their weights are those that the configuration gives."
     return f"{said}. Sizes do not set the weights of the domains unless the configuration says so."
 
 

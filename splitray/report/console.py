@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitray.law.planning.plan import Plan
-from splitray.report import predicted, text
+from splitray.report import bill, predicted, text
 from splitray.results.evaluation import UNSPLIT, Compared, Contrast
 from splitray.results.summary import Summary
 
@@ -32,6 +32,8 @@ def terminal(summary: Summary) -> RenderableType:
         parts.append(Padding(_folders(folders), (1, 0, 0, 0), expand=False))
     if spent := text.spending(summary):
         parts += [Text(""), Text(spent)]
+    if cost := bill.first_screen(summary):
+        parts += [Text(""), Text(cost)]
     if raised := [*predicted.warnings(summary), *text.warnings(summary)]:
         parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
     return Group(*parts)

@@ -8,7 +8,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from splitray.report import predicted, style, text
+from splitray.report import bill, predicted, style, text
 from splitray.report.drawings import drawings
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -71,6 +71,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     for of_estimate in (text.interval, text.middle, text.bounds):
         environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
     environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
+    environment.filters |= {"hours": bill.hours, "money": bill.money, "energy": bill.energy}
     environment.filters |= {"label": predicted.label, "inside": predicted.verdict}
     headline, support = text.verdict(summary)
     plan = text.chosen_plan(summary)
@@ -81,6 +82,9 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         warnings=[*predicted.warnings(summary), *text.warnings(summary)],
         limits=text.limits(summary),
         spending=text.spending(summary),
+        cost=bill.first_screen(summary),
+        usage=bill.groups(summary),
+        usage_notes=bill.notes(summary.usage) if summary.usage else [],
         folders=text.models(summary),
         use=text.USE if summary.router else "",
         plan=plan,
@@ -88,6 +92,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         resampled=text.resampled(summary),
         predictions=predicted.groups(summary),
         basis=predicted.basis(summary),
+        forgotten=text.forgotten(summary),
         even=len({domain.weight for domain in summary.domains}) == 1,
         known=text.law_domains(summary),
         pictures=pictures,

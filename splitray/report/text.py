@@ -246,6 +246,20 @@ def spending(summary: Summary) -> str:
     return said
 
 
+def forgotten(summary: Summary) -> str:
+    """What the table of forgetting shows, and how much of the mixture the specialists went on reading."""
+    rows = summary.evaluation.forgetting if summary.evaluation else ()
+    if not rows:
+        return ""
+    replay = summary.config.get("training", {}).get("replay_share", 0.0)
+    mean = sum(row.difference.value for row in rows) / len(rows)
+    drawn = f"{percent(replay)} of their tokens were mixture text" if replay else "they read no more of the mixture"
+    return (
+        "Loss on the mixture, in nats per token: of the base with its own decay, and of each specialist. A positive "
+        f"difference is what it forgot. After the split {drawn}. The mean difference is {signed(mean)}."
+    )
+
+
 def limits(summary: Summary) -> list[str]:
     """What a reader must know before quoting a number from the page."""
     said, evaluation = [], summary.evaluation

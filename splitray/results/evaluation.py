@@ -140,12 +140,29 @@ class FinishedBase:
 
 
 @dataclass(frozen=True)
+class Forgetting:
+    """What a specialist's own stretch did to its loss on the mixture, in nats per token.
+
+    before: of the finished base, the unsplit model of the same D, as the weighted mean over all domains. after: of the
+    specialist. difference: after less before, with its 95 % interval. elsewhere: the same difference over the other
+    domains alone; None where there is one domain.
+    """
+
+    domain: str
+    before: float
+    after: float
+    difference: Estimate
+    elsewhere: Estimate | None
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """Stage evaluate.
 
     base: None where the plan splits at zero. contrasts: the planned split against every other strategy. resampled:
-    what the intervals are over. In earlier records `base` and `mixture` are None, there are no contrasts, and the
-    intervals are over single documents where `resampled` is None.
+    what the intervals are over. forgetting: of every specialist with a stretch of its own, where there is a base. In
+    earlier records `base` and `mixture` are None, there are no contrasts and no forgetting, and the intervals are over
+    single documents where `resampled` is None.
     """
 
     matrix: LossMatrix
@@ -156,6 +173,7 @@ class EvaluationResult:
     mixture: MixtureLoss | None = None
     contrasts: tuple[Contrast, ...] = ()
     resampled: Resampled | None = None
+    forgetting: tuple[Forgetting, ...] = ()
 
     def strategy(self, name: str) -> Compared | None:
         return next((row for row in self.comparison if row.strategy == name), None)

@@ -12,6 +12,7 @@ from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
+from splitray.results.ledger import Price
 from splitray.results.stages import BaseResult, Counts, LadderResult, Searched, Specialist
 
 SCHEMA = "splitray-summary-2"
@@ -122,6 +123,50 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class DeviceUsage:
+    """What one stage, or one purpose, held and used of a kind of device.
+
+    Attributes:
+        name: of the stage or the purpose.
+        device: "GPU" or "CPU".
+        hours_held: device-hours of workers from their first sign of life to their end.
+        hours_used: of these, while they trained or scored models.
+        energy_kwh: that the devices have counted for these workers; None where no device counts.
+        money: of the hours held; None where a start had no price, or several currencies.
+    """
+
+    name: str
+    device: str
+    hours_held: float
+    hours_used: float
+    energy_kwh: float | None = None
+    money: float | None = None
+
+
+@dataclass(frozen=True)
+class UsageSummary:
+    """What all starts of a run held and used of the cluster.
+
+    Attributes:
+        stages, purposes: the same hours, by stage and by purpose. total: by kind of device.
+        hours_provisioned: device-hours that the cluster had while the run went on, whoever used them; on a cluster of
+            the run's own these are what a bill is about. money_provisioned: their price.
+        currency: of all money here; empty where there is none.
+        prices: each that a start had, with its source.
+        uncounted_starts: starts by a splitray that did not count hours.
+    """
+
+    stages: tuple[DeviceUsage, ...]
+    purposes: tuple[DeviceUsage, ...]
+    total: tuple[DeviceUsage, ...]
+    hours_provisioned: float
+    money_provisioned: float | None = None
+    currency: str = ""
+    prices: tuple[Price, ...] = ()
+    uncounted_starts: int = 0
+
+
+@dataclass(frozen=True)
 class Summary:
     """Every number of a run.
 
@@ -132,6 +177,7 @@ class Summary:
         plan: by the ladder's law. final_plan: after the search's refits.
         predictions: what the law that planned says of every measured strategy.
         starts: how many starts of the run have done something; None where they were not counted.
+        usage: hours, energy and money, over all starts; None where no start counted hours.
     """
 
     name: str
@@ -161,7 +207,14 @@ class Summary:
     ladder_cost: Cost | None = None
     search_cost: Cost | None = None
     starts: int | None = None
+    usage: UsageSummary | None = None
     schema: str = SCHEMA
+
+    @property
+    def given(self) -> bool:
+        """Whether the domains were given by the sources, and not found as clusters."""
+        corpus = self.config.get("corpus", {})
+        return bool(corpus.get("domain_column") or corpus.get("source_domains"))
 
     def plain(self) -> dict[str, Any]:
         """As JSON types."""

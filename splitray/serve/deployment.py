@@ -7,11 +7,13 @@ import threading
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import Field
 from ray import serve
 from ray.util.metrics import Counter, Gauge
 
 from splitray.errors import UserError
 from splitray.evaluate.mixture import alone, import_plugins, load_mixture, specialists_of
+from splitray.runtime.gpu import gpu_fault
 from splitray.serve.app import build
 from splitray.serve.engine import Engine
 from splitray.serve.settings import ServeSettings
@@ -36,6 +38,8 @@ class Replica:
         import torch
 
         torch.set_num_threads(settings.threads)
+        if settings.gpus and (fault := gpu_fault()) is not None:
+            raise UserError(f"--gpus asks for GPUs, and this replica cannot use its own: {fault}")
         mixture = load_mixture(run, "cuda" if settings.gpus else "cpu", settings.prior)
         self._settings, self._token = settings, token
         self._requests = Counter("splitray_serve_requests", "Requests that were written")
@@ -62,10 +66,36 @@ def deploy(run: str, settings: ServeSettings, token: str) -> None:
     Raises:
         UserError: the run folder cannot be served.
     """
-    folder = Folder(run)
-    specialists_of(folder)  # what it lacks is said before replicas are started
-    import_plugins(folder)
+    served = _application(run, settings, token)  # what the folder lacks is said before anything is started
     serve.start(http_options={"host": settings.host, "port": settings.port, "request_timeout_s": settings.seconds + 10})
+    serve.run(served, name=NAME, route_prefix="/")
+
+
+class ServedRun(ServeSettings):
+    """Arguments of `app` in a config file of Ray Serve. `host` and `port` are those of the file, not these."""
+
+    run: str = Field(description="Address of the run folder, absolute.")
+
+
+def app(arguments: ServedRun) -> serve.Application:
+    """The server for a config file of Ray Serve: `import_path: splitray.serve.deployment:app`.
+
+    The token is that of SPLITRAY_SERVE_TOKEN: nobody would see one that is made here.
+
+    Raises:
+        UserError: there is no token, or the run folder cannot be served.
+    """
+    token, fresh = server_token()
+    if fresh:
+        raise UserError(f"{TOKEN} is not set: requests must show a token, so give one to every node of the cluster")
+    settings = ServeSettings(**arguments.model_dump(exclude={"run"}))
+    return _application(arguments.run, settings, token)
+
+
+def _application(run: str, settings: ServeSettings, token: str) -> serve.Application:
+    folder = Folder(run)
+    specialists_of(folder)
+    import_plugins(folder)
     options: dict[str, Any] = {
         "name": NAME,
         "num_replicas": settings.replicas,
@@ -75,7 +105,7 @@ def deploy(run: str, settings: ServeSettings, token: str) -> None:
         "health_check_period_s": 5,
     }
     replica = serve.deployment(**options)(serve.ingress()(Replica))
-    serve.run(replica.bind(folder.address, settings, token), name=NAME, route_prefix="/")
+    return replica.bind(folder.address, settings, token)
 
 
 def server_token() -> tuple[str, bool]:

@@ -1,6 +1,7 @@
 """Secrets in addresses: what may be shown of a URI, and what may not stand on a command line."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from splitray.errors import UserError
@@ -11,6 +12,8 @@ LOGIN = re.compile(r"(?<=://)(?:(?<!abfs://)(?<!abfss://)[^/@?\s]*|[^/@?\s:]+:[^
 _OPTIONS = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*=[^\s'\"]*")
 _PASSWORD = re.compile(r"(?<=://)[^/@?\s:]*:[^@?\s'\"]+@")
 _SECRET_OPTION = re.compile(r"[?&]([^=&\s]*(?:key|secret|token|password|credential|sas|sig)[^=&\s]*)=[^&\s]", re.I)
+_SECRET_NAME = re.compile("key|secret|token|password|credential|webhook", re.I)
+_SHORTEST = 8  # characters of a secret: shorter values would cut ordinary words out of a text
 # Tokens that say what they are: Hugging Face's, GitHub's. They need no address to be secrets.
 _TOKEN = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|gh[opsur]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
@@ -22,6 +25,20 @@ def without_query(text: str | Path) -> str:
     What follows a `?` without a `=` is no option but part of a pattern.
     """
     return _TOKEN.sub("***", _OPTIONS.sub(r"\1", LOGIN.sub("", str(text))))
+
+
+def without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    """A text fit to leave the machine: without options and logins of URIs, and without values of secret variables.
+
+    Args:
+        environment: names and values. A value counts as secret where its name has a word such as KEY or TOKEN, and it
+            is long enough not to be an ordinary word.
+    """
+    text = without_query(text)
+    hidden = [v for name, v in environment.items() if _SECRET_NAME.search(name) and len(v) >= _SHORTEST]
+    for value in sorted(hidden, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text
 
 
 def secrets(uri: str) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from splitray.tracking.registry import find_tracker
@@ -11,6 +12,7 @@ from splitray.tracking.tracker import TrackedRun, Tracker, TrackerSettings
 _log = logging.getLogger(__name__)
 
 _WAITING = 10_000  # calls that may wait: three hours of one worker's points
+_COPY = 60.0  # seconds between copies to an object store: each puts a whole file again
 _PATIENCE = 60.0  # seconds that the end of a run waits for a tracker; on a busy machine MLflow imports for 12
 
 Call = Callable[[Tracker], object]
@@ -22,10 +24,11 @@ class Feed:
     Args:
         settings: the tracker's entry in the configuration.
         run: what it is told of the run.
+        copy: brings what it has written to where it belongs, where that is no local folder.
     """
 
-    def __init__(self, settings: TrackerSettings, run: TrackedRun) -> None:
-        self._settings, self._run = settings, run
+    def __init__(self, settings: TrackerSettings, run: TrackedRun, copy: Callable[[], object] | None = None) -> None:
+        self._settings, self._run, self._copy = settings, run, copy
         self._calls: queue.Queue[Call | None] = queue.Queue(_WAITING)
         self._failed = False
         self._thread = threading.Thread(target=self._work, daemon=True, name=f"tracker {settings.name}")
@@ -54,11 +57,17 @@ class Feed:
     def _work(self) -> None:
         try:
             tracker = find_tracker(self._settings.name)(self._settings, self._run)
+            copied = time.monotonic()
             while (call := self._calls.get()) is not None:
                 if self._failed:
                     return
                 call(tracker)
+                if self._copy is not None and time.monotonic() - copied > _COPY:
+                    self._copy()
+                    copied = time.monotonic()
             tracker.close()
+            if self._copy is not None:
+                self._copy()
         except Exception as error:  # whatever the tracker's own code raises
             self._fail(f"{type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -19,9 +19,14 @@ class JsonLines(Tracker):
         super().__init__(settings, run)
         self._metrics = (run.folder / "metrics.jsonl").open("a", buffering=1)
         self._results = (run.folder / "results.jsonl").open("a", buffering=1)
+        self._keys = dict[str, str]()  # of the segments, by series
+
+    def segment(self, series: str, facts: Mapping[str, float | str]) -> None:
+        self._keys[series] = str(facts["key"])
 
     def metrics(self, series: str, values: Mapping[str, float], tokens: int) -> None:
-        line = {"at": round(time.time(), 3), "series": series, "tokens": tokens, **values}
+        at, key = round(time.time(), 3), self._keys.get(series)
+        line = {"at": at, "series": series, "segment": key, "tokens": tokens, **values}
         self._metrics.write(json.dumps(line) + "\n")
 
     def results(self, values: Mapping[str, float | str]) -> None:

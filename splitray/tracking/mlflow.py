@@ -67,6 +67,9 @@ class Mlflow(Tracker):
             for name, value in flat(run.config):
                 self._client.log_param(self._id, name, value[:_LONGEST])
 
+    def segment(self, series: str, facts: Mapping[str, float | str]) -> None:
+        self._client.set_tag(self._id, f"segment/{_plain(series)}", str(facts["key"]))
+
     def metrics(self, series: str, values: Mapping[str, float], tokens: int) -> None:
         for name, value in values.items():
             self._client.log_metric(self._id, f"{name}/{_plain(series)}", value, step=tokens)

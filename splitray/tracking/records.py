@@ -6,7 +6,15 @@ from typing import Any
 from splitray.law.law import Law
 from splitray.law.planning.plan import Plan
 from splitray.results.evaluation import EvaluationResult
-from splitray.results.stages import CorpusResult, LadderResult, PlanResult, SearchResult, StageRecord
+from splitray.results.stages import (
+    BaseResult,
+    CorpusResult,
+    LadderResult,
+    PlanResult,
+    SearchResult,
+    SpecialistsResult,
+    StageRecord,
+)
 
 Values = dict[str, float | str]
 
@@ -30,6 +38,7 @@ def values_of(record: StageRecord) -> Values:
         values[f"stage/{record.stage}/failures"] = float(record.work.failures)
     match record.result:
         case CorpusResult() as corpus:
+            values["corpus/key"] = corpus.key
             for domain in corpus.domains:
                 values[f"corpus/{domain.name}/train_tokens"] = float(domain.train.tokens)
         case LadderResult() as ladder:
@@ -38,6 +47,14 @@ def values_of(record: StageRecord) -> Values:
             values |= _plan("plan", result.plan)
         case SearchResult() as result:
             values |= _plan("final_plan", result.final_plan)
+        case BaseResult() as base:
+            values["base/tokens"] = float(base.tokens)
+            if base.key is not None:
+                values["base/key"] = base.key
+        case SpecialistsResult() as result:
+            for model in result.specialists:
+                values |= {f"specialist/{model.domain}/key": model.key}
+                values |= {f"specialist/{model.domain}/tokens": float(model.tokens)}
         case EvaluationResult() as evaluation:
             for row in evaluation.comparison:
                 values[f"strategy/{row.strategy}/loss"] = row.loss

@@ -11,13 +11,14 @@ from splitray.tracking.tracker import TrackedRun, Tracker
 
 @register_tracker
 class TensorBoard(Tracker):
-    """Curves as `loss/SERIES`, and so on, over tokens; results as scalars at step 0 and as text.
+    """Curves as `loss/SERIES`, and so on, over tokens; results as scalars at step 0 and as text; figures as images.
 
     tensorboardX writes them, which Ray Tune brings along. Only who looks at them needs tensorboard itself.
     """
 
     name = "tensorboard"
     packages: ClassVar[Mapping[str, str]] = {"tensorboardX": "tensorboardX"}
+    copied = True  # an event file carries the time and the process in its name
 
     def __init__(self, settings: Any, run: TrackedRun) -> None:
         from tensorboardX import SummaryWriter
@@ -25,6 +26,9 @@ class TensorBoard(Tracker):
         super().__init__(settings, run)
         self._writer = SummaryWriter(str(run.folder))
         self._writer.add_text("config", f"```json\n{json.dumps(run.config, indent=1)}\n```")
+
+    def segment(self, series: str, facts: Mapping[str, float | str]) -> None:
+        self._writer.add_text(f"segment/{series}", json.dumps(dict(facts)))
 
     def metrics(self, series: str, values: Mapping[str, float], tokens: int) -> None:
         for name, value in values.items():
@@ -39,7 +43,12 @@ class TensorBoard(Tracker):
         self._writer.flush()
 
     def file(self, path: Path, name: str) -> None:
-        self._writer.add_text("files", name)  # an event file holds no page
+        if path.suffix == ".png":
+            from matplotlib.image import imread
+
+            self._writer.add_image(name.removesuffix(".png"), imread(path)[..., :3], dataformats="HWC")
+        else:
+            self._writer.add_text("files", name)  # an event file holds no page
 
     def close(self) -> None:
         self._writer.close()

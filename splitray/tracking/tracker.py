@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from splitray.settings import Settings, operational
+from splitray.settings import Place, Settings, operational
 
 
 class TrackerSettings(Settings):
     """One entry of `trackers`. A tracker with further settings derives its own class from this one."""
 
     name: str = Field(min_length=1, description="Which tracker: jsonl, tensorboard, mlflow, wandb, or one of your own.")
-    folder: str | None = operational(
-        None, "Local folder of what it writes; default `trackers/NAME` in the run folder where that is local."
+    folder: Place | None = operational(
+        None,
+        "Folder of what it writes, for tensorboard and wandb also on S3 or GCS; default `trackers/NAME` in the run "
+        "folder.",
     )
 
 
@@ -27,7 +29,7 @@ class TrackedRun:
     Attributes:
         name: of the configuration.
         key: the same for every start on one run folder, so that a tracker can go on with the run that it knows.
-        folder: local and existing; for what the tracker writes.
+        folder: local and existing; for what the tracker writes. It may be a temporary one, see `Tracker.copied`.
         config: the resolved configuration as plain JSON types. Secrets of addresses are left out.
     """
 
@@ -46,11 +48,14 @@ class Tracker(ABC):
     name: the value of `trackers.N.name` that means it.
     settings_class: the class of its entry in `trackers`.
     packages: what it imports, by the name that pip knows it by: `{"sklearn": "scikit-learn"}`.
+    copied: whether its files may be copied to an object store while it writes, and at its end. Then every start must
+        write files of names of its own: what earlier starts have written is not brought back.
     """
 
     name: ClassVar[str]
     settings_class: ClassVar[type[TrackerSettings]] = TrackerSettings
     packages: ClassVar[Mapping[str, str]] = {}
+    copied: ClassVar[bool] = False
 
     settings: Any  # an object of `settings_class`
 
@@ -68,11 +73,18 @@ class Tracker(ABC):
             tokens: that the model has seen by then, from its very beginning.
         """
 
+    def segment(self, series: str, facts: Mapping[str, float | str]) -> None:  # noqa: B027 - not every tracker needs it
+        """A segment is trained: its first look comes next.
+
+        Args:
+            facts: `key`, the name of its lineage in the store; `source`, the text that it draws; `params`, N.
+        """
+
     def results(self, values: Mapping[str, float | str]) -> None:  # noqa: B027 - not every tracker needs it
         """What a finished stage came to: numbers and words by name, such as `plan/split_fraction`."""
 
     def file(self, path: Path, name: str) -> None:  # noqa: B027 - as above
-        """A file for people: the report's page, the summary.
+        """A file for people: the report's page, its figures as PNG, the summary.
 
         Args:
             path: on this machine's disk, while the call lasts.

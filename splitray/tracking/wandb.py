@@ -28,6 +28,7 @@ class Wandb(Tracker):
     name = "wandb"
     settings_class = WandbSettings
     packages: ClassVar[Mapping[str, str]] = {"wandb": "wandb"}
+    copied = True  # every start has an offline folder of its own
 
     def __init__(self, settings: Any, run: TrackedRun) -> None:
         super().__init__(settings, run)
@@ -52,6 +53,9 @@ class Wandb(Tracker):
             config=dict(run.config),
             settings=quiet,
         )
+
+    def segment(self, series: str, facts: Mapping[str, float | str]) -> None:
+        self._run.summary.update({f"segment/{series}": str(facts["key"])})
 
     def metrics(self, series: str, values: Mapping[str, float], tokens: int) -> None:
         if series not in self._known:

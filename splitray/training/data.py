@@ -8,13 +8,29 @@ both start at their own index 0.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.training.tree import MIXTURE
+from splitray.training.tree import MIXTURE, Segment
 
 _BLOCK = 1024  # sequences over which the mixture's shares are kept exact
+
+
+class Sequences(Protocol):
+    """An order of the data: sequences `start` to `start + count` of a source, int64 [count, sequence_length + 1]."""
+
+    def sequences(self, source: str, start: int, count: int) -> np.ndarray: ...
+
+
+def draw(order: Sequences, segment: Segment, start: int, count: int) -> np.ndarray:
+    """Sequences `start` to `start + count` of a segment's stretch, replayed ones among them.
+
+    int64 [count, sequence_length + 1].
+    """
+    runs = [order.sequences(*run) for run in segment.draws(start, count)]
+    return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
 def _generator(*parts: object) -> np.random.Generator:
@@ -37,7 +53,7 @@ class Windows:
         if len(self) == 0:
             raise UserError(
                 f"domain {name} has fewer training tokens than one sequence of {sequence_length + 1}; "
-                "shorten training.sequence_length, enlarge the corpus or lower corpus.domains"
+                "shorten training.sequence_length, give more text of it, or have fewer domains"
             )
 
     def __len__(self) -> int:

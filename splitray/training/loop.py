@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from splitray.errors import CorruptError, SplitrayError
 from splitray.storage.keys import CheckpointKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
+from splitray.training.data import Sequences, draw
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 from splitray.training.writer import Writer
@@ -33,13 +32,13 @@ class Interrupted(SplitrayError):
     """The loop was asked to stop; its state is checkpointed and the same call continues it."""
 
 
-class Sequences(Protocol):
-    def sequences(self, source: str, start: int, count: int) -> np.ndarray: ...
-
-
 @dataclass
 class Progress:
-    """What a hook sees after a step: `tokens` of the lineage, `trained` of them by this call."""
+    """What a hook sees after a step: `tokens` of the lineage, `trained` of them by this call.
+
+    `data_wait` and `checkpoint_stall` are the seconds of this call in which training waited for text, and for states
+    to be copied and the one before to be written.
+    """
 
     segment: Segment
     tokens: int
@@ -47,6 +46,8 @@ class Progress:
     loss: float
     learning_rate: float
     tokens_per_second: float
+    data_wait: float = 0.0
+    checkpoint_stall: float = 0.0
 
 
 @dataclass
@@ -89,7 +90,7 @@ def train(
     provenance = _provenance(engine, settings, hooks.provenance, origin, held)
     rank_batch = segment.recipe.global_batch_size // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
-    checkpointed, reported, writer = began, 0.0, Writer()
+    checkpointed, reported, writer, data_wait, stall = began, 0.0, Writer(), 0.0, 0.0
     try:
         while tokens < segment.end:
             _seed(segment, tokens, engine.rank)
@@ -97,7 +98,9 @@ def train(
             if engine.rank == 0 and time.monotonic() - checkpointed > settings.checkpoint_seconds:
                 wish = max(wish, _CHECKPOINT)
             cursor = segment.cursor(tokens) + engine.rank * rank_batch
-            batch = order.sequences(segment.source, cursor, rank_batch)
+            asked = time.monotonic()
+            batch = draw(order, segment, cursor, rank_batch)
+            data_wait += time.monotonic() - asked
             rate = segment.learning_rate(tokens)
             loss, taken, agreed = engine.step(batch, rate, wish)
             if not taken:
@@ -110,21 +113,24 @@ def train(
             now = time.monotonic()
             if engine.rank == 0 and (now - reported > hooks.every_seconds or tokens == segment.end):
                 reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
-                hooks.progress(Progress(segment, tokens, tokens - origin.tokens, loss, rate, speed))
+                trained = tokens - origin.tokens
+                hooks.progress(Progress(segment, tokens, trained, loss, rate, speed, data_wait, stall))
             if agreed and tokens < segment.end:
+                paused = time.monotonic()
                 state = engine.state(moments=True)  # a copy: it is written while training goes on
                 meta = {"segment": segment.key, "tokens": tokens, **provenance}
                 meta |= _trained_by(hooks.start, tokens - origin.tokens, held)
                 engines.on_first_rank(partial(writer.begin, partial(_checkpoint, segment, state, store, meta)))
                 checkpointed = time.monotonic()
+                stall += checkpointed - paused
                 if agreed == _STOP:
                     engines.on_first_rank(writer.wait)
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
         state = engine.state(moments=not segment.final)
-        trained = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
-        trained |= _trained_by(hooks.start, tokens - origin.tokens, held)
+        spent = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        spent |= _trained_by(hooks.start, tokens - origin.tokens, held)
         engines.on_first_rank(writer.wait)
-        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | trained | provenance))
+        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | spent | provenance))
         warm.keep(engine, segment.recipe, settings)
         return made
     except BaseException:

@@ -93,10 +93,11 @@ class ModelShape(Settings):
 
 @dataclass(frozen=True)
 class Schedule:
-    """What shapes the learning rate of a leaf beyond its recipe; see the fields of `TrainingSettings`."""
+    """What shapes a leaf beyond its recipe: its learning rate, and replay; see the fields of `TrainingSettings`."""
 
     decay_fraction: float
     specialist_lr_multiplier: float = 1.0
+    replay_share: float = 0.0
 
 
 class TrainingSettings(Settings):
@@ -126,6 +127,12 @@ class TrainingSettings(Settings):
     )
     specialist_lr_multiplier: float = Field(
         1.0, gt=0, le=10, description="Learning rate after the split, over what the schedule gives without one."
+    )
+    replay_share: float = later(
+        0.0,
+        "Share r of a specialist's sequences that are the mixture's, so that it forgets less. They count in D'.",
+        ge=0,
+        lt=1,
     )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
@@ -168,7 +175,7 @@ class TrainingSettings(Settings):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(self.decay_fraction, self.specialist_lr_multiplier)
+        return Schedule(self.decay_fraction, self.specialist_lr_multiplier, self.replay_share)
 
     def stage(self, workers: int) -> int:
         """The ZeRO stage in a world of so many workers."""

@@ -25,20 +25,23 @@ class Phase:
     """A stretch of one source under one schedule, ending at `end` tokens since the root.
 
     `decay` is None on the plateau (warm-up included), else (start, end) of the decay in tokens since the root. `rate`
-    multiplies the recipe's learning rate.
+    multiplies the recipe's learning rate. `replay` is the share of the stretch's sequences that are the mixture's.
     """
 
     source: str
     end: int
     decay: tuple[int, int] | None = None
     rate: float = 1.0
+    replay: float = 0.0
 
     def like(self, other: "Phase") -> bool:
         return self.kind == other.kind
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What a phase is but for its end. A rate of 1 is not named: keys from before there were rates stay."""
+        """What a phase is but for its end. No replay and a rate of 1 are not named: keys from before them stay."""
+        if self.replay:
+            return (self.source, self.decay, self.rate, self.replay)
         return (self.source, self.decay) if self.rate == 1 else (self.source, self.decay, self.rate)
 
 
@@ -64,15 +67,21 @@ class Leaf:
         start = self.tokens - max(1, round(schedule.decay_fraction * self.tokens / batch_tokens)) * batch_tokens
         decay = (start, self.tokens)
         cuts = [
-            (MIXTURE, 0, self.pretrain_tokens, 1.0),
-            (self.domain or "", self.pretrain_tokens, self.tokens, schedule.specialist_lr_multiplier),
+            (MIXTURE, 0, self.pretrain_tokens, 1.0, 0.0),
+            (
+                self.domain or "",
+                self.pretrain_tokens,
+                self.tokens,
+                schedule.specialist_lr_multiplier,
+                schedule.replay_share,
+            ),
         ]
         phases = []
-        for source, begin, end, rate in cuts:
+        for source, begin, end, rate, replay in cuts:
             if begin < min(end, start):
-                phases.append(Phase(source, min(end, start), None, rate))
+                phases.append(Phase(source, min(end, start), None, rate, replay))
             if max(begin, start) < end:
-                phases.append(Phase(source, end, decay, rate))
+                phases.append(Phase(source, end, decay, rate, replay))
         return tuple(phases)
 
 
@@ -103,13 +112,35 @@ class Segment:
         return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
     def cursor(self, tokens: int) -> int:
-        """Sequences of the last phase's source drawn before the state at `tokens`."""
+        """Sequences of the last phase's stretch drawn before the state at `tokens`, replayed ones included."""
+        return self._drawn(self.source, tokens)
+
+    def _drawn(self, source: str, tokens: int) -> int:
         drawn, begin = 0, 0
         for phase in self.phases:
-            if phase.source == self.source:
+            if phase.source == source:
                 drawn += min(phase.end, tokens) - begin
             begin = phase.end
         return drawn // self.recipe.sequence_length
+
+    def draws(self, start: int, count: int) -> list[tuple[str, int, int]]:
+        """What sequences `start` to `start + count` of the last phase's stretch are: runs of (source, start, count).
+
+        With replay r, floor(n r) of the stretch's first n sequences are the mixture's, evenly spread. They go on where
+        the mixture's own stretch ended. A pure function of the lineage, as the cursor is.
+        """
+        share = self.phases[-1].replay
+        if not share:
+            return [(self.source, start, count)]
+        mixture, runs = self._drawn(MIXTURE, self.end), list[tuple[str, int, int]]()
+        for place in range(start, start + count):
+            before, after = _replayed(place, share), _replayed(place + 1, share)
+            source, index = (MIXTURE, mixture + before) if after > before else (self.source, place - before)
+            if runs and runs[-1][0] == source:
+                runs[-1] = (source, runs[-1][1], runs[-1][2] + 1)
+            else:
+                runs.append((source, index, 1))
+        return runs
 
     def learning_rate(self, tokens: int) -> float:
         """Learning rate of the step that starts at `tokens`: a pure function of the lineage."""
@@ -121,6 +152,11 @@ class Segment:
         begin, end = phase.decay
         done = (after - begin) / (end - begin)
         return peak * warmed * (1 - (1 - recipe.min_lr_ratio) * done)
+
+
+def _replayed(sequences: int, share: float) -> int:
+    """How many of a stretch's first sequences are the mixture's. 0.29 x 100 is 28.999... in doubles, and 29 here."""
+    return int(sequences * share + 1e-9)
 
 
 def line(recipe: Recipe, phases: tuple[Phase, ...]) -> str:

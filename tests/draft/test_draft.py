@@ -53,7 +53,7 @@ def test_the_yaml_loads_as_the_configuration_and_explains_itself(drafted: Draft,
         r"Time on this machine",
     ):
         assert re.search(line.replace(" ", r"\s(# |  # )?"), text), line
-    assert "# group_column: NAME" in text and "Other columns: origin." in text
+    assert "# group_column: NAME" in text and "# domain_column: NAME" in text and "Other columns: origin." in text
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from splitray.evaluate.compare import LN2, Scores, contrasts, difference, matrix, mean, resampled, routed
+from splitray.evaluate.compare import (
+    LN2,
+    Scores,
+    contrasts,
+    difference,
+    forgetting,
+    matrix,
+    mean,
+    resampled,
+    routed,
+)
 
 
 def scores(nats: list[float], tokens: list[float], size: int = 100) -> Scores:
@@ -53,6 +63,21 @@ def test_the_difference_is_weighted_and_paired() -> None:
     assert found.low == pytest.approx(found.value) and found.high == pytest.approx(found.value)
     with pytest.raises(AssertionError):
         difference(ours, other | {"x": scores([2.0, 4.0], [2, 1])}, {"x": 0.5, "y": 0.5})
+
+
+def test_forgetting_by_hand() -> None:
+    """Two specialists: x's gained 1 nat a token on x, lost 2 on y and 3 on z; y's lost half a nat on x alone."""
+    tokens, weights = {"x": [2.0], "y": [4.0], "z": [5.0]}, {"x": 0.5, "y": 0.25, "z": 0.25}
+    base = {d: scores([3 * t for t in ts], ts) for d, ts in tokens.items()}
+    change = {"x": {"x": -1.0, "y": 2.0, "z": 3.0}, "y": {"x": 0.5, "y": 0.0, "z": 0.0}}
+    rows = {m: {d: scores([(3 + c[d]) * t for t in ts], ts) for d, ts in tokens.items()} for m, c in change.items()}
+    first, second = forgetting(rows, base, weights)
+    assert (first.domain, first.before, first.after) == ("x", 3.0, pytest.approx(3 + 0.5 * -1 + 0.25 * 2 + 0.25 * 3))
+    assert first.difference.value == pytest.approx(first.after - first.before)
+    assert first.elsewhere is not None and first.elsewhere.value == pytest.approx((2 + 3) / 2)
+    assert second.elsewhere is not None and second.elsewhere.value == pytest.approx(0.5 * 0.5 / 0.75)
+    (alone,) = forgetting({"x": {"x": rows["x"]["x"]}}, {"x": base["x"]}, {"x": 1.0})
+    assert alone.elsewhere is None and alone.difference.value == pytest.approx(-1.0)
 
 
 def test_the_interval_covers_the_truth() -> None:

@@ -112,3 +112,12 @@ def test_blanks_at_the_end_belong_to_the_choice(encoder: Encoder) -> None:
     context, answer = encode_pair(encoder, "two words ", "more")
     assert context == encoder.encode(["two words"])[0][:-1].tolist()
     assert encoder.decode([np.array([*context, *answer, encoder.end])]) == ["two words more"]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_separators_inside_a_text_end_no_line(tmp_path: Path, separator: str) -> None:
+    """They are legal in JSON strings, and Python ends lines at them."""
+    rows = [{"question": f"one{separator}two", "choices": ["a", "b"], "answer": 0}] * 2
+    path = tmp_path / "exam.jsonl"
+    path.write_text("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows), newline="")
+    assert [q.question for q in read_exam(path).questions] == [f"one{separator}two"] * 2

@@ -136,6 +136,10 @@ def test_equal_requests_in_flight_train_once_and_join_at_the_trunk(start: Callab
     assert run.leaves(run.request(batches(6, 2, "a"), "b"))[0]["key"] == first[0]["key"]
     again = run.progress()
     assert (again["segments"], again["tokens"]) == (spent["segments"], spent["tokens"])
+    states = [s for s in ray.get(run.coordinator.usage.remote(), timeout=60) if s.worker]
+    assert {(s.worker, s.device, s.devices) for s in states} == {("ladder[0]", "CPU", 1.0)}
+    assert {s.state for s in states} >= {"train", "score", "idle"}
+    assert [s.at for s in states] == sorted(s.at for s in states)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

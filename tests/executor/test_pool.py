@@ -31,8 +31,8 @@ class Ledger:
         assert sum(self.alive.values()) <= self.capacity, self.alive
         return name
 
-    def end(self, actor: str) -> None:
-        del self.alive[actor]
+    def end(self, lease: Lease) -> None:
+        del self.alive[lease.actor]
 
     def pool(self) -> Pool:
         return Pool(self.capacity, 1.0, "CPUs", self.start, self.end)

@@ -1,10 +1,12 @@
 """What a person sees of a run: a job log that stays readable, and a live display in a terminal."""
 
 import io
+import json
 import logging
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from itertools import pairwise
 
 import pytest
@@ -192,3 +194,29 @@ def test_what_is_ahead_of_a_run_counts_the_stages_that_are_asked_for() -> None:
     assert effort_after(config, "search", "report") == pytest.approx(3 * whole)
     assert effort_after(config, "specialists", "report") == pytest.approx(2 * whole)
     assert effort_after(config, "corpus") is None
+
+
+def test_structured_lines_are_json_in_order_and_nothing_else() -> None:
+    console, lines = to_file()
+    with shown(console, structured=True):
+        log.info("stage 2 of 9: ladder", extra={"stage": "ladder"})
+        log.warning('a "quoted" line\nof two, [red]with :fire: marks[/red]')
+        report(log, Progress("training", "1/3 segments", share=0.25, left=12.0))
+    read = [json.loads(line) for line in lines()]
+    assert [(line["level"], line["stage"], line["message"]) for line in read] == [
+        ("info", "ladder", "stage 2 of 9: ladder"),
+        ("warning", "ladder", 'a "quoted" line\nof two, [red]with :fire: marks[/red]'),
+    ]
+    assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in read)
+
+
+def test_structured_lines_of_progress_carry_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    console, lines = to_file()
+    with shown(console, structured=True):
+        for second in range(8):
+            now = 1000.0 + second
+            report(log, Progress("training", "1/3 segments", "loss: 2", share=0.25, left=12.0))
+    (line,) = [json.loads(line) for line in lines()]
+    assert (line["level"], line["what"], line["share"], line["seconds_left"]) == ("progress", "training", 0.25, 12.0)

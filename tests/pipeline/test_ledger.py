@@ -150,5 +150,5 @@ def test_its_format_is_stable(tmp_path: Path) -> None:
     plain = json.loads((tmp_path / "ledger/20260101T000000000000.json").read_text())
     assert plain["schema"] == "splitray-ledger-1"
     assert {"start", "began", "written", "ended", "splitray", "stages"} <= set(plain)
-    assert {"stage", "seconds", "tokens", "flops", "training_seconds", "failures"} == set(plain["stages"][0])
+    assert {"stage", "seconds", "tokens", "flops", "training_seconds", "failures"} <= set(plain["stages"][0])
     assert set(RESULTS) >= {stage["stage"] for stage in plain["stages"]}

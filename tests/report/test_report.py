@@ -375,6 +375,49 @@ def test_costs_say_what_was_needed_and_what_was_spent() -> None:
     assert text.spending(Summary.parse(held)) == "", "a summary of the first release"
 
 
+USAGE = {
+    "stages": [
+        {"name": "base", "device": "GPU", "hours_held": 12.0, "hours_used": 9.0, "energy_kwh": 4.2, "money": 60.0},
+        {"name": "evaluate", "device": "GPU", "hours_held": 3.5, "hours_used": 2.0, "energy_kwh": 1.0, "money": 17.5},
+    ],
+    "purposes": [
+        {"name": "base", "device": "GPU", "hours_held": 12.0, "hours_used": 9.0, "energy_kwh": 4.2, "money": 60.0},
+        {"name": "baselines", "device": "GPU", "hours_held": 3.0, "hours_used": 1.5, "energy_kwh": 1.0, "money": 15.0},
+        {"name": "evaluation", "device": "GPU", "hours_held": 0.5, "hours_used": 0.5, "money": 2.5},
+    ],
+    "total": [
+        {"name": "all", "device": "GPU", "hours_held": 15.5, "hours_used": 11.0, "energy_kwh": 5.2, "money": 77.5}
+    ],
+    "hours_provisioned": 40.0,
+    "money_provisioned": 200.0,
+    "currency": "USD",
+    "prices": [{"device": "GPU", "per_hour": 5.0, "currency": "USD", "source": "p5 us-east-1 spot: bill, 2026-01-01"}],
+}
+
+
+def test_hours_energy_and_money_are_on_the_first_screen_and_in_a_table(tmp_path: Path) -> None:
+    page = written(tmp_path, example.summary() | {"usage": USAGE})
+    said = "It cost 15.5 GPU hours held by workers, 11 of them used, 77.50 USD, 5.2 kWh over 2 starts."
+    assert said in page.text and page.text.index(said) < page.text.index("At equal tokens")
+    assert page.row("baselines") == ["baselines", "GPU", "3", "1.5", "1 kWh", "15.00 USD"]
+    assert page.row("evaluation") == ["evaluation", "GPU", "0.5", "0.5", "–", "2.50 USD"]
+    assert page.row("all") == ["all total", "GPU", "15.5", "11", "5.2 kWh", "77.50 USD"]
+    assert "the cluster had 40 device hours, whoever used them: 200.00 USD." in page.text
+    assert "5 USD a GPU hour (p5 us-east-1 spot: bill, 2026-01-01)" in page.text
+    console = Console(file=StringIO(), width=200)
+    console.print(terminal(Summary.parse(example.summary() | {"usage": USAGE})))
+    assert isinstance(console.file, StringIO)
+    assert (
+        said.replace(" USD", "\N{NO-BREAK SPACE}USD").replace(" kWh", "\N{NO-BREAK SPACE}kWh")
+        in console.file.getvalue()
+    )
+
+
+def test_a_summary_without_hours_says_nothing_of_them(tmp_path: Path) -> None:
+    page = written(tmp_path, example.summary())
+    assert "It cost" not in page.text and "Hours, energy and money" not in page.text
+
+
 def test_folders_say_what_they_are_for() -> None:
     listed = dict(text.models(Summary.parse(example.summary())))
     assert list(listed) == ["specialists/", "router/", "base/", "trunk/"]

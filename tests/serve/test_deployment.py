@@ -16,6 +16,7 @@ pytest.importorskip("fastapi")
 import httpx
 import psutil
 
+from splitray.errors import UserError
 from splitray.evaluate.mixture import Sampling, load_mixture
 from tests.support.ensemble import write_run
 from tests.support.ports import free_port
@@ -118,3 +119,29 @@ def test_what_cannot_be_served_is_refused_before_ray_starts(tmp_path: Path) -> N
             [sys.executable, "-m", "splitray", "serve", *arguments], capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_serves_from_a_config_file_of_ray_serve(run: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray Serve does with the entry of a file, and so a RayService of KubeRay: build the app, then run it."""
+    from ray import serve
+    from ray._common.utils import import_attr
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
+
+    monkeypatch.setenv("SPLITRAY_SERVE_TOKEN", TOKEN)
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    try:
+        serve.run(built(import_attr("splitray.serve.deployment:app"), {"run": str(run), "batch": 4}), name="splitray")
+        answer = httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=HEADERS, timeout=60)
+        assert {"auto", "base", "0_first", "1_second"} == {model["id"] for model in answer.json()["data"]}
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=60).status_code == 401
+    finally:
+        serve.shutdown()
+
+
+def test_a_config_file_without_a_token_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from splitray.serve.deployment import ServedRun, app
+
+    monkeypatch.delenv("SPLITRAY_SERVE_TOKEN", raising=False)
+    with pytest.raises(UserError, match="SPLITRAY_SERVE_TOKEN is not set"):
+        app(ServedRun(run=str(run)))

@@ -34,7 +34,7 @@ def write_corpus(folder: Path) -> None:
                     generator.choice(own) if generator.random() < 0.8 else generator.choice(["the", "of", "and", "a"])
                     for _ in range(80)
                 ]
-                lines.append(json.dumps({"text": " ".join(text), "source": f"{kind}-{number}"}))
+                lines.append(json.dumps({"text": " ".join(text), "source": f"{kind}-{number}", "kind": kind}))
             (folder / f"{kind}-{number}.jsonl").write_text("\n".join(lines) + "\n")
 
 

@@ -83,26 +83,31 @@ def _ends(store: Store, line: str) -> set[int]:
     return SegmentKey.ends(line, store.keys())
 
 
-def config() -> Config:
-    return Config(
-        **PLAIN
-        | {
-            "name": "tiny",
-            "budget": 24576,
-            "plan": {"min_pretrain_tokens": 12288},
-            "corpus": {"sources": ["/home/somebody/private/texts.jsonl"], "domains": 3},
-            "model": {"hidden": 16, "layers": 2, "heads": 2},
-            "training": {**PLAIN["training"], "sequence_length": 32, "global_batch_size": 8, "precision": "fp32"},
-            "search": {"at": "off"},
-            "evaluate": {"validation_tokens": 2048, "baselines": [1.0]},
-        }
-    )
+def config(**changes: Any) -> Config:
+    """Sections among the changes are laid over the plain ones, field by field."""
+    values: dict[str, Any] = PLAIN | {
+        "name": "tiny",
+        "budget": 24576,
+        "plan": {"min_pretrain_tokens": 12288},
+        "corpus": {"sources": ["/home/somebody/private/texts.jsonl"], "domains": 3},
+        "model": {"hidden": 16, "layers": 2, "heads": 2},
+        "training": {**PLAIN["training"], "sequence_length": 32, "global_batch_size": 8, "precision": "fp32"},
+        "search": {"at": "off"},
+        "evaluate": {"validation_tokens": 2048, "baselines": [1.0]},
+    }
+    for name, change in changes.items():
+        values[name] = values[name] | change if isinstance(values.get(name), dict) else change
+    return Config(**values)
 
 
-def write_finished(folder: Path) -> Path:
-    """`folder/run` and `folder/store` of a run that has ended with stage report's summary; the run folder."""
+def write_finished(folder: Path, **changes: Any) -> Path:
+    """`folder/run` and `folder/store` of a run that has ended with stage report's summary; the run folder.
+
+    Args:
+        changes: of the configuration, as of `config`.
+    """
     store = Store(folder / "store")
-    settings = config()
+    settings = config(**changes)
     run = RunFolder(Folder(folder / "run"), settings)
     key = _write_corpus(store)
     job = Job(run, store)

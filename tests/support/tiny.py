@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,12 @@ def order(length: int = 16, seed: int = 0, weights: Mapping[str, float] = WEIGHT
     return Order(arrays(length=length), weights, length, seed)
 
 
-def segments(recipe: Recipe, *leaves: Leaf, trunks: bool = True) -> list[Any]:
+def segments(recipe: Recipe, *leaves: Leaf, trunks: bool = True, replay: float = 0.0) -> list[Any]:
     """What an empty store lacks of some leaves (and, with `trunks`, of their states at the split)."""
-    targets = [Target.leaf(recipe, leaf, SCHEDULE) for leaf in leaves]
+    schedule = replace(SCHEDULE, replay_share=replay)
+    targets = [Target.leaf(recipe, leaf, schedule) for leaf in leaves]
     if trunks:
-        made = (Target.trunk(recipe, leaf, SCHEDULE) for leaf in leaves if leaf.domain is not None)
+        made = (Target.trunk(recipe, leaf, schedule) for leaf in leaves if leaf.domain is not None)
         targets += [t for t in made if t is not None]
     return grow(targets, lambda line: [])
 

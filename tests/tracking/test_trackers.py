@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.image import imsave
+from pyarrow import fs
 
 from splitray.config import Config
 from splitray.errors import UserError
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.tracking import tracked
-from splitray.results.stages import LadderResult
+from splitray.results.stages import LadderResult, ReportResult
 from splitray.runtime.points import Point, publish
 from splitray.storage.folder import Folder
 from splitray.tracking import Tracker, register_tracker, registry
@@ -53,6 +56,20 @@ def _ladder(of: RunFolder) -> LadderResult:
     return LADDER
 
 
+def reported(of: RunFolder) -> None:
+    """A start whose stage report leaves a page and a figure."""
+
+    def page() -> ReportResult:
+        of.keep("report/index.html", lambda path: path.write_text("<p>page</p>"))
+        imsave(tmp := of.folder.local_path("picture.png"), [[[0.0, 0.5, 1.0]] * 4] * 3)
+        of.folder.put(tmp, "report/figures/comparison.png")
+        return ReportResult("report/index.html")
+
+    with tracked(of):
+        publish(log, point(0, 1))
+        of.carry_out("report", page, lambda: None)
+
+
 def test_jsonl_has_every_look(tmp_path: Path) -> None:
     told(run(tmp_path, {"name": "jsonl"}))
     lines = [json.loads(line) for line in (tmp_path / "trackers/jsonl/metrics.jsonl").read_text().splitlines()]
@@ -61,6 +78,7 @@ def test_jsonl_has_every_look(tmp_path: Path) -> None:
         (SERIES[0], 128, 3.8),
         (SERIES[0], 192, 3.7),
     ]
+    assert {(x["series"], x["segment"]) for x in lines} == {(SERIES[0], "seg-0"), (SERIES[1], "seg-1")}
     results = [json.loads(line) for line in (tmp_path / "trackers/jsonl/results.jsonl").read_text().splitlines()]
     assert results[0]["ladder/saving"] == 2.0
 
@@ -76,6 +94,64 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     assert curve == [(64, 3.9), (128, 3.8), (192, 3.7)]
     assert events.Scalars("results/ladder/saving")[0].value == 2.0
     assert events.Scalars(f"learning_rate/{SERIES[0]}")[0].value == pytest.approx(1e-3)
+
+
+def test_tensorboard_has_the_segments_and_the_figures(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    reported(run(tmp_path, {"name": "tensorboard"}))
+    events = accumulator.EventAccumulator(str(tmp_path / "trackers/tensorboard"))
+    events.Reload()
+    (picture,) = events.Images("report/figures/comparison")
+    assert (picture.width, picture.height) == (4, 3)
+    (text,) = events.Tensors(f"segment/{SERIES[0]}/text_summary")
+    facts = json.loads(text.tensor_proto.string_val[0])
+    assert facts == {"key": "seg-0", "source": "mixture", "params": 232_448}
+
+
+def test_tensorboard_on_an_object_store_is_read_back(s3: str, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    told(run(tmp_path / "run", {"name": "tensorboard", "folder": s3}))
+    told(run(tmp_path / "again", {"name": "tensorboard", "folder": s3}))
+    bucket = Folder(s3)
+    assert len(bucket.names()) == 2, "each start writes a file of its own"
+    (tmp_path / "down").mkdir()
+    for name in bucket.names():
+        (tmp_path / "down" / name).write_bytes(bucket.read(name))
+    events = accumulator.EventAccumulator(str(tmp_path / "down"))
+    events.Reload()
+    assert [round(e.value, 4) for e in events.Scalars(f"loss/{SERIES[0]}")][:3] == [3.9, 3.8, 3.7]
+    assert "secret" not in (tmp_path / "run/config.yaml").read_text()
+
+
+@pytest.fixture
+def s3() -> Iterator[str]:
+    """A folder on an S3 server."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    place = "{}:{}".format(*server.get_host_and_port())
+    fs.S3FileSystem(
+        access_key="key", secret_key="secret", endpoint_override=place, scheme="http", allow_bucket_creation=True
+    ).create_dir("tracked")
+    yield f"s3://key:secret@tracked/tb?scheme=http&endpoint_override={place}&region=us-east-1"
+    server.stop()
+
+
+def test_one_that_writes_to_a_disk_refuses_an_object_store(tmp_path: Path, s3: str) -> None:
+    with (
+        pytest.raises(UserError, match=r"trackers\.0\.folder: s3://tracked/tb is on no local disk"),
+        tracked(run(tmp_path, {"name": "jsonl", "folder": s3})),
+    ):
+        pass
+
+
+def test_workers_import_no_tracker() -> None:
+    """MLflow alone would cost each of them seconds."""
+    code = (
+        "import sys, splitray.executor.worker, splitray.config\n"
+        "print([m for m in ('mlflow', 'wandb', 'tensorboardX', 'tensorboard') if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
 
 
 @pytest.mark.slow  # it makes the tables of its database
@@ -95,7 +171,12 @@ def test_mlflow_reads_what_was_written_and_goes_on_with_its_run(tmp_path: Path) 
     assert sorted((m.step, round(m.value, 4)) for m in curve) == [(64, 3.9), (128, 3.8), (192, 3.7), (256, 3.6)]
     assert f"loss/{SERIES[1].replace('&', '_')}" in found.data.metrics
     assert found.data.metrics["ladder/saving"] == 2.0
-    assert [f.path for f in client.list_artifacts(found.info.run_id)] == ["table.json"]
+    assert found.data.tags[f"segment/{SERIES[0]}"] == "seg-0"
+    reported(run(tmp_path, {"name": "mlflow", "experiment": "proof"}))
+    assert {f.path for f in client.list_artifacts(found.info.run_id)} == {"table.json", "report"}
+    assert [f.path for f in client.list_artifacts(found.info.run_id, "report/figures")] == [
+        "report/figures/comparison.png"
+    ]
 
 
 @pytest.fixture
@@ -136,6 +217,7 @@ def test_wandb_is_offline_and_has_every_look(tmp_path: Path, no_wandb_mode: None
             curve.append(row)
     assert [(r[f"tokens/{SERIES[0]}"], r[f"loss/{SERIES[0]}"]) for r in curve] == [(64, 3.9), (128, 3.8), (192, 3.7)]
     assert summary["ladder/saving"] == 2.0
+    assert summary[f"segment/{SERIES[0]}"] == "seg-0"
 
 
 def test_the_tracker_of_the_extending_page_runs(own: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,32 +45,38 @@ def shuffled(count: int, *parts: object) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"))).permutation(count)
 
 
-def batches_of(leaf: Leaf) -> list[np.ndarray]:
-    """Every global batch of a leaf, [4, 17], sliced out of the token arrays; seed 0, equal weights, one epoch."""
+def batches_of(leaf: Leaf, one_in: int | None = None) -> list[np.ndarray]:
+    """Every global batch of a leaf, [4, 17], sliced out of the token arrays; seed 0, equal weights, one epoch.
+
+    After the split, one sequence in so many is the mixture's next one.
+    """
     windows = {
         name: np.stack([s[i : i + 17] for s in shards for i in range(0, len(s) - 16, 16)])
         for name, shards in tiny.arrays().items()
     }
     front = {name: list(shuffled(len(w), 0, name, 0)) for name, w in windows.items()}
     picks = np.array(["a"] * 512 + ["b"] * 512)[shuffled(1024, 0, MIXTURE, 0)]
-    rows, taken = [], {"a": 0, "b": 0}
-    for name in picks[: leaf.pretrain_tokens // 16]:
-        rows.append(windows[name][front[name][taken[name]]])
+    mixture, taken = [], {"a": 0, "b": 0}
+    for name in picks[:200]:
+        mixture.append(windows[name][front[name][taken[name] % len(windows[name])]])
         taken[name] += 1
+    rows = mixture[: leaf.pretrain_tokens // 16]
     if leaf.domain:
-        back = front[leaf.domain][::-1]
-        rows += [windows[leaf.domain][w] for w in back[: leaf.specialize_tokens // 16]]
+        replayed = iter(mixture[leaf.pretrain_tokens // 16 :])
+        own = (windows[leaf.domain][w] for w in front[leaf.domain][::-1])
+        for place in range(1, leaf.specialize_tokens // 16 + 1):
+            rows.append(next(replayed if one_in and place % one_in == 0 else own))
     return [np.stack(rows[i : i + 4]).astype(np.int64) for i in range(0, len(rows), 4)]
 
 
-def plain_loop(leaf: Leaf) -> tuple[list[float], dict[str, torch.Tensor]]:
+def plain_loop(leaf: Leaf, one_in: int | None = None) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of every step and the final weights, fp32, no DeepSpeed, no torch.optim."""
     model = build(RECIPE)
     params = dict(model.named_parameters())
     first, second = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
     losses, total = [], leaf.tokens
     start = total - round(0.25 * total / 64) * 64
-    for step, batch in enumerate(batches_of(leaf), 1):
+    for step, batch in enumerate(batches_of(leaf, one_in), 1):
         tokens = torch.from_numpy(batch)
         logits = model(input_ids=tokens[:, :-1], use_cache=False).logits.float()
         chosen = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])
@@ -92,19 +98,23 @@ def plain_loop(leaf: Leaf) -> tuple[list[float], dict[str, torch.Tensor]]:
     return losses, {n: p.detach() for n, p in params.items()}
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_losses_equal_a_plain_loop_across_branch_and_decay(tmp_path: Path, stage: int) -> None:
-    """20 steps: 12 of the mixture, 8 of a domain, the decay over the last 5; a branch for either domain."""
+@pytest.mark.parametrize(("stage", "one_in"), [(0, None), (1, None), (0, 5)])
+def test_losses_equal_a_plain_loop_across_branch_and_decay(tmp_path: Path, stage: int, one_in: int | None) -> None:
+    """20 steps: 12 of the mixture, 8 of a domain, the decay over the last 5; a branch for either domain.
+
+    The last case replays every fifth sequence: 6 of 32, which lie anywhere in their batches.
+    """
     settings, store = tiny.training(zero_stage=stage), Store(tmp_path)
     leaves = [Leaf(12 * BATCH, 8 * BATCH, d) for d in ("a", "b")]
     said: dict[str, list[tuple[int, float, float]]] = {}
-    for segment in tiny.segments(RECIPE, *leaves):
+    replay = 1 / one_in if one_in else 0.0
+    for segment in tiny.segments(RECIPE, *leaves, replay=replay):
         recorder = worlds.Recorder()
         train(segment, recorder, store, settings, recorder.hooks)
         said[segment.key] = recorder.steps
     for leaf in leaves:
-        chain = lineage(leaf)
-        losses, weights = plain_loop(leaf)
+        chain = [s.key for s in tiny.segments(RECIPE, leaf, replay=replay)]
+        losses, weights = plain_loop(leaf, one_in)
         ours = [loss for segment in chain for _, loss, _ in said[segment]]
         assert len(ours) == len(losses) == 20
         np.testing.assert_allclose(ours, losses, rtol=0, atol=1e-5)
@@ -113,11 +123,6 @@ def test_losses_equal_a_plain_loop_across_branch_and_decay(tmp_path: Path, stage
         for name, weight in load(found, moments=False).weights.items():
             torch.testing.assert_close(weight, weights[name], rtol=0, atol=2e-5)
         assert losses[0] - losses[-1] > 0.2, "nothing was learned, so agreement shows nothing"
-
-
-def lineage(leaf: Leaf) -> list[str]:
-    """Keys of a leaf's segments, root first, in a tree with its trunk."""
-    return [s.key for s in tiny.segments(RECIPE, leaf)]
 
 
 # stopping

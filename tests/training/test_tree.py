@@ -1,5 +1,6 @@
 """The tree of segments against a plain account of what a set of leaves must cost."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -199,6 +200,38 @@ def test_a_rate_of_the_specialists_changes_their_stretch_alone(leaf: Leaf, rate:
     assert (Target.leaf(RECIPE, leaf, fast).key != target(leaf).key) == bool(leaf.specialize_tokens)
     if leaf.domain is not None:
         assert Target.trunk(RECIPE, leaf, fast) == Target.trunk(RECIPE, leaf, tiny.SCHEDULE), "the trunk is shared"
+
+
+@given(leaves(), st.sampled_from([0.1, 0.29, 0.5]))
+def test_replay_changes_the_specialists_stretch_alone(leaf: Leaf, share: float) -> None:
+    again = Schedule(tiny.DECAY, replay_share=share)
+    assert (Target.leaf(RECIPE, leaf, again).key != target(leaf).key) == bool(leaf.specialize_tokens)
+    if leaf.domain is not None:
+        assert Target.leaf(RECIPE, leaf, again).key != Target.leaf(RECIPE, leaf, Schedule(tiny.DECAY, share)).key
+        assert Target.trunk(RECIPE, leaf, again) == Target.trunk(RECIPE, leaf, tiny.SCHEDULE), "the trunk is shared"
+
+
+@given(leaves(), st.sampled_from(["0", "0.1", "0.29", "0.3", "0.5", "0.9"]), st.integers(1, 7))
+def test_replay_draws_its_share_of_the_mixture_where_that_went_on(leaf: Leaf, written: str, ranks: int) -> None:
+    """By exact fractions: of the first n sequences floor(n r) are the mixture's, each index once, in order."""
+    schedule, share = Schedule(tiny.DECAY, replay_share=float(written)), Fraction(written)
+    segment = Segment(RECIPE, Target.leaf(RECIPE, leaf, schedule).phases)
+    if leaf.domain is None:
+        assert segment.draws(3, 5) == [(MIXTURE, 3, 5)]
+        return
+    count = leaf.specialize_tokens // RECIPE.sequence_length
+    drawn = [
+        (source, start + place)
+        for begin in range(0, count, ranks)
+        for source, start, length in segment.draws(begin, min(ranks, count - begin))
+        for place in range(length)
+    ]
+    for n in range(count + 1):
+        assert sum(source == MIXTURE for source, _ in drawn[:n]) == n * share // 1
+    mixture = leaf.pretrain_tokens // RECIPE.sequence_length
+    replayed = [index for source, index in drawn if source == MIXTURE]
+    assert replayed == list(range(mixture, mixture + len(replayed)))
+    assert [index for source, index in drawn if source == leaf.domain] == list(range(count - len(replayed)))
 
 
 @given(leaves())

@@ -88,12 +88,12 @@ def test_one_worker_resumes_to_the_same_bits(tmp_path: Path, stage: int, precisi
     assert (meta["world"], meta["zero_stage"]) == (1, stage)
 
 
-@pytest.mark.parametrize("stage", [0, 2])
-def test_a_stop_before_any_step_of_any_phase_leads_to_the_same_bytes(tmp_path: Path, stage: int) -> None:
+@pytest.mark.parametrize(("stage", "replay"), [(0, 0.0), (2, 0.0), (0, 0.3)])
+def test_a_stop_before_any_step_of_any_phase_leads_to_the_same_bytes(tmp_path: Path, stage: int, replay: float) -> None:
     """The trunk, the domain's plateau and its decay; what one of them leaves, the next one continues."""
     settings = worlds.tiny.training(zero_stage=stage)
     made = worlds.tiny.make_recipe(settings)
-    segments = worlds.tiny.segments(made, worlds.Leaf(4 * 64, 8 * 64, "b"))
+    segments = worlds.tiny.segments(made, worlds.Leaf(4 * 64, 8 * 64, "b"), replay=replay)
     whole = Store(tmp_path / "whole")
     assert [s.source for s in segments] == ["mixture", "b", "b"] and segments[2].phases[-1].decay == (9 * 64, 12 * 64)
     stops = 0
@@ -101,7 +101,9 @@ def test_a_stop_before_any_step_of_any_phase_leads_to_the_same_bytes(tmp_path: P
         peace = worlds.Recorder()
         right = train(segment, peace, whole, settings, peace.hooks)
         for before in range(1, segment.tokens // 64 - 1):  # the wish is granted after the step that it came before
-            halves, stopping = Store(tmp_path / f"{segment.end}-{before}"), worlds.Recorder(stop_before=before)
+            first = segment.cursor(segment.start)
+            calls = sum(len(segment.draws(first + 4 * batch, 4)) for batch in range(before))
+            halves, stopping = Store(tmp_path / f"{segment.end}-{before}"), worlds.Recorder(stop_before=calls)
             shutil.copytree(tmp_path / "whole", halves.root.local_path())
             halves.invalidate(segment.key)
             with pytest.raises(Interrupted):

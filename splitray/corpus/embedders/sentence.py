@@ -12,6 +12,7 @@ from splitray.corpus.embedders.embedder import Embedder, Pool, describe, describ
 from splitray.corpus.embedders.registry import register_embedder
 from splitray.errors import UserError
 from splitray.runtime.compat import native_bfloat16
+from splitray.runtime.gpu import gpu_fault
 from splitray.runtime.quiet import no_bars
 from splitray.settings import Settings, operational
 
@@ -73,10 +74,10 @@ class SentenceEmbedder(Embedder):
                 f"corpus.embedder = sentence-transformers cannot be imported here ({error}): install splitray with its "
                 "extra on every node and where the job runs: pip install '.[cpu,sentence]'"
             ) from error
-        if self._gpu and not torch.cuda.is_available():
+        if self._gpu and (fault := gpu_fault()) is not None:
             raise UserError(
-                f"corpus.sentence.gpus asks for GPUs, but PyTorch {torch.__version__} sees none in the actor that "
-                "embeds: install a CUDA build of it on the GPU nodes, or set corpus.sentence.gpus to 0"
+                f"corpus.sentence.gpus asks for GPUs, and the actor that embeds cannot use its own: {fault}. Mend the "
+                "GPU nodes, or set corpus.sentence.gpus to 0"
             )
         if self._threads is not None:
             torch.set_num_threads(self._threads)

@@ -78,7 +78,8 @@ def read_exam(path: Path, shots: int = 0, most: int | None = None) -> Exam:
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # not splitlines: a text may hold U+2028 or U+0085, at which Python cuts and JSON does not
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"exam {path} is not UTF-8: {error.reason} at byte {error.start}") from error
     for number, line in enumerate(lines, 1):

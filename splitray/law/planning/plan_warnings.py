@@ -208,17 +208,20 @@ def weights_left_out(law: Law, weights: Mapping[str, float]) -> LawWarning | Non
         "weights_left_out",
         "the plan leaves the domains' weights out",
         f"the ladder covers {len(law.domains)} of {len(weights)} domains, so the mean of these, at the mean D', stands "
-        "for every domain, while training and comparisons weigh them by their size",
+        "for every domain, while training and comparisons weigh them as configured",
         f"set ladder.domains to {len(weights)}, or weights to uniform",
     )
 
 
-def repeated_text(budget: int, tokens: Mapping[str, int], weights: Mapping[str, float]) -> LawWarning | None:
+def repeated_text(
+    budget: int, tokens: Mapping[str, int], weights: Mapping[str, float], at_most: bool = False
+) -> LawWarning | None:
     """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn.
 
     Args:
         budget: D_T in tokens.
         tokens: of every domain's training text.
+        at_most: whether specialists draw other text too, so that less of it is read.
     """
     passes = {d: weights[d] * budget / n for d, n in tokens.items()}
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
@@ -228,6 +231,6 @@ def repeated_text(budget: int, tokens: Mapping[str, int], weights: Mapping[str, 
     return LawWarning(
         "repeated_text",
         "training text is read more than once",
-        f"wherever it is split, a budget of {human(budget)} tokens reads {named}",
+        f"wherever it is split, a budget of {human(budget)} tokens reads {'up to ' * at_most}{named}",
         "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
     )

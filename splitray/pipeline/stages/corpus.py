@@ -8,6 +8,7 @@ from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.executor.waiting import waiting_said
 from splitray.pipeline.job import Job
+from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.results.stages import CorpusResult, Counts, DomainCounts
 from splitray.units import human
 
@@ -26,6 +27,7 @@ def run_corpus(job: Job) -> CorpusResult:
             )
     with waiting_said("the corpus"):
         corpus = build_corpus(job.config.corpus, job.config.seed, job.store)
+    Programme(job.config, CorpusFacts.of(corpus), "fp32").check_domains()  # no precision changes what it says
     domains = tuple(_counts(corpus, name) for name in corpus.domains)
     for domain in domains:
         _log.info(f"   {domain.name}: {domain.train.documents} documents, {human(domain.train.tokens)} tokens")

@@ -5,7 +5,17 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from splitray.evaluate.compare import Scores, chosen, contrasts, difference, matrix, mean, resampled, routed
+from splitray.evaluate.compare import (
+    Scores,
+    chosen,
+    contrasts,
+    difference,
+    forgetting,
+    matrix,
+    mean,
+    resampled,
+    routed,
+)
 from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.comparison import compared, scores_of
 from splitray.pipeline.exports import base_card, export_model
@@ -57,6 +67,13 @@ def run_evaluation(job: Job) -> EvaluationResult:
         ),
         contrasts(scores, PLANNED, programme.weights),
         resampled(scores[PLANNED], programme.weights),
+        forgetting(
+            {d: row for d, row in rows.items() if job.split.specialize_tokens[d]},
+            next(iter(base.values())),
+            programme.weights,
+        )
+        if base
+        else (),
     )
 
 

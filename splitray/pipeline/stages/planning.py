@@ -41,13 +41,14 @@ def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     tokens, settings, weights = programme.corpus.train_tokens, programme.config.plan, programme.weights
     assert tokens is not None, "the corpus is built before the plan"
     params, budget = programme.size(programme.config.model).params, programme.budget
-    limits = Limits(settings.min_pretrain_tokens, tokens, settings.epochs)
+    own = programme.own_share
+    limits = Limits(settings.min_pretrain_tokens, {d: n / own[d] for d, n in tokens.items()}, settings.epochs)
     question = replace(Question.weighing(law, params, budget, weights, limits), traits=_traits(programme))
     plan = answer(law, question)
     fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
     raised = (
         weights_left_out(law, weights),
-        repeated_text(budget, tokens, weights),
+        repeated_text(budget, tokens, weights, at_most=programme.config.training.replay_share > 0),
         far_strategies(law, plan, fractions),
     )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))

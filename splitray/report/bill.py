@@ -1,0 +1,72 @@
+"""Hours, energy and money in words, for the page's first screen, its section on cost, and the log's end."""
+
+from splitray.report.text import UNKNOWN
+from splitray.results.summary import DeviceUsage, Summary, UsageSummary
+from splitray.units import counted
+
+_NBSP = "\N{NO-BREAK SPACE}"
+
+
+def hours(value: float) -> str:
+    """Device-hours: three digits, and no more than the measurement is worth."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def money(amount: float | None, currency: str) -> str:
+    """An amount with two digits after the point; a smaller one with two of its own."""
+    if amount is None:
+        return UNKNOWN
+    shown = f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.2g}"
+    return f"{shown}{_NBSP}{currency}"
+
+
+def energy(kwh: float | None) -> str:
+    return UNKNOWN if kwh is None else f"{kwh:.3g}{_NBSP}kWh"
+
+
+def first_screen(summary: Summary) -> str:
+    """One sentence: hours held and used, money and energy; empty where no start counted hours."""
+    usage = summary.usage
+    if usage is None or not usage.total:
+        return ""
+    parts = []
+    for each in usage.total:
+        parts.append(
+            f"{hours(each.hours_held)} {each.device} hours held by workers, {hours(each.hours_used)} of them used"
+        )
+        if each.money is not None:
+            parts.append(money(each.money, usage.currency))
+        if each.energy_kwh is not None:
+            parts.append(energy(each.energy_kwh))
+    over = f" over {counted(summary.starts, 'start')}" if summary.starts and summary.starts > 1 else ""
+    return f"It cost {', '.join(parts)}{over}."
+
+
+def groups(summary: Summary) -> list[tuple[str, tuple[DeviceUsage, ...]]]:
+    """The rows of the table: by stage, then by purpose where these differ from the stages, then the total."""
+    usage = summary.usage
+    if usage is None:
+        return []
+    shown = [("stage", usage.stages)]
+    if [row.name for row in usage.purposes] != [row.name for row in usage.stages]:
+        shown.append(("purpose", usage.purposes))
+    return [*shown, ("total", usage.total)]
+
+
+def notes(usage: UsageSummary) -> list[str]:
+    """What the hours and the money are, and where the prices come from."""
+    said = [
+        "Held counts from a worker's first sign of life to its end. Used is the part in which it trained or scored. "
+        "Tasks of the corpus are in neither."
+    ]
+    whole = f"While the run went on, the cluster had {hours(usage.hours_provisioned)} device hours, whoever used them"
+    bill = f": {money(usage.money_provisioned, usage.currency)}." if usage.money_provisioned is not None else "."
+    said.append(whole + bill)
+    if usage.prices:
+        prices = "; ".join(f"{p.per_hour:.4g} {p.currency} a {p.device} hour ({p.source})" for p in usage.prices)
+        said.append(f"Money is hours held times {prices}.")
+    else:
+        said.append("Set resources.price_per_hour, or resources.instance_type, to see money here.")
+    if usage.uncounted_starts:
+        said.append(f"{counted(usage.uncounted_starts, 'start')} of an older splitray did not count hours.")
+    return said

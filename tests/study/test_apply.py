@@ -1,0 +1,125 @@
+"""The filter's passes over files: every document scored once, arms cut by score, exams left out, nothing done twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from splitray.corpus import CorpusSettings
+from splitray.corpus.sources import list_sources
+from splitray.errors import UserError
+from splitray.storage.folder import Folder
+from splitray.study import DomainFilter, FilterSettings
+from splitray.study.apply import Filtered, apply_filter
+from splitray.study.quality import quality
+from tests.study.planted import exam_of, examples
+from tests.support.inline import InlineEngine
+from tests.support.planted import write_jsonl
+
+GIVEN = examples(900, seed=11)
+ROWS: list[dict[str, Any]] = [
+    {"id": f"d{n}", "text": text, "book": f"b{n // 3}", "topic": bool(label)}
+    for n, (text, label) in enumerate(zip(GIVEN.texts, GIVEN.labels, strict=True))
+]
+
+
+@pytest.fixture(scope="module")
+def topic() -> DomainFilter:
+    return DomainFilter.fit(examples(1500, seed=1), FilterSettings(options={"options": {"dimensions": 32}}))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
+    folder = tmp_path_factory.mktemp("texts") / "data"
+    folder.mkdir()
+    for part in range(3):
+        write_jsonl(folder / f"{part}.jsonl", ROWS[300 * part : 300 * (part + 1)])
+    return CorpusSettings(sources=[str(folder)], domains=1, id_column="id", group_column="book", min_characters=50)
+
+
+class Counting(InlineEngine):
+    items = 0
+
+    def over(self, name: str, work: Any, items: list[dict[str, Any]]) -> Any:
+        self.items += len(items)
+        return super().over(name, work, items)
+
+
+def read(folder: Path, arm: str) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for path in (folder / arm).glob("*.parquet") for row in pq.read_table(path).to_pylist()}
+
+
+def test_arms_hold_what_scores_high_enough(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    engine = Counting(sources)
+    found = apply_filter(topic, sources, Folder(tmp_path), engine=engine)
+    scored, texts = read(tmp_path, "scored"), {row["id"]: row["text"] for row in ROWS}
+    assert scored.keys() == texts.keys() and found.documents == 900 == sum(1 for _ in scored)
+    probability = dict(zip(texts, topic.probability(list(texts.values())), strict=True))
+    np.testing.assert_allclose([scored[i]["score"] for i in texts], list(probability.values()), rtol=1e-6)
+    np.testing.assert_allclose([scored[i]["quality"] for i in texts], quality(list(texts.values())), rtol=1e-6)
+    kept = read(tmp_path, "filtered")
+    assert set(kept) == {i for i, p in probability.items() if np.float32(p) >= np.float32(topic.threshold)}
+    assert all(kept[i]["text"] == texts[i] and kept[i]["group"] == ROWS[int(i[1:])]["book"] for i in kept)
+    assert np.mean([ROWS[int(i[1:])]["topic"] for i in kept]) > 0.75
+    assert (found.arms["filtered"].documents, found.arms["filtered"].bytes) == (
+        len(kept),
+        sum(len(row["text"].encode()) for row in kept.values()),
+    )
+    assert found.mean == pytest.approx(np.mean(list(probability.values())), rel=1e-5)
+    control = read(tmp_path, "quality")
+    assert min(row["quality"] for row in control.values()) >= max(
+        [row["quality"] for i, row in scored.items() if i not in control], default=0
+    ), "quality alone decides"
+    assert found.arms["quality"].bytes >= found.arms["filtered"].bytes
+    before = engine.items
+    assert apply_filter(topic, sources, Folder(tmp_path), engine=engine) == found and engine.items == before
+
+
+def test_an_arm_is_a_source_of_the_corpus(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    files, passed = list_sources(CorpusSettings(sources=[str(tmp_path / "filtered")], domains=2))
+    assert files and {file.kind for file in files} == {"parquet"} and not passed
+
+
+def test_exams_are_left_out_of_every_arm(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    leaks = [row for row in ROWS if row["topic"]][:9]
+    exam = exam_of([row["text"] for row in leaks])
+    found = apply_filter(topic, sources, Folder(tmp_path), [exam], engine=InlineEngine(sources))
+    assert found.contaminated == {"13-grams": 9, "near-duplicates": 9, "documents": 9} and found.documents == 891
+    for arm in ("scored", "filtered", "quality"):
+        assert not {row["id"] for row in leaks} & read(tmp_path, arm).keys(), arm
+
+
+def test_bytes_wanted_decide_the_threshold(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    results: list[Filtered] = []
+    for wanted in (5_000, 100_000):
+        found = apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=wanted, engine=InlineEngine(sources))
+        assert wanted <= found.arms["filtered"].bytes < wanted + 1000
+        results.append(found)
+    assert results[0].key != results[1].key and read(tmp_path, "filtered").keys() != read(tmp_path, "scored").keys()
+    with pytest.raises(UserError, match="are wanted, and all documents together have"):
+        apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=1e9, engine=InlineEngine(sources))
+    assert not (tmp_path / "filtered.json").exists(), "a call that failed leaves nothing that counts"
+
+
+def test_another_filter_in_the_same_process_is_not_mistaken(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path
+) -> None:
+    other = DomainFilter.fit(examples(1500, seed=2, share=0.3), FilterSettings(options={"options": {"dimensions": 8}}))
+    first = apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    second = apply_filter(other, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    assert first.key != second.key and first.mean != second.mean
+    texts = [row["text"] for row in ROWS[:20]]
+    scored = read(tmp_path, "scored")
+    np.testing.assert_allclose([scored[f"d{n}"]["score"] for n in range(20)], other.probability(texts), rtol=1e-6)
+    assert len([path for path in tmp_path.iterdir() if path.name.startswith("model-")]) == 1
+
+
+def test_sources_without_a_document_say_why(topic: DomainFilter, tmp_path: Path) -> None:
+    (tmp_path / "short.jsonl").write_text(json.dumps({"text": "too short"}) + "\n")
+    settings = CorpusSettings(sources=[str(tmp_path / "short.jsonl")], domains=1)
+    with pytest.raises(UserError, match=r"no document to score is left: too short \(1\)"):
+        apply_filter(topic, settings, Folder(tmp_path / "out"), engine=InlineEngine(settings))
