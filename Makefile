@@ -14,7 +14,7 @@ demo: $(VENV)/.cpu
 # Without Ray a file a process, on every core; on Ray one test after the other, since each fills the machine.
 test: $(VENV)/.cpu,dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not gpu and not survey and not ray"
-	$(BIN)/python -m pytest -m "ray and not gpu and not survey"
+	$(BIN)/python -m pytest --durations=25 -m "ray and not gpu and not survey"
 
 # What needs no Ray and no patience: under three minutes on two cores.
 test-fast: $(VENV)/.cpu,dev

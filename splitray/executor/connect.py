@@ -148,10 +148,12 @@ def machine() -> dict[str, Any]:
 
 def uses_gpu(resources: ResourceSettings) -> bool:
     """Whether workers train on GPUs; refuses a run that asks for what the cluster lacks."""
+    if resources.accelerator == "cpu":
+        return False
     have = ray.cluster_resources().get("GPU", 0)
     if resources.accelerator == "gpu" and not have and resources.capacity is None:
         raise UserError(
             "resources.accelerator = gpu, but the cluster has no GPU now; on an autoscaling cluster that starts "
             "empty set resources.capacity to the GPUs it may grow to"
         )
-    return resources.accelerator == "gpu" or (resources.accelerator == "auto" and have > 0)
+    return resources.accelerator == "gpu" or have > 0

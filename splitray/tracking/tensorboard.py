@@ -1,6 +1,7 @@
 """The tracker `tensorboard`: event files that `tensorboard --logdir FOLDER` shows."""
 
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,13 +19,14 @@ class TensorBoard(Tracker):
 
     name = "tensorboard"
     packages: ClassVar[Mapping[str, str]] = {"tensorboardX": "tensorboardX"}
-    copied = True  # an event file carries the time and the process in its name
+    copied = True  # no two starts write an event file of one name
 
     def __init__(self, settings: Any, run: TrackedRun) -> None:
         from tensorboardX import SummaryWriter
 
         super().__init__(settings, run)
-        self._writer = SummaryWriter(str(run.folder))
+        # Its own names hold a second and a host: of two starts within a second, the later would replace the earlier.
+        self._writer = SummaryWriter(str(run.folder), filename_suffix=f".{uuid.uuid4().hex[:8]}")
         self._writer.add_text("config", f"```json\n{json.dumps(run.config, indent=1)}\n```")
 
     def segment(self, series: str, facts: Mapping[str, float | str]) -> None:

@@ -213,7 +213,7 @@ def shared(share: float, **tokenizer: Any) -> Config:
     plain = config(corpus=corpus)
     whole = production(tree(plain), 1.0).flops
     ladder = plain.ladder.model_dump() | {"max_share": share * tree(plain).ladder().flops / whole}
-    return config(corpus=corpus, ladder=ladder)
+    return config(corpus=corpus, ladder=ladder, resources={"accelerator": "cpu"})
 
 
 def test_a_ladder_that_costs_too_much_is_refused_after_it_was_shown(tmp_path: Path) -> None:

@@ -34,9 +34,12 @@ class PretrainedClassifier(TopicClassifier):
         if not Path(settings.path).is_dir():
             raise UserError(f"classifier path {settings.path}: no such folder; give a local folder of a model")
         try:
-            options = {"local_files_only": True, "trust_remote_code": False}
-            self._tokenizer = AutoTokenizer.from_pretrained(settings.path, **options)
-            model = AutoModelForSequenceClassification.from_pretrained(settings.path, use_safetensors=True, **options)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                settings.path, local_files_only=True, trust_remote_code=False
+            )
+            model = AutoModelForSequenceClassification.from_pretrained(
+                settings.path, local_files_only=True, use_safetensors=True, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"classifier path {settings.path}: it cannot be loaded: {reason:.300}") from error
