@@ -23,6 +23,7 @@ from splitray.law.arrays import Array
 from splitray.law.forms.schedule import RateSchedule
 from splitray.law.planning.planner import answer
 from splitray.law.planning.question import Question
+from splitray.proof.bowl import Bowl
 from splitray.proof.forecast import LEVEL, Forecaster, Place, PlannedSplit, curve_of
 from splitray.results.codec import to_json
 from splitray.training.split import whole_budget
@@ -77,30 +78,51 @@ def _of_line(made: Forecaster, bench: Bench, line: BlindLine, noise: float, sche
     # losses of another corpus are of other domains, and no law knows how hard they are
     places = [Place(D, S, domain) for D, S in leaves for domain in known] if line.corpus is None else []
     rows = made.forecast(places, params, schedule)
+    measurements = _measurements(made.law, params, leaves, noise, schedule)
     return to_json(rows) | {
         "budget": budget,
         "plan": to_json(PlannedSplit.of(plan)),
         "warnings": [str(warning) for warning in plan.warnings],
         "curve": to_json(curve_of(made.law, question)),
-        "differences": _differences(made.law, params, leaves, noise, schedule),
+        "differences": _differences(made.law, params, leaves, measurements, schedule),
+        "optimum": _optimum(leaves, measurements),
     }
 
 
-def _differences(
+def _measurements(
     law: Law, params: int, leaves: Sequence[tuple[int, int]], noise: float, schedule: RateSchedule | None
+) -> Array:
+    """Mean losses over the law's domains that one run at each of the leaves might measure, [draws, leaves]."""
+    D, S = np.array(leaves, dtype=float).T
+    draws = law.predict_draws(params, D, S, schedule=schedule)
+    return np.asarray(draws * np.exp(noise * np.random.default_rng(0).standard_normal(draws.shape)))
+
+
+def _differences(
+    law: Law, params: int, leaves: Sequence[tuple[int, int]], measurements: Array, schedule: RateSchedule | None
 ) -> list[dict[str, float]]:
     """Mean losses over the law's domains less unsplit's, with the interval of one run of each; nats per token."""
     D, S = np.array(leaves, dtype=float).T
     fitted = law.predict(params, D, S, schedule=schedule)
-    draws = law.predict_draws(params, D, S, schedule=schedule)
-    draws = draws * np.exp(noise * np.random.default_rng(0).standard_normal(draws.shape))
-    apart = draws[:, :-1] - draws[:, -1:]
+    apart = measurements[:, :-1] - measurements[:, -1:]
     low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     budget = D[-1]
     return [
         {"split_fraction": float(d / budget), "value": float(v - fitted[-1]), "low": float(lo), "high": float(hi)}
         for d, v, lo, hi in zip(D[:-1], fitted[:-1], low, high, strict=True)
     ]
+
+
+def _optimum(leaves: Sequence[tuple[int, int]], measurements: Array) -> dict[str, float]:
+    """The interval of the best fraction that will be measured: the bottom of the smooth curve through noisy losses.
+
+    The plan's own interval is of the best fraction itself. A measured bottom also moves with the noise of its points,
+    by up to 0.03 on the lines that were seen.
+    """
+    D, _ = np.array(leaves, dtype=float).T
+    bottoms = Bowl(D / D[-1], measurements[0], 0.0).bottoms(measurements)
+    low, high = np.quantile(bottoms, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"low": float(low), "high": float(high)}
 
 
 def _schedule(bench: Bench, line: BlindLine) -> RateSchedule:

@@ -80,7 +80,7 @@ def _scored(
     record: Mapping[str, Any], bowl: Bowl, first: Mapping[float, float], held: Mapping[Any, float]
 ) -> dict[str, Any]:
     """One law on one line; errors are lists, so that sums can weigh them."""
-    split = record["plan"]["split_fraction"]
+    split, optimum = record["plan"]["split_fraction"], record["optimum"]
     losses = [
         (r, held[key])
         for r in record["rows"]
@@ -94,8 +94,8 @@ def _scored(
     return {
         "planned": split,
         "regret": asdict(bowl.regret(split["value"])),
-        "optimum_held": bool(split["low"] <= bowl.best[0] <= split["high"]),
-        "optimum_score": interval_score(split["low"], split["high"], bowl.best[0], LEVEL),
+        "optimum_held": bool(optimum["low"] <= bowl.best[0] <= optimum["high"]),
+        "optimum_score": interval_score(optimum["low"], optimum["high"], bowl.best[0], LEVEL),
         "loss_errors": [r["value"] / loss - 1 for r, loss in losses],
         "loss_held": [bool(r["low"] <= loss <= r["high"]) for r, loss in losses],
         "loss_width": [(r["high"] - r["low"]) / loss for r, loss in losses],

@@ -91,7 +91,11 @@ class Bowl:
 
     def optima(self, draws: int = 4000, seed: int = 0) -> Array:
         """The bottom's fraction under draws of the noise, [draws]."""
-        return np.asarray(_FINE[self.curve(_FINE, self._noisy(draws, seed)).argmin(axis=1)])
+        return self.bottoms(self._noisy(draws, seed))
+
+    def bottoms(self, losses: Array) -> Array:
+        """The fraction of each smooth curve's bottom, [draws], of losses [draws, measured] at the own fractions."""
+        return np.asarray(_FINE[self.curve(_FINE, losses).argmin(axis=1)])
 
     def optimum(self) -> Estimate:
         """The bottom's fraction and its 95 % interval under the noise."""
