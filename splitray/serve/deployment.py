@@ -15,13 +15,13 @@ from splitray.errors import UserError
 from splitray.evaluate.mixture import alone, import_plugins, load_mixture, specialists_of
 from splitray.runtime.gpu import gpu_fault
 from splitray.serve.app import build
+from splitray.serve.endpoints import AUTO
 from splitray.serve.engine import Engine
 from splitray.serve.settings import ServeSettings
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
 NAME = "splitray"
-AUTO = "auto"
 TOKEN = "SPLITRAY_SERVE_TOKEN"
 _GRACE_SECONDS = 20.0  # for what is being written when a replica is stopped
 
