@@ -1,0 +1,295 @@
+"""The ingress over vLLM's engines, with the classes of requests and answers that Ray and vLLM have.
+
+The engines are stand-ins: tiny models on the CPU that answer as vLLM does.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed: the extra serve-gpu, in an environment of its own")
+import torch
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.llm.openai_api_models import (
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    CompletionRequest,
+    CompletionResponse,
+    ErrorResponse,
+)
+from starlette.testclient import TestClient
+
+from splitray.evaluate.mixture import OPEN, Mixture, Sampling, load_mixture, parts_of
+from splitray.serve.engines import TEMPLATE, configs
+from splitray.serve.ingress import ANSWERED_BY, Ingress
+from splitray.serve.settings import ServeSettings
+from tests.support.ensemble import write_run
+from tests.support.planted import documents
+
+TOKEN = "a token of at least sixteen"
+HEADERS = {"authorization": f"Bearer {TOKEN}"}
+SETTINGS = ServeSettings(engine="vllm", max_tokens=16, max_bytes=4096, seconds=30)
+
+
+class Engine:
+    """A deployment's handle. What it was asked and whether it was cancelled is kept."""
+
+    def __init__(self, name: str, model: Any, end: int) -> None:
+        self.name, self.model, self.end = name, model, end
+        self.asked: list[Any] = []
+        self.cancelled = 0
+        self.fault: Exception | ErrorResponse | None = None
+        self.wait = 0.0
+        self.completions = self.chat = self
+
+    def options(self, stream: bool) -> "Engine":
+        assert stream
+        return self
+
+    def remote(self, body: Any, raw_request: object) -> "Answers":
+        assert raw_request is None, "headers hold the token"
+        self.asked.append(body)
+        return Answers(self, body)
+
+    async def answers(self, body: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(self.wait)
+        if isinstance(self.fault, Exception):
+            raise self.fault
+        if self.fault is not None:
+            yield self.fault
+        elif isinstance(body, ChatCompletionRequest):
+            yield self._chat(body)
+        elif body.stream:
+            for word in ("one", "two"):
+                await asyncio.sleep(self.wait)
+                yield [f"data: {json.dumps({'model': body.model, 'choices': [{'index': 0, 'text': word}]})}\n\n"]
+            yield ["data: [DONE]\n\n"]
+        else:
+            yield self._completion(body)
+
+    def _completion(self, body: CompletionRequest) -> CompletionResponse:
+        rows = body.prompt if isinstance(body.prompt[0], list) else [body.prompt]
+        choices = [
+            {"index": n, "text": self._write(row, body.max_tokens), "finish_reason": "length"} | self._told(body, row)
+            for n, row in enumerate(rows)
+        ]
+        return CompletionResponse(model=body.model, choices=choices, usage={"prompt_tokens": 1, "total_tokens": 2})
+
+    def _told(self, body: CompletionRequest, row: list[int]) -> dict[str, Any]:
+        if body.prompt_logprobs is None:
+            return {}
+        with torch.no_grad():
+            known = self.model(input_ids=torch.tensor([row])).logits[0].double().log_softmax(1)
+        tables = [{token: {"logprob": float(known[n, token]), "rank": 1}} for n, token in enumerate(row[1:])]
+        return {"prompt_logprobs": [None, *tables]}
+
+    def _write(self, row: list[int], most: int) -> str:
+        return f"{self.name} writes {most} after {len(row)}"
+
+    def _chat(self, body: ChatCompletionRequest) -> ChatCompletionResponse:
+        text = "".join(f"{message['role']}: {message['content']}; " for message in body.messages)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return ChatCompletionResponse(model=body.model, choices=[choice], usage={"prompt_tokens": 1})
+
+
+class Answers:
+    """As a `DeploymentResponseGenerator`."""
+
+    def __init__(self, engine: Engine, body: Any) -> None:
+        self.engine, self.answers = engine, engine.answers(body)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self.answers
+
+    def cancel(self) -> None:
+        self.engine.cancelled += 1
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def mixture(run: Path) -> Mixture:
+    return load_mixture(run, gate=OPEN)
+
+
+@pytest.fixture
+def engines(mixture: Mixture) -> dict[str, Engine]:
+    return {name: Engine(name, model, mixture.encoder.end) for name, model in zip(mixture.names, mixture.models)}
+
+
+def client_of(engines: dict[str, Engine], run: Path, settings: ServeSettings = SETTINGS) -> TestClient:
+    app = Ingress(engines, str(run), settings, TOKEN).__serve_build_asgi_app__()
+    return TestClient(app, headers=HEADERS, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(engines: dict[str, Engine], run: Path) -> Iterator[TestClient]:
+    with client_of(engines, run) as client:
+        yield client
+
+
+def test_auto_is_answered_by_the_model_that_the_exact_mixture_weighs_most(
+    client: TestClient, mixture: Mixture, engines: dict[str, Engine]
+) -> None:
+    chosen = set()
+    for prompt in [row["text"][:50] for row in documents(domains=2, each=4)] + [""]:
+        step = next(mixture.stream([prompt], Sampling(max_tokens=1, temperature=0)))
+        name = mixture.names[int(np.argmax(step.weights))]
+        answer = client.post("/v1/completions", json={"model": "auto", "prompt": prompt, "max_tokens": 3})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers[ANSWERED_BY] == answer.json()["model"] == name
+        assert answer.json()["choices"][0]["text"].startswith(f"{name} writes 3")
+        chosen.add(name)
+        sent = engines[name].asked[-1]
+        assert sent.prompt == [[mixture.encoder.end, *mixture.encoder.encode([prompt])[0][:-1].tolist()]]
+    assert len(chosen) > 1
+    assert not any(engine.cancelled for engine in engines.values()), "what was answered is not cancelled"
+
+
+def test_a_prefix_is_all_that_every_model_reads(engines: dict[str, Engine], run: Path) -> None:
+    client = client_of(engines, run, SETTINGS.model_copy(update={"prefix": 5}))
+    assert client.post("/v1/completions", json={"model": "auto", "prompt": "two words " * 3}).status_code == 200
+    asked = [body for engine in engines.values() for body in engine.asked if body.prompt_logprobs is not None]
+    assert len(asked) == len(engines) and all(len(b.prompt) == 6 and b.max_tokens == 1 for b in asked)
+
+
+def test_a_named_model_is_asked_alone_and_takes_several_prompts(client: TestClient, engines: dict[str, Engine]) -> None:
+    body = {"model": "1_second", "prompt": ["a", "two words"], "max_tokens": 2, "seed": 7, "stop": "x", "top_p": 0.5}
+    answer = client.post("/v1/completions", json=body | {"temperature": 0})
+    assert answer.headers[ANSWERED_BY] == "1_second" and len(answer.json()["choices"]) == 2
+    assert not engines["0_first"].asked and not engines["base"].asked
+    (sent,) = engines["1_second"].asked
+    assert (sent.seed, sent.stop, sent.top_p, sent.temperature, sent.max_tokens) == (7, ["x"], 0.5, 0, 2)
+    refused = client.post("/v1/completions", json=body | {"model": "auto"})
+    assert refused.status_code == 400 and "one prompt" in refused.json()["error"]["message"]
+
+
+def test_chats(client: TestClient, engines: dict[str, Engine], mixture: Mixture) -> None:
+    said = [{"role": "user", "content": "two words"}, {"role": "assistant", "content": "and more"}]
+    answer = client.post("/v1/chat/completions", json={"model": "auto", "messages": said})
+    step = next(mixture.stream(["two words\nand more\n"], Sampling(max_tokens=1, temperature=0)))
+    name = mixture.names[int(np.argmax(step.weights))]
+    assert answer.status_code == 200 and answer.headers[ANSWERED_BY] == answer.json()["model"] == name
+    assert answer.json()["choices"][0]["message"]["content"] == "user: two words; assistant: and more; "
+    assert engines[name].asked[-1].max_completion_tokens == SETTINGS.max_tokens
+
+
+def test_the_template_writes_what_the_mixture_reads(run: Path, mixture: Mixture) -> None:
+    from transformers import AutoTokenizer
+
+    from splitray.serve.protocol import ChatRequest
+
+    said = [{"role": "user", "content": "two words"}, {"role": "assistant", "content": "naïve 日本"}]
+    tokenizer = AutoTokenizer.from_pretrained(run / "base")
+    text = tokenizer.apply_chat_template(said, chat_template=TEMPLATE, tokenize=False)
+    prompt = ChatRequest(model="auto", messages=said).prompt
+    written = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert written == [mixture.encoder.end, *mixture.encoder.encode([prompt])[0][:-1].tolist()]
+
+
+def test_streams_say_who_writes_and_end_with_their_time(engines: dict[str, Engine], run: Path) -> None:
+    body = {"model": "auto", "prompt": "two words", "stream": True}
+    answer = client_of(engines, run).post("/v1/completions", json=body)
+    assert answer.headers[ANSWERED_BY] in engines and answer.headers["content-type"].startswith("text/event-stream")
+    lines = [line for line in answer.text.split("\n\n") if line]
+    assert [json.loads(line[6:])["choices"][0]["text"] for line in lines[:-1]] == ["one", "two"]
+    assert lines[-1] == "data: [DONE]" and not any(engine.cancelled for engine in engines.values())
+    engines["base"].wait = 0.4
+    late = client_of(engines, run, SETTINGS.model_copy(update={"seconds": 1.0}))
+    told = late.post("/v1/completions", json=body | {"model": "base"})
+    assert told.status_code == 200 and "one" in told.text
+    assert json.loads(told.text.strip().split("\n\n")[-1][6:])["error"]["message"].endswith("within 1 s")
+    assert engines["base"].cancelled == 1, "an engine does not write for nobody"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["auto", "base"])
+def test_a_request_has_its_time(engines: dict[str, Engine], run: Path, model: str, stream: bool) -> None:
+    engines["base"].wait = 5.0
+    client = client_of(engines, run, SETTINGS.model_copy(update={"seconds": 0.3}))
+    answer = client.post("/v1/completions", json={"model": model, "prompt": "a", "stream": stream})
+    assert answer.status_code == 504 and engines["base"].cancelled == 1
+
+
+def test_faults_of_engines_are_told_as_errors(client: TestClient, engines: dict[str, Engine]) -> None:
+    refused = ErrorResponse(error={"message": "too long for it", "type": "BadRequestError", "code": 400})
+    for fault, status, told in (
+        (BackPressureError(num_queued_requests=9, max_queued_requests=9), 429, "requests wait already"),
+        (RayActorError(), 500, "the engine of base failed"),
+        (refused, 400, "too long for it"),
+    ):
+        engines["base"].fault = fault
+        for model in ("auto", "base"):
+            for stream in (False, True):
+                answer = client.post("/v1/completions", json={"model": model, "prompt": "a", "stream": stream})
+                assert answer.status_code == status and told in answer.json()["error"]["message"], answer.text
+    engines["base"].fault = None
+    assert client.post("/v1/completions", json={"model": "auto", "prompt": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "said"),
+    [
+        ({"model": "gpt-4"}, 404, "there is no model 'gpt-4'; there are auto, 0_first"),
+        ({"model": "base:adapter"}, 404, "there is no model"),
+        ({"max_tokens": 17}, 400, "this server writes 16 at most"),
+        ({"n": 3}, 400, "n is not served"),
+        ({"prompt": "x" * 5000}, 413, "4096 bytes"),
+        ({"prompt": "two words " * 300}, 400, "these models read"),
+    ],
+)
+def test_limits_are_those_of_the_other_engine(
+    client: TestClient, engines: dict[str, Engine], changed: dict[str, object], status: int, said: str
+) -> None:
+    answer = client.post("/v1/completions", json={"model": "auto", "prompt": "a"} | changed)
+    assert answer.status_code == status and said in answer.json()["error"]["message"], answer.text
+    assert not any(engine.asked for engine in engines.values())
+
+
+def test_no_field_of_vllms_own_passes(client: TestClient, engines: dict[str, Engine]) -> None:
+    own = {"ignore_eos": True, "min_tokens": 9, "prompt_logprobs": 5, "structured_outputs": {"regex": "(a+)+"}}
+    body = {"model": "base", "prompt": "a", **own}
+    assert client.post("/v1/completions", json=body).status_code == 200
+    (sent,) = engines["base"].asked
+    assert not sent.ignore_eos and sent.min_tokens == 0
+    assert sent.prompt_logprobs is None and sent.structured_outputs is None
+
+
+def test_nobody_without_the_token_and_no_other_endpoint(client: TestClient) -> None:
+    paths = ("/v1/models", "/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/docs")
+    for path in paths:
+        for headers in ({"authorization": ""}, {"authorization": "Bearer no"}):
+            answer = client.request("POST", path, headers=headers)
+            assert answer.status_code == 401 and "base" not in answer.text
+    for path in ("/v1/embeddings", "/v1/score", "/v1/audio/transcriptions", "/tokenize", "/detokenize", "/docs", "/"):
+        assert client.post(path).status_code == client.get(path).status_code == 404
+    assert [m["id"] for m in client.get("/v1/models").json()["data"]] == ["auto", "0_first", "1_second", "base"]
+    assert client.get("/v1/models/base").json()["id"] == "base" and client.get("/v1/models/no").status_code == 404
+    foreign = client.options(
+        "/v1/models", headers={"origin": "https://elsewhere", "access-control-request-method": "GET"}
+    )
+    assert not any(name.startswith("access-control") for name in foreign.headers)
+
+
+@pytest.mark.parametrize(("gpus", "bundles", "memory"), [(0, [1], 0.9), (0.25, [0.25], 0.225), (4, [1] * 4, 0.9)])
+def test_each_model_has_an_engine_of_its_own(run: Path, gpus: float, bundles: list[float], memory: float) -> None:
+    parts = parts_of(run)
+    made = configs(parts, ServeSettings(engine="vllm", gpus=gpus, replicas=2, batch=32))
+    assert [config.model_id for config in made] == list(parts.places)
+    for config in made:
+        engine = config.get_engine_config()  # vLLM knows every argument, or this fails
+        assert engine.actual_hf_model_id == parts.places[config.model_id] and not engine.trust_remote_code
+        assert [bundle["GPU"] for bundle in engine.placement_bundles] == bundles
+        assert engine.engine_kwargs["gpu_memory_utilization"] == pytest.approx(memory)
+        assert engine.engine_kwargs["load_format"] == "safetensors" and engine.engine_kwargs["max_num_seqs"] == 32
+        assert engine.frontend_kwargs == {"chat_template": TEMPLATE}
+        assert config.deployment_config["num_replicas"] == 2
