@@ -21,7 +21,7 @@ _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_
 class Server(LLMServer):
     """Ray's server of one model, whose folder it brings to its own node where that lies in an object store."""
 
-    async def __init__(self, llm_config: LLMConfig, **more: Any) -> None:
+    async def __init__(self, llm_config: LLMConfig, **more: Any) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         told = llm_config.model_dump(exclude_unset=True)  # anew: a config remembers where its model lay
         told["model_loading_config"]["model_source"] = str(local_copy(told["model_loading_config"]["model_source"]))
         await super().__init__(LLMConfig(**told), **more)

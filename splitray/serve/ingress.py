@@ -119,7 +119,7 @@ class Ingress(OpenAiIngress):
             raise refusal(error) from error
         answer.headers[ANSWERED_BY] = name
         if isinstance(answer, StreamingResponse):
-            answer.body_iterator = self._stream(answer.body_iterator, deadline)
+            answer.body_iterator = self._stream(aiter(answer.body_iterator), deadline)
         return answer
 
     async def _stream(self, chunks: AsyncIterator[Any], deadline: float) -> AsyncGenerator[Any]:

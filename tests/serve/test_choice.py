@@ -18,7 +18,7 @@ from splitray.evaluate.mixture import OPEN, Mixture, Sampling, load_mixture, par
 from splitray.serve import needs
 from splitray.serve.choice import prompt_nats, weights
 from splitray.serve.settings import ServeSettings
-from tests.support.ensemble import plain_nats, write_run
+from tests.support.ensemble import LENGTH, plain_nats, write_run
 from tests.support.planted import documents
 
 
@@ -34,9 +34,10 @@ def test_weights_are_the_exact_mixtures(run: Path, prior: str) -> None:
     parts = parts_of(run, prior)
     assert tuple(parts.places) == mixture.names and parts.max_length == mixture.max_length
     heaviest = set()
-    for prompt in [row["text"][:60] for row in documents(domains=2, each=3)] + [""]:
+    for prompt in [row["text"][:40] for row in documents(domains=2, each=3)] + [""]:
         step = next(mixture.stream([prompt], Sampling(max_tokens=1, temperature=0)))
         tokens = parts.encoder.encode([prompt])[0][:-1]
+        assert len(tokens) <= LENGTH, "one window"
         own = [plain_nats(model, tokens, parts.encoder.end) if len(tokens) else [] for model in mixture.models]
         found = weights(parts.prior.log_weights([prompt])[0], np.stack(own, axis=1))
         assert found == pytest.approx(step.weights, abs=1e-4)

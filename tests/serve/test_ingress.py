@@ -7,15 +7,18 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed: the extra serve-gpu, in an environment of its own")
+import ray
 import torch
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
+from ray.serve.llm import LLMConfig, LLMServer
 from ray.serve.llm.openai_api_models import (
     ChatCompletionRequest,
     ChatCompletionResponse,
@@ -26,7 +29,7 @@ from ray.serve.llm.openai_api_models import (
 from starlette.testclient import TestClient
 
 from splitray.evaluate.mixture import OPEN, Mixture, Sampling, load_mixture, parts_of
-from splitray.serve.engines import TEMPLATE, configs
+from splitray.serve.engines import TEMPLATE, Server, application, configs
 from splitray.serve.ingress import ANSWERED_BY, Ingress
 from splitray.serve.settings import ServeSettings
 from tests.support.ensemble import write_run
@@ -293,3 +296,34 @@ def test_each_model_has_an_engine_of_its_own(run: Path, gpus: float, bundles: li
         assert engine.engine_kwargs["load_format"] == "safetensors" and engine.engine_kwargs["max_num_seqs"] == 32
         assert engine.frontend_kwargs == {"chat_template": TEMPLATE}
         assert config.deployment_config["num_replicas"] == 2
+
+
+def test_an_application_is_made_of_them_without_a_cluster(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(runtime_env={}))
+    made = application(str(run), ServeSettings(engine="vllm", batch=4, waiting=6), TOKEN, {"name": "splitray"})
+    engines, address, *_ = made._bound_deployment.init_args
+    assert address == str(run) and list(engines) == ["0_first", "1_second", "base"]
+    for name, engine in engines.items():
+        deployment = engine._bound_deployment
+        assert deployment.name == f"Server:{name}" and deployment.max_queued_requests == 6
+    assert made._bound_deployment.max_ongoing_requests == (4 + 6) * 3
+    assert not ray.is_initialized()
+
+
+def test_a_server_brings_its_model_to_its_node(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run lies in an object store each node has a copy of its own, and the config has forgotten the first."""
+    given = configs(parts_of(run), SETTINGS)[0]
+    assert given.get_engine_config().actual_hf_model_id == str(run / "specialists/0_first")
+    taken: list[LLMConfig] = []
+
+    async def init(self: LLMServer, llm_config: LLMConfig) -> None:
+        taken.append(llm_config)
+
+    monkeypatch.setattr(LLMServer, "__init__", init)
+    monkeypatch.setattr(LLMServer, "__del__", lambda self: None)  # it would end an engine that was never begun
+    monkeypatch.setattr("splitray.serve.engines.local_copy", lambda address: tmp_path / Path(address).name)
+    asyncio.run(Server.__init__(Server.__new__(Server), given))
+    engine = taken[0].get_engine_config()
+    assert engine.actual_hf_model_id == str(tmp_path / "0_first") and taken[0].model_id == "0_first"
+    assert engine.engine_kwargs == given.get_engine_config().engine_kwargs
+    assert taken[0].deployment_config == given.deployment_config and taken[0].runtime_env == given.runtime_env
