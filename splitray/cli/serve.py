@@ -1,14 +1,15 @@
 """`splitray serve RUN`: the specialists of a run behind an OpenAI-style API."""
 
 import argparse
-import importlib.util
 import signal
+import sys
 from types import FrameType
 
 from pydantic import ValidationError
 
 from splitray.cli.command import Command
 from splitray.errors import UserError
+from splitray.serve.needs import check_installed
 from splitray.serve.settings import ServeSettings
 
 
@@ -21,8 +22,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
-    if importlib.util.find_spec("fastapi") is None:
-        raise UserError("splitray serve needs Ray Serve: pip install 'splitray[cpu,serve]', or 'splitray[gpu,serve]'")
+    check_installed(settings.engine)
     from splitray.executor.access import listen_on_loopback
     from splitray.executor.connect import connected
     from splitray.serve.deployment import deploy, server_token, wait_for_end
@@ -35,7 +35,9 @@ def _run(options: argparse.Namespace) -> None:
         where = f"http://{settings.host}:{settings.port}"
         print(f"{where}/v1 answers as OpenAI's API does; its models are auto, base and each domain")
         print(f"token: {token}" if fresh else "token: that of SPLITRAY_SERVE_TOKEN")
-        print(f"in a browser: {where}/#{token if fresh else ''}", flush=True)
+        if settings.engine == "transformers":  # an engine tells no shares, which are what the page is for
+            print(f"in a browser: {where}/#{token if fresh else ''}")
+        sys.stdout.flush()
         wait_for_end()
 
 

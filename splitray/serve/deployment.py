@@ -1,4 +1,4 @@
-"""The app on Ray Serve: replicas that each hold all models of a run."""
+"""The app on Ray Serve: replicas that each hold all models of a run, or vLLM's engines (`engines`)."""
 
 import logging
 import os
@@ -15,13 +15,14 @@ from splitray.errors import UserError
 from splitray.evaluate.mixture import alone, import_plugins, load_mixture, specialists_of
 from splitray.runtime.gpu import gpu_fault
 from splitray.serve.app import build
+from splitray.serve.endpoints import AUTO
 from splitray.serve.engine import Engine
+from splitray.serve.needs import check_installed
 from splitray.serve.settings import ServeSettings
 from splitray.storage.folder import Folder
 
 _log = logging.getLogger(__name__)
 NAME = "splitray"
-AUTO = "auto"
 TOKEN = "SPLITRAY_SERVE_TOKEN"
 _GRACE_SECONDS = 20.0  # for what is being written when a replica is stopped
 
@@ -93,18 +94,21 @@ def app(arguments: ServedRun) -> serve.Application:
 
 
 def _application(run: str, settings: ServeSettings, token: str) -> serve.Application:
+    check_installed(settings.engine)
     folder = Folder(run)
     specialists_of(folder)
     import_plugins(folder)
+    common = {"name": NAME, "graceful_shutdown_timeout_s": _GRACE_SECONDS, "health_check_period_s": 5}
+    if settings.engine == "vllm":
+        from splitray.serve.engines import application  # it imports vLLM
+
+        return application(folder.address, settings, token, common)
     options: dict[str, Any] = {
-        "name": NAME,
         "num_replicas": settings.replicas,
         "ray_actor_options": {"num_cpus": settings.threads, "num_gpus": settings.gpus},
         "max_ongoing_requests": settings.batch + settings.waiting,
-        "graceful_shutdown_timeout_s": _GRACE_SECONDS,
-        "health_check_period_s": 5,
     }
-    replica = serve.deployment(**options)(serve.ingress()(Replica))
+    replica = serve.deployment(**common, **options)(serve.ingress()(Replica))
     return replica.bind(folder.address, settings, token)
 
 

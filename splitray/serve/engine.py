@@ -11,15 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from splitray.evaluate.mixture import Mixture, Sampling, Step
+from splitray.serve.errors import BusyError, LateError
 from splitray.serve.writer import TextWriter
-
-
-class BusyError(Exception):
-    """So many requests wait that another would not be answered in time."""
-
-
-class LateError(Exception):
-    """A request's time is over."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ class Engine:
                 try:
                     piece = await asyncio.wait_for(request.pieces.get(), max(left, 0.0))
                 except TimeoutError:
-                    raise LateError(f"the request was not finished within {seconds:g} s") from None
+                    raise LateError(seconds) from None
                 if isinstance(piece, Exception):
                     raise piece
                 yield piece

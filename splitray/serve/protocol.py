@@ -54,6 +54,11 @@ class Asked(BaseModel):
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
+    @property
+    def counted(self) -> bool:
+        """Whether a stream ends with the counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
     def unserved(self) -> str | None:
         """The name of a field that is not served and asks for something."""
         extra = self.model_extra or {}
@@ -112,6 +117,11 @@ class ChatRequest(Asked):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
+
+    @property
+    def wanted(self) -> int | None:
+        """Tokens that it asks for, by either of the two names."""
+        return self.max_completion_tokens or self.max_tokens
 
     @property
     def prompt(self) -> str:

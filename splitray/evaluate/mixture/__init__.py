@@ -1,6 +1,6 @@
 """Mixture inference: K specialists and their base as one model, for text whose domain nobody knows."""
 
-from splitray.evaluate.mixture.load import alone, import_plugins, load_mixture, specialists_of
+from splitray.evaluate.mixture.load import Parts, alone, import_plugins, load_mixture, parts_of, specialists_of
 from splitray.evaluate.mixture.model import Generated, Mixture, Scored, Step
 from splitray.evaluate.mixture.prior import PrefixPrior, Prior, RouterPrior, TopPrior, UniformPrior, fit_prior
 from splitray.evaluate.mixture.sampling import Sampling
@@ -26,6 +26,7 @@ __all__ = [
     "Gated",
     "Generated",
     "Mixture",
+    "Parts",
     "PrefixPrior",
     "Prior",
     "RouterPrior",
@@ -42,5 +43,6 @@ __all__ = [
     "gated_nats",
     "import_plugins",
     "load_mixture",
+    "parts_of",
     "specialists_of",
 ]

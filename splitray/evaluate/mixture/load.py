@@ -1,5 +1,6 @@
 """A finished run's models as one, from its run folder alone."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from splitray.corpus.router import Router
 from splitray.corpus.tokenizer import Encoder
 from splitray.errors import UserError
 from splitray.evaluate.mixture.model import Mixture
-from splitray.evaluate.mixture.prior import load_prior
+from splitray.evaluate.mixture.prior import Prior, UniformPrior, load_prior
 from splitray.evaluate.mixture.weights import Gate, Update
 from splitray.results.folders import BASE, CARD, ROUTER, SPECIALISTS
 from splitray.runtime.plugins import load_plugins
@@ -18,6 +19,43 @@ from splitray.training.folder import load_exported
 
 _CONFIG = "config.yaml"
 _LENGTH = 2048  # tokens of context, where a model names no limit
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run's mixture is made of, before a model is loaded.
+
+    Args:
+        places: addresses of the models' folders by name, in the prior's order: the specialists, then the base.
+        encoder: the models' tokenizer.
+        max_length: tokens of context that the models were trained with.
+        prior: where the weights start.
+    """
+
+    places: dict[str, str]
+    encoder: Encoder
+    max_length: int
+    prior: Prior
+
+
+def parts_of(run: str | Path, prior: str = "router") -> Parts:
+    """What the mixture of a finished run is made of; arguments and errors as of `load_mixture`."""
+    folder = Folder(run)
+    domains = specialists_of(folder)
+    import_plugins(folder)
+    router = _router(folder)
+    if router is not None:
+        if set(router.domains) != set(domains):
+            raise UserError(f"{folder.uri}: the specialists are not those of its router; start the run again")
+        domains = router.domains
+    places = {domain: (folder / f"{SPECIALISTS}/{domain}").address for domain in domains}
+    if _finished(folder):
+        places[BASE] = (folder / BASE).address
+    first = local_copy(next(iter(places.values())))
+    start: Prior | None = None
+    if prior == "router" and router is not None:
+        start = load_prior(router, local_copy((folder / ROUTER).address), BASE in places)
+    return Parts(places, Encoder(first), _length(first), start or UniformPrior(len(places)))
 
 
 def load_mixture(
@@ -38,26 +76,9 @@ def load_mixture(
     Raises:
         UserError: the folder has no specialists, they cannot be read, or a plugin of the run cannot be imported.
     """
-    folder = Folder(run)
-    domains = specialists_of(folder)
-    import_plugins(folder)
-    router = _router(folder)
-    if router is not None:
-        if set(router.domains) != set(domains):
-            raise UserError(f"{folder.uri}: the specialists are not those of its router; start the run again")
-        domains = router.domains
-    places = {domain: f"{SPECIALISTS}/{domain}" for domain in domains}
-    if _finished(folder):
-        places[BASE] = BASE
-    models: dict[str, Any] = {}
-    for name, place in places.items():
-        models[name] = load_exported(local_copy((folder / place).address)).to(device)
-    encoder = Encoder(local_copy((folder / next(iter(places.values()))).address))
-    length = _length(next(iter(models.values())))
-    start = None
-    if prior == "router" and router is not None:
-        start = load_prior(router, local_copy((folder / ROUTER).address), BASE in models)
-    return Mixture(models, encoder, length, start, gate, update)
+    parts = parts_of(run, prior)
+    models: dict[str, Any] = {name: load_exported(local_copy(place)).to(device) for name, place in parts.places.items()}
+    return Mixture(models, parts.encoder, parts.max_length, parts.prior, gate, update)
 
 
 def specialists_of(run: Folder) -> list[str]:
@@ -105,6 +126,9 @@ def _router(folder: Folder) -> Router | None:
     return Router.load(local_copy((folder / ROUTER).address))
 
 
-def _length(model: Any) -> int:
+def _length(model: Path) -> int:
     """Tokens of context: what the model has positions for."""
-    return int(getattr(model.config, "max_position_embeddings", None) or _LENGTH)
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+    return int(getattr(config, "max_position_embeddings", None) or _LENGTH)
