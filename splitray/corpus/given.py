@@ -9,7 +9,7 @@ import numpy as np
 from splitray.corpus.clean import hash64
 from splitray.corpus.documents import Documents
 from splitray.corpus.holdout import TRAIN, VALIDATION, chosen
-from splitray.corpus.settings import MIXTURE, CorpusSettings
+from splitray.corpus.settings import RESERVED, CorpusSettings
 from splitray.errors import UserError
 
 MOST = 1000  # domains: a column of more values is one of ids or titles
@@ -51,8 +51,11 @@ class Given:
         names: dict[str, str] = {}
         for value in sorted(values.values()):
             name = domain_name(value)
-            if name.lower() in (other.lower() for other in names) or name == MIXTURE:
-                other = next((v for n, v in names.items() if n.lower() == name.lower()), f"the word {MIXTURE}")
+            if name.lower() in RESERVED:
+                raise UserError(
+                    f"corpus.domain_column: no domain can be called {value!r}: that is {RESERVED[name.lower()]}"
+                )
+            if (other := next((v for n, v in names.items() if n.lower() == name.lower()), None)) is not None:
                 raise UserError(
                     f"corpus.domain_column: the value {value!r} and {other!r} would be one domain, {name}: rename one"
                 )

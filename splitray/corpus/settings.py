@@ -10,7 +10,12 @@ from splitray.corpus.embedders import SentenceSettings, TfidfSettings, find_embe
 from splitray.errors import UserError
 from splitray.settings import Place, Settings, later, operational
 
-MIXTURE = "mixture"  # what training calls the source of all domains together: no domain has this name
+RESERVED = {  # no domain has these names: what stands beside domains in results, exams and servers
+    "mixture": "all domains together",
+    "base": "the model before the split",
+    "unsplit": "the model that is never split",
+    "auto": "a server's choice among the models",
+}
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Name = Annotated[str, StringConstraints(min_length=1)]
 Source = Annotated[Place, StringConstraints(min_length=1)]
@@ -181,8 +186,8 @@ class CorpusSettings(Settings):
                     f"{name!r} cannot be a domain's name: it has letters, digits, dots, dashes and underscores, at "
                     "most 64, and a letter or a digit first"
                 )
-            if name.lower() == MIXTURE:
-                raise ValueError(f"no domain can be called {name}: that is all domains together")
+            if name.lower() in RESERVED:
+                raise ValueError(f"no domain can be called {name}: that is {RESERVED[name.lower()]}")
             if lowered.setdefault(name.lower(), name) != name:
                 raise ValueError(f"{lowered[name.lower()]} and {name} differ in case alone: some disks hold one only")
         return names

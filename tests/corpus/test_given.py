@@ -110,7 +110,8 @@ def test_a_small_domain_has_a_centroid_though_a_plain_sample_would_miss_it(
         ({}, {"domains": 2}, r"domains is 2, but column 'kind' .* has text of 3 \(Py_Code_e, law, medicine; none"),
         ({}, {"domain_column": "text"}, r"domain_column|corpus.domains is 3, but column 'text'"),
         ({"kind": "LAW"}, {"domains": 4}, r"the value 'law' and 'LAW' would be one domain, law: rename one"),
-        ({"kind": "mixture"}, {"domains": 4}, r"'mixture' and 'the word mixture' would be one domain"),
+        ({"kind": "mixture"}, {"domains": 4}, r"no domain can be called 'mixture': that is all domains together"),
+        ({"kind": "Base"}, {"domains": 4}, r"no domain can be called 'Base': that is the model before the split"),
         ({"kind": "tiny"}, {"domains": 4}, r"domain tiny has no (training|validation) document \(.*tiny 0.*raise"),
         ({}, {"domain_column": "label"}, r"no row of all.jsonl has a value in 'label'; name another"),
     ],
@@ -166,6 +167,7 @@ def test_names_are_part_of_the_key_and_their_order_is_not(folder: Path) -> None:
     [
         ({"sources": {"law": "a", "../x": "b"}}, "'../x' cannot be a domain's name"),
         ({"sources": {"law": "a", "Mixture": "b"}}, "no domain can be called Mixture"),
+        ({"sources": {"law": "a", "auto": "b"}}, "no domain can be called auto"),
         ({"sources": {"law": "a", "Law": "b"}}, "law and Law differ in case alone"),
         ({"sources": {"law": "a", "code": "b"}, "domains": 3}, "domains is 3, but sources names 2 .code, law."),
         ({"sources": {"law": "a"}, "domain_column": "kind"}, "from domain_column or from the names of sources"),
