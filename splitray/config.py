@@ -26,7 +26,7 @@ from splitray.tracking import TrackerSettings, tracker_settings
 from splitray.tracking.registry import check_packages
 from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.weights import check_weights, parse_weights
+from splitray.weights import check_budget, check_weights, parse_weights, shares
 
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
 
@@ -122,6 +122,8 @@ class Config(Settings):
                 f"budget = {self.budget} tokens is less than two batches of {batch} for each of {self.corpus.domains} "
                 "domains: raise budget, or lower training.global_batch_size or training.sequence_length"
             )
+        if not isinstance(self.weights, str):
+            check_budget(shares(self.weights, list(self.weights)), self.budget, batch)
         smallest = min(d for d in self.ladder.pretrain_tokens if d > 0)
         if smallest < 4 * batch:
             raise ValueError(f"ladder.pretrain_tokens: {smallest} is less than four batches of {batch} tokens")

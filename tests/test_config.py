@@ -314,6 +314,7 @@ BY_COLUMN = {"corpus": {"sources": ["a"], "domains": 2, "domain_column": "kind"}
         (NAMED, {"law": 0.5, "cod": 0.5}, r"there is no domain 'cod'; did you mean code\?; the domains are code, law"),
         (NAMED, {"law": 1}, "weights: code has no weight"),
         (BY_COLUMN, {"law": 0.2, "code": 0.3, "sea": 0.5}, "weights names 3 domains, and corpus.domains is 2"),
+        (NAMED, {"law": 0.995, "code": 0.005}, r"leaves domain code, of weight 0.005, 327 tokens: less than two"),
     ],
 )
 def test_weights_of_other_domains_are_refused(given: dict[str, Any], weights: dict[str, float], told: str) -> None:
@@ -355,6 +356,10 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused_before_training(tokens: d
     config = Config(**PLAIN | BY_COLUMN | {"weights": {"law": 0.4, "code": 0.6}})
     with pytest.raises(UserError, match=told):
         Programme(config, CorpusFacts("c", 300, 0, tuple(tokens), tokens), "fp32").check_domains()
+    light = {"code": 90_000, "law": 450}
+    with pytest.raises(UserError, match=r"leaves domain law, of weight 0.00498.* less than two batches"):
+        by_size = config.model_copy(update={"weights": "tokens"})
+        Programme(by_size, CorpusFacts("c", 300, 0, tuple(light), light), "fp32").check_domains()
     good = {"code": 9000, "law": 9000}
     Programme(config, CorpusFacts("c", 300, 0, tuple(good), good), "fp32").check_domains()
 

@@ -17,7 +17,10 @@ _SHOWN = 8  # domains in one message
 
 
 def domain_name(value: str) -> str:
-    """A column's value as the name of a domain, fit for files and actors: other characters become `_`."""
+    """A column's value as the name of a domain, fit for files and actors: other characters become `_`.
+
+    At either end they are left out.
+    """
     plain = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("_.-")[:64]
     return name or f"domain-{hash64(value):016x}"

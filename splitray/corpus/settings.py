@@ -16,7 +16,7 @@ RESERVED = {  # no domain has these names: what stands beside domains in results
     "unsplit": "the model that is never split",
     "auto": "a server's choice among the models",
 }
-_DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Name = Annotated[str, StringConstraints(min_length=1)]
 Source = Annotated[Place, StringConstraints(min_length=1)]
 
@@ -181,7 +181,7 @@ class CorpusSettings(Settings):
     def _fit_names(cls, names: list[str] | None) -> list[str] | None:
         lowered: dict[str, str] = {}
         for name in names or []:
-            if not _DOMAIN.fullmatch(name):
+            if not DOMAIN.fullmatch(name):
                 raise ValueError(
                     f"{name!r} cannot be a domain's name: it has letters, digits, dots, dashes and underscores, at "
                     "most 64, and a letter or a digit first"

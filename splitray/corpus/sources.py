@@ -6,6 +6,7 @@ A missing path, a foreign column or an unreadable ending is the user's error, to
 import fnmatch
 import glob
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -80,12 +81,12 @@ def _open_root(root: str) -> tuple[fs.FileSystem, str]:
 def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[str]]:
     """Every file of the sources, sorted by name, and counts of what was passed over by reason.
 
-    Raises `UserError` for a source that does not exist, holds no file, or repeats another's files, and for a file in
-    two domains.
+    A file that two sources name is read once. Raises `UserError` for a source that does not exist or holds no file,
+    and for a file in two domains.
     """
     passed: Counter[str] = Counter()
     files: list[SourceFile] = []
-    taken: dict[tuple[str, str], str | None] = {}
+    taken: dict[str, str | None] = {}  # by whole address: one folder may lie inside another
     names: set[str] = set()
     for number, source in enumerate(settings.sources):
         found = list(_expand(source, settings, passed))
@@ -93,13 +94,13 @@ def list_sources(settings: CorpusSettings) -> tuple[list[SourceFile], Counter[st
             raise UserError(f"corpus.sources[{number}]: {without_query(source)} holds no file that can be read")
         if settings.source_domains is not None:
             found = [replace(f, domain=settings.source_domains[number]) for f in found]
-        if twice := next((f for f in found if taken.get((f.root, f.path), f.domain) != f.domain), None):
+        if twice := next((f for f in found if taken.get(_whole(f), f.domain) != f.domain), None):
             raise UserError(
-                f"corpus.sources: {twice.name} is in two domains, {taken[twice.root, twice.path]} and {twice.domain}; "
+                f"corpus.sources: {twice.name} is in two domains, {taken[_whole(twice)]} and {twice.domain}; "
                 "give it to one"
             )
-        found = [f for f in found if (f.root, f.path) not in taken]
-        taken.update({(f.root, f.path): f.domain for f in found})
+        found = [f for f in found if _whole(f) not in taken]
+        taken.update({_whole(f): f.domain for f in found})
         if names & {f.name for f in found}:  # two folders with equal names inside: tell them apart by their number
             found = [_renamed(f, f"{number}/") for f in found]
         names.update(f.name for f in found)
@@ -138,6 +139,10 @@ def _expand(source: str, settings: CorpusSettings, passed: Counter[str]) -> Iter
 
 def _full(root: str, path: str) -> str:
     return f"{root.partition('?')[0]}/{path}"
+
+
+def _whole(file: SourceFile) -> str:
+    return posixpath.normpath(_full(file.root, file.path))
 
 
 def _shown(name: str) -> str:

@@ -21,7 +21,7 @@ from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.training.split import Split, whole_budget
 from splitray.training.tree import Leaf, Target, flops
-from splitray.weights import check_weights, shares
+from splitray.weights import check_budget, check_weights, shares
 
 if TYPE_CHECKING:
     from splitray.corpus import Corpus
@@ -160,11 +160,12 @@ class Programme:
         Raises:
             UserError: it names the domain.
         """
-        if not isinstance(self.config.weights, str):
-            try:
+        try:
+            if not isinstance(self.config.weights, str):
                 check_weights(self.config.weights, self.corpus.domains)
-            except ValueError as error:
-                raise UserError(str(error)) from None
+            check_budget(self.weights, self.config.budget, self.config.training.batch_tokens)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         length = self.config.training.sequence_length
         for domain, tokens in (self.corpus.train_tokens or {}).items():
             if tokens <= length:

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 
 from splitray.serve.answers import Answer, ChatAnswer, CompletionAnswer
 from splitray.serve.endpoints import Limits, endpoints, together
-from splitray.serve.engine import Engine, Piece
+from splitray.serve.engine import Engine, Limit, Piece
 from splitray.serve.errors import error_event, event, refusal
 from splitray.serve.protocol import Asked, ChatRequest, CompletionRequest
 from splitray.serve.settings import ServeSettings
@@ -59,9 +59,10 @@ class _Writing:
         counts = self.limits.check(asked, prompts, max_tokens)
         seed = secrets.randbelow(2**32)
         answer.begin(self._engine.models[asked.model], [tokens for tokens, _ in counts])
+        limit = Limit(self._seconds)
         writes = [
             self._engine.write(
-                asked.model, prompt, asked.sampling(most, seed + place, alternatives), asked.stops, self._seconds
+                asked.model, prompt, asked.sampling(most, seed + place, alternatives), asked.stops, limit
             )
             for place, (prompt, (_, most)) in enumerate(zip(prompts, counts, strict=True))
         ]

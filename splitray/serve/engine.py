@@ -55,6 +55,13 @@ class _Request:
         return self.put(Piece(text, (step,)))
 
 
+class Limit:
+    """Seconds that a request may take from now on."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.deadline = seconds, time.monotonic() + seconds
+
+
 class Engine:
     """Writes for requests.
 
@@ -92,16 +99,20 @@ class Engine:
         self._thread.join()
 
     async def write(
-        self, model: str, prompt: str, sampling: Sampling, stops: Sequence[str] = (), seconds: float = 120.0
+        self, model: str, prompt: str, sampling: Sampling, stops: Sequence[str] = (), limit: "Limit | None" = None
     ) -> AsyncGenerator[Piece]:
         """What a model writes after a prompt, as it comes. Whoever stops listening ends the request.
 
+        Args:
+            limit: on the time, which the prompts of one request share; default 120 s from now.
+
         Raises:
             BusyError: too many requests wait.
-            LateError: `seconds` are over.
+            LateError: the limit is reached.
         """
         mixture = self.models[model]
-        deadline = time.monotonic() + seconds
+        limit = limit or Limit(120.0)
+        deadline, seconds = limit.deadline, limit.seconds
         loop = asyncio.get_running_loop()
         request = _Request(model, prompt, sampling, TextWriter(mixture.encoder, stops), deadline, loop)
         try:

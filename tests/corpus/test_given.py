@@ -188,6 +188,16 @@ def test_a_file_in_two_domains_is_refused(folder: Path) -> None:
         list_sources(settings)
 
 
+def test_a_folder_inside_another_is_not_read_twice(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    (folder / "law.jsonl").rename(folder / "inner/law.jsonl")
+    outer, inner = str(folder), f"{folder}/inner/"
+    with pytest.raises(UserError, match=r"law.jsonl is in two domains, all and law; give it to one"):
+        list_sources(CorpusSettings(sources={"all": outer, "law": inner}))
+    files, _ = list_sources(CorpusSettings(sources=[outer, inner], domains=2))
+    assert len(files) == len({file.name for file in files}) == sum(path.is_file() for path in folder.rglob("*"))
+
+
 def test_named_sources_come_back_from_what_was_written(folder: Path) -> None:
     settings = by_source(folder)
     assert settings.domains == 3 and settings.given_names == sorted(SAFE.values())

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,7 @@ import uvicorn
 
 from splitray.evaluate.mixture import Mixture, Sampling, alone
 from splitray.serve.app import build
-from splitray.serve.engine import Engine
+from splitray.serve.engine import Engine, Limit
 from splitray.serve.settings import ServeSettings
 from splitray.serve.writer import TextWriter
 from tests.support.ensemble import LENGTH, ensemble, tokenizer
@@ -217,6 +218,30 @@ def test_a_request_has_its_time(mixture: Mixture) -> None:
     streamed = app.post("/v1/completions", json=BODY | {"stream": True}, headers=headers)
     assert streamed.status_code == 504
     engine.close()
+
+
+def test_the_prompts_of_a_request_share_its_time(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins when the first has ended: by then the time is over here."""
+    from starlette.testclient import TestClient
+
+    class Over(Limit):
+        @property
+        def deadline(self) -> float:
+            self._left, left = -1.0, self._left
+            return time.monotonic() + left
+
+        @deadline.setter
+        def deadline(self, value: float) -> None:
+            self._left = self.seconds
+
+    monkeypatch.setattr("splitray.serve.app.Limit", Over)
+    engine = Engine({"auto": mixture}, batch=1)
+    body = BODY | {"stream": True, "prompt": ["one", "two"], "max_tokens": 2}
+    app = TestClient(build(engine, SETTINGS, TOKEN))
+    told = app.post("/v1/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"}).text
+    engine.close()
+    assert '"index": 0' in told.replace('"index":0', '"index": 0') and "[DONE]" not in told
+    assert "60 s" in told, told[-300:]
 
 
 @pytest.mark.parametrize("stops", [(), ("é",), ("wörd", "ds"), ("never",)])
