@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from splitray.results.ledger import DeviceTime, together
@@ -30,7 +30,10 @@ class StageHours:
 
 
 class DeviceHours:
-    """Sums the time between records, cut where a stage begins. Records may come late, those of a worker in order."""
+    """Sums the time between records, cut where a stage begins. Records may come late, those of a worker in order.
+
+    Time that goes backwards, as the events of an older splitray tell it where a machine's clock was set, stands still.
+    """
 
     def __init__(self) -> None:
         self._stages: list[tuple[float, str]] = []  # when each began, in seconds since the epoch
@@ -39,7 +42,7 @@ class DeviceHours:
 
     def begin(self, stage: str, at: float) -> None:
         """A stage begins; the one before it is over."""
-        self._stages.append((at, stage))
+        self._stages.append((max(at, self._stages[-1][0]) if self._stages else at, stage))
         self._sums.append([])
 
     def see(self, record: WorkerState) -> None:
@@ -48,6 +51,8 @@ class DeviceHours:
             for worker in list(self._open):
                 self._close(worker, record.at)
             return
+        if (before := self._open.get(record.worker)) is not None and record.at < before.at:
+            record = replace(record, at=before.at)
         self._close(record.worker, record.at, record.joules)
         if record.state != "gone":
             self._open[record.worker] = record

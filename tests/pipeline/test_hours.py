@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,6 +95,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(ledgers, "time", made)
     monkeypatch.setattr(run_folders, "time", made)
+    for module in (ledgers, run_folders):
+        monkeypatch.setattr(module, "steady", made.time)
     return made
 
 
@@ -187,6 +190,47 @@ def test_another_coordinator_ends_the_workers_of_the_one_that_died() -> None:
     assert ladder.devices == (DeviceTime("ladder", "GPU", 2 * (30 + 20 + 10), 2 * 30),)
 
 
+def test_a_clock_that_is_set_back_takes_no_time_twice() -> None:
+    """As events of an older splitray tell it: what went back stands still, and the rest is counted once."""
+    ladder, evaluate = seen((60.0, "a", "train"), (20.0, "a", "idle"), (70.0, "a", "gone")).until(150.0)
+    assert ladder.devices == (DeviceTime("ladder", "GPU", 20.0, 0.0),) and evaluate.devices == ()
+    hours = seen((130.0, "a", "train"))
+    hours.begin("base", 50.0)
+    hours.see(WorkerState(150.0, "a", "gone", "GPU", 2.0))
+    assert [stage.devices for stage in hours.until(160.0)] == [(), (), (DeviceTime("base", "GPU", 40.0, 40.0),)]
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_changes_no_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """By an operator, or by NTP after the start, while a worker trains for 1000 s on 2 devices."""
+    wall, passed = time.time(), [0.0]
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + passed[0])
+    monkeypatch.setattr(time, "time", lambda: wall + passed[0] + (step if passed[0] > 400 else 0.0))
+    records: list[WorkerState] = []
+    ledger = Ledger(Folder(tmp_path), "1", lambda params, tokens: None)
+    run = RunFolder(Folder(tmp_path), Config(**PLAIN))
+    ledger.begin("ladder")
+    run.event("stage begins", stage="ladder")
+    log = UsageLog("GPU", records.append)
+    log.begin("a", 2.0, False)
+    log.works("a", "train")
+    log.beat("a", None)
+    passed[0] = 500.0
+    ledger.begin("base")
+    run.event("stage begins", stage="base")
+    passed[0] = 1000.0
+    log.end("a")
+    ledger.look(records, 2.0)
+    truth = [("ladder", pytest.approx(1000.0, abs=0.1)), ("base", pytest.approx(1000.0, abs=0.1))]
+    assert [(each.purpose, each.held) for stage in ledger.record.stages for each in stage.devices] == truth
+    for one in records:
+        run.event(EVENT, **event_of(one))
+    run.flush()
+    (lines,) = events(tmp_path)
+    assert [(each.purpose, each.held) for stage in hours_in(lines) for each in stage.devices] == truth
+
+
 def test_energy_is_divided_by_the_time_that_it_was_counted_over() -> None:
     hours = seen((60.0, "a", "train"))
     hours.see(WorkerState(140.0, "a", "gone", "GPU", 2.0, 800.0))
@@ -195,8 +239,8 @@ def test_energy_is_divided_by_the_time_that_it_was_counted_over() -> None:
 
 
 def record(start: str, price: Price | None, held: float, device: str = "GPU") -> StartRecord:
-    time = DeviceTime("base", device, held * 3600, held * 1800, held * 3.6e6)
-    stage = StageSpending("base", 1.0, 10, devices=(time,), provisioned=8 * 3600.0)
+    spent = DeviceTime("base", device, held * 3600, held * 1800, held * 3.6e6)
+    stage = StageSpending("base", 1.0, 10, devices=(spent,), provisioned=8 * 3600.0)
     return StartRecord(start, 0.0, 1.0, "done", "0.2.0", (stage,), price)
 
 
