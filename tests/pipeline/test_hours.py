@@ -17,6 +17,7 @@ from splitray.pipeline.device_usage import usage_of
 from splitray.pipeline.hours import EVENT, DeviceHours, event_of, hours_in
 from splitray.pipeline.ledger import Ledger, starts
 from splitray.pipeline.run_folder import RunFolder
+from splitray.report.bill import energy
 from splitray.results.ledger import DeviceTime, Price, StageSpending, StartRecord
 from splitray.runtime.worker_state import WorkerState
 from splitray.storage.folder import Folder
@@ -238,10 +239,33 @@ def test_energy_is_divided_by_the_time_that_it_was_counted_over() -> None:
     assert (ladder.devices[0].joules, evaluate.devices[0].joules) == (400.0, 400.0)
 
 
+def test_energy_says_which_workers_it_was_counted_for() -> None:
+    """One of them has no counter; that of the other is first read a moment after its first change of state."""
+    hours = seen((10.0, "a", "idle"), (20.0, "a", "train"), (10.0, "b", "train"))
+    hours.see(WorkerState(50.0, "a", "train", "GPU", 2.0, 700.0))
+    hours.see(WorkerState(60.0, "b", "gone", "GPU", 2.0))
+    ladder, _ = hours.until(90.0)
+    (spent,) = ladder.devices
+    assert (spent.held, spent.counted, spent.joules) == (2 * (80 + 50), 2 * 80, 700.0)
+
+
 def record(start: str, price: Price | None, held: float, device: str = "GPU") -> StartRecord:
     spent = DeviceTime("base", device, held * 3600, held * 1800, held * 3.6e6)
     stage = StageSpending("base", 1.0, 10, devices=(spent,), provisioned=8 * 3600.0)
     return StartRecord(start, 0.0, 1.0, "done", "0.2.0", (stage,), price)
+
+
+def test_energy_of_some_starts_is_not_that_of_all() -> None:
+    first, second = record("1", None, 10.0), record("2", None, 10.0)
+    (stage,) = second.stages
+    blind = replace(second, stages=(replace(stage, devices=(replace(stage.devices[0], joules=None),)),))
+    usage = usage_of([first, blind])
+    assert usage is not None
+    (total,) = usage.total
+    assert (total.energy_kwh, total.energy_hours, total.hours_held) == (10.0, 10.0, 20.0)
+    assert energy(total).replace("\N{NO-BREAK SPACE}", " ") == "10 kWh (counted over 10 of 20 h)"
+    whole = usage_of([first, second])
+    assert whole is not None and energy(whole.total[0]).replace("\N{NO-BREAK SPACE}", " ") == "20 kWh"
 
 
 SPOT = Price("GPU", 2.0, "USD", "spot")
