@@ -33,9 +33,7 @@ class UsageLog:
         clock: seconds since the epoch.
     """
 
-    def __init__(
-        self, device: str, put: Callable[[WorkerState], object], clock: Callable[[], float] = steady
-    ) -> None:
+    def __init__(self, device: str, put: Callable[[WorkerState], object], clock: Callable[[], float] = steady) -> None:
         self._device, self._put, self._clock = device, put, clock
         self._known: dict[str, _Known] = {}
         put(WorkerState(clock(), "", "gone"))  # those of a coordinator that died
