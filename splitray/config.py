@@ -28,6 +28,7 @@ from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.weights import check_budget, check_weights, parse_weights, shares
 
+_SECRET = "alerts"  # a section of which messages repeat nothing: a webhook's address, or a part of it, lets one post
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
 
 
@@ -202,6 +203,8 @@ def _fault(error: Exception) -> str:
 def _apply(values: dict[Any, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     names, override = path.strip().split("."), without_query(override)
+    if re.match(rf"{_SECRET}\b", override.strip()):
+        override = f"{_SECRET}..."
     if not equals or not all(name.isidentifier() for name in names):
         raise UserError(f"--set {override}: give section.key=value")
     for name in names[:-1]:
@@ -217,8 +220,11 @@ def _apply(values: dict[Any, Any], override: str) -> None:
 
 def _told(error: Any) -> str:
     place = ".".join(str(p) for p in error["loc"]) or "config"
+    secret = error["loc"][:1] == (_SECRET,)
     if error["type"] == "extra_forbidden":
         section, known = ".".join(str(p) for p in error["loc"][:-1]), _keys(error["loc"][:-1])
+        if section == _SECRET and not str(error["loc"][-1]).isidentifier():  # `webhook:URL`, without a blank
+            return f"unknown key in {section}; it has {', '.join(known)}"
         near = did_you_mean(str(error["loc"][-1]), known)
         listed = "" if near else f"; {section or 'the configuration'} has {', '.join(known)}"
         return f"unknown key {without_query(place)}{near or listed}"
@@ -227,15 +233,18 @@ def _told(error: Any) -> str:
     if error["input"] is None:
         return f"{place} is empty: give a value"
     if error["type"] in ("model_type", "model_attributes_type"):
-        return f"{place}: a section of keys is expected, not {without_query(repr(error['input'])):.80}"
+        given = type(error["input"]).__name__ if secret else f"{without_query(repr(error['input'])):.80}"
+        return f"{place}: a section of keys is expected, not {given}"
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "literal_error":
         choices = [word.strip("' ") for word in re.split(" or |,", error["ctx"]["expected"])]
         message = f"choose {', '.join(choices)}{did_you_mean(str(error['input']), choices)}"
     elif error["type"] == "string_type" and not isinstance(error["input"], list | dict):
         message = "text is needed; put the value in quotes"
+    if secret and str(error["input"]) in message:
+        return f"{place}: this is not what is expected there"
     given = without_query(repr(error["input"]))
-    got = "" if given in message or place in ("config", "alerts.webhook") else f" (got {given:.80})"
+    got = "" if given in message or place == "config" or secret else f" (got {given:.80})"
     return message if place == "config" else f"{place}: {without_query(message)}{got}"
 
 

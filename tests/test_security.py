@@ -323,6 +323,7 @@ def test_keys_in_the_environment_reach_no_file_and_no_message(tmp_path: Path) ->
 
 
 HUB = "hf_" + 5 * "wJalrXUt"  # the shape of a token of Hugging Face's
+HOOK = f"https://hooks.slack.com/services/T000/B000/{SECRET}"
 ARGUMENTS = [
     ("split", ["--config", "c.yaml", "--run-dir", URI]),
     ("split", ["--config", "c.yaml", "--set", f"corpus.sources=[{URI}, x.txt]"]),
@@ -331,6 +332,7 @@ ARGUMENTS = [
     ("plan", ["runs.csv", "--params", "1B", "--budget", "1T", "--domains", "2", f"--json={URI}"]),
     ("split", ["--config", "c.yaml", "--no-such-option", URI]),
     ("split", ["--config", "c.yaml", "--set", f"name={HUB}"]),
+    ("split", ["--config", "c.yaml", "--set", f"alerts.webhook={HOOK}"]),
 ]
 
 
@@ -347,8 +349,13 @@ def test_secrets_on_a_command_line_are_refused(tmp_path: Path, job: str, argumen
 
 WITH_SECRETS = [URI, f"store={URI}", f"abfs://box@account/x?account_key={SECRET}", f"x,gs://b/y?access_token={SECRET}"]
 WITH_SECRETS += [HUB, f"name={HUB}", "ghp_" + 36 * "a"]
+WITH_SECRETS += [f"alerts.webhook={HOOK}", f"alerts={{webhook: '{HOOK}'}}", f"alerts.webhook: {HOOK}", f"alerts={HOOK}"]
+WITH_SECRETS += [f"alerts.webhook={HOOK.removeprefix('https://')}"]
 WITHOUT = [
     "hf_transfer",
+    "alerts.webhook=$HOOK",
+    "alerts={webhook: $HOOK, occasions: [stall]}",
+    "alerts/runs.csv",
     "models/hf_export_of_a_model",
     "s3://bucket/x?region=y",
     "gs://anonymous@bucket/x",

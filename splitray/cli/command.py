@@ -67,7 +67,7 @@ def _refuse_secrets(arguments: Sequence[str]) -> None:
 
 _CURE = (
     "Put it into the environment (for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or the address into the "
-    "config (run_dir, store, corpus.sources), in a file that only you can read"
+    "config (run_dir, store, corpus.sources, alerts.webhook), in a file that only you can read"
 )
 _CODES = "Exit codes: 0 done, 1 it failed, 2 the input is wrong."
 

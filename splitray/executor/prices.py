@@ -63,6 +63,7 @@ def read_prices(path: Path) -> list[PriceRow]:
 
 
 def _rows(path: Path, reader: "csv.DictReader[str]", numbers: list[int]) -> Iterator[PriceRow]:
+    before: dict[str, tuple[int, tuple[object, ...]]] = {}  # the line of each place, and what it says
     for number, row in zip(numbers, reader, strict=False):
         place = f"resources.price_table: {path}, line {number}"
         if empty := [name for name in COLUMNS if not row[name]]:
@@ -76,7 +77,14 @@ def _rows(path: Path, reader: "csv.DictReader[str]", numbers: list[int]) -> Iter
         if not (math.isfinite(price) and price >= 0) or min(counts) < 0:
             raise UserError(f"{place}: prices and counts are numbers from 0 up")
         words = {name: str(row[name]) for name in ("instance_type", "region", "market", "currency", "date", "source")}
-        yield PriceRow(**words, price_per_hour=price, accelerators=counts[0], vcpus=counts[1])
+        made = PriceRow(**words, price_per_hour=price, accelerators=counts[0], vcpus=counts[1])
+        says = (made.price_per_hour, made.currency, made.accelerators, made.vcpus)
+        first, said = before.setdefault(made.place, (number, says))
+        if said != says:
+            raise UserError(
+                f"resources.price_table: {path}, lines {first} and {number}: {made.place} has two prices; keep one"
+            )
+        yield made
 
 
 def price_of(resources: ResourceSettings, device: str, threads: int) -> Price | None:

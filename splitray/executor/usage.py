@@ -1,9 +1,9 @@
 """The coordinator's record of what each worker does with its devices, from its first sign of life to its end."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from splitray.runtime.clock import steady
 from splitray.runtime.worker_state import State, WorkerState
 
 _EVERY = 30.0  # seconds between records of the energy of one long call: a kill hides what was counted since
@@ -33,9 +33,7 @@ class UsageLog:
         clock: seconds since the epoch.
     """
 
-    def __init__(
-        self, device: str, put: Callable[[WorkerState], object], clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, device: str, put: Callable[[WorkerState], object], clock: Callable[[], float] = steady) -> None:
         self._device, self._put, self._clock = device, put, clock
         self._known: dict[str, _Known] = {}
         put(WorkerState(clock(), "", "gone"))  # those of a coordinator that died

@@ -255,10 +255,16 @@ def _money_and_energy(run: RunFacts) -> str:
     usage = run.summary.usage
     held = [f"{each.hours_held:.3g} {each.device} hours" for each in usage.total] if usage else []
     money = [each.money for each in usage.total if each.money is not None] if usage else []
-    energy = [each.energy_kwh for each in usage.total if each.energy_kwh is not None] if usage else []
+    energy = [each for each in usage.total if each.energy_kwh is not None] if usage else []
     lines = [f"Its workers held {' and '.join(held)}."] if held else []
     lines.append(f"Money: {sum(money):.2f} {usage.currency}." if usage and money else f"Money: {BLANK}.")
-    lines.append(f"Energy of the GPUs: {sum(energy):.3g} kWh." if energy else f"Energy: {BLANK}.")
+    partly = "".join(
+        f", counted over {each.energy_hours:.3g} of {each.hours_held:.3g} {each.device} hours"
+        for each in energy
+        if each.energy_hours is not None and not each.energy_is_whole
+    )
+    kwh = sum(each.energy_kwh or 0.0 for each in energy)
+    lines.append(f"Energy of the GPUs: {kwh:.3g} kWh{partly}." if energy else f"Energy: {BLANK}.")
     return " ".join(lines)
 
 

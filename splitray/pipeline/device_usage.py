@@ -53,7 +53,9 @@ def _sums(lines: Iterable[_Line], name: Callable[[_Line], str], paid: bool) -> t
 
 
 def _sum(key: tuple[str, str], lines: Sequence[_Line], paid: bool) -> DeviceUsage:
-    joules = [line.time.joules for line in lines if line.time.joules is not None]
+    times = [line.time for line in lines]
+    joules = [time.joules for time in times if time.joules is not None]
+    counted = sum(time.counted or (time.held if time.joules is not None else 0.0) for time in times)
     return DeviceUsage(
         name=key[0],
         device=key[1],
@@ -61,6 +63,7 @@ def _sum(key: tuple[str, str], lines: Sequence[_Line], paid: bool) -> DeviceUsag
         hours_used=sum(line.time.used for line in lines) / _HOUR,
         energy_kwh=sum(joules) / _KWH if joules else None,
         money=_total([line.money for line in lines]) if paid else None,
+        energy_hours=counted / _HOUR if joules else None,
     )
 
 

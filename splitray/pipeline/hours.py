@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from splitray.results.ledger import DeviceTime, together
@@ -30,16 +30,21 @@ class StageHours:
 
 
 class DeviceHours:
-    """Sums the time between records, cut where a stage begins. Records may come late, those of a worker in order."""
+    """Sums the time between records, cut where a stage begins. Records may come late, those of a worker in order.
+
+    Time that goes backwards, as the events of an older splitray tell it where a machine's clock was set, stands still.
+    """
 
     def __init__(self) -> None:
         self._stages: list[tuple[float, str]] = []  # when each began, in seconds since the epoch
         self._open: dict[str, WorkerState] = {}  # the last record of every worker that lives
+        self._counting: set[str] = set()  # those of them whose devices have counted energy
+        self._waiting: dict[str, dict[int, tuple[DeviceTime, ...]]] = {}  # of the others, by stage: may yet turn out so
         self._sums: list[list[DeviceTime]] = []  # by stage
 
     def begin(self, stage: str, at: float) -> None:
         """A stage begins; the one before it is over."""
-        self._stages.append((at, stage))
+        self._stages.append((max(at, self._stages[-1][0]) if self._stages else at, stage))
         self._sums.append([])
 
     def see(self, record: WorkerState) -> None:
@@ -47,17 +52,24 @@ class DeviceHours:
         if not record.worker:  # another coordinator: it knows of none of the workers before it
             for worker in list(self._open):
                 self._close(worker, record.at)
+            self._counting.clear()
+            self._waiting.clear()
             return
+        if (before := self._open.get(record.worker)) is not None and record.at < before.at:
+            record = replace(record, at=before.at)
         self._close(record.worker, record.at, record.joules)
         if record.state != "gone":
             self._open[record.worker] = record
+        else:
+            self._counting.discard(record.worker)
+            self._waiting.pop(record.worker, None)
 
     def until(self, at: float) -> list[StageHours]:
         """By stage, in their order: what was held and used up to a time. Workers that live count up to it."""
         sums = [list(times) for times in self._sums]
-        for record in self._open.values():
+        for worker, record in self._open.items():
             for place, time in self._cut(record, at):
-                sums[place].append(time)
+                sums[place].append(replace(time, counted=time.held if worker in self._counting else 0.0))
         return [StageHours(stage, together(times)) for (_, stage), times in zip(self._stages, sums, strict=True)]
 
     def _close(self, worker: str, at: float, joules: float | None = None) -> None:
@@ -66,6 +78,15 @@ class DeviceHours:
             return
         pieces = list(self._cut(record, at))
         whole = sum(time.held for _, time in pieces)
+        if joules is not None:
+            self._counting.add(worker)
+        waiting = self._waiting.setdefault(worker, {})
+        for place, time in pieces:
+            counted = DeviceTime(time.purpose, time.device, counted=time.held)
+            waiting[place] = together([*waiting.get(place, ()), counted])
+        if worker in self._counting:
+            for place, times in self._waiting.pop(worker).items():
+                self._sums[place] = list(together([*self._sums[place], *times]))
         for place, time in pieces:
             if joules is not None and whole:
                 energy = DeviceTime(time.purpose, time.device, joules=joules * time.held / whole)

@@ -11,6 +11,7 @@ from splitray import __version__
 from splitray.errors import CorruptError
 from splitray.pipeline.hours import DeviceHours
 from splitray.results.ledger import LEDGER, Price, StageSpending, StartRecord
+from splitray.runtime.clock import steady
 from splitray.runtime.worker_state import WorkerState
 from splitray.storage.folder import Folder
 
@@ -33,7 +34,7 @@ class Ledger:
     def __init__(self, run: Folder, start: str, flops: Flops) -> None:
         self._folder, self._flops = run / _FOLDER, flops
         self._every = _EVERY if run.is_local else _EVERY_REMOTE
-        self._record = StartRecord(start, time.time(), time.time(), None, __version__)
+        self._record = StartRecord(start, steady(), steady(), None, __version__)
         self._stage: StageSpending | None = None
         self._began, self._written = 0.0, 0.0
         self._before = StageSpending("")  # by coordinators of this stage that died
@@ -57,7 +58,7 @@ class Ledger:
             self._close_stage()
             self._stage, self._began = StageSpending(stage), time.monotonic()
             self._before = self._last = StageSpending("")
-            self._hours.begin(stage, time.time())
+            self._hours.begin(stage, steady())
             self._provisioned.append(0.0)
             self._looked = time.monotonic()
             self._write()
@@ -141,7 +142,7 @@ class Ledger:
 
     def _now(self) -> StartRecord:
         """The record as it is at this moment: workers hold their devices on, also after a stage has ended."""
-        now, stage = time.time(), self._open()
+        now, stage = steady(), self._open()
         spent = (*self._record.stages, *([stage] if stage is not None else []))
         counted = zip(spent, self._hours.until(now), self._provisioned, strict=True)
         stages = tuple(replace(s, devices=h.devices, provisioned=p) for s, h, p in counted)

@@ -27,34 +27,42 @@ _RARELY = 5  # looks between questions for what the cluster has, which the contr
 
 
 class Metering:
-    """One look after another. A look that fails is a warning once; the run goes on without its hours."""
+    """One look after another. What fails in one is a warning once; the rest of it, and the run, go on."""
 
     def __init__(self, job: Job, gauges: "Gauges") -> None:
         self._job, self._gauges = job, gauges
         self._count, self._devices = 0, 0.0
-        self._lock, self._failed = threading.Lock(), False
+        self._lock, self._said = threading.Lock(), set[str]()
         self.over = threading.Event()  # the run has ended: what fails now is of no interest
 
     def look(self) -> None:
         """Take over what workers have done since the last look."""
-        with self._lock:
-            try:
-                self._look()
-            except Exception as error:  # an account of the run must not end it
-                if not self._failed and not self.over.is_set():
-                    self._failed = True
-                    _log.warning("the hours of devices are not counted: %s: %s", type(error).__name__, error)
+        with self._lock, self._warned("the hours of devices are not counted"):
+            self._look()
 
     def _look(self) -> None:
         job = self._job
         records = job.executor.usage() if job.executes else []
+        # The coordinator has given them away: the ledger comes first, and no fault of a write may keep it from one.
+        with self._warned("what this start has spent was not written to its ledger"):
+            job.ledger.look(records, self._devices)
         for record in records:
-            job.run.event(EVENT, **event_of(record))
-        job.ledger.look(records, self._devices)
+            with self._warned("what workers do was not written to the events"):
+                job.run.event(EVENT, **event_of(record))
         self._gauges.spent(job.ledger.record)
         if self._count % _RARELY == 0:
             self._devices = float(ray.cluster_resources().get(job.device, 0.0))
         self._count += 1
+
+    @contextmanager
+    def _warned(self, what: str) -> Iterator[None]:
+        """Have a fault end the block, not the run, and be a warning the first time."""
+        try:
+            yield
+        except Exception as error:  # an account of the run must not end it
+            if what not in self._said and not self.over.is_set():
+                self._said.add(what)
+                _log.warning("%s: %s: %s", what, type(error).__name__, error)
 
 
 class Gauges(logging.Handler):

@@ -16,6 +16,7 @@ from splitray.errors import CorruptError, StageError, StorageError, UserError
 from splitray.results.codec import to_json
 from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
+from splitray.runtime.clock import steady
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
 from splitray.units import duration
@@ -118,7 +119,7 @@ class RunFolder:
 
     def event(self, kind: str, **values: Any) -> None:
         """A structured event; flushed to the run folder every few seconds and at the end of a stage."""
-        line = json.dumps({"at": round(time.time(), 3), "event": kind, **values}) + "\n"
+        line = json.dumps({"at": round(steady(), 3), "event": kind, **values}) + "\n"
         with self._writing:
             self._lines.append(line)
             self._unwritten = True

@@ -20,8 +20,14 @@ def money(amount: float | None, currency: str) -> str:
     return f"{shown}{_NBSP}{currency}"
 
 
-def energy(kwh: float | None) -> str:
-    return UNKNOWN if kwh is None else f"{kwh:.3g}{_NBSP}kWh"
+def energy(usage: DeviceUsage) -> str:
+    """What was counted; and over which part of the hours held, where it is not all of them."""
+    if usage.energy_kwh is None:
+        return UNKNOWN
+    said = f"{usage.energy_kwh:.3g}{_NBSP}kWh"
+    if usage.energy_is_whole or usage.energy_hours is None:
+        return said
+    return f"{said} (counted over {hours(usage.energy_hours)} of {hours(usage.hours_held)}{_NBSP}h)"
 
 
 def first_screen(summary: Summary) -> str:
@@ -37,7 +43,7 @@ def first_screen(summary: Summary) -> str:
         if each.money is not None:
             parts.append(money(each.money, usage.currency))
         if each.energy_kwh is not None:
-            parts.append(energy(each.energy_kwh))
+            parts.append(energy(each))
     over = f" over {counted(summary.starts, 'start')}" if summary.starts and summary.starts > 1 else ""
     return f"It cost {', '.join(parts)}{over}."
 

@@ -24,6 +24,7 @@ class DeviceTime:
         held: by workers, from their first sign of life to their end, whether they worked or not.
         used: of these, while they trained or scored models.
         joules: that the devices have counted for these workers; None where no device counts.
+        counted: of the time held, that of workers whose devices count. Older records have joules, and 0 here.
     """
 
     purpose: str
@@ -31,12 +32,17 @@ class DeviceTime:
     held: float = 0.0
     used: float = 0.0
     joules: float | None = None
+    counted: float = 0.0
 
     def plus(self, other: "DeviceTime") -> "DeviceTime":
         """Both together, for the purpose and the device of this one."""
         known = [j for j in (self.joules, other.joules) if j is not None]
         return replace(
-            self, held=self.held + other.held, used=self.used + other.used, joules=sum(known) if known else None
+            self,
+            held=self.held + other.held,
+            used=self.used + other.used,
+            joules=sum(known) if known else None,
+            counted=self.counted + other.counted,
         )
 
 

@@ -133,6 +133,7 @@ class DeviceUsage:
         hours_used: of these, while they trained or scored models.
         energy_kwh: that the devices have counted for these workers; None where no device counts.
         money: of the hours held; None where a start had no price, or several currencies.
+        energy_hours: of the hours held, those that the energy was counted over; None where that is not known.
     """
 
     name: str
@@ -141,6 +142,12 @@ class DeviceUsage:
     hours_used: float
     energy_kwh: float | None = None
     money: float | None = None
+    energy_hours: float | None = None
+
+    @property
+    def energy_is_whole(self) -> bool:
+        """Whether the energy was counted over all hours held, as far as one can tell."""
+        return self.energy_hours is None or self.energy_hours >= 0.99 * self.hours_held
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ _SECRET_NAME = re.compile("key|secret|token|password|credential|webhook", re.I)
 _SHORTEST = 8  # characters of a secret: shorter values would cut ordinary words out of a text
 # Tokens that say what they are: Hugging Face's, GitHub's. They need no address to be secrets.
 _TOKEN = re.compile(r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{30,}|gh[opsur]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})")
+# An argument that sets the section of alerts to more than a word: the address of a webhook is a secret as a whole.
+_ALERTS = re.compile(r"\s*alerts(?:\.\w+)*\s*[=:](?=.*/)", re.S)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*")
 
 
@@ -50,10 +52,12 @@ def secrets(uri: str) -> list[str]:
 def holds_secret(text: str) -> bool:
     """Whether a text has a token that says what it is, or a URI with a password or an option that is named like one.
 
-    A key's name alone is none.
+    So does one that sets the webhook of alerts to an address. A key's name alone is none.
     """
-    return _TOKEN.search(text) is not None or any(
-        _PASSWORD.search(uri) or _SECRET_OPTION.search(uri) for uri in _URI.findall(text)
+    return (
+        _TOKEN.search(text) is not None
+        or _ALERTS.match(text) is not None
+        or any(_PASSWORD.search(uri) or _SECRET_OPTION.search(uri) for uri in _URI.findall(text))
     )
 
 
@@ -68,7 +72,8 @@ def refuse_secrets(option: str, value: str, cure: str) -> None:
         UserError: naming the option and the URI, without the secret.
     """
     if holds_secret(value):
+        shown = match.group() + "***" if (match := _ALERTS.match(value)) else without_query(value)
         raise UserError(
-            f"{option} {without_query(value)}: this holds a secret, and whoever uses this machine can read the "
+            f"{option} {shown}: this holds a secret, and whoever uses this machine can read the "
             f"arguments of a command. {cure}"
         )

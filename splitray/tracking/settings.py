@@ -63,6 +63,13 @@ class AlertSettings(Settings):
 
 
 def _check(url: str, what: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Refuse what cannot be posted to, in words that do not repeat it."""
+    if any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise ValueError(f"{what} has a blank or a control character in it, which no URL has")
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message quotes a part of the URL
+        good = False
+    if not good:
         raise ValueError(f"{what} is no URL of http or https, and no $NAME of an environment variable")

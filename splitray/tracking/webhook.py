@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -94,16 +95,21 @@ class Webhook:
                 self._fail(why)
 
     def _post(self, alert: Alert) -> str | None:
-        """Post once; why it was not taken."""
-        request = Request(self._url, alert.body(), {"Content-Type": "application/json"}, method="POST")
+        """Post once; why it was not taken. Only what the system says is repeated: other messages quote the URL."""
         try:
+            request = Request(self._url, alert.body(), {"Content-Type": "application/json"}, method="POST")
             with build_opener(_NoRedirect).open(request, timeout=_TIMEOUT):
                 return None
         except HTTPError as error:
             error.close()
             return f"it answers {error.code}"
-        except (URLError, OSError, ValueError) as error:
-            return str(getattr(error, "reason", error) or type(error).__name__)
+        except HTTPException as error:  # no HTTP: some are an OSError too, and repeat what the server said
+            return type(error).__name__
+        except OSError as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            return str(reason) if isinstance(reason, OSError) and str(reason) else type(error).__name__
+        except Exception as error:  # whatever it is: it must not end the thread, whose traceback would be printed
+            return type(error).__name__
 
     def _fail(self, why: str) -> None:
         if not self._failed:

@@ -72,6 +72,19 @@ def test_a_wrong_table_is_named(tmp_path: Path, changes: dict[str, str], said: s
     assert said in str(caught.value)
 
 
+def test_a_second_price_of_one_instance_is_refused_by_both_lines(tmp_path: Path) -> None:
+    """A table that somebody adds rows to: the last one is not the newest."""
+    path = Path(table(tmp_path))
+    path.write_text(path.read_text() + ",".join((ROW | {"price_per_hour": "99", "date": "2024-01-02"}).values()) + "\n")
+    with pytest.raises(UserError, match=r"prices\.csv, lines 4 and 5: big north spot has two prices; keep one"):
+        price_of(settings(str(path)), "GPU", 1)
+    same = ",".join((ROW | {"date": "2026-02-02"}).values())
+    path = Path(table(tmp_path))
+    path.write_text(path.read_text() + same + "\n")
+    found = price_of(settings(str(path)), "GPU", 1)
+    assert found is not None and found.per_hour == 2.0
+
+
 def test_a_table_without_a_column_or_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "prices.csv").write_text("instance_type,region\nbig,north\n")
     with pytest.raises(UserError, match=r"prices\.csv lacks the columns market, price_per_hour"):

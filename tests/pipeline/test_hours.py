@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from splitray.pipeline.device_usage import usage_of
 from splitray.pipeline.hours import EVENT, DeviceHours, event_of, hours_in
 from splitray.pipeline.ledger import Ledger, starts
 from splitray.pipeline.run_folder import RunFolder
+from splitray.report.bill import energy
 from splitray.results.ledger import DeviceTime, Price, StageSpending, StartRecord
 from splitray.runtime.worker_state import WorkerState
 from splitray.storage.folder import Folder
@@ -94,6 +96,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(ledgers, "time", made)
     monkeypatch.setattr(run_folders, "time", made)
+    for module in (ledgers, run_folders):
+        monkeypatch.setattr(module, "steady", made.time)
     return made
 
 
@@ -187,6 +191,47 @@ def test_another_coordinator_ends_the_workers_of_the_one_that_died() -> None:
     assert ladder.devices == (DeviceTime("ladder", "GPU", 2 * (30 + 20 + 10), 2 * 30),)
 
 
+def test_a_clock_that_is_set_back_takes_no_time_twice() -> None:
+    """As events of an older splitray tell it: what went back stands still, and the rest is counted once."""
+    ladder, evaluate = seen((60.0, "a", "train"), (20.0, "a", "idle"), (70.0, "a", "gone")).until(150.0)
+    assert ladder.devices == (DeviceTime("ladder", "GPU", 20.0, 0.0),) and evaluate.devices == ()
+    hours = seen((130.0, "a", "train"))
+    hours.begin("base", 50.0)
+    hours.see(WorkerState(150.0, "a", "gone", "GPU", 2.0))
+    assert [stage.devices for stage in hours.until(160.0)] == [(), (), (DeviceTime("base", "GPU", 40.0, 40.0),)]
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_changes_no_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    """By an operator, or by NTP after the start, while a worker trains for 1000 s on 2 devices."""
+    wall, passed = time.time(), [0.0]
+    began = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: began + passed[0])
+    monkeypatch.setattr(time, "time", lambda: wall + passed[0] + (step if passed[0] > 400 else 0.0))
+    records: list[WorkerState] = []
+    ledger = Ledger(Folder(tmp_path), "1", lambda params, tokens: None)
+    run = RunFolder(Folder(tmp_path), Config(**PLAIN))
+    ledger.begin("ladder")
+    run.event("stage begins", stage="ladder")
+    log = UsageLog("GPU", records.append)
+    log.begin("a", 2.0, False)
+    log.works("a", "train")
+    log.beat("a", None)
+    passed[0] = 500.0
+    ledger.begin("base")
+    run.event("stage begins", stage="base")
+    passed[0] = 1000.0
+    log.end("a")
+    ledger.look(records, 2.0)
+    truth = [("ladder", pytest.approx(1000.0, abs=0.1)), ("base", pytest.approx(1000.0, abs=0.1))]
+    assert [(each.purpose, each.held) for stage in ledger.record.stages for each in stage.devices] == truth
+    for one in records:
+        run.event(EVENT, **event_of(one))
+    run.flush()
+    (lines,) = events(tmp_path)
+    assert [(each.purpose, each.held) for stage in hours_in(lines) for each in stage.devices] == truth
+
+
 def test_energy_is_divided_by_the_time_that_it_was_counted_over() -> None:
     hours = seen((60.0, "a", "train"))
     hours.see(WorkerState(140.0, "a", "gone", "GPU", 2.0, 800.0))
@@ -194,10 +239,33 @@ def test_energy_is_divided_by_the_time_that_it_was_counted_over() -> None:
     assert (ladder.devices[0].joules, evaluate.devices[0].joules) == (400.0, 400.0)
 
 
+def test_energy_says_which_workers_it_was_counted_for() -> None:
+    """One of them has no counter; that of the other is first read a moment after its first change of state."""
+    hours = seen((10.0, "a", "idle"), (20.0, "a", "train"), (10.0, "b", "train"))
+    hours.see(WorkerState(50.0, "a", "train", "GPU", 2.0, 700.0))
+    hours.see(WorkerState(60.0, "b", "gone", "GPU", 2.0))
+    ladder, _ = hours.until(90.0)
+    (spent,) = ladder.devices
+    assert (spent.held, spent.counted, spent.joules) == (2 * (80 + 50), 2 * 80, 700.0)
+
+
 def record(start: str, price: Price | None, held: float, device: str = "GPU") -> StartRecord:
-    time = DeviceTime("base", device, held * 3600, held * 1800, held * 3.6e6)
-    stage = StageSpending("base", 1.0, 10, devices=(time,), provisioned=8 * 3600.0)
+    spent = DeviceTime("base", device, held * 3600, held * 1800, held * 3.6e6)
+    stage = StageSpending("base", 1.0, 10, devices=(spent,), provisioned=8 * 3600.0)
     return StartRecord(start, 0.0, 1.0, "done", "0.2.0", (stage,), price)
+
+
+def test_energy_of_some_starts_is_not_that_of_all() -> None:
+    first, second = record("1", None, 10.0), record("2", None, 10.0)
+    (stage,) = second.stages
+    blind = replace(second, stages=(replace(stage, devices=(replace(stage.devices[0], joules=None),)),))
+    usage = usage_of([first, blind])
+    assert usage is not None
+    (total,) = usage.total
+    assert (total.energy_kwh, total.energy_hours, total.hours_held) == (10.0, 10.0, 20.0)
+    assert energy(total).replace("\N{NO-BREAK SPACE}", " ") == "10 kWh (counted over 10 of 20 h)"
+    whole = usage_of([first, second])
+    assert whole is not None and energy(whole.total[0]).replace("\N{NO-BREAK SPACE}", " ") == "20 kWh"
 
 
 SPOT = Price("GPU", 2.0, "USD", "spot")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from splitray.results.stages import LadderResult, Work
 from splitray.runtime.progress import Progress, report
 from splitray.storage.folder import Folder
 from splitray.tracking import webhook as webhooks
+from splitray.tracking.settings import AlertSettings
 from splitray.tracking.webhook import Alert
 from tests.support.configs import PLAIN
 
@@ -246,6 +248,106 @@ def test_what_is_no_url_is_refused_and_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"alerts\.webhook: it is no URL of http or https") as caught:
         load(path)
     assert "secret" not in str(caught.value)
+
+
+MISPLACED = [
+    f"https://hooks.example.com{PATH}",
+    [{"webhook": f"https://hooks.example.com{PATH}"}],
+    [f"https://hooks.example.com{PATH}"],
+    {"occasions": f"https://hooks.example.com{PATH}"},
+    {"occasions": [f"https://hooks.example.com{PATH}"]},
+    {"occasions": [{"stage": f"https://hooks.example.com{PATH}"}]},
+    {"stall_minutes": f"https://hooks.example.com{PATH}"},
+    {"webhook": [f"https://hooks.example.com{PATH}"]},
+    {f"webhook:https://hooks.example.com{PATH}": None},
+    {f"https://hooks.example.com{PATH}": 1},
+]
+
+
+@pytest.mark.parametrize("alerts", MISPLACED)
+def test_a_url_in_a_wrong_place_of_alerts_is_not_repeated(tmp_path: Path, alerts: object) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | {"alerts": alerts}))
+    with pytest.raises(UserError, match="alerts") as caught:
+        load(path)
+    assert "example" not in str(caught.value) and "secret" not in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    "override", ["alerts.webhook.x=[{}", "alerts.web-hook={}", "alerts.webhook {}?a=b", "alerts=[{}"]
+)
+def test_an_override_of_alerts_is_not_repeated(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | {"alerts": {"webhook": "$ALERTS"}}))
+    with pytest.raises(UserError, match="--set alerts") as caught:
+        load(path, [override.format(f"https://hooks.example.com{PATH}")])
+    assert "example" not in str(caught.value) and "secret" not in str(caught.value), caught.value
+
+
+BAD = [f"https://hooks.example.com{PATH} XYZ", f"https://hooks.example.com{PATH}\n", f"https://h.example.com{PATH}\x01"]
+BAD += [f"https://hooks.example.com:very-secret{PATH}", f"https://hooks.example.com:99999{PATH}", f"https://h:0{PATH}"]
+BAD += [f"https://[hooks{PATH}"]
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_a_url_that_cannot_be_posted_to_is_refused_before(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stands. Where the port is wrong a part of the URL is, and Python's own message would quote it."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | {"alerts": {"webhook": url}}))
+    with pytest.raises(UserError, match=r"alerts\.webhook: it (is no URL|has a blank)") as caught:
+        load(path)
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("ALERTS", url)
+    with pytest.raises(UserError, match=r"alerts\.webhook: ALERTS (is no URL|has a blank)") as caught:
+        AlertSettings(webhook="$ALERTS").address()
+    assert "secret" not in str(caught.value)
+
+
+def deaf() -> str:
+    """A URL of a server that speaks no HTTP."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        for _ in range(4):
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-secret\r\n")
+        listener.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}{PATH}"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (deaf, "BadStatusLine"),
+        (lambda: f"http://127.0.0.1:9{PATH} XYZ", "InvalidURL"),
+        (lambda: f"http-127.0.0.1{PATH}", "ValueError"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_warning_without_the_url(
+    url: Callable[[], str], why: str, logged: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    posting = webhooks.Webhook(url())
+    for _ in range(2):
+        posting.put(Alert("hello"))
+        assert waited(posting._messages.empty) and posting._thread.is_alive()
+    posting.close()
+    (warning,) = [line for line in logged if "alerts.webhook" in line]
+    assert f"took no message ({why})" in warning
+    assert "secret" not in warning and "secret" not in capfd.readouterr().err
+
+
+def test_a_message_that_cannot_be_made_ends_nothing(server: Server, logged: list[str]) -> None:
+    posting = webhooks.Webhook(server.url)
+    posting.put(Alert("hello", mood="no such mood"))
+    posting.put(Alert("good day"))
+    posting.close()
+    assert server.texts == ["good day"]
+    assert [line for line in logged if "KeyError" in line] != []
 
 
 def test_without_a_webhook_nothing_is_begun(tmp_path: Path) -> None:
