@@ -22,7 +22,7 @@ from splitray.errors import CorruptError, UserError
 from splitray.evaluate.exams import Exam
 from splitray.storage.checksum import Schema, fingerprint, sha256_file
 from splitray.storage.folder import Folder
-from splitray.study.calibration import threshold_by_size
+from splitray.study.calibration import best_by_size
 from splitray.study.contamination import ExamIndex
 from splitray.study.filter import DomainFilter
 from splitray.study.passes import SCORED, cut, score_unit
@@ -30,7 +30,7 @@ from splitray.study.passes import SCORED, cut, score_unit
 _log = logging.getLogger(__name__)
 
 FILTERED, QUALITY = ARMS = ("filtered", "quality")  # folders of Parquet files, fit to be `corpus.sources`
-RESULT = Schema("filtered", 1, unnamed=None)
+RESULT = Schema("filtered", 2, unnamed=None)  # 1: arms by a threshold each, ties and all
 _MODEL = "model-"  # a folder with the filter, and the exams' index
 _FILE = "filtered.json"  # written last: without it nothing of the folder counts
 
@@ -57,8 +57,9 @@ class Filtered:
     """What filtering made of a corpus.
 
     documents, bytes: clean ones that were scored. mean: their mean probability. arms: `filtered` by the topic, and
-    `quality`, as many bytes by quality alone. contaminated: documents that share text with exams and were left out, by
-    how they were found; `documents` counts each once. skipped: other documents that were left out, by reason.
+    `quality`, as many bytes by quality alone, to one document. contaminated: documents that share text with exams and
+    were left out, by how they were found; `documents` counts each once. skipped: other documents that were left out, by
+    reason.
     """
 
     key: str
@@ -173,29 +174,32 @@ def _cut(
     wanted_bytes: float | None,
 ) -> dict[str, Kept]:
     """Write both arms: what the topic keeps, and as many bytes by quality."""
-    size = scored["bytes"].astype(np.float64)
-    threshold = topic.threshold
-    if wanted_bytes is not None:
-        threshold = threshold_by_size(scored["score"].astype(np.float64), size, wanted_bytes)
-    kept = float(size[scored["score"] >= np.float32(threshold)].sum())
-    if kept == 0:
+    size, threshold = scored["bytes"].astype(np.float64), topic.threshold
+    if wanted_bytes is None:
+        kept = scored["score"] >= np.float32(threshold)
+    else:
+        kept = best_by_size(scored["score"], scored["order"], size, wanted_bytes)
+        threshold = float(scored["score"][kept].min())
+    if not kept.any():
         raise UserError(
             f"the filter keeps none of {len(scored):,} documents: the highest probability is "
             f"{scored['score'].max():.3g}, and its threshold is {threshold:.3g}; lower its precision, or say how many "
             "bytes are wanted"
         )
-    alike = threshold_by_size(scored["quality"].astype(np.float64), size, kept)
-    arms = {FILTERED: ("score", threshold), QUALITY: ("quality", alike)}
+    alike = best_by_size(scored["quality"], scored["order"], size, float(size[kept].sum()))
+    arms = {FILTERED: (kept, threshold), QUALITY: (alike, float(scored["quality"][alike].min()))}
     items = [
-        {"name": name, "arm": arm, "column": column, "threshold": least}
-        for arm, (column, least) in arms.items()
+        {"name": name, "arm": arm, "rows": np.packbits(chosen[rows]).tobytes()}
+        for arm, (chosen, _) in arms.items()
         for name, rows in names
-        if (scored[column][rows] >= np.float32(least)).any()
+        if chosen[rows].any()
     ]
     counts = {arm: Counter[str]() for arm in arms}
     for row in runs.over("cut the arms", partial(cut, target=target), items):
         counts[row["arm"]].update({name: row[name] for name in ("documents", "bytes")})
     found = {arm: Kept(least, counts[arm]["documents"], counts[arm]["bytes"]) for arm, (_, least) in arms.items()}
+    apart = found[QUALITY].bytes - found[FILTERED].bytes
+    assert 0 <= apart < size[alike].max(), "the arms differ by less than one document"
     for arm, made in found.items():
         _log.info(f"filter: {arm}: {made.documents:,} documents, {made.bytes / 1e6:,.1f} MB, from {made.threshold:.3g}")
     return found

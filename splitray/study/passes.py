@@ -22,7 +22,7 @@ from splitray.study.filter import DomainFilter
 from splitray.study.quality import quality
 
 _BLOCK = 4000  # documents of one file of scores: some MB of text
-SCORED = np.dtype([("score", "<f4"), ("quality", "<f4"), ("bytes", "<u4")])
+SCORED = np.dtype([("score", "<f4"), ("quality", "<f4"), ("bytes", "<u4"), ("order", "<u8")])  # order: hash of the id
 
 
 def score_unit(
@@ -48,7 +48,7 @@ def score_unit(
         name, texts = f"{item['unit']:06d}-{number:04d}", [document.text for document in kept]
         scored = np.zeros(len(kept), dtype=SCORED)
         scored["score"], scored["quality"] = _filter((model / "filter").address).probability(texts), quality(texts)
-        scored["bytes"] = [len(text.encode()) for text in texts]
+        scored["bytes"], scored["order"] = [len(text.encode()) for text in texts], [d.order for d in kept]
         columns = {"id": [d.id for d in kept], "group": [d.group for d in kept], "text": texts}
         scores = {column: scored[column] for column in ("score", "quality")}
         write_table(target, f"scored/{name}.parquet", pa.table(columns | scores))
@@ -58,11 +58,11 @@ def score_unit(
 
 
 def cut(item: dict[str, Any], target: Folder) -> dict[str, Any]:
-    """Write the documents of one file of scores whose `column` reaches a threshold to `<arm>/<name>.parquet`."""
+    """Write those documents of one file of scores whose bit is set in `rows` to `<arm>/<name>.parquet`."""
     table = read_table(target, f"scored/{item['name']}.parquet")
-    kept = table.filter(pa.array(table[item["column"]].to_numpy() >= np.float32(item["threshold"])))
-    if len(kept):
-        write_table(target, f"{item['arm']}/{item['name']}.parquet", kept)
+    chosen = np.unpackbits(np.frombuffer(item["rows"], dtype=np.uint8), count=len(table))
+    kept = table.filter(pa.array(chosen.astype(bool)))
+    write_table(target, f"{item['arm']}/{item['name']}.parquet", kept)
     size = sum(len(text.encode()) for text in kept["text"].to_pylist())
     return {"arm": item["arm"], "documents": len(kept), "bytes": size}
 

@@ -12,7 +12,7 @@ from splitray.corpus import CorpusSettings
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
-from splitray.study import DomainFilter, FilterSettings
+from splitray.study import DomainFilter, FilterSettings, passes
 from splitray.study.apply import Filtered, apply_filter
 from splitray.study.quality import quality
 from tests.study.planted import exam_of, examples
@@ -73,7 +73,9 @@ def test_arms_hold_what_scores_high_enough(topic: DomainFilter, sources: CorpusS
     assert min(row["quality"] for row in control.values()) >= max(
         [row["quality"] for i, row in scored.items() if i not in control], default=0
     ), "quality alone decides"
-    assert found.arms["quality"].bytes >= found.arms["filtered"].bytes
+    assert (
+        0 <= found.arms["quality"].bytes - found.arms["filtered"].bytes < max(len(t.encode()) for t in texts.values())
+    )
     before = engine.items
     assert apply_filter(topic, sources, Folder(tmp_path), engine=engine) == found and engine.items == before
 
@@ -103,6 +105,36 @@ def test_bytes_wanted_decide_the_threshold(topic: DomainFilter, sources: CorpusS
     with pytest.raises(UserError, match="are wanted, and all documents together have"):
         apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=1e9, engine=InlineEngine(sources))
     assert not (tmp_path / "filtered.json").exists(), "a call that failed leaves nothing that counts"
+
+
+class Saturated:
+    """A filter that is sure of every document, as float32 holds it."""
+
+    def __init__(self, topic: DomainFilter) -> None:
+        self.topic = topic
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.topic, name)
+
+    def probability(self, texts: list[str]) -> np.ndarray:
+        return 1 - 1e-12 * np.arange(1, len(texts) + 1)
+
+
+def test_arms_have_one_size_where_scores_are_equal(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quality is 1.0 for most good text, and probabilities are 1.0 in float32."""
+    monkeypatch.setattr(passes, "quality", lambda texts: np.ones(len(texts)))
+    longest = max(len(row["text"].encode()) for row in ROWS)
+    found = apply_filter(topic, sources, Folder(tmp_path / "quality"), engine=InlineEngine(sources))
+    assert 0 <= found.arms["quality"].bytes - found.arms["filtered"].bytes < longest
+    books = {row["group"] for row in read(tmp_path / "quality", "quality").values()}
+    assert {n // 100 for n in range(300) if f"b{n}" in books} == {0, 1, 2}, "of all files alike"
+    monkeypatch.setattr(passes, "_filter", lambda address: Saturated(topic))
+    found = apply_filter(topic, sources, Folder(tmp_path / "both"), wanted_bytes=20_000, engine=InlineEngine(sources))
+    for arm in found.arms.values():
+        assert 20_000 <= arm.bytes < 20_000 + longest and arm.threshold == 1
+    assert read(tmp_path / "both", "filtered").keys() == read(tmp_path / "both", "quality").keys()
 
 
 def test_another_filter_in_the_same_process_is_not_mistaken(
