@@ -82,7 +82,7 @@ def apply_filter(
     """Score every document of a corpus, and write what the topic keeps and what quality alone would keep.
 
     The folder gets `scored/` (all documents, with the columns `score` and `quality`), `filtered/` and `quality/`. Each
-    has the columns id, group and text. A folder that holds the same already is read, and not written again.
+    has the columns id, document, group and text. A folder that holds the same already is read, and not written again.
 
     Args:
         settings: the sources and how they are read.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.clean import Document, clean_documents
+from splitray.corpus.clean import Document, clean_documents, row_of
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import read_table, write_table
@@ -30,8 +30,10 @@ def score_unit(
 ) -> dict[str, Any]:
     """Read, clean and score one unit of files; documents that share text with exams are left out.
 
-    Writes `scored/<name>.parquet` with id, group, text, score and quality. Returns the names, a row of type `SCORED`
-    for each document, and counts as JSON: of what was skipped, and of what was contaminated in which way.
+    Writes `scored/<name>.parquet` with id, document, group, text, score and quality. `document` is the id of what a
+    piece was cut from, and its own id where it is whole; so is the group where no column gives one. Returns the names,
+    a row of type `SCORED` for each document, and counts as JSON: of what was skipped, and of what was contaminated in
+    which way.
 
     Args:
         model: the folder that holds `filter` and, where there are exams, `exams`.
@@ -49,7 +51,10 @@ def score_unit(
         scored = np.zeros(len(kept), dtype=SCORED)
         scored["score"], scored["quality"] = _filter((model / "filter").address).probability(texts), quality(texts)
         scored["bytes"], scored["order"] = [len(text.encode()) for text in texts], [d.order for d in kept]
-        columns = {"id": [d.id for d in kept], "group": [d.group for d in kept], "text": texts}
+        whole = [d.id if d.order == d.row else row_of(d.id) for d in kept]
+        # a file's name would be one group for all of the file, and no longer tell which pieces belong together
+        groups = whole if settings.group_column is None else [d.group for d in kept]
+        columns = {"id": [d.id for d in kept], "document": whole, "group": groups, "text": texts}
         scores = {column: scored[column] for column in ("score", "quality")}
         write_table(target, f"scored/{name}.parquet", pa.table(columns | scores))
         names.append(name)

@@ -1,6 +1,7 @@
 """The filter's passes over files: every document scored once, arms cut by score, exams left out, nothing done twice."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from splitray.corpus import CorpusSettings
+from splitray.corpus.clean import clean_documents
+from splitray.corpus.holdout import ROW, decide, narrow
+from splitray.corpus.read import read_file
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
@@ -84,6 +88,38 @@ def test_an_arm_is_a_source_of_the_corpus(topic: DomainFilter, sources: CorpusSe
     apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
     files, passed = list_sources(CorpusSettings(sources=[str(tmp_path / "filtered")], domains=2))
     assert files and {file.kind for file in files} == {"parquet"} and not passed
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_pieces_of_a_document_stay_on_one_side(topic: DomainFilter, tmp_path: Path, grouped: bool) -> None:
+    """Books of many pieces, read again from an arm: few rows a file, so that groups are too large to go as a whole."""
+    rows = [
+        {"id": f"book#{n}", "text": "\n".join(text for text in GIVEN.texts[40 * n : 40 * (n + 1)]), "shelf": "one"}
+        for n in range(12)
+    ]
+    (tmp_path / "books").mkdir()
+    write_jsonl(tmp_path / "books" / "all.jsonl", rows)
+    fields = {"domains": 1, "max_characters": 2000, "id_column": "id", "group_column": "shelf" if grouped else None}
+    settings = CorpusSettings(sources=[str(tmp_path / "books")], **fields)
+    apply_filter(topic, settings, Folder(tmp_path / "out"), wanted_bytes=100_000, engine=InlineEngine(settings))
+    scored = read(tmp_path / "out", "scored")
+    assert len(scored) > 60 and {row["document"] for row in scored.values()} == {row["id"] for row in rows}
+    again = CorpusSettings(
+        sources=[str(tmp_path / "out" / "filtered")],
+        domains=1,
+        id_column="document",
+        group_column="group",
+        validation_share=0.4,
+        max_characters=2000,
+    )
+    files, _ = list_sources(again)
+    pieces = list(clean_documents((raw for f in files for raw in read_file(f, again, Counter())), 1, 2000, Counter()))
+    side = decide(np.array([narrow(d) for d in pieces], dtype=ROW), again, seed=0).side
+    sides = {
+        name: {int(s) for d, s in zip(pieces, side, strict=True) if d.id == name} for name in {d.id for d in pieces}
+    }
+    assert len(sides) == 12 < len(pieces) and all(len(found) == 1 for found in sides.values()), sides
+    assert len(set().union(*sides.values())) == 2
 
 
 def test_exams_are_left_out_of_every_arm(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
