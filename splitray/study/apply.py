@@ -1,6 +1,5 @@
 """A filter over a whole corpus: two passes on Ray Data, and what came of them."""
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -20,19 +19,15 @@ from splitray.corpus.sources import list_sources
 from splitray.corpus.units import plan_units
 from splitray.errors import CorruptError, UserError
 from splitray.evaluate.exams import Exam
-from splitray.storage.checksum import Schema, fingerprint, sha256_file
+from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
 from splitray.study.calibration import best_by_size
 from splitray.study.contamination import ExamIndex
 from splitray.study.filter import DomainFilter
 from splitray.study.passes import SCORED, cut, score_unit
+from splitray.study.target import FILE, FILTERED, QUALITY, RESULT, clear, keep_apart, written_files
 
 _log = logging.getLogger(__name__)
-
-FILTERED, QUALITY = ARMS = ("filtered", "quality")  # folders of Parquet files, fit to be `corpus.sources`
-RESULT = Schema("filtered", 2, unnamed=None)  # 1: arms by a threshold each, ties and all
-_MODEL = "model-"  # a folder with the filter, and the exams' index
-_FILE = "filtered.json"  # written last: without it nothing of the folder counts
 
 
 class Passes(Protocol):
@@ -86,15 +81,17 @@ def apply_filter(
 
     Args:
         settings: the sources and how they are read.
-        target: an empty folder, or one of an earlier call.
+        target: an empty folder, or one of an earlier call. No source may lie below it, and it below no source.
         exams: documents that share text with these are left out of all arms.
         wanted_bytes: of text to keep, instead of all from the filter's threshold up.
         engine: where the passes run; None for the Ray that this process has joined.
 
     Raises:
-        UserError: a source cannot be read, or has no document, or less text than is wanted.
+        UserError: a source cannot be read, or has no document, or less text than is wanted; the target holds what no
+            filter has written, or sources.
     """
     files, passed = list_sources(settings)
+    keep_apart(settings, files, target)
     with tempfile.TemporaryDirectory(prefix="splitray-filter-") as folder:
         local = Path(folder)
         topic.save(local / "filter")
@@ -106,10 +103,9 @@ def apply_filter(
         key = fingerprint([str(RESULT), sums, identity, [file.listing() for file in files], wanted_bytes])
         if (held := _held(target, key)) is not None:
             return held
-        for name in (_FILE, *(name for name in target.folders() if name.startswith(_MODEL)), "scored", *ARMS):
-            target.delete(name)
+        clear(target)
         # under the key: a worker that has opened the filter of an earlier call must not take it for this one
-        model = target / f"{_MODEL}{key}"
+        model = target / f"model-{key}"
         upload(local, model)
     units = plan_units(files, settings, passed)
     items = [{"unit": number, "files": json.dumps(unit)} for number, unit in enumerate(units)]
@@ -123,18 +119,27 @@ def apply_filter(
         arms = _cut(runs, topic, scored, names, target, wanted_bytes)
     mean, size = float(scored["score"].mean(dtype=np.float64)), int(scored["bytes"].sum(dtype=np.int64))
     result = Filtered(key, len(scored), size, mean, arms, dict(leaked), dict(sorted((skipped + passed).items())))
-    target.write_checksummed(_FILE, asdict(result), RESULT)
+    target.write_checksummed(FILE, {**asdict(result), "files": written_files(target)}, RESULT)
     return result
 
 
 def _held(target: Folder, key: str) -> Filtered | None:
-    """The result of an earlier call with the same filter, sources and settings; None where there is none."""
-    with contextlib.suppress(FileNotFoundError, CorruptError):
-        values = target.read_checksummed(_FILE, RESULT)
-        arms = {name: Kept(**arm) for name, arm in values.pop("arms").items()}
-        held = Filtered(**values, arms=arms)
-        return held if held.key == key else None
-    return None
+    """The result of an earlier call with the same filter, sources and settings; None where there is none, or a file of
+    it is gone or has another size."""
+    try:
+        values = target.read_checksummed(FILE, RESULT)
+    except (FileNotFoundError, CorruptError):
+        return None
+    if values["key"] != key:
+        return None
+    files, found = values.pop("files"), written_files(target)
+    if changed := [name for name, size in files.items() if found.get(name) != size]:
+        _log.warning(
+            f"filter: {target.uri}/{changed[0]} is gone or has another size, as {len(changed):,} of {len(files):,} "
+            "files: all are made again"
+        )
+        return None
+    return Filtered(**{**values, "arms": {name: Kept(**arm) for name, arm in values["arms"].items()}})
 
 
 @contextmanager

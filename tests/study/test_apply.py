@@ -1,6 +1,7 @@
 """The filter's passes over files: every document scored once, arms cut by score, exams left out, nothing done twice."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,61 @@ def test_arms_have_one_size_where_scores_are_equal(
     for arm in found.arms.values():
         assert 20_000 <= arm.bytes < 20_000 + longest and arm.threshold == 1
     assert read(tmp_path / "both", "filtered").keys() == read(tmp_path / "both", "quality").keys()
+
+
+@pytest.mark.parametrize("name", ["quality/mine.jsonl", "scored/mine.txt", "filtered.json", f"model-{'0' * 20}/mine"])
+def test_what_no_filter_has_written_is_not_deleted(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=rf"holds {name.split('/')[0]}, which no filter has written: give an empty"):
+        apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine] and mine.read_text() == "mine"
+
+
+def test_a_model_beside_our_folders_stays(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    (tmp_path / "model-bert").mkdir()
+    for wanted in (5_000, 6_000):
+        apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=wanted, engine=InlineEngine(sources))
+    assert (tmp_path / "model-bert").exists()
+
+
+def test_sources_and_target_lie_apart(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    out, engine = tmp_path / "out", InlineEngine(sources)
+    apply_filter(topic, sources, Folder(out), engine=engine)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "linked").symlink_to(out)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.parquet").symlink_to(next((out / "scored").iterdir()))
+    for source in (out / "filtered", f"{tmp_path}/linked/scored/*.parquet", out / "scored", tmp_path / "files"):
+        settings = CorpusSettings(sources=[str(source)], domains=1)
+        with pytest.raises(
+            UserError, match=r"the source .*parquet lies below .*out, where a filter writes and deletes"
+        ):
+            apply_filter(topic, settings, Folder(out), wanted_bytes=500, engine=engine)
+    with pytest.raises(UserError, match=r"data/inside lies below the source .*data, which would read it"):
+        apply_filter(topic, sources, Folder(f"{sources.sources[0]}/inside"), engine=engine)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("harm", ["folder", "file", "cut"])
+def test_a_result_without_its_files_is_made_again(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    victim = next((tmp_path / "filtered").iterdir())
+    if harm == "folder":
+        shutil.rmtree(tmp_path / "filtered")
+    elif harm == "file":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-1])
+    assert apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources)) == found
+    assert "is gone or has another size" in caplog.text
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
 
 
 def test_another_filter_in_the_same_process_is_not_mistaken(
