@@ -101,10 +101,15 @@ class Folder:
 
     def names(self, recursive: bool = False) -> list[str]:
         """Names of the files below, sorted; empty where the folder does not exist. Drafts are not listed."""
+        return list(self.sizes(recursive))
+
+    def sizes(self, recursive: bool = False) -> dict[str, int]:
+        """Bytes of the files below by their names, in the order of `names`, by one listing."""
         selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
         infos = self._try(lambda: self._fs.get_file_info(selector), "")
         start = len(self._path) + 1
-        return sorted(i.path[start:] for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
+        files = (i for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
+        return dict(sorted((i.path[start:], int(i.size)) for i in files))
 
     def folders(self, links: bool = True) -> list[str]:
         """Names of the folders directly below, sorted. Symbolic links count where `links` says so."""

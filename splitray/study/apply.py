@@ -1,6 +1,5 @@
 """A filter over a whole corpus: two passes on Ray Data, and what came of them."""
 
-import contextlib
 import json
 import logging
 import tempfile
@@ -20,19 +19,15 @@ from splitray.corpus.sources import list_sources
 from splitray.corpus.units import plan_units
 from splitray.errors import CorruptError, UserError
 from splitray.evaluate.exams import Exam
-from splitray.storage.checksum import Schema, fingerprint, sha256_file
+from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
-from splitray.study.calibration import threshold_by_size
+from splitray.study.calibration import best_by_size
 from splitray.study.contamination import ExamIndex
 from splitray.study.filter import DomainFilter
 from splitray.study.passes import SCORED, cut, score_unit
+from splitray.study.target import FILE, FILTERED, QUALITY, RESULT, clear, keep_apart, written_files
 
 _log = logging.getLogger(__name__)
-
-FILTERED, QUALITY = ARMS = ("filtered", "quality")  # folders of Parquet files, fit to be `corpus.sources`
-RESULT = Schema("filtered", 1, unnamed=None)
-_MODEL = "model-"  # a folder with the filter, and the exams' index
-_FILE = "filtered.json"  # written last: without it nothing of the folder counts
 
 
 class Passes(Protocol):
@@ -57,8 +52,9 @@ class Filtered:
     """What filtering made of a corpus.
 
     documents, bytes: clean ones that were scored. mean: their mean probability. arms: `filtered` by the topic, and
-    `quality`, as many bytes by quality alone. contaminated: documents that share text with exams and were left out, by
-    how they were found; `documents` counts each once. skipped: other documents that were left out, by reason.
+    `quality`, as many bytes by quality alone, to one document. contaminated: documents that share text with exams and
+    were left out, by how they were found; `documents` counts each once. skipped: other documents that were left out, by
+    reason.
     """
 
     key: str
@@ -81,19 +77,21 @@ def apply_filter(
     """Score every document of a corpus, and write what the topic keeps and what quality alone would keep.
 
     The folder gets `scored/` (all documents, with the columns `score` and `quality`), `filtered/` and `quality/`. Each
-    has the columns id, group and text. A folder that holds the same already is read, and not written again.
+    has the columns id, document, group and text. A folder that holds the same already is read, and not written again.
 
     Args:
         settings: the sources and how they are read.
-        target: an empty folder, or one of an earlier call.
+        target: an empty folder, or one of an earlier call. No source may lie below it, and it below no source.
         exams: documents that share text with these are left out of all arms.
         wanted_bytes: of text to keep, instead of all from the filter's threshold up.
         engine: where the passes run; None for the Ray that this process has joined.
 
     Raises:
-        UserError: a source cannot be read, or has no document, or less text than is wanted.
+        UserError: a source cannot be read, or has no document, or less text than is wanted; the target holds what no
+            filter has written, or sources.
     """
     files, passed = list_sources(settings)
+    keep_apart(settings, files, target)
     with tempfile.TemporaryDirectory(prefix="splitray-filter-") as folder:
         local = Path(folder)
         topic.save(local / "filter")
@@ -105,10 +103,9 @@ def apply_filter(
         key = fingerprint([str(RESULT), sums, identity, [file.listing() for file in files], wanted_bytes])
         if (held := _held(target, key)) is not None:
             return held
-        for name in (_FILE, *(name for name in target.folders() if name.startswith(_MODEL)), "scored", *ARMS):
-            target.delete(name)
+        clear(target)
         # under the key: a worker that has opened the filter of an earlier call must not take it for this one
-        model = target / f"{_MODEL}{key}"
+        model = target / f"model-{key}"
         upload(local, model)
     units = plan_units(files, settings, passed)
     items = [{"unit": number, "files": json.dumps(unit)} for number, unit in enumerate(units)]
@@ -122,18 +119,27 @@ def apply_filter(
         arms = _cut(runs, topic, scored, names, target, wanted_bytes)
     mean, size = float(scored["score"].mean(dtype=np.float64)), int(scored["bytes"].sum(dtype=np.int64))
     result = Filtered(key, len(scored), size, mean, arms, dict(leaked), dict(sorted((skipped + passed).items())))
-    target.write_checksummed(_FILE, asdict(result), RESULT)
+    target.write_checksummed(FILE, {**asdict(result), "files": written_files(target)}, RESULT)
     return result
 
 
 def _held(target: Folder, key: str) -> Filtered | None:
-    """The result of an earlier call with the same filter, sources and settings; None where there is none."""
-    with contextlib.suppress(FileNotFoundError, CorruptError):
-        values = target.read_checksummed(_FILE, RESULT)
-        arms = {name: Kept(**arm) for name, arm in values.pop("arms").items()}
-        held = Filtered(**values, arms=arms)
-        return held if held.key == key else None
-    return None
+    """The result of an earlier call with the same filter, sources and settings; None where there is none, or a file of
+    it is gone or has another size."""
+    try:
+        values = target.read_checksummed(FILE, RESULT)
+    except (FileNotFoundError, CorruptError):
+        return None
+    if values["key"] != key:
+        return None
+    files, found = values.pop("files"), written_files(target)
+    if changed := [name for name, size in files.items() if found.get(name) != size]:
+        _log.warning(
+            f"filter: {target.uri}/{changed[0]} is gone or has another size, as {len(changed):,} of {len(files):,} "
+            "files: all are made again"
+        )
+        return None
+    return Filtered(**{**values, "arms": {name: Kept(**arm) for name, arm in values["arms"].items()}})
 
 
 @contextmanager
@@ -173,29 +179,32 @@ def _cut(
     wanted_bytes: float | None,
 ) -> dict[str, Kept]:
     """Write both arms: what the topic keeps, and as many bytes by quality."""
-    size = scored["bytes"].astype(np.float64)
-    threshold = topic.threshold
-    if wanted_bytes is not None:
-        threshold = threshold_by_size(scored["score"].astype(np.float64), size, wanted_bytes)
-    kept = float(size[scored["score"] >= np.float32(threshold)].sum())
-    if kept == 0:
+    size, threshold = scored["bytes"].astype(np.float64), topic.threshold
+    if wanted_bytes is None:
+        kept = scored["score"] >= np.float32(threshold)
+    else:
+        kept = best_by_size(scored["score"], scored["order"], size, wanted_bytes)
+        threshold = float(scored["score"][kept].min())
+    if not kept.any():
         raise UserError(
             f"the filter keeps none of {len(scored):,} documents: the highest probability is "
             f"{scored['score'].max():.3g}, and its threshold is {threshold:.3g}; lower its precision, or say how many "
             "bytes are wanted"
         )
-    alike = threshold_by_size(scored["quality"].astype(np.float64), size, kept)
-    arms = {FILTERED: ("score", threshold), QUALITY: ("quality", alike)}
+    alike = best_by_size(scored["quality"], scored["order"], size, float(size[kept].sum()))
+    arms = {FILTERED: (kept, threshold), QUALITY: (alike, float(scored["quality"][alike].min()))}
     items = [
-        {"name": name, "arm": arm, "column": column, "threshold": least}
-        for arm, (column, least) in arms.items()
+        {"name": name, "arm": arm, "rows": np.packbits(chosen[rows]).tobytes()}
+        for arm, (chosen, _) in arms.items()
         for name, rows in names
-        if (scored[column][rows] >= np.float32(least)).any()
+        if chosen[rows].any()
     ]
     counts = {arm: Counter[str]() for arm in arms}
     for row in runs.over("cut the arms", partial(cut, target=target), items):
         counts[row["arm"]].update({name: row[name] for name in ("documents", "bytes")})
     found = {arm: Kept(least, counts[arm]["documents"], counts[arm]["bytes"]) for arm, (_, least) in arms.items()}
+    apart = found[QUALITY].bytes - found[FILTERED].bytes
+    assert 0 <= apart < size[alike].max(), "the arms differ by less than one document"
     for arm, made in found.items():
         _log.info(f"filter: {arm}: {made.documents:,} documents, {made.bytes / 1e6:,.1f} MB, from {made.threshold:.3g}")
     return found

@@ -111,13 +111,21 @@ def _wilson(share: np.ndarray, count: np.ndarray) -> np.ndarray:
     return low
 
 
-def threshold_by_size(probability: np.ndarray, sizes: np.ndarray, wanted: float) -> float:
-    """The highest threshold at which the kept documents have a size together, such as bytes or tokens.
+def best_by_size(score: np.ndarray, order: np.ndarray, sizes: np.ndarray, wanted: float) -> np.ndarray:
+    """The fewest best documents that have a size together, such as bytes or tokens: bool [documents].
+
+    Many have one score, such as the best one that there is. A threshold would keep all of them, whatever their size;
+    here those with the lowest `order` are kept.
+
+    Args:
+        order: a hash of each document's id, uint64; of equal ones those that come first are kept.
 
     Raises:
         UserError: all documents together are smaller.
     """
     if sizes.sum() < wanted:
         raise UserError(f"{wanted:,.0f} are wanted, and all documents together have {sizes.sum():,.0f}: ask for less")
-    order = np.argsort(-probability, kind="stable")
-    return float(probability[order[int(np.searchsorted(np.cumsum(sizes[order]), wanted))]])
+    best = np.lexsort((order, -score))
+    kept = np.zeros(len(score), dtype=bool)
+    kept[best[: int(np.searchsorted(np.cumsum(sizes[best]), wanted)) + 1]] = True
+    return kept

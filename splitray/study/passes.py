@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from splitray.corpus.clean import Document, clean_documents
+from splitray.corpus.clean import Document, clean_documents, row_of
 from splitray.corpus.read import read_file
 from splitray.corpus.settings import CorpusSettings
 from splitray.corpus.shards import read_table, write_table
@@ -22,7 +22,7 @@ from splitray.study.filter import DomainFilter
 from splitray.study.quality import quality
 
 _BLOCK = 4000  # documents of one file of scores: some MB of text
-SCORED = np.dtype([("score", "<f4"), ("quality", "<f4"), ("bytes", "<u4")])
+SCORED = np.dtype([("score", "<f4"), ("quality", "<f4"), ("bytes", "<u4"), ("order", "<u8")])  # order: hash of the id
 
 
 def score_unit(
@@ -30,8 +30,10 @@ def score_unit(
 ) -> dict[str, Any]:
     """Read, clean and score one unit of files; documents that share text with exams are left out.
 
-    Writes `scored/<name>.parquet` with id, group, text, score and quality. Returns the names, a row of type `SCORED`
-    for each document, and counts as JSON: of what was skipped, and of what was contaminated in which way.
+    Writes `scored/<name>.parquet` with id, document, group, text, score and quality. `document` is the id of what a
+    piece was cut from, and its own id where it is whole; so is the group where no column gives one. Returns the names,
+    a row of type `SCORED` for each document, and counts as JSON: of what was skipped, and of what was contaminated in
+    which way.
 
     Args:
         model: the folder that holds `filter` and, where there are exams, `exams`.
@@ -48,8 +50,11 @@ def score_unit(
         name, texts = f"{item['unit']:06d}-{number:04d}", [document.text for document in kept]
         scored = np.zeros(len(kept), dtype=SCORED)
         scored["score"], scored["quality"] = _filter((model / "filter").address).probability(texts), quality(texts)
-        scored["bytes"] = [len(text.encode()) for text in texts]
-        columns = {"id": [d.id for d in kept], "group": [d.group for d in kept], "text": texts}
+        scored["bytes"], scored["order"] = [len(text.encode()) for text in texts], [d.order for d in kept]
+        whole = [d.id if d.order == d.row else row_of(d.id) for d in kept]
+        # a file's name would be one group for all of the file, and no longer tell which pieces belong together
+        groups = whole if settings.group_column is None else [d.group for d in kept]
+        columns = {"id": [d.id for d in kept], "document": whole, "group": groups, "text": texts}
         scores = {column: scored[column] for column in ("score", "quality")}
         write_table(target, f"scored/{name}.parquet", pa.table(columns | scores))
         names.append(name)
@@ -58,11 +63,11 @@ def score_unit(
 
 
 def cut(item: dict[str, Any], target: Folder) -> dict[str, Any]:
-    """Write the documents of one file of scores whose `column` reaches a threshold to `<arm>/<name>.parquet`."""
+    """Write those documents of one file of scores whose bit is set in `rows` to `<arm>/<name>.parquet`."""
     table = read_table(target, f"scored/{item['name']}.parquet")
-    kept = table.filter(pa.array(table[item["column"]].to_numpy() >= np.float32(item["threshold"])))
-    if len(kept):
-        write_table(target, f"{item['arm']}/{item['name']}.parquet", kept)
+    chosen = np.unpackbits(np.frombuffer(item["rows"], dtype=np.uint8), count=len(table))
+    kept = table.filter(pa.array(chosen.astype(bool)))
+    write_table(target, f"{item['arm']}/{item['name']}.parquet", kept)
     size = sum(len(text.encode()) for text in kept["text"].to_pylist())
     return {"arm": item["arm"], "documents": len(kept), "bytes": size}
 

@@ -1,6 +1,8 @@
 """The filter's passes over files: every document scored once, arms cut by score, exams left out, nothing done twice."""
 
 import json
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from splitray.corpus import CorpusSettings
+from splitray.corpus.clean import clean_documents
+from splitray.corpus.holdout import ROW, decide, narrow
+from splitray.corpus.read import read_file
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.storage.folder import Folder
-from splitray.study import DomainFilter, FilterSettings
+from splitray.study import DomainFilter, FilterSettings, passes
 from splitray.study.apply import Filtered, apply_filter
 from splitray.study.quality import quality
 from tests.study.planted import exam_of, examples
@@ -73,7 +78,9 @@ def test_arms_hold_what_scores_high_enough(topic: DomainFilter, sources: CorpusS
     assert min(row["quality"] for row in control.values()) >= max(
         [row["quality"] for i, row in scored.items() if i not in control], default=0
     ), "quality alone decides"
-    assert found.arms["quality"].bytes >= found.arms["filtered"].bytes
+    assert (
+        0 <= found.arms["quality"].bytes - found.arms["filtered"].bytes < max(len(t.encode()) for t in texts.values())
+    )
     before = engine.items
     assert apply_filter(topic, sources, Folder(tmp_path), engine=engine) == found and engine.items == before
 
@@ -82,6 +89,38 @@ def test_an_arm_is_a_source_of_the_corpus(topic: DomainFilter, sources: CorpusSe
     apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
     files, passed = list_sources(CorpusSettings(sources=[str(tmp_path / "filtered")], domains=2))
     assert files and {file.kind for file in files} == {"parquet"} and not passed
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_pieces_of_a_document_stay_on_one_side(topic: DomainFilter, tmp_path: Path, grouped: bool) -> None:
+    """Books of many pieces, read again from an arm: few rows a file, so that groups are too large to go as a whole."""
+    rows = [
+        {"id": f"book#{n}", "text": "\n".join(text for text in GIVEN.texts[40 * n : 40 * (n + 1)]), "shelf": "one"}
+        for n in range(12)
+    ]
+    (tmp_path / "books").mkdir()
+    write_jsonl(tmp_path / "books" / "all.jsonl", rows)
+    fields = {"domains": 1, "max_characters": 2000, "id_column": "id", "group_column": "shelf" if grouped else None}
+    settings = CorpusSettings(sources=[str(tmp_path / "books")], **fields)
+    apply_filter(topic, settings, Folder(tmp_path / "out"), wanted_bytes=100_000, engine=InlineEngine(settings))
+    scored = read(tmp_path / "out", "scored")
+    assert len(scored) > 60 and {row["document"] for row in scored.values()} == {row["id"] for row in rows}
+    again = CorpusSettings(
+        sources=[str(tmp_path / "out" / "filtered")],
+        domains=1,
+        id_column="document",
+        group_column="group",
+        validation_share=0.4,
+        max_characters=2000,
+    )
+    files, _ = list_sources(again)
+    pieces = list(clean_documents((raw for f in files for raw in read_file(f, again, Counter())), 1, 2000, Counter()))
+    side = decide(np.array([narrow(d) for d in pieces], dtype=ROW), again, seed=0).side
+    sides = {
+        name: {int(s) for d, s in zip(pieces, side, strict=True) if d.id == name} for name in {d.id for d in pieces}
+    }
+    assert len(sides) == 12 < len(pieces) and all(len(found) == 1 for found in sides.values()), sides
+    assert len(set().union(*sides.values())) == 2
 
 
 def test_exams_are_left_out_of_every_arm(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
@@ -103,6 +142,91 @@ def test_bytes_wanted_decide_the_threshold(topic: DomainFilter, sources: CorpusS
     with pytest.raises(UserError, match="are wanted, and all documents together have"):
         apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=1e9, engine=InlineEngine(sources))
     assert not (tmp_path / "filtered.json").exists(), "a call that failed leaves nothing that counts"
+
+
+class Saturated:
+    """A filter that is sure of every document, as float32 holds it."""
+
+    def __init__(self, topic: DomainFilter) -> None:
+        self.topic = topic
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.topic, name)
+
+    def probability(self, texts: list[str]) -> np.ndarray:
+        return 1 - 1e-12 * np.arange(1, len(texts) + 1)
+
+
+def test_arms_have_one_size_where_scores_are_equal(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quality is 1.0 for most good text, and probabilities are 1.0 in float32."""
+    monkeypatch.setattr(passes, "quality", lambda texts: np.ones(len(texts)))
+    longest = max(len(row["text"].encode()) for row in ROWS)
+    found = apply_filter(topic, sources, Folder(tmp_path / "quality"), engine=InlineEngine(sources))
+    assert 0 <= found.arms["quality"].bytes - found.arms["filtered"].bytes < longest
+    books = {row["group"] for row in read(tmp_path / "quality", "quality").values()}
+    assert {n // 100 for n in range(300) if f"b{n}" in books} == {0, 1, 2}, "of all files alike"
+    monkeypatch.setattr(passes, "_filter", lambda address: Saturated(topic))
+    found = apply_filter(topic, sources, Folder(tmp_path / "both"), wanted_bytes=20_000, engine=InlineEngine(sources))
+    for arm in found.arms.values():
+        assert 20_000 <= arm.bytes < 20_000 + longest and arm.threshold == 1
+    assert read(tmp_path / "both", "filtered").keys() == read(tmp_path / "both", "quality").keys()
+
+
+@pytest.mark.parametrize("name", ["quality/mine.jsonl", "scored/mine.txt", "filtered.json", f"model-{'0' * 20}/mine"])
+def test_what_no_filter_has_written_is_not_deleted(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=rf"holds {name.split('/')[0]}, which no filter has written: give an empty"):
+        apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine] and mine.read_text() == "mine"
+
+
+def test_a_model_beside_our_folders_stays(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    (tmp_path / "model-bert").mkdir()
+    for wanted in (5_000, 6_000):
+        apply_filter(topic, sources, Folder(tmp_path), wanted_bytes=wanted, engine=InlineEngine(sources))
+    assert (tmp_path / "model-bert").exists()
+
+
+def test_sources_and_target_lie_apart(topic: DomainFilter, sources: CorpusSettings, tmp_path: Path) -> None:
+    out, engine = tmp_path / "out", InlineEngine(sources)
+    apply_filter(topic, sources, Folder(out), engine=engine)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "linked").symlink_to(out)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.parquet").symlink_to(next((out / "scored").iterdir()))
+    for source in (out / "filtered", f"{tmp_path}/linked/scored/*.parquet", out / "scored", tmp_path / "files"):
+        settings = CorpusSettings(sources=[str(source)], domains=1)
+        with pytest.raises(
+            UserError, match=r"the source .*parquet lies below .*out, where a filter writes and deletes"
+        ):
+            apply_filter(topic, settings, Folder(out), wanted_bytes=500, engine=engine)
+    with pytest.raises(UserError, match=r"data/inside lies below the source .*data, which would read it"):
+        apply_filter(topic, sources, Folder(f"{sources.sources[0]}/inside"), engine=engine)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("harm", ["folder", "file", "cut"])
+def test_a_result_without_its_files_is_made_again(
+    topic: DomainFilter, sources: CorpusSettings, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    victim = next((tmp_path / "filtered").iterdir())
+    if harm == "folder":
+        shutil.rmtree(tmp_path / "filtered")
+    elif harm == "file":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-1])
+    assert apply_filter(topic, sources, Folder(tmp_path), engine=InlineEngine(sources)) == found
+    assert "is gone or has another size" in caplog.text
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
 
 
 def test_another_filter_in_the_same_process_is_not_mistaken(

@@ -8,10 +8,10 @@ from scipy.stats import norm
 from splitray.errors import UserError
 from splitray.study.calibration import (
     Calibration,
+    best_by_size,
     calibration_error,
     precision_and_recall,
     threshold_by_precision,
-    threshold_by_size,
 )
 
 
@@ -71,11 +71,23 @@ def test_the_threshold_is_the_lowest_that_shows_the_precision() -> None:
         threshold_by_precision(np.array([0.9, 0.8]), np.array([True, True]), 0.99)
 
 
-def test_the_threshold_by_size_keeps_just_enough() -> None:
-    p, sizes = np.array([0.1, 0.9, 0.5, 0.7]), np.array([10.0, 20, 30, 40])
-    assert [threshold_by_size(p, sizes, n) for n in (1, 20, 21, 60, 61, 100)] == [0.9, 0.9, 0.7, 0.7, 0.5, 0.1]
+def test_the_best_by_size_are_just_enough() -> None:
+    p, sizes, order = np.array([0.1, 0.9, 0.5, 0.7]), np.array([10.0, 20, 30, 40]), np.zeros(4, dtype=np.uint64)
+    lowest = [p[best_by_size(p, order, sizes, n)].min() for n in (1, 20, 21, 60, 61, 100)]
+    assert lowest == [0.9, 0.9, 0.7, 0.7, 0.5, 0.1]
     with pytest.raises(UserError, match="101 are wanted, and all documents together have 100: ask for less"):
-        threshold_by_size(p, sizes, 101)
+        best_by_size(p, order, sizes, 101)
+
+
+def test_equal_scores_are_cut_by_hash_wherever_they_stand() -> None:
+    draw = np.random.default_rng(2)
+    score, sizes = np.float32(draw.random(1000) < 0.5), draw.integers(1, 100, 1000).astype(np.float64)
+    order = draw.integers(2**64, size=1000, dtype=np.uint64)
+    kept = best_by_size(score, order, sizes, 5000)
+    assert 5000 <= sizes[kept].sum() < 5100 and (score[kept] == 1).all()
+    assert order[kept].max() < order[(score == 1) & ~kept].min()
+    other = draw.permutation(1000)
+    assert np.array_equal(best_by_size(score[other], order[other], sizes[other], 5000), kept[other])
 
 
 def test_logits_are_what_they_are() -> None:

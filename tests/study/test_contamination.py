@@ -60,6 +60,26 @@ def test_an_exam_s_own_instructions_contaminate_nothing() -> None:
     assert index.find([f"{text(50)} {QUESTIONS[3].question} {text(50)}"]).grams.all()
 
 
+@pytest.mark.parametrize("questions", [11, 40])
+def test_a_passage_that_many_questions_share_is_found(questions: int) -> None:
+    """Reading comprehension: instructions, a passage, and many questions about it. The passage is a leak."""
+    told, passage = text(20), text(120)
+    asked = tuple(Question(f"{told} {passage} {text(12)}?", (text(4), text(4)), 0) for _ in range(questions))
+    others = tuple(Question(f"{told} {text(120)} {text(12)}?", (text(4), text(4)), 0) for _ in range(3))
+    index = ExamIndex.build([Exam("read", (*asked, *others))])
+    documents = [passage, f"{text(80)} {passage} {text(80)}", f"{text(80)} {told} {text(80)}", text(200)]
+    assert index.find(documents).grams.tolist() == [True, True, False, False]
+
+
+def test_what_is_common_is_so_within_an_exam() -> None:
+    """An exam in eleven files, and a question that stands in one of them eleven times."""
+    part = Exam("one", QUESTIONS[:3])
+    documents = [f"{text(50)} {q.question} {text(50)}" for q in QUESTIONS[:3]]
+    assert ExamIndex.build([part] * 11).find(documents).grams.all()
+    assert ExamIndex.build([part] * 40).find([f"{q.question} {q.choices[q.answer]}" for q in QUESTIONS[:3]]).near.all()
+    assert ExamIndex.build([Exam("often", QUESTIONS[:3] * 11)]).find(documents).grams.all()
+
+
 def test_short_questions_are_counted_and_the_index_comes_back(tmp_path: Path) -> None:
     assert INDEX.short == 1
     INDEX.save(tmp_path)
