@@ -28,7 +28,7 @@ from benchmarks.machine import describe
 from splitray.corpus.clean import hash64
 from splitray.evaluate.exams import read_exam
 from splitray.study import DomainFilter, Examples, FilterSettings
-from splitray.study.calibration import calibration_error, precision_and_recall
+from splitray.study.calibration import best_by_size, calibration_error, precision_and_recall
 from splitray.study.contamination import ExamIndex
 from splitray.study.quality import quality
 
@@ -118,6 +118,21 @@ def measure(name: str, examples: Mix, new: Mix, topic: str) -> dict[str, Any]:
     }
 
 
+def control(new: Mix, megabytes: float) -> dict[str, Any]:
+    """The documents of most quality, as many bytes as the default classifier keeps, and how many are of the topic."""
+    scores, sizes = quality(new.texts), np.array([len(text.encode()) for text in new.texts])
+    order = np.array([hash64(text) for text in new.texts], dtype=np.uint64)
+    kept = best_by_size(scores, order, sizes, megabytes * 1e6)
+    of_topic = {"of_documents": float(new.labels[kept].mean()), "of_bytes": float(sizes[kept & new.labels].sum())}
+    of_topic["of_bytes"] /= float(sizes[kept].sum())
+    return {
+        "kept_documents": int(kept.sum()),
+        "kept_megabytes": float(sizes[kept].sum() / 1e6),
+        "of_the_best_score": float((scores[kept] == scores.max()).mean()),
+        "share_of_the_topic": of_topic,
+    }
+
+
 def average_precision(score: np.ndarray, labels: np.ndarray) -> float:
     """Mean precision at the ranks of the topic's documents."""
     right = labels[np.argsort(-score, kind="stable")]
@@ -184,11 +199,9 @@ def main() -> None:
         rows = [measure(name, examples, new, topic) for name in CLASSIFIERS]
         for row in rows:
             print(topic, {key: value for key, value in row.items() if key != "curve"}, flush=True)
-        kept = max(row["kept_documents"] for row in rows)
-        best = np.argsort(-quality(new.texts), kind="stable")[:kept]
         results["topics"][topic] = {
             "classifiers": rows,
-            "quality_control": {"kept_documents": int(kept), "share_of_the_topic": float(new.labels[best].mean())},
+            "quality_control": control(new, rows[0]["kept_megabytes"]),
             "contamination": contamination(options.data.parent / "exams", EXAMS[topic], own),
         }
         print(topic, results["topics"][topic]["quality_control"], results["topics"][topic]["contamination"], flush=True)
