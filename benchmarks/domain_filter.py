@@ -56,10 +56,6 @@ class Mix:
     groups: list[str]
     labels: np.ndarray
 
-    def take(self, rows: np.ndarray) -> "Mix":
-        texts, groups = ([values[row] for row in rows] for values in (self.texts, self.groups))
-        return Mix(texts, self.sources[rows], groups, self.labels[rows])
-
 
 def mix(data: Path, topic: str, count: int) -> tuple[Mix, Mix]:
     """Examples and new documents, `count` each, `SHARE` of either of the topic; sides by group, samples by hash."""

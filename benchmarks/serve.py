@@ -27,6 +27,7 @@ import psutil
 
 from benchmarks.machine import describe
 from splitray.evaluate.mixture import Sampling, load_mixture
+from tests.support.ports import free_port
 
 _TOKENS = 48  # that a request writes
 _PROMPTS = [f"def {name}(" for name in ("main", "load", "read_all", "close", "parse", "walk", "send", "merge")]
@@ -70,7 +71,7 @@ class Server:
 @contextmanager
 def ours(run: str, replicas: int) -> Iterator[Server]:
     """`splitray serve` on a Ray of its own."""
-    token, port = secrets.token_urlsafe(24), _free_port()
+    token, port = secrets.token_urlsafe(24), free_port()
     command = [sys.executable, "-m", "splitray", "serve", run, "--port", str(port), "--replicas", str(replicas)]
     environment = {**os.environ, "SPLITRAY_SERVE_TOKEN": token}
     environment.pop("RAY_ADDRESS", None)
@@ -81,7 +82,7 @@ def ours(run: str, replicas: int) -> Iterator[Server]:
 @contextmanager
 def transformers_server(folder: Path) -> Iterator[Server]:
     """`transformers serve` of one folder."""
-    port = _free_port()
+    port = free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with _running([*command, "--port", str(port)], environment) as process:
@@ -108,14 +109,6 @@ def _answering(server: Server) -> Server:
         except openai.APIError:
             time.sleep(1)
     raise TimeoutError("the server does not answer")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def throughput(servers: dict[str, tuple[Server, str]], clients: list[int], rounds: int) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from splitray.corpus.documents import Documents
 from splitray.corpus.holdout import TRAIN, VALIDATION, chosen
 from splitray.corpus.settings import RESERVED, CorpusSettings
 from splitray.errors import UserError
+from splitray.units import some_of
 
 MOST = 1000  # domains: a column of more values is one of ids or titles
 _SHOWN = 8  # domains in one message
@@ -64,9 +65,10 @@ class Given:
                 )
             names[name] = value
         if len(names) != settings.domains:
+            shown = some_of(list(names), _SHOWN) or "none"
             raise UserError(
                 f"corpus.domains is {settings.domains}, but {_where(settings)} has text of {len(names)} "
-                f"({_listed(list(names)) or 'none'}; {lost}): set corpus.domains to their number, or give text of all"
+                f"({shown}; {lost}): set corpus.domains to their number, or give text of all"
             )
         ordered = sorted(names)
         known = np.array([hash64(names[name]) for name in ordered], dtype=np.uint64)
@@ -83,10 +85,10 @@ class Given:
         for which, split in ((TRAIN, "training"), (VALIDATION, "validation")):
             counts = np.bincount(self.index[side == which], minlength=len(self.names))
             if not counts.all():
+                shown = some_of([f"{name} {n}" for name, n in zip(self.names, counts, strict=True)], _SHOWN)
                 raise UserError(
                     f"domain {self.names[counts.argmin()]} has no {split} document ({split} documents by domain: "
-                    f"{_listed([f'{n} {c}' for n, c in zip(self.names, counts)])}; {lost}); give more text of it in "
-                    "more files or groups, or raise corpus.validation_share"
+                    f"{shown}; {lost}); give more text of it in more files or groups, or raise corpus.validation_share"
                 )
 
     def sample(self, side: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -100,7 +102,3 @@ def _where(settings: CorpusSettings) -> str:
     if settings.domain_column is not None:
         return f"column {settings.domain_column!r} (corpus.domain_column)"
     return "what was read of corpus.sources"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -29,7 +29,7 @@ def check_gpus(resources: ResourceSettings) -> None:
     """
     if not uses_gpu(resources):
         return
-    probe = ray.remote(_probe)
+    probe = ray.remote(gpu_fault_of_node)
     asked = {
         node["NodeManagerAddress"]: probe.options(
             num_cpus=0,
@@ -42,10 +42,6 @@ def check_gpus(resources: ResourceSettings) -> None:
     found = dict(zip(asked, ray.get(list(asked.values())), strict=True))
     if faults := {address: fault for address, fault in found.items() if fault is not None}:
         raise UserError(_refusal("; ".join(f"node {address}: {fault}" for address, fault in sorted(faults.items()))))
-
-
-def _probe() -> str | None:
-    return gpu_fault_of_node()
 
 
 @lru_cache(maxsize=1)

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from splitray.pipeline.logs import attached
+from splitray.pipeline.logs import attached, ended_of, stage_of
 from splitray.pipeline.run_folder import RunFolder
-from splitray.results.stages import StageRecord
 from splitray.runtime.progress import PROGRESS, Progress, progress_of
 from splitray.tracking.settings import AlertSettings, Occasion
 from splitray.tracking.webhook import Alert, Webhook
@@ -67,11 +66,11 @@ class _Watch(logging.Handler):
             threading.Thread(target=self._look, daemon=True, name="stall").start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(stage := getattr(record, "stage", None), str):
+        if (stage := stage_of(record)) is not None:
             self.stage = stage
             self._furthest.clear()
             self._move()
-        elif isinstance(ended := getattr(record, "ended", None), StageRecord):
+        elif (ended := ended_of(record)) is not None:
             self._move()
             facts = {"time": duration(ended.seconds)}
             if ended.work is not None:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from splitray.pipeline.logs import LOGGER, attached, marked
+from splitray.pipeline.logs import LOGGER, attached, marked, stage_of
 from splitray.runtime.progress import PROGRESS, Progress, progress_of
 
 _FIRST, _LAST = 5.0, 60.0  # seconds between lines of progress in a file: at first, and at most
@@ -74,8 +74,8 @@ class RunLog(logging.Handler):
 
     def _line(self, record: logging.LogRecord) -> None:
         text, level = marked(record), record.levelname.lower()
-        if (stage := getattr(record, "stage", None)) is not None:
-            self._stage, self._title = str(stage), text
+        if (stage := stage_of(record)) is not None:
+            self._stage, self._title = stage, text
             self._lines.clear()
         if self._structured:
             self._write(structured_line(level, self._stage, record.getMessage()))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from splitray.results.stages import StageRecord
+
 LOGGER = logging.getLogger("splitray")
 H = TypeVar("H", bound=logging.Handler)
 
@@ -13,6 +15,18 @@ def marked(record: logging.LogRecord) -> str:
     """The message of a record; warnings and errors say what they are."""
     mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
     return mark + record.getMessage()
+
+
+def stage_of(record: logging.LogRecord) -> str | None:
+    """The stage that begins with a record, if one does."""
+    stage = getattr(record, "stage", None)
+    return stage if isinstance(stage, str) else None
+
+
+def ended_of(record: logging.LogRecord) -> StageRecord | None:
+    """The record of the stage that ends with a record of the log, if one does."""
+    ended = getattr(record, "ended", None)
+    return ended if isinstance(ended, StageRecord) else None
 
 
 @contextmanager

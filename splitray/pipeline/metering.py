@@ -16,7 +16,7 @@ from splitray.pipeline.device_usage import usage_of
 from splitray.pipeline.hours import EVENT, event_of
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
-from splitray.pipeline.logs import attached
+from splitray.pipeline.logs import attached, ended_of, stage_of
 from splitray.results.ledger import StartRecord
 from splitray.runtime.progress import PROGRESS, Progress, progress_of
 
@@ -79,10 +79,10 @@ class Gauges(logging.Handler):
         self._opened: dict[metrics.Metric, Any] = {metric: metric.open() for metric in metrics.BY_DRIVER}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(stage := getattr(record, "stage", None), str):
+        if (stage := stage_of(record)) is not None:
             self._stage = stage
             self._progress(Progress(stage, "", share=0.0))
-        elif getattr(record, "ended", None) is not None:
+        elif ended_of(record) is not None:
             self._progress(Progress(self._stage, "", share=1.0, left=0.0))
         elif (progress := progress_of(record)) is not None and self._stage:
             self._progress(progress)

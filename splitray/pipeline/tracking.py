@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from splitray.errors import UserError
 from splitray.law.law import Law
-from splitray.pipeline.logs import attached
+from splitray.pipeline.logs import attached, ended_of
 from splitray.pipeline.run_folder import STAGES, RunFolder
 from splitray.results.stages import StageRecord
 from splitray.runtime.points import Point, point_of
@@ -69,7 +69,7 @@ class _Trackers(logging.Handler):
                 if first:
                     feed.put(partial(_segment, point))
                 feed.put(partial(_metrics, point))
-        elif isinstance(ended := getattr(record, "ended", None), StageRecord):
+        elif (ended := ended_of(record)) is not None:
             self.stage(ended)
 
     def stage(self, record: StageRecord) -> None:

@@ -13,9 +13,13 @@ from pydantic import ValidationError
 from splitray.corpus import Corpus, CorpusSettings
 from splitray.corpus.build import corpus_key
 from splitray.corpus.given import domain_name
+from splitray.corpus.settings import RESERVED
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
+from splitray.results.evaluation import UNSPLIT
+from splitray.results.folders import BASE
 from splitray.storage.store import Store
+from splitray.training.tree import MIXTURE
 from tests.support.inline import build_inline
 from tests.support.planted import documents, write_jsonl
 
@@ -213,3 +217,8 @@ def test_values_become_names_that_are_fit_for_files(value: str, name: str | None
     found = domain_name(value)
     assert found == (name or found) and CorpusSettings(sources={found: "x"}).given_names == [found]
     assert domain_name("法律") != domain_name("医学"), "values without a Latin letter have names of their own"
+
+
+def test_no_domain_has_a_name_that_stands_beside_domains() -> None:
+    endpoints = pytest.importorskip("splitray.serve.endpoints")
+    assert set(RESERVED) == {MIXTURE, BASE, UNSPLIT, endpoints.AUTO}
