@@ -290,10 +290,17 @@ class Proof:
             self._write("routing.json", {"machine": describe("torch", "transformers"), "lines": found})
 
     def page(self) -> None:
-        """Figures and the page, from JSON alone."""
-        known = self._assembled()
-        self._write("results.json", known | {"machine": describe("ray", "torch", "deepspeed", "numpy", "scipy")})
-        self.say(f"   figures: {', '.join(draw(known, self.results)) or 'none yet'}")
+        """The results so far, figures and the page.
+
+        Results of another corpus stay, and the page is made from them: runs here could only take their place.
+        """
+        known = self._read(self.results / "results.json")
+        if known is not None and known["corpus"]["content_hash"] != self.bench.corpus.content_hash:
+            self.say("   results.json is of another corpus, and stays")
+        else:
+            known = self._assembled()
+            self._write("results.json", known | {"machine": describe("ray", "torch", "deepspeed", "numpy", "scipy")})
+            self.say(f"   figures: {', '.join(draw(known, self.results)) or 'none yet'}")
         names = ("search.json", "routing.json", "routing_first_release.json")
         search, mixture, first = (self._read(self.results / name) for name in names)
         if search is not None and stale(search["lines"], known["bowls"]):
