@@ -35,6 +35,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.results.folders import BASE
 
 KNOWN, NEAREST, GATE = "known domain", "nearest centroid", "gate, recheck 0.2, prior router"
+BEST = "best model by question"
 LENGTHS = (0, 100, 300, 1000)  # tokens from which on a document belongs to a class of lengths
 _PREFIX = 32  # tokens by which small models choose
 Losses = dict[str, list[np.ndarray]]  # by domain, of each document [tokens, models]

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.mixture_table import GATE, KNOWN, LENGTHS, NEAREST, Table, fill, losses, promise
+import numpy as np
+
+from benchmarks.mixture_table import BEST, GATE, KNOWN, LENGTHS, NEAREST, Table, fill, losses, promise
 from benchmarks.proof.bench import Bench
 from benchmarks.proof.forecast import of_line
 from benchmarks.proof.programme import Cell
 from splitray import law as laws
 from splitray.corpus.tokenizer import Encoder
-from splitray.evaluate.exams.questions import read_exam
+from splitray.evaluate.exams.questions import Exam, read_exam
 from splitray.evaluate.exams.scoring import compare, detectable, grade, score_exam
 from splitray.evaluate.loss import Validation, validation_groups
 from splitray.evaluate.mixture import OPEN, STAY, Gate, Mixture, TopPrior
@@ -109,7 +111,9 @@ def choices(bench: Bench, line: Line, mixture: Mixture) -> dict[str, Any]:
 def exams(bench: Bench, line: Line, mixture: Mixture, folder: Path) -> dict[str, Any]:
     """The choice tasks in `folder` that are there, at most the programme's number of questions of each.
 
-    The mixture and the specialist of the nearest centroid, each less the unsplit model on the same questions.
+    The mixture, the specialist of the nearest centroid, and for each question the model that holds the right answer for
+    likeliest, each less the unsplit model on the same questions. The last needs the answers: it shows what no choice
+    of a single model can pass.
     """
     prior = mixture.prior
     assert isinstance(prior, RouterPrior)
@@ -125,7 +129,9 @@ def exams(bench: Bench, line: Line, mixture: Mixture, folder: Path) -> dict[str,
         if not path.exists():
             continue
         exam = read_exam(path, most=bench.programme.questions)
-        scores = {name: grade(exam, score_exam(taker, exam)) for name, taker in takers.items()}
+        nats = {name: score_exam(taker, exam) for name, taker in takers.items()}
+        nats[BEST] = _best_by_question(exam, [score_exam(_mixture(bench, {n: m}), exam) for n, m in models.items()])
+        scores = {name: grade(exam, own) for name, own in nats.items()}
         found[exam.name] = {
             "questions": len(exam.questions),
             "chance": exam.chance,
@@ -139,6 +145,14 @@ def exams(bench: Bench, line: Line, mixture: Mixture, folder: Path) -> dict[str,
         }
         print(exam.name, found[exam.name]["less unsplit"], flush=True)
     return found
+
+
+def _best_by_question(exam: Exam, by_model: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+    """Losses of every choice, of each question by the model with the least loss of its right answer."""
+    return [
+        min(every, key=lambda nats: float(nats[question.answer]))
+        for question, *every in zip(exam.questions, *by_model, strict=True)
+    ]
 
 
 def lines_by_domains(bench: Bench) -> Sequence[tuple[int, Bench]]:

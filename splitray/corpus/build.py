@@ -29,7 +29,7 @@ from splitray.corpus.checks import check_documents, check_domains, check_tokeniz
 from splitray.corpus.corpus import MANIFEST, Corpus, content_hash
 from splitray.corpus.documents import Documents, Placed
 from splitray.corpus.embedders import find_embedder
-from splitray.corpus.given import Given
+from splitray.corpus.given import Given, check_labelled
 from splitray.corpus.holdout import DROPPED, SPLITS, TRAIN, VALIDATION, Decision, decide
 from splitray.corpus.ray_tasks import Engine, own_context
 from splitray.corpus.settings import CorpusSettings
@@ -184,6 +184,7 @@ class _Build:
         documents = Documents.of([pair for r in results for pair in zip(r["blocks"], r["rows"], strict=True)])
         if not self.settings.given:
             return documents, None
+        check_labelled((json.loads(result["labelled"]) for result in results), self.settings)
         labels = {int(key): label for r in results for key, label in json.loads(r["labels"]).items()}
         hashes = b"".join(block for r in results for block in r["domains"])
         return documents, Given.of(

@@ -56,7 +56,8 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
     skipped."""
     tally: Counter[str] = Counter()
     files = [SourceFile(**plain) for plain in json.loads(item["files"])]
-    raw = (document for file in files for document in _read(file, settings, tally))
+    labelled: dict[str, bool] = {}
+    raw = (document for file in files for document in _read(file, settings, tally, labelled))
     documents = clean_documents(raw, settings.min_characters, settings.max_characters, tally)
     names, rows, domains, labels = [], [], [], dict[int, str]()
     for number, block in enumerate(_blocks(documents)):
@@ -83,25 +84,25 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
                 f"corpus.domain_column: {settings.domain_column!r} has more than {MOST} values, such as "
                 f"{next(iter(labels.values()))!r}: name a column of domains"
             )
+    told = {"labels": labels, "labelled": labelled, "tally": tally}
     read = {"blocks": names, "rows": rows, "domains": domains}
-    return {"unit": item["unit"], **read, "labels": json.dumps(labels), "tally": json.dumps(tally)}
+    return {"unit": item["unit"], **read, **{name: json.dumps(value) for name, value in told.items()}}
 
 
-def _read(file: SourceFile, settings: CorpusSettings, tally: Counter[str]) -> Iterator[Raw]:
-    """The documents of one file; one whose rows all lack the column of domains is refused, and not dropped unseen."""
-    if settings.domain_column is None:
-        yield from read_file(file, settings, tally)
-        return
+def _read(
+    file: SourceFile, settings: CorpusSettings, tally: Counter[str], labelled: dict[str, bool]
+) -> Iterator[Raw]:
+    """The documents of one file, or of those row groups of it that belong to a unit.
+
+    labelled: takes the file's name, and whether a row of it says its domain; not where rows need not.
+    """
     reason, count = no_domain(settings), 0
     before = tally[reason]
     for document in read_file(file, settings, tally):
         count += 1
         yield document
-    if count == 0 and tally[reason] > before:
-        raise UserError(
-            f"corpus.domain_column: no row of {file.name} has a value in {settings.domain_column!r}; name another "
-            "column, or leave the file out"
-        )
+    if settings.domain_column is not None and (count or tally[reason] > before):
+        labelled[file.name] = labelled.get(file.name, False) or count > 0
 
 
 def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:

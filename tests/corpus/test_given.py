@@ -154,6 +154,23 @@ def test_rows_without_a_domain_are_counted(folder: Path, tmp_path: Path, monkeyp
     assert len(homes(corpus)) == len(ROWS)
 
 
+def test_row_groups_without_a_domain_are_left_out_and_their_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row group is a piece of its own, as those of large files are; the first says no domain in any row."""
+    monkeypatch.setattr("splitray.corpus.units._UNIT_BYTES", (1, 1))
+    bare = [row | {"kind": "", "id": f"bare-{n}"} for n, row in enumerate(ROWS[:100])]
+    pq.write_table(pa.Table.from_pylist([*bare, *ROWS]), tmp_path / "all.parquet", row_group_size=100)
+    corpus = build_inline(by_column(tmp_path, "all.parquet"), 1, Store(tmp_path / "store"), monkeypatch)
+    assert corpus.statistics["dropped"] == {"no domain in column 'kind'": 100}
+    assert len(homes(corpus)) == len(ROWS)
+
+    pq.write_table(pa.Table.from_pylist(bare), tmp_path / "bare.parquet", row_group_size=30)
+    settings = by_column(tmp_path, sources=[str(tmp_path / name) for name in ("all.parquet", "bare.parquet")])
+    with pytest.raises(UserError, match=r"no row of bare.parquet has a value in 'kind'"):
+        build_inline(settings, 1, Store(tmp_path / "store"), monkeypatch)
+
+
 def test_names_are_part_of_the_key_and_their_order_is_not(folder: Path) -> None:
     def key(settings: CorpusSettings) -> str:
         return corpus_key(settings, 0, list_sources(settings)[0])
