@@ -76,7 +76,7 @@ def ours(run: str, replicas: int) -> Iterator[Server]:
     environment = {**os.environ, "SPLITRAY_SERVE_TOKEN": token}
     environment.pop("RAY_ADDRESS", None)
     with _running([*command, "--seconds", "300", "--waiting", "256"], environment) as process:
-        yield _answering(Server(process, port, token))
+        yield _answering(Server(process, port, token), "base")
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def transformers_server(folder: Path) -> Iterator[Server]:
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with _running([*command, "--port", str(port)], environment) as process:
-        yield _answering(Server(process, port, "none"))
+        yield _answering(Server(process, port, "none"), str(folder))
 
 
 @contextmanager
@@ -100,11 +100,12 @@ def _running(command: list[str], environment: dict[str, str]) -> Iterator["subpr
         process.wait(90)
 
 
-def _answering(server: Server) -> Server:
+def _answering(server: Server, model: str) -> Server:
+    """Wait for a first answer. `transformers serve` without a network lists no models, and answers all the same."""
     for _ in range(600):
         assert server.process.poll() is None, "the server has ended"
         try:
-            server.client.models.list()
+            server.client.completions.create(model=model, prompt="a", max_tokens=1)
             return server
         except openai.APIError:
             time.sleep(1)

@@ -58,9 +58,7 @@ def _exams(r: Mapping[str, Any] | None) -> Claim:
     if not sets:
         return open_claim(claim, "routing")
     shown = [x for x in ("mixture", NEAREST, BEST, UNSPLIT) if x in next(iter(sets.values()))["takers"]]
-    table = [
-        ["set", *shown, "mixture less unsplit (95 %)", "accuracy, mixture and unsplit", "chance"]
-    ]
+    table = [["set", *shown, "mixture less unsplit (95 %)", "accuracy, mixture and unsplit", "chance"]]
     for name, e in sets.items():
         nats = [f"{e['takers'][taker]['nats_per_byte']['value']:.3f}" for taker in shown]
         right = [f"{e['takers'][taker]['accuracy']['value']:.0%}" for taker in ("mixture", UNSPLIT)]

@@ -89,9 +89,7 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
     return {"unit": item["unit"], **read, **{name: json.dumps(value) for name, value in told.items()}}
 
 
-def _read(
-    file: SourceFile, settings: CorpusSettings, tally: Counter[str], labelled: dict[str, bool]
-) -> Iterator[Raw]:
+def _read(file: SourceFile, settings: CorpusSettings, tally: Counter[str], labelled: dict[str, bool]) -> Iterator[Raw]:
     """The documents of one file, or of those row groups of it that belong to a unit.
 
     labelled: takes the file's name, and whether a row of it says its domain; not where rows need not.

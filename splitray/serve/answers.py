@@ -48,10 +48,9 @@ class Answer(ABC):
         """The answer in one piece."""
         choices = []
         for place, pieces in enumerate(self.pieces):
-            steps = tuple(step for piece in pieces for step in piece.steps)
-            joined = Piece("".join(piece.text for piece in pieces), steps, pieces[-1].finished)
+            joined = Piece.joined(pieces)
             choices.append(
-                {"index": place, "finish_reason": joined.finished, **self._full(joined)} | self._extra(steps)
+                {"index": place, "finish_reason": joined.finished, **self._full(joined)} | self._extra(joined.steps)
             )
         return self._told(self.kind, choices) | {"usage": self._usage()}
 

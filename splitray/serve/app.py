@@ -62,7 +62,12 @@ class _Writing:
         limit = Limit(self._seconds)
         writes = [
             self._engine.write(
-                asked.model, prompt, asked.sampling(most, seed + place, alternatives), asked.stops, limit
+                asked.model,
+                prompt,
+                asked.sampling(most, seed + place, alternatives),
+                asked.stops,
+                limit,
+                whole=not asked.stream,
             )
             for place, (prompt, (_, most)) in enumerate(zip(prompts, counts, strict=True))
         ]

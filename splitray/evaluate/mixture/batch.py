@@ -216,6 +216,8 @@ class Batch:
 
     def mixed(self, reads: list[Read]) -> torch.Tensor:
         """The mixture's log-probabilities of the next token, float64 [rows, vocabulary]; -inf for rows not read."""
+        if len(self._members) == 1 and len(reads[0].rows) == len(self.log_weights):
+            return reads[0].log_probabilities[:, -1].double().cpu()
         log_weights = torch.from_numpy(self.log_weights).to(self._device)
         vocabulary = reads[0].log_probabilities.shape[2]
         total = torch.full((len(log_weights), vocabulary), -torch.inf, dtype=torch.float64, device=self._device)

@@ -209,7 +209,8 @@ class Mixture:
                 log_probability = float(mixed[row, chosen[row]])
                 others = alternatives(mixed[row], each[row].alternatives)
                 yield Step(row, int(chosen[row]), log_probability, batch.weights[row], others)
-            batch.follow(batch.nats(_last(reads), chosen[:, None])[:, 0], live)
+            if len(self.models) > 1:
+                batch.follow(batch.nats(_last(reads), chosen[:, None])[:, 0], live)
             live &= (chosen != self.encoder.end) & (count < room)
             if not live.any():
                 return
@@ -242,6 +243,8 @@ class Mixture:
         reads: list[Read] = []
         for piece in self._pieces(text.shape[1], lambda begin: batch.ahead(everyone)):
             reads = batch.read(text[:, piece], None if mask is None else mask[:, piece], everyone)
+            if len(self.models) == 1:
+                continue
             targets = text[:, piece.start + 1 : piece.stop + 1]
             known = [Read(r.model, r.rows, r.log_probabilities[:, : targets.shape[1]]) for r in reads]
             own = batch.nats(known, targets)
