@@ -301,8 +301,8 @@ class Proof:
             known = self._assembled()
             self._write("results.json", known | {"machine": describe("ray", "torch", "deepspeed", "numpy", "scipy")})
             self.say(f"   figures: {', '.join(draw(known, self.results)) or 'none yet'}")
-        names = ("search.json", "routing.json", "routing_first_release.json")
-        search, mixture, first = (self._read(self.results / name) for name in names)
+        names = ("search.json", "routing.json", "routing_first_release.json", "blind.json")
+        search, mixture, first, blind = (self._read(self.results / name) for name in names)
         if search is not None and stale(search["lines"], known["bowls"]):
             self.say("   search.json is of other bowls: --part search")
             search = None
@@ -312,7 +312,7 @@ class Proof:
         known["command"] = "python -m benchmarks.equal_compute" + ("" if self.committed else " --quick")
         there = "../benchmarks/results/"
         folders = {"proof": f"{there}equal_compute/" if self.committed else "", "phonebook": f"{there}phonebook/"}
-        target.write_text(page(known, search, (mixture, first), book, folders))
+        target.write_text(page(known, search, (mixture, first), blind, book, folders))
         self.say(f"   {target.relative_to(ROOT)}")
 
     def _assembled(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.proof import claims_law, claims_routing
+from benchmarks.proof import claims_blind, claims_law, claims_routing
 from benchmarks.proof.search import SEARCHES
 from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
 from splitray.units import human
@@ -13,10 +13,15 @@ _SEEDS, _SURE = 3, 0.95  # fewer seeds support a claim in part
 
 
 def rows(
-    results: Mapping[str, Any], search: Mapping[str, Any] | None, routing: claims_routing.Routing, book: Any
+    results: Mapping[str, Any],
+    search: Mapping[str, Any] | None,
+    routing: claims_routing.Routing,
+    blind: Mapping[str, Any] | None,
+    book: Any,
 ) -> list[Claim]:
     """Every claim, in the order of the page."""
     return [
+        *claims_blind.rows(blind),
         *claims_law.rows(results),
         _decided(results["decided"]),
         _clusterings(results["clusterings"]),

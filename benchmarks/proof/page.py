@@ -25,6 +25,7 @@ def page(
     results: Mapping[str, Any],
     search: Mapping[str, Any] | None,
     routing: Routing,
+    blind: Mapping[str, Any] | None,
     book: Any,
     folders: Mapping[str, str],
 ) -> str:
@@ -32,7 +33,7 @@ def page(
 
     folders: where the figures of the proof and of the phonebook lie, as seen from the page.
     """
-    rows = claims.rows(results, search, routing, book)
+    rows = claims.rows(results, search, routing, blind, book)
     pictures = {
         "Loss against split fraction": ("proof", "bowls.png", results["bowls"]),
         "Forecasts against runs": ("proof", "forecasts.png", results["prediction"]["scored"]),

@@ -17,7 +17,7 @@ def test_the_page_is_what_the_committed_results_give() -> None:
     known = _read("equal_compute/results.json") | {"command": "python -m benchmarks.equal_compute"}
     folders = {"proof": "../benchmarks/results/equal_compute/", "phonebook": "../benchmarks/results/phonebook/"}
     search = _read("equal_compute/search.json")
-    names = ("equal_compute/routing.json", "equal_compute/routing_first_release.json")
-    mixture, first = (_read(name) if (RESULTS / name).exists() else None for name in names)
-    text = page(known, search, (mixture, first), _read("phonebook/phonebook.json"), folders)
+    names = [f"equal_compute/{name}.json" for name in ("routing", "routing_first_release", "blind")]
+    mixture, first, blind = (_read(name) if (RESULTS / name).exists() else None for name in names)
+    text = page(known, search, (mixture, first), blind, _read("phonebook/phonebook.json"), folders)
     assert text == (ROOT / "docs/proof.md").read_text(encoding="utf-8")

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from benchmarks import equal_compute
-from benchmarks.proof import blind_scoring, forecast
+from benchmarks.proof import blind_scoring, claims_blind, forecast
 from benchmarks.proof.bench import Bench
 from benchmarks.proof.blind_lines import blind_lines
 from benchmarks.proof.programme import Cell, Programme, Variant, full, quick
 from benchmarks.proof.search import stale
 from benchmarks.proof.table import Table
+from benchmarks.proof.verdict import OPEN
 from splitray.errors import UserError
 from splitray.ladder.grid import row
 from splitray.law.forms.schedule import RateSchedule
@@ -226,6 +227,9 @@ def test_the_blind_part_freezes_forecasts_trains_by_stages_and_scores(
     assert sums["now"]["lines"] == sums["first_release"]["lines"] == 3
     assert sums["now"]["difference"]["mean_absolute_error"] < 0.03
     assert sums["now"]["loss"]["score"] >= sums["now"]["loss"]["width"] > 0
+    claims = claims_blind.rows(found)
+    assert len(claims) == 3 and all(claim.verdict != OPEN for claim in claims)
+    assert [row[0] for row in claims[0].table[1:]] == ["seed", "decay", "multiplier"]
     committed.remove("decay.json")  # changed after its commit
     monkeypatch.setattr(made, "gated", False)
     lines = blind_lines(made.programme, True)
