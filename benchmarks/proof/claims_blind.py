@@ -73,8 +73,8 @@ def _errors(sums: Mapping[str, Any]) -> Claim:
     now = sums["now"]
     gap, loss = now["difference"]["mean_absolute_error"], now["loss"]["mean_absolute_error"]
     details = (
-        f"Errors are absolute. Differences are in nats, from split fraction 0.25 on. The aims are {_DIFFERENCE} nats and {_LOSS:.1%} of the "
-        "loss. In part: one of the two is met."
+        "Errors are absolute. Differences are in nats, from split fraction 0.25 on. The aims are "
+        f"{_DIFFERENCE} nats and {_LOSS:.1%} of the loss. In part: one of the two is met."
     )
     met = gap <= _DIFFERENCE, loss <= _LOSS
     return Claim(claim, verdict(all(met), any(met)), f"{gap:.4f} nats, {loss:.2%}", "blind", details, table)
