@@ -42,7 +42,7 @@ def main() -> None:
     nats = losses(mixture, texts)
     table = Table(mixture, texts, nats)
     named, small = relatives(mixture, store, run, corpus)
-    fill(table, small, named, (Gate(), Gate(recheck=0), Gate(recheck=0.1)))
+    fill(table, small, named, (Gate(), Gate(recheck=0), Gate(recheck=0.2)))
     result = {
         "machine": describe("torch", "transformers"),
         "run": summary.name,

@@ -34,8 +34,9 @@ from splitray.evaluate.mixture import (
 from splitray.law.planning.estimate import Estimate
 from splitray.results.folders import BASE
 
-KNOWN, NEAREST, GATE = "known domain", "nearest centroid", "gate, recheck 0.2, prior router"
-BEST = "best model by question"
+KNOWN, NEAREST, BEST = "known domain", "nearest centroid", "best model by question"
+_GATE = f"gate, recheck {Gate().recheck:g}"
+GATE = f"{_GATE}, prior router"
 LENGTHS = (0, 100, 300, 1000)  # tokens from which on a document belongs to a class of lengths
 _PREFIX = 32  # tokens by which small models choose
 Losses = dict[str, list[np.ndarray]]  # by domain, of each document [tokens, models]
@@ -203,7 +204,7 @@ def fill(table: Table, relatives: Sequence[Mixture], named: str, gates: Sequence
         table.weighed(f"exact mixture, prior {name}", prior, OPEN)
     for gate in gates:
         table.scored(f"gate, recheck {gate.recheck:g}, prior router", router, gate)
-    table.scored("gate, recheck 0.2, prior uniform", uniform, Gate())
+    table.scored(f"{_GATE}, prior uniform", uniform, Gate())
     for switch in (1e-3, 1e-2):
         table.weighed(f"all models, switch {switch:g}, prior router", router, OPEN, Follow(switch))
 

@@ -181,7 +181,7 @@ class Batch:
             back[rows, place] = self._returns.gains(nats)[rows] > MARGIN
             self._resume(place, np.flatnonzero(back[:, place]))
         self.log_weights = normalised(np.where(back, np.log(SHARE), self.log_weights))
-        self._returns.plan(asked, self.reads.sum(axis=1) - before, (stopped & ~back).sum(axis=1))
+        self._returns.plan(asked, self.reads.sum(axis=1) - before)
 
     def _resume(self, place: int, rows: np.ndarray) -> None:
         """Have a model run again for some rows, after it has read their latest tokens."""

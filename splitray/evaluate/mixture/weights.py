@@ -85,9 +85,9 @@ class Gate:
         recheck: how much of the text stopped models read again, in models per token; 0 asks none again.
     """
 
-    threshold: float = 1e-3
-    commit: float = 0.99
-    recheck: float = 0.2
+    threshold: float = 1e-5
+    commit: float = 0.9999
+    recheck: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 0.5 < self.commit <= 1:
