@@ -1,6 +1,7 @@
 """A first configuration for a folder of text, from what it holds and how long the run may take."""
 
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ _BYTES = 3.0  # a token, before it is measured
 _DOCUMENTS, _ROWS = 40, 2  # sampled documents of a domain, and held-out ones of the smallest, at least
 _ROUNDED = 1024
 _STEP = 2**0.25  # between budgets that are tried
+_ROOM = 1.2  # times what the smallest run takes with nothing beside it: minutes that are worth a second try
 _DOMAIN_SECONDS = 40.0  # of a run on one processor for each domain, whose worker must start and whose model is scored
 
 
@@ -169,10 +171,17 @@ def _largest(text: _Text, minutes: float, speed: Speed) -> tuple[Config, Foretol
     config = numbers.config_of(text.place, budgets[low])
     foretold = foretell(config, text.survey, speed)
     if foretold.seconds > 60 * minutes:
-        busy = f", where other programs make it {speed.busy:.1f} times as long now" if speed.busy >= BUSY else ""
-        raise UserError(
-            f"minutes = {minutes:g}: the smallest run, of {human(config.budget)} tokens, takes about "
-            f"{duration(foretold.seconds)} on this machine{busy}; give more minutes"
+        takes = f"the smallest run, of {human(config.budget)} tokens, takes about {duration(foretold.seconds)} here"
+        alone = foretold.seconds / speed.busy
+        if alone > 60 * minutes:
+            domains = text.grouping.domains
+            fewer = f", or fewer domains than the {domains} that were found (--domains)" if domains > 2 else ""
+            raise UserError(
+                f"minutes = {minutes:g}: {takes}; give --minutes {math.ceil(_ROOM * alone / 60)} or more{fewer}"
+            )
+        _log.warning(
+            f"{takes}, since other programs make it {speed.busy:.1f} times as long now; without them it is about "
+            f"{duration(alone)}"
         )
     return config, foretold
 

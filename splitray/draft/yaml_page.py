@@ -84,10 +84,12 @@ def _training(draft: Draft) -> list[str]:
     config, programme = draft.config, Programme.unbuilt(draft.config)
     training, ladder, target = config.training, config.ladder, programme.size(config.model)
     sizes = ", ".join(human(programme.size(shape).params) for shape in ladder.shapes)
+    ratio = config.budget / target.params
+    few = " That is few: expect poor text. More text, or more --minutes, helps." if ratio < TOKENS_PER_PARAMETER else ""
     return [
         *_comment(
-            f"The target has {human(target.params)} parameters, with {config.budget / target.params:.2g} tokens for "
-            f"each. It is the largest of some shapes that has {TOKENS_PER_PARAMETER} or more, else the smallest."
+            f"The target has {human(target.params)} parameters, with {ratio:.2g} tokens for each.{few} It is the "
+            f"largest of some shapes that has {TOKENS_PER_PARAMETER} or more, else the smallest."
         ),
         f"model: {{hidden: {config.model.hidden}, layers: {config.model.layers}}}",
         "training:",
@@ -107,7 +109,7 @@ def _training(draft: Draft) -> list[str]:
         f"  specialize_tokens: {_counts(ladder.specialize_tokens)}  # D': the least tells what the first tokens bring",
         f"  domains: {ladder.domains}  # so many of the K have runs with D'",
         f"  seeds: {ladder.seeds}  # of the smallest size: with one, intervals are too narrow",
-        f"  max_share: {ladder.max_share:g}  # the ladder may cost this many budgets: it is large beside a small one",
+        f"  max_share: {ladder.max_share:g}  # the ladder may cost so many times the budget's FLOPs",
     ]
 
 

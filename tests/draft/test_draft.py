@@ -99,9 +99,19 @@ def test_more_minutes_give_more_until_the_text_ends(folder: Path, drafted: Draft
     for each, minutes in ((short, 30), (longer, 45)):
         assert each.foretold.seconds <= 60 * minutes
     with pytest.raises(
-        UserError, match=r"minutes = 2: the smallest run, of \d+.*K tokens, takes about .*give more minutes"
-    ):
+        UserError, match=r"minutes = 2: the smallest run, of \d+.*K tokens, takes about .*give --minutes \d+ or more"
+    ) as refused:
         draft(folder, minutes=2, speed=slow)
+    (enough,) = re.findall(r"--minutes (\d+)", str(refused.value))
+    assert draft(folder, minutes=int(enough), speed=slow).config.budget <= longer.config.budget
+
+
+def test_a_busy_machine_gets_the_smallest_run_and_a_word(folder: Path, logged: list[str]) -> None:
+    """Load passes: the time is asked of the machine with nothing beside it."""
+    alone = draft(folder, minutes=5, speed=SPEED)
+    busy = draft(folder, minutes=5, speed=replace(SPEED, busy=50.0))
+    assert busy.config.budget <= alone.config.budget and busy.foretold.seconds > 300
+    assert any("other programs make it 50.0 times as long now; without them" in line for line in logged)
 
 
 def test_the_number_of_domains_can_be_given(folder: Path) -> None:
