@@ -19,7 +19,7 @@ from tests.support.configs import PLAIN, config, write_corpus
 from tests.support.laws import CONSTANTS, ladder, simulate
 
 DOOR = {"load_config", "run", "dry_run", "forecast", "prove", "build_corpus", "Corpus", "fit", "plan", "Law", "Plan"}
-DOOR |= {"Router", "Store", "draft_config"}
+DOOR |= {"Router", "Store", "draft_config", "load_mixture", "Mixture", "Sampling"}
 HEAVY = {
     "numpy",
     "scipy",

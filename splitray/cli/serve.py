@@ -1,6 +1,7 @@
 """`splitray serve RUN`: the specialists of a run behind an OpenAI-style API."""
 
 import argparse
+import contextlib
 import signal
 import sys
 from types import FrameType
@@ -37,8 +38,11 @@ def _run(options: argparse.Namespace) -> None:
         print(f"token: {token}" if fresh else "token: that of SPLITRAY_SERVE_TOKEN")
         if settings.engine == "transformers":  # an engine tells no shares, which are what the page is for
             print(f"in a browser: {where}/#{token if fresh else ''}")
+        print("Ctrl-C stops it, when what is being written is finished")
         sys.stdout.flush()
-        wait_for_end()
+        with contextlib.suppress(KeyboardInterrupt):
+            wait_for_end()
+        print("stopped")
 
 
 def _settings(options: argparse.Namespace) -> ServeSettings:

@@ -85,10 +85,12 @@ def specialists_of(run: Folder) -> list[str]:
     """The domains that a run has a specialist for.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or it does not exist.
     """
     domains = (run / SPECIALISTS).folders()
     if not domains:
+        if run.is_local and not run.local_path().exists():
+            raise UserError(f"{run.uri} does not exist: give the folder of a finished run, such as runs/demo")
         raise UserError(f"{run.uri} has no specialists: give the folder of a run that went at least that far")
     return domains
 
