@@ -73,6 +73,9 @@ def load_mixture(
         prior: where the weights start: "router" (by the prompt's first characters) or "uniform".
         gate: when a model stops running. update: how the weights move. Defaults as of `Mixture`.
 
+    Returns:
+        The mixture, ready to score and to write.
+
     Raises:
         UserError: the folder has no specialists, they cannot be read, or a plugin of the run cannot be imported.
     """
