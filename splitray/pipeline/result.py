@@ -90,7 +90,8 @@ class RunResult:
         if self.plan is not None:
             fraction = self.plan.split_fraction
             between = "" if fraction.low is None else f" ({fraction.low:.0%} to {fraction.high:.0%})"
-            lines.append(f"plan: split after {fraction.value:.0%}{between} of {human(self.plan.budget)} tokens")
+            where = f"split after {fraction.value:.0%}" if fraction.value < 1 else "do not split"
+            lines.append(f"plan: {where}{between} of {human(self.plan.budget)} tokens")
         lines += [f"{loss.strategy}: {loss.loss:.4f} nats per token" for loss in self.losses]
         if self.base is not None:
             lines.append(f"base, to use: {self.base}")

@@ -1,6 +1,8 @@
 """Hours, energy and money in words, for the page's first screen, its section on cost, and the log's end."""
 
-from splitray.report.text import UNKNOWN
+from dataclasses import dataclass
+
+from splitray.report.text import UNKNOWN, duration
 from splitray.results.summary import DeviceUsage, Summary, UsageSummary
 from splitray.units import counted
 
@@ -10,6 +12,13 @@ _NBSP = "\N{NO-BREAK SPACE}"
 def hours(value: float) -> str:
     """Device-hours: three digits, and no more than the measurement is worth."""
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.3g}"
+
+
+def time(value: float) -> str:
+    """Device-hours as a time; below an hour in minutes and seconds."""
+    if value >= 1:
+        return f"{hours(value)}{_NBSP}h"
+    return duration(3600 * value) if 3600 * value >= 0.05 else f"0{_NBSP}s"
 
 
 def money(amount: float | None, currency: str) -> str:
@@ -48,15 +57,30 @@ def first_screen(summary: Summary) -> str:
     return f"It cost {', '.join(parts)}{over}."
 
 
-def groups(summary: Summary) -> list[tuple[str, tuple[DeviceUsage, ...]]]:
-    """The rows of the table: by stage, then by purpose where these differ from the stages, then the total."""
+@dataclass(frozen=True)
+class UsageTable:
+    """Rows by one key, and which columns have something in them."""
+
+    by: str
+    rows: tuple[DeviceUsage, ...]
+    energy: bool
+    money: bool
+
+
+def tables(summary: Summary) -> list[UsageTable]:
+    """By stage with the total, and by purpose those rows that no stage has."""
     usage = summary.usage
     if usage is None:
         return []
-    shown = [("stage", usage.stages)]
-    if [row.name for row in usage.purposes] != [row.name for row in usage.stages]:
-        shown.append(("purpose", usage.purposes))
-    return [*shown, ("total", usage.total)]
+    energy, money = (
+        any(getattr(row, n) is not None for row in usage.total + usage.stages + usage.purposes)
+        for n in ("energy_kwh", "money")
+    )
+    parts = (
+        ("stage", usage.stages + usage.total),
+        ("purpose", tuple(p for p in usage.purposes if p not in usage.stages)),
+    )
+    return [UsageTable(by, rows, energy, money) for by, rows in parts if rows]
 
 
 def notes(usage: UsageSummary) -> list[str]:

@@ -22,12 +22,13 @@ def comparison(summary: Summary) -> str:
     )
 
 
-def measured(summary: Summary) -> str:
+def measured(summary: Summary, beyond: float | None) -> str:
     search, plan, known = summary.search, text.chosen_plan(summary), text.law_domains(summary)
     if not plan:
         return ""
     over = "" if len(known) == len(summary.domains) else f", as means over the {len(known)} domains the law knows"
     said = f"Models that were really trained, over the law's curve at the same size and budget{over}."
+    said += _cut(beyond)
     if search is None or not search.trials:
         return said
     missed = max(abs(text.on_law_domains(t, summary) - t.predicted) for t in search.trials if t.predicted is not None)
@@ -41,14 +42,22 @@ def measured(summary: Summary) -> str:
     return f"{said} The search ran at {at}."
 
 
-def loss_against_fraction(summary: Summary) -> str:
+def loss_against_fraction(summary: Summary, beyond: float | None) -> str:
     plan = text.chosen_plan(summary)
     if not plan:
         return ""
+    best = plan.split_fraction
+    star = "the star is the planned split" if best.value < 1 else "the star in the square is the plan: not to split"
+    bar = best.low is not None and best.high is not None and best.low < best.high
     return (
-        f"The bowl at the plan's budget with its {text.plan_label(plan)}, and at half and twice that budget (labels at "
-        "the right); the star is the planned split, the bar through it the interval of the best fraction."
+        f"The loss at the plan's budget with its {text.plan_label(plan)}, and at half and twice that budget (labels at "
+        f"the right); {star}{', the bar through it the interval of the best fraction' if bar else ''}.{_cut(beyond)}"
     )
+
+
+def _cut(beyond: float | None) -> str:
+    """What is not to be seen where the law's curve leaves a figure: up to where it goes."""
+    return "" if beyond is None else f" Above the figure the law goes on, up to {text.loss(beyond)} nats per token."
 
 
 def predictions(summary: Summary) -> str:
@@ -157,5 +166,5 @@ def _own(summary: Summary) -> str:
     best = 0
     for column, domain in enumerate(matrix.domains):
         losses = {model: row[column] for model, row in zip(matrix.models, matrix.loss)}
-        best += losses[domain] <= min(losses.values())
-    return f"On {best} of {len(matrix.domains)} domains the specialist is the best of all models."
+        best += all(losses[domain] < loss for model, loss in losses.items() if model != domain)
+    return f"On {best} of {len(matrix.domains)} domains the specialist is better than every other model."

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitray.law.planning.plan import Plan
-from splitray.report import bill, predicted, text
+from splitray.report import bill, limits, predicted, text
 from splitray.results.evaluation import UNSPLIT, Compared, Contrast
 from splitray.results.summary import Summary
 
@@ -18,6 +18,11 @@ def terminal(summary: Summary) -> RenderableType:
     """The verdict, the plan with its intervals and the equal-token table, as something that rich prints."""
     headline, support = text.verdict(summary)
     parts: list[RenderableType] = [Text(""), Text(headline, style="bold"), Text(support)]
+    pays_from, command = text.next_step(summary)
+    if pays_from:
+        parts.append(Text(pays_from))
+    if command:
+        parts.append(Text(f"Next: {command}", no_wrap=True, overflow="ignore"))  # whole, so that it can be copied
     if plan := text.chosen_plan(summary):
         parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0), expand=False))
     if summary.evaluation and summary.evaluation.comparison:
@@ -34,8 +39,8 @@ def terminal(summary: Summary) -> RenderableType:
         parts += [Text(""), Text(spent)]
     if cost := bill.first_screen(summary):
         parts += [Text(""), Text(cost)]
-    if raised := [*predicted.warnings(summary), *text.warnings(summary)]:
-        parts += [Text(""), Text(f"The law warns ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
+    if raised := [*limits.few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)]:
+        parts += [Text(""), Text(f"Warnings ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
     return Group(*parts)
 
 
@@ -51,7 +56,9 @@ def _plan(plan: Plan, summary: Summary) -> Table:
     ):
         table.add_row(label, text.interval(estimate, show))
     value, note = text.multiplier(plan)
-    table.add_row("compute multiplier", f"{value} ({note})" if note else value)
+    table.add_row(
+        "compute multiplier" if plan.worthwhile else text.gain_label(plan), f"{value} ({note})" if note else value
+    )
     known, count = len(text.law_domains(summary)), len(summary.domains)
     if known < count:
         table.add_row("", f"predictions are means over the {known} of {count} domains that the ladder covers")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.law.runs import read_runs
-from splitray.report import captions, figures, law_figures, predicted
+from splitray.report import captions, figures, law_figures, predicted, style
 from splitray.results.summary import Summary
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "
         return Drawing(name, title, partial(draw, summary, *given), partial(caption, summary))
 
     yield own("comparison", "What splitting was worth, by domain")
-    yield own("measured", "Measured losses over the law's curve", law)
+    over = cache(partial(figures.measured, summary, law))
+    yield _with_curve("measured", "Measured losses over the law's curve", over, summary)
     yield own("predictions", predicted.TITLE)
     if law is not None and plan is not None:
         yield from _law_drawings(summary, law, plan)
@@ -47,6 +48,17 @@ def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "
     yield own("difference_matrix", "What specialising changed")
     yield own("ladder_saving", "What sharing beginnings saved")
     yield own("stages", "Where the time went")
+
+
+def _with_curve(name: str, title: str, draw: Callable[[], Figure | None], summary: Summary) -> Drawing:
+    """A figure whose caption says where the law's curve leaves it. It is asked for the caption too: `draw` caches."""
+
+    def caption() -> str:
+        figure = draw()
+        says: Callable[[Summary, float | None], str] = getattr(captions, name)
+        return says(summary, style.beyond(figure) if figure is not None else None)
+
+    return Drawing(name, title, draw, caption)
 
 
 def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawing]:
@@ -79,9 +91,9 @@ def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawin
     def threshold() -> Figure:
         return law_figures.threshold_against_params(params, sweep_params(law, question, params, plan.level), plan)
 
+    bowl = cache(partial(law_figures.loss_against_fraction, law, question, plan))
+    yield _with_curve("loss_against_fraction", "Loss against the split fraction", bowl, summary)
     for name, title, draw in (
-        ("loss_against_fraction", "Loss against the split fraction",
-         lambda: law_figures.loss_against_fraction(law, question, plan)),
         ("optimum_against_budget", "The best split at other budgets",
          lambda: law_figures.optimum_against_budget(sweep(), plan)),
         ("threshold_against_params", "From where splitting pays", threshold),

@@ -173,8 +173,8 @@ def domain_map(summary: Summary, projection: pa.Table | None) -> Figure | None:
 
 def loss_matrix(summary: Summary) -> Figure | None:
     """Loss of every model (rows) on every domain (columns)."""
-    if summary.evaluation is None:
-        return None
+    if summary.evaluation is None or not text.splits(summary):
+        return None  # without a split all rows are the same
     matrix = summary.evaluation.matrix
     values = np.asarray(matrix.loss, dtype=float)
     shades = (values - values.min()) / (np.ptp(values) or 1.0)

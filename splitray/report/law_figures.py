@@ -102,7 +102,8 @@ def loss_against_fraction(law: Law, question: Question, plan: Plan) -> Figure:
         axes.annotate(f"{human(scaled.budget)} tokens", (1, loss[-1]), (8, 0), textcoords="offset points", va="center")
         shown.append(loss)
     best = plan.split_fraction
-    axes.plot(best.value, plan.predicted_loss.value, "*", markersize=13, color="black", zorder=5, label="planned split")
+    star = axes.plot(best.value, plan.predicted_loss.value, "*", markersize=13, color="black", zorder=6)
+    star[0].set(label="planned split", clip_on=False)
     if best.low is not None and best.high is not None:
         axes.plot(
             [best.low, best.high], [plan.predicted_loss.value] * 2, color="black", linewidth=1.2, marker="|", zorder=4
@@ -111,7 +112,7 @@ def loss_against_fraction(law: Law, question: Question, plan: Plan) -> Figure:
         1,
         plan.unsplit_loss.value,
         "s",
-        markersize=7,
+        markersize=7 if best.value < 1 else 17,  # around the star where the plan is not to split
         markerfacecolor="white",
         markeredgecolor="black",
         zorder=5,

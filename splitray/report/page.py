@@ -8,7 +8,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from splitray.report import bill, predicted, style, text
+from splitray.report import bill, limits, predicted, style, text
 from splitray.report.drawings import drawings
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -71,24 +71,30 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     for of_estimate in (text.interval, text.middle, text.bounds):
         environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
     environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
-    environment.filters |= {"hours": bill.hours, "money": bill.money, "energy": bill.energy}
+    environment.filters |= {"hours": bill.hours, "time": bill.time, "money": bill.money, "energy": bill.energy}
     environment.filters |= {"label": predicted.label, "inside": predicted.verdict}
     headline, support = text.verdict(summary)
+    pays_from, command = text.next_step(summary)
     plan = text.chosen_plan(summary)
     return environment.get_template("page.html").render(
         s=summary,
         headline=headline,
         support=support,
-        warnings=[*predicted.warnings(summary), *text.warnings(summary)],
-        limits=text.limits(summary),
+        warnings=[*limits.few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)],
+        limits=limits.limits(summary),
+        validation_text=limits.validation_text(summary),
+        pays_from=pays_from,
+        command=command,
+        splits=text.splits(summary),
+        losses_by_domain=text.losses_by_domain(summary),
         spending=text.spending(summary),
         cost=bill.first_screen(summary),
-        usage=bill.groups(summary),
+        usage=bill.tables(summary),
         usage_notes=bill.notes(summary.usage) if summary.usage else [],
         folders=text.models(summary),
         use=text.USE if summary.router else "",
         plan=plan,
-        multiplier=text.multiplier(plan) if plan else ("", ""),
+        multiplier=(text.gain_label(plan), *text.multiplier(plan)) if plan else ("", "", ""),
         resampled=text.resampled(summary),
         predictions=predicted.groups(summary),
         basis=predicted.basis(summary),

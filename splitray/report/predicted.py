@@ -9,6 +9,7 @@ from splitray.results.evaluation import Prediction
 from splitray.results.summary import Summary
 from splitray.units import counted
 
+_FAR = 0.5  # nats per token: far more than splitting gains or loses near the optimum
 TITLE, TRIALS = "Predicted, measured, inside?", "trials of the search"
 
 
@@ -60,12 +61,23 @@ def hits(summary: Summary) -> str:
     if not judged:
         return ""
     parts = [f"{group.judged.count(True)} of {len(group.judged)} {group.name}" for group in judged]
-    sentence = f"Inside their {text.percent(judged[0].rows[0].level)} intervals: {_listed(parts)}."
+    sentence = f"{_far_off(judged)}Inside their {text.percent(judged[0].rows[0].level)} intervals: {_listed(parts)}."
     if wrong := [group.name for group in judged if group.contradicted]:
         return (
             f"{sentence} For {_listed(wrong)} that is fewer than a binomial test at 5 % allows: do not rely on the law."
         )
     return f"{sentence} That is no fewer than chance allows (binomial test at 5 %)."
+
+
+def _far_off(judged: Sequence[Group]) -> str:
+    """Of every loss that the law misses by far, by how much; first, because a hit rate hides a single one."""
+    said = ""
+    for row in (row for group in judged for row in group.rows if row.against is None):
+        gap = row.predicted.value - row.measured
+        if abs(gap) > _FAR:
+            said += f"For {label(row)} the law is {text.loss(abs(gap))} nats too {'high' if gap > 0 else 'low'}: "
+            said += "do not use it near there. "
+    return said
 
 
 def warnings(summary: Summary) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 # Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour blindness.
@@ -47,6 +48,13 @@ _RC = {
 def styled() -> Iterator[None]:
     with matplotlib.rc_context(_RC):
         yield
+
+
+def beyond(figure: Figure) -> float | None:
+    """Up to where the lines of a figure's first axes go above them; None where they do not."""
+    axes = figure.axes[0]
+    highest = max((float(np.max(line.get_ydata())) for line in axes.lines), default=-np.inf)
+    return highest if highest > axes.get_ylim()[1] else None
 
 
 def png(figure: Figure) -> bytes:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import SMALL_LOSS, Plan
-from splitray.results.evaluation import PLANNED, UNSPLIT, Compared, Resampled
+from splitray.results.evaluation import PLANNED, UNSPLIT, Compared
 from splitray.results.stages import Trial
 from splitray.results.summary import Summary
-from splitray.units import counted, human, some_of
+from splitray.units import counted, human
 
 UNKNOWN = "–"
-_FEW = 20  # groups: a cluster bootstrap over fewer is too narrow (Cameron, Gelbach & Miller 2008)
 _NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -102,7 +101,9 @@ def resampled(summary: Summary) -> str:
         return "validation documents, as if none depended on another"
     if counts.groups == counts.documents:
         return f"{counts.documents:,} validation documents, each a group of its own"
-    return f"{counts.groups:,} groups of {counts.documents:,} validation documents"
+    corpus = summary.config.get("corpus", {"group_column": ""})  # by default a group is a file
+    files = corpus.get("group_column") is None and not summary.corpus.row_split_groups
+    return f"{counts.documents:,} validation documents from {counts.groups:,} groups{' (files)' if files else ''}"
 
 
 def strategy(summary: Summary, name: str) -> Compared | None:
@@ -140,6 +141,17 @@ def on_law_domains(measured: Compared | Trial, summary: Summary) -> float:
     return sum(w * losses[d] for d, w in known.items()) / sum(known.values()) if known else measured.loss
 
 
+def planned_fraction(summary: Summary) -> float | None:
+    """The split fraction that was carried out, else the plan's; None before there is a plan."""
+    plan, split = chosen_plan(summary), strategy(summary, PLANNED)
+    return split.split_fraction if split else plan.split_fraction.value if plan else None
+
+
+def splits(summary: Summary) -> bool:
+    """Whether the run splits, as far as one knows: a plan of 1 does not, and all its models are the same."""
+    return (planned_fraction(summary) or 0.0) < 1
+
+
 def plan_label(plan: Plan) -> str:
     return f"{100 * plan.level:.0f} % interval"
 
@@ -147,12 +159,12 @@ def plan_label(plan: Plan) -> str:
 def verdict(summary: Summary) -> tuple[str, str]:
     """(headline, what supports it): the split that was chosen, and what it was worth at equal tokens."""
     plan, split, whole = chosen_plan(summary), strategy(summary, PLANNED), strategy(summary, UNSPLIT)
-    fraction = split.split_fraction if split else plan.split_fraction.value if plan else None
+    fraction = planned_fraction(summary)
     if fraction is None:
         return "Not planned yet", "The run stopped before the law could say where to split."
     count, budget = len(summary.domains), tokens(summary.budget)
     if fraction >= 1:
-        headline = "Do not split at this budget"
+        headline = _unsplit_headline(summary)
     elif fraction <= 0:
         headline = f"Split at once: {count} models from scratch"
     else:
@@ -166,6 +178,54 @@ def verdict(summary: Summary) -> tuple[str, str]:
         return headline, f"{expected}, {gain}. Not measured yet."
     measured = f"At {budget} tokens in all, the mean loss over {count} domains is {loss(split.loss)} nats per token"
     return headline, f"{measured}; {_against(split, whole)}{_better(summary, split)}"
+
+
+def _unsplit_headline(summary: Summary) -> str:
+    finished = summary.evaluation.base if summary.evaluation else None
+    if not summary.specialists or finished is None:
+        return "Do not split at this budget"
+    folders = counted(len(summary.specialists), "folder")
+    same = "hold" if len(summary.specialists) > 1 else "holds"
+    return f"Do not split at this budget: the {folders} in specialists/ {same} the same model as {finished.path}/"
+
+
+def next_step(summary: Summary) -> tuple[str, str]:
+    """(from how many tokens splitting pays, the command that trains as many); empty where the run splits.
+
+    The command is empty too where no budget is known that pays.
+    """
+    plan = chosen_plan(summary)
+    if plan is None or splits(summary):
+        return "", ""
+    threshold = plan.split_threshold
+    if math.isinf(threshold.value):
+        return "The law knows no budget from which splitting pays at this size.", ""
+    if threshold.value <= summary.budget:  # a limit of the plan keeps it from splitting, no lack of tokens
+        return "", ""
+    said = f"At this size splitting pays from about {interval(threshold, tokens)} tokens."
+    if threshold.holds(summary.budget):
+        said += " The law cannot exclude that it pays at this budget."
+    unit = 10.0 ** (math.floor(math.log10(threshold.value)) - 1)
+    budget = human(
+        math.ceil(threshold.value / unit) * unit
+    )  # two digits, rounded up: the threshold itself gains nothing
+    return said, f"splitray run --config YOUR_FILE --set name={_next_name(summary.name)} --set budget={budget}"
+
+
+def _next_name(run: str) -> str:
+    stem, dash, number = run.rpartition("-")
+    return f"{stem}-{int(number) + 1}" if dash and number.isdecimal() else f"{run}-2"
+
+
+def losses_by_domain(summary: Summary) -> str:
+    """The losses of the planned strategy, domain by domain: `sea 3.210, kitchen 2.981`."""
+    split = strategy(summary, PLANNED)
+    return ", ".join(f"{name(d)} {loss(value)}" for d, value in split.by_domain.items()) if split else ""
+
+
+def gain_label(plan: Plan) -> str:
+    """What `multiplier` is of."""
+    return "unsplit would need" if plan.worthwhile else "gain by splitting"
 
 
 def _against(split: Compared, whole: Compared) -> str:
@@ -215,9 +275,14 @@ model = AutoModelForCausalLM.from_pretrained(f"specialists/{domain}")"""  # from
 def models(summary: Summary) -> list[tuple[str, str]]:
     """(folder in the run folder, what it is for) of what was exported, but for the specialists one by one."""
     base, finished = summary.base, summary.evaluation.base if summary.evaluation else None
-    listed = []
+    whole, listed = not splits(summary), list[tuple[str, str]]()
     if summary.specialists:
-        listed.append(("specialists/", "for use, each on texts of its domain"))
+        use = (
+            f"the model of {finished.path if finished else 'base'}/, once for each domain"
+            if whole
+            else "for use, each on texts of its domain"
+        )
+        listed.append(("specialists/", use))
     if summary.router:
         listed.append((f"{summary.router}/", "which specialist a text belongs to: splitray.Router.load"))
     if finished:
@@ -258,55 +323,3 @@ def forgotten(summary: Summary) -> str:
         "Loss on the mixture, in nats per token: of the base with its own decay, and of each specialist. A positive "
         f"difference is what it forgot. After the split {drawn}. The mean difference is {signed(mean)}."
     )
-
-
-def limits(summary: Summary) -> list[str]:
-    """What a reader must know before quoting a number from the page."""
-    said, evaluation = [], summary.evaluation
-    rows = evaluation.comparison if evaluation else ()
-    extra = [("ladder", summary.ladder_cost), ("search", summary.search_cost)]
-    costs = [f"{w} {tokens(c.tokens)} tokens ({percent(c.share_of_budget)} of it)" for w, c in extra if c]
-    if costs:
-        said.append(
-            f"Finding the split cost tokens beyond the budget of {tokens(summary.budget)}: {', '.join(costs)}, "
-            "counted alike whatever the model's size."
-        )
-    if evaluation and evaluation.note:
-        said.append(evaluation.note)
-    repeated = [f"{row.strategy} {row.epochs:.1f}" for row in rows if (row.epochs or 0) > 1]
-    if repeated:
-        passes = ", ".join(repeated)
-        said.append(f"Some training text is read more than once; most passes over any domain: {passes}.")
-    if rows:
-        alone = summary.ladder is not None and summary.ladder.seeds <= 1
-        known = ", and the ladder has one seed, so that noise is not known here" if alone else ""
-        said.append(f"Every compared model is trained once: differences include the noise between seeds{known}.")
-    if summary.domains:
-        held = [d.validation.tokens for d in summary.domains]
-        said.append(f"Validation text: {tokens(min(held))} to {tokens(max(held))} tokens a domain.")
-    if groups := summary.corpus.row_split_groups:
-        large = [f"{g.group} ({percent(g.share_of_file)} of its file's rows)" for g in groups]
-        said.append(
-            f"Too large to stay on one side, so split into training and validation by row: {some_of(large, 5)}. In the "
-            "intervals each of these rows counts as a group."
-        )
-    if evaluation:
-        said += _few_groups(evaluation.resampled)
-    if failures := sum(stage.failures for stage in summary.stages):
-        said.append(f"Attempts at training that failed and were repeated: {failures} (see the stages).")
-    return said
-
-
-def _few_groups(counts: Resampled | None) -> list[str]:
-    if counts is None:
-        return [
-            "This evaluation did not record groups. Its intervals treat documents of one book or call as independent, "
-            "and are too narrow where they are not."
-        ]
-    least = min(counts.by_domain, key=counts.by_domain.__getitem__)
-    if counts.by_domain[least] >= _FEW:
-        return []
-    return [
-        f"{name(least)} has {counted(counts.by_domain[least], 'group')} of validation documents. Intervals over fewer "
-        f"than {_FEW} are too narrow."
-    ]

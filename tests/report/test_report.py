@@ -399,9 +399,9 @@ def test_hours_energy_and_money_are_on_the_first_screen_and_in_a_table(tmp_path:
     page = written(tmp_path, example.summary() | {"usage": USAGE})
     said = "It cost 15.5 GPU hours held by workers, 11 of them used, 77.50 USD, 5.2 kWh over 2 starts."
     assert said in page.text and page.text.index(said) < page.text.index("At equal tokens")
-    assert page.row("baselines") == ["baselines", "GPU", "3", "1.5", "1 kWh", "15.00 USD"]
-    assert page.row("evaluation") == ["evaluation", "GPU", "0.5", "0.5", "–", "2.50 USD"]
-    assert page.row("all") == ["all total", "GPU", "15.5", "11", "5.2 kWh", "77.50 USD"]
+    assert page.row("baselines") == ["baselines", "GPU", "3 h", "1.5 h", "1 kWh", "15.00 USD"]
+    assert page.row("evaluation") == ["evaluation", "GPU", "30 min 00 s", "30 min 00 s", "–", "2.50 USD"]
+    assert page.row("all") == ["all", "GPU", "15.5 h", "11 h", "5.2 kWh", "77.50 USD"]
     assert "the cluster had 40 device hours, whoever used them: 200.00 USD." in page.text
     assert "5 USD a GPU hour (p5 us-east-1 spot: bill, 2026-01-01)" in page.text
     console = Console(file=StringIO(), width=200)
@@ -492,7 +492,7 @@ def test_the_plan_is_set_against_every_other_split(whole: tuple[Path, Page, dict
     printed = " ".join(_printed(summary).split())
     assert "split at one half −0.039 −0.081 to +0.004 no" in printed
     assert "not told apart from split at one half" in page.text and "not told apart from split at one half" in printed
-    assert page.text.count("1,204 groups of 2,310 validation documents") == 2  # the table, and the figure's caption
+    assert page.text.count("2,310 validation documents from 1,204 groups") == 2  # the table, and the figure's caption
     assert "14 groups of validation documents" in page.text, "few groups make intervals too narrow"
     assert "less the unsplit model that is −0.331 (−0.360 to −0.301)" in page.text, "the routed loss"
 

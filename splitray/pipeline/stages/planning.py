@@ -75,13 +75,18 @@ def run_plan(job: Job) -> PlanResult:
 def log_plan(plan: laws.Plan, budget: int, logged: Collection[laws.LawWarning]) -> None:
     """Say where a plan splits a budget, and those of its warnings that were not logged before."""
     _log.info(
-        f"   split after {plan.split_fraction.value:.0%} of {human(budget)} tokens "
-        f"({_between(plan.split_fraction, '.0%')}); predicted loss {plan.predicted_loss.value:.3f}, "
-        f"unsplit {plan.unsplit_loss.value:.3f}"
+        f"   {_where(plan, budget)} ({_between(plan.split_fraction, '.0%')}); "
+        f"predicted loss {plan.predicted_loss.value:.3f}, unsplit {plan.unsplit_loss.value:.3f}"
     )
     for warning in plan.warnings:
         if warning not in logged:
             _log.warning("%s", warning)
+
+
+def _where(plan: laws.Plan, budget: int) -> str:
+    if plan.split_fraction.value >= 1:
+        return f"do not split: all {human(budget)} tokens before the split"
+    return f"split after {plan.split_fraction.value:.0%} of {human(budget)} tokens"
 
 
 def _between(estimate: Estimate, form: str) -> str:
