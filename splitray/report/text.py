@@ -202,7 +202,8 @@ def next_step(summary: Summary) -> tuple[str, str]:
         return "The law knows no budget from which splitting pays at this size.", ""
     if threshold.value <= summary.budget:  # a limit of the plan keeps it from splitting, no lack of tokens
         return "", ""
-    said = f"At this size splitting pays from about {interval(threshold, tokens)} tokens."
+    ends = bounds(threshold, tokens)
+    said = f"At this size splitting pays from about {tokens(threshold.value)} tokens{f' ({ends})' if ends else ''}."
     if threshold.holds(summary.budget):
         said += " The law cannot exclude that it pays at this budget."
     unit = 10.0 ** (math.floor(math.log10(threshold.value)) - 1)
