@@ -1,5 +1,6 @@
 """What the page and the log say where the plan is not to split, and the caveats that a first reader must meet."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from splitray.law import plan
+from splitray.law.planning.estimate import Estimate
 from splitray.report import bill, captions, figures, law_figures, style, text
 from splitray.report.page import render
 from splitray.results.summary import Summary
@@ -22,7 +24,12 @@ def unsplit(threshold: float = 41.3e6, low: float = 20e6, high: float = 80e6) ->
     """The example with a plan of 1: every model is the base."""
     summary = example.summary()
     summary["final_plan"]["split_fraction"] = {"value": 1.0, "low": 1.0, "high": 1.0}
-    summary["final_plan"]["split_threshold"] = {"value": threshold, "low": low, "high": high}
+    summary["final_plan"]["split_threshold"] = {
+        "value": threshold,
+        "low": low,
+        "high": high,
+        "probability_infinite": 0.0,
+    }
     rows = summary["evaluation"]["comparison"]
     rows[0] = rows[1] | {"strategy": "planned split"}
     matrix = summary["evaluation"]["matrix"]
@@ -155,8 +162,8 @@ def test_hours_are_readable_and_no_column_is_empty(tmp_path: Path) -> None:
 
 
 def test_the_star_of_an_unsplit_plan_is_to_be_seen() -> None:
-    made = plan(example.LAW, params=example.PARAMS, budget=20_000, domains=6)
-    assert made.split_fraction.value == 1
+    made = plan(example.LAW, params=example.PARAMS, budget=example.BUDGET, domains=6)
+    made = replace(made, split_fraction=Estimate(1.0))
     lines = {
         line.get_label(): line
         for line in law_figures.loss_against_fraction(example.LAW, made.question, made).axes[0].lines
