@@ -27,7 +27,8 @@ def _regrets(blind: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Cl
     for line in lines:
         told = line["line"]
         shape = f"{told['shape']['hidden']} x {told['shape']['layers']}"
-        regrets = [f"{part['value']:.4f}" for part in _parts(line)]
+        parts = [line[name]["regret"] if name in line else None for name in _LAWS] + [line["half"]]
+        regrets = ["-" if part is None else f"{part['value']:.4f}" for part in parts]
         planned, best = line["now"]["planned"], line["optimum"]
         table.append(
             [told["name"], shape, human(told["budget"]), ends(best, 2, False), ends(planned, 2, False), *regrets]
@@ -111,10 +112,6 @@ def _intervals(sums: Mapping[str, Any]) -> Claim:
     )
     figure = f"losses {now['loss']['held']:.0%}, differences {now['difference']['held']:.0%}"
     return Claim(claim, verdict(all(kept), any(kept)), figure, "blind", details, table)
-
-
-def _parts(line: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [line["now"]["regret"], line["first_release"]["regret"], line["half"]]
 
 
 def _by_law(sums: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

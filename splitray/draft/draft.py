@@ -176,8 +176,9 @@ def _largest(text: _Text, minutes: float, speed: Speed) -> tuple[Config, Foretol
         if alone > 60 * minutes:
             domains = text.grouping.domains
             fewer = f", or fewer domains than the {domains} that were found (--domains)" if domains > 2 else ""
+            now = f", {duration(alone)} without the other programs that run now" if speed.busy >= BUSY else ""
             raise UserError(
-                f"minutes = {minutes:g}: {takes}; give --minutes {math.ceil(_ROOM * alone / 60)} or more{fewer}"
+                f"minutes = {minutes:g}: {takes}{now}; give --minutes {math.ceil(_ROOM * alone / 60)} or more{fewer}"
             )
         _log.warning(
             f"{takes}, since other programs make it {speed.busy:.1f} times as long now; without them it is about "

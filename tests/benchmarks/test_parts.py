@@ -230,6 +230,10 @@ def test_the_blind_part_freezes_forecasts_trains_by_stages_and_scores(
     claims = claims_blind.rows(found)
     assert len(claims) == 3 and all(claim.verdict != OPEN for claim in claims)
     assert [row[0] for row in claims[0].table[1:]] == ["seed", "decay", "multiplier"]
+    alone = [{k: v for k, v in line.items() if k != "first_release"} for line in found["lines"]]
+    groups = {name: found[name] | {"first_release": None} for name in ("inner", "unsplit", "sums")}
+    (regrets, *_) = claims_blind.rows(found | {"lines": alone} | groups)
+    assert [row[-2] for row in regrets.table[1:]] == ["-"] * 3, "a proof of one's own has no first release"
     committed.remove("decay.json")  # changed after its commit
     monkeypatch.setattr(made, "gated", False)
     lines = blind_lines(made.programme, True)
