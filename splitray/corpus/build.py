@@ -184,7 +184,7 @@ class _Build:
         documents = Documents.of([pair for r in results for pair in zip(r["blocks"], r["rows"], strict=True)])
         if not self.settings.given:
             return documents, None
-        check_labelled((json.loads(result["labelled"]) for result in results), self.settings)
+        check_labelled([piece for r in results for piece in json.loads(r["labelled"])], self.settings)
         labels = {int(key): label for r in results for key, label in json.loads(r["labels"]).items()}
         hashes = b"".join(block for r in results for block in r["domains"])
         return documents, Given.of(

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,18 +99,13 @@ class Given:
         return np.sort(np.concatenate([chosen(rows, own, each, seed, "cluster") for own in among]))
 
 
-def check_labelled(pieces: Iterable[dict[str, bool]], settings: CorpusSettings) -> None:
+def check_labelled(pieces: Sequence[tuple[str, bool]], settings: CorpusSettings) -> None:
     """Refuse a file whose rows all lack the column of domains: it would be dropped unseen.
 
     Args:
-        pieces: of files, whether a row says its domain. One file may be read in many pieces.
+        pieces: of files, by name, and whether a row says its domain. One file may be read in many pieces.
     """
-    files: dict[str, bool] = {}
-    for piece in pieces:
-        for name, labelled in piece.items():
-            files[name] = files.get(name, False) or labelled
-    bare = sorted(name for name, labelled in files.items() if not labelled)
-    if bare:
+    if bare := sorted({name for name, _ in pieces} - {name for name, labelled in pieces if labelled}):
         raise UserError(
             f"corpus.domain_column: no row of {some_of(bare, _SHOWN)} has a value in {settings.domain_column!r}; name "
             "another column, or leave the file out"

@@ -56,7 +56,7 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
     skipped."""
     tally: Counter[str] = Counter()
     files = [SourceFile(**plain) for plain in json.loads(item["files"])]
-    labelled: dict[str, bool] = {}
+    labelled: list[tuple[str, bool]] = []
     raw = (document for file in files for document in _read(file, settings, tally, labelled))
     documents = clean_documents(raw, settings.min_characters, settings.max_characters, tally)
     names, rows, domains, labels = [], [], [], dict[int, str]()
@@ -89,10 +89,12 @@ def read_unit(item: dict[str, Any], scratch: Folder, settings: CorpusSettings) -
     return {"unit": item["unit"], **read, **{name: json.dumps(value) for name, value in told.items()}}
 
 
-def _read(file: SourceFile, settings: CorpusSettings, tally: Counter[str], labelled: dict[str, bool]) -> Iterator[Raw]:
+def _read(
+    file: SourceFile, settings: CorpusSettings, tally: Counter[str], labelled: list[tuple[str, bool]]
+) -> Iterator[Raw]:
     """The documents of one file, or of those row groups of it that belong to a unit.
 
-    labelled: takes the file's name, and whether a row of it says its domain; not where rows need not.
+    labelled: takes the file's name and whether a row of this piece says its domain; not where rows need not.
     """
     reason, count = no_domain(settings), 0
     before = tally[reason]
@@ -100,7 +102,7 @@ def _read(file: SourceFile, settings: CorpusSettings, tally: Counter[str], label
         count += 1
         yield document
     if settings.domain_column is not None and (count or tally[reason] > before):
-        labelled[file.name] = labelled.get(file.name, False) or count > 0
+        labelled.append((file.name, count > 0))
 
 
 def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:

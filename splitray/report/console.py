@@ -39,7 +39,7 @@ def terminal(summary: Summary) -> RenderableType:
         parts += [Text(""), Text(spent)]
     if cost := bill.first_screen(summary):
         parts += [Text(""), Text(cost)]
-    if raised := [*limits.few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)]:
+    if raised := limits.warnings(summary):
         parts += [Text(""), Text(f"Warnings ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
     return Group(*parts)
 

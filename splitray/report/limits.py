@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from splitray.report import predicted, text
 from splitray.report.text import name, percent, tokens
 from splitray.results.summary import Summary
 from splitray.units import counted, some_of
@@ -11,6 +12,11 @@ _NO_GROUPS = (
     "This evaluation did not record groups. Its intervals treat documents of one book or call as independent, "
     "and are too narrow where they are not."
 )
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What page and log warn of first: of the validation text, of what was measured, of the law."""
+    return [*few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)]
 
 
 def limits(summary: Summary) -> list[str]:

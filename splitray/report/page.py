@@ -80,7 +80,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         s=summary,
         headline=headline,
         support=support,
-        warnings=[*limits.few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)],
+        warnings=limits.warnings(summary),
         limits=limits.limits(summary),
         validation_text=limits.validation_text(summary),
         pays_from=pays_from,
