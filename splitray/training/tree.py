@@ -205,6 +205,11 @@ class Target:
         return cls(recipe, leaf.phases(schedule, recipe.batch_tokens))
 
     @classmethod
+    def root(cls, recipe: Recipe) -> "Target":
+        """The model before a token is trained: a given one as it is, else a fresh one. Nothing continues from it."""
+        return cls(recipe, (Phase(MIXTURE, 0, (0, 0)),))
+
+    @classmethod
     def trunk(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target | None":
         """The state of a split leaf at its D, which its domain's stretch starts from; None where D is 0."""
         assert leaf.domain is not None, leaf
