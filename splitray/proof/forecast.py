@@ -3,41 +3,26 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import PlainSerializer, PlainValidator
 
 from splitray.errors import CorruptError
 from splitray.law import fit
 from splitray.law.arrays import Array
 from splitray.law.forms.schedule import RateSchedule
 from splitray.law.law import Law
-from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
 from splitray.law.planning.question import Question
 from splitray.law.planning.sweep import loss_curve
 from splitray.proof.statistics import replicate_noise
-from splitray.results.codec import from_json, to_json
+from splitray.results.codec import EstimateField, from_json, to_json
 from splitray.storage.checksum import Schema
 
 LEVEL = 0.8  # mass of the intervals
 SCHEMA = Schema("forecast", 1, unnamed=None)
 _CURVE = np.linspace(0.0, 1.0, 101)
-
-
-def _estimate(value: Any) -> Estimate:
-    if isinstance(value, Estimate):
-        return value
-    try:
-        return Estimate.parse(value, bool(value.get("probability_infinite")))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no estimate ({type(error).__name__}: {error})") from error
-
-
-# An estimate has a format of its own, which says how an infinite number is written.
-EstimateField = Annotated[Estimate, PlainValidator(_estimate), PlainSerializer(Estimate.plain)]
 
 
 class Place(NamedTuple):
