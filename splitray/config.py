@@ -312,19 +312,20 @@ def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{name}", kind_of(model, name), default, field.description or ""
 
 
-def manual(section: str = "") -> str:
+def manual(section: str = "", kind: type[Settings] = Config) -> str:
     """Every field as text, one paragraph each: key, default as YAML takes it, its kind but for identity, meaning.
 
     Args:
         section: only the fields of this section, or this field; all where empty.
+        kind: of configuration.
 
     Raises:
         UserError: there is no such section or field.
     """
     paragraphs = []
-    fields = [f for f in describe() if not section or f[0] == section or f[0].startswith(f"{section}.")]
+    fields = [f for f in describe(kind) if not section or f[0] == section or f[0].startswith(f"{section}.")]
     if not fields:
-        keys = [key for key, *_ in describe()]
+        keys = [key for key, *_ in describe(kind)]
         sections = {".".join(key.split(".")[:n]) for key in keys for n in (1, 2)}
         raise UserError(f"the configuration has no {section!r}{did_you_mean(section, [*sections, *keys])}")
     for key, kind, default, meaning in fields:

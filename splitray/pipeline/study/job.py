@@ -27,7 +27,7 @@ class StudyFolder(RunFolder[StudyConfig]):
     """A run folder of a study."""
 
     results = STUDY_RESULTS
-    fits = ()
+    fits = ("analysis", "report")
 
     def _parse(self, text: bytes, where: str) -> StudyConfig:
         return parse_as(StudyConfig, text, where)

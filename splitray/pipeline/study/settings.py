@@ -13,7 +13,7 @@ from splitray.evaluate.settings import ExamSettings
 from splitray.executor.settings import ResourceSettings
 from splitray.results.study import FILTERED, GENERAL, MIX
 from splitray.runtime.plugins import load_plugins
-from splitray.settings import Place, Settings, operational
+from splitray.settings import Place, Settings, operational, refit
 from splitray.study.cells import CELLS
 from splitray.study.examples import ExampleSettings
 from splitray.study.filter import FilterSettings
@@ -27,6 +27,7 @@ STUDY_DEMO = Path(__file__).parents[2] / "configs" / "study.yaml"  # what runs w
 class TopicSettings(Settings):
     """The domain: how its text is told from other text."""
 
+    name: str = Field("domain", min_length=1, description="The domain in one or two words, for the report.")
     examples: ExampleSettings
     filter: FilterSettings = FilterSettings()
     megabytes: float | None = Field(
@@ -108,6 +109,17 @@ class MeasureSettings(Settings):
     )
 
 
+class AdviceSettings(Settings):
+    """What the advice at the end is for."""
+
+    flops: float | None = refit(
+        None, "Compute for continued training; default: that of the longest line of the largest base.", gt=0
+    )
+    topic_tokens: int | None = refit(
+        None, "Different tokens of the domain at hand; default: those of the filtered corpus.", gt=0
+    )
+
+
 class StudyConfig(Settings):
     """A whole study. Fields are identity fields unless marked otherwise."""
 
@@ -131,6 +143,7 @@ class StudyConfig(Settings):
     sweep: SweepSettings = SweepSettings()
     training: TrainingSettings = TrainingSettings()
     measure: MeasureSettings = MeasureSettings()
+    advice: AdviceSettings = AdviceSettings()
     resources: ResourceSettings = ResourceSettings()
     run_dir: Place | None = operational(None, "Run folder, a path or URI; default runs/NAME.")
     store: Place | None = operational(None, "Store of segments, a path or URI; default: `store` beside the run folder.")
