@@ -17,6 +17,8 @@ from typing import Any
 import ray
 
 from splitray.errors import SplitrayError
+from splitray.evaluate.exams import Exam
+from splitray.evaluate.exams.answers import answer
 from splitray.evaluate.measure import measure
 from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
@@ -46,7 +48,8 @@ class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
     A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
-    run itself. `flops_per_token` are those of training, by N of the model.
+    run itself. `flops_per_token` are those of training, by N of the model. Where a run has models of several
+    tokenizers, `corpora` has the keys of all its corpora, by the content hash that a recipe names.
     """
 
     store: Store
@@ -58,6 +61,11 @@ class RunContext:
     start: str = ""
     run: str = ""
     flops_per_token: Mapping[int, float] = field(default_factory=dict)
+    corpora: Mapping[str, str] = field(default_factory=dict)
+
+    def corpus_of(self, content_hash: str) -> str:
+        """The key of the corpus that a recipe names."""
+        return self.corpora.get(content_hash, self.corpus)
 
 
 class Meter:
@@ -124,7 +132,7 @@ class Last:
     checkpoint_stall: float = 0.0
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _corpus(store: Store, key: str) -> Any:
     from splitray.corpus import Corpus
 
@@ -143,7 +151,8 @@ def order_of(context: RunContext, segment: Segment) -> Any:
     """The data order of a segment's recipe, kept open in this process."""
     recipe = segment.recipe
     weights = tuple(sorted(recipe.weights.items()))
-    return _order(context.store, context.corpus, weights, recipe.sequence_length, recipe.seed)
+    corpus = context.corpus_of(recipe.corpus)
+    return _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
 
 
 @contextlib.contextmanager
@@ -202,9 +211,25 @@ class Worker:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
         self._check_gpu()
         with _threads(self._context.training.threads):
-            corpus = _corpus(self._context.store, self._context.corpus)
-            device = "cuda" if self._context.use_gpu else "cpu"
-            return measure(self._context.store, corpus, key, domains, limit, device)
+            return measure(self._context.store, self._corpus_of(key), key, domains, limit, self._device)
+
+    def answers(self, key: str, exams: Sequence[Exam]) -> None:
+        """Have a published segment take some exams; measured once, then in the store."""
+        self._check_gpu()
+        with _threads(self._context.training.threads):
+            for exam in exams:
+                answer(self._context.store, self._corpus_of(key), key, exam, self._device)
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if self._context.use_gpu else "cpu"
+
+    def _corpus_of(self, key: str) -> Any:
+        """The corpus that a published segment was trained on."""
+        content = self._context.corpus
+        if self._context.corpora and (published := self._context.store.find(key)) is not None:
+            content = self._context.corpus_of(published.recorded("recipe")["corpus"])
+        return _corpus(self._context.store, content)
 
     def _check_gpu(self) -> None:
         """In every call, not at the start: an error there is taken for a death, and the worker started five times."""

@@ -3,7 +3,7 @@
 Documents of a domain are concatenated and cut into windows of `sequence_length` (plus one token, the last target);
 each epoch permutes the windows anew. The mixture reads a domain's permutation from its front, the domain's own
 stretch reads it from its back: the two share no window until together they have drawn the whole epoch, though
-both start at their own index 0.
+both start at their own index 0. A source of several domains reads each from its back too.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from splitray.errors import UserError
-from splitray.training.tree import MIXTURE, Segment
+from splitray.training.tree import MIXTURE, Segment, members
 
 _BLOCK = 1024  # sequences over which the mixture's shares are kept exact
 
@@ -72,6 +72,42 @@ class Windows:
         return self[int(self._epoch[1][-1 - place if from_back else place])]
 
 
+class Blend:
+    """Which domain each sequence of a blend is of, and its place in that domain's order; shares are kept over blocks.
+
+    Args:
+        name: of the blend: the mixture, or a source of several domains. Each draws in an order of its own.
+        weights: share of every domain in it.
+    """
+
+    def __init__(self, name: str, weights: Mapping[str, float], seed: int) -> None:
+        self._name, self._names, self._seed = name, sorted(weights), seed
+        share = np.array([weights[n] for n in self._names], dtype=np.float64)
+        self._edges = np.concatenate([[0.0], np.cumsum(share / share.sum())])
+        self._edges[-1] = 1.0
+        # every domain with a share gets at least two sequences a block, so that rounding never goes backwards
+        self.block = max(_BLOCK, int(np.ceil(2 / share[share > 0].min() * share.sum())))
+        self._picks: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def _drawn(self, sequences: int) -> np.ndarray:
+        """How many of the blend's first `sequences` (a whole number of blocks) fall on each domain."""
+        return np.diff(np.floor(self._edges * sequences + 1e-9)).astype(np.int64)
+
+    def pick(self, index: int) -> tuple[str, int]:
+        """Domain of the blend's `index`-th sequence, and its place in that domain's order."""
+        block, place = divmod(index, self.block)
+        if self._picks is None or self._picks[0] != block:
+            before = self._drawn(block * self.block)
+            counts = self._drawn((block + 1) * self.block) - before
+            picks = _generator(self._seed, self._name, block).permutation(np.repeat(np.arange(len(counts)), counts))
+            places = np.empty(len(picks), dtype=np.int64)
+            for domain in range(len(counts)):
+                chosen = picks == domain
+                places[chosen] = before[domain] + np.arange(int(chosen.sum()))
+            self._picks = (block, picks, places)
+        return self._names[int(self._picks[1][place])], int(self._picks[2][place])
+
+
 class Order:
     """The global order of every source of a corpus.
 
@@ -84,39 +120,19 @@ class Order:
         self, domains: Mapping[str, Sequence[np.ndarray]], weights: Mapping[str, float], sequence_length: int, seed: int
     ) -> None:
         self._windows = {n: Windows(n, shards, sequence_length, seed) for n, shards in domains.items()}
-        self._names, self._seed = sorted(domains), seed
-        share = np.array([weights[n] for n in self._names], dtype=np.float64)
-        self._edges = np.concatenate([[0.0], np.cumsum(share / share.sum())])
-        self._edges[-1] = 1.0
-        # every domain with a share gets at least two sequences a block, so that rounding never goes backwards
-        self._block = max(_BLOCK, int(np.ceil(2 / share[share > 0].min() * share.sum())))
-        self._picks: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._weights, self._seed = {n: weights[n] for n in domains}, seed
+        self._blends = {MIXTURE: Blend(MIXTURE, self._weights, seed)}
 
-    def _drawn(self, sequences: int) -> np.ndarray:
-        """How many of the mixture's first `sequences` (a whole number of blocks) fall on each domain."""
-        return np.diff(np.floor(self._edges * sequences + 1e-9)).astype(np.int64)
-
-    def _pick(self, index: int) -> tuple[str, int]:
-        """Domain of the mixture's `index`-th sequence, and its place in that domain's order."""
-        block, place = divmod(index, self._block)
-        if self._picks is None or self._picks[0] != block:
-            before = self._drawn(block * self._block)
-            counts = self._drawn((block + 1) * self._block) - before
-            picks = _generator(self._seed, MIXTURE, block).permutation(np.repeat(np.arange(len(counts)), counts))
-            places = np.empty(len(picks), dtype=np.int64)
-            for domain in range(len(counts)):
-                chosen = picks == domain
-                places[chosen] = before[domain] + np.arange(int(chosen.sum()))
-            self._picks = (block, picks, places)
-        return self._names[int(self._picks[1][place])], int(self._picks[2][place])
+    def blend(self, source: str) -> Blend:
+        """The blend of the mixture, or of several domains: they keep the shares that they have to each other in it."""
+        if source not in self._blends:
+            self._blends[source] = Blend(source, {n: self._weights[n] for n in members(source)}, self._seed)
+        return self._blends[source]
 
     def sequences(self, source: str, start: int, count: int) -> np.ndarray:
         """Sequences `start` to `start + count` of a source: int64 [count, sequence_length + 1]."""
         rows = []
         for index in range(start, start + count):
-            if source == MIXTURE:
-                domain, place = self._pick(index)
-                rows.append(self._windows[domain].draw(place, from_back=False))
-            else:
-                rows.append(self._windows[source].draw(index, from_back=True))
+            domain, place = (source, index) if source in self._windows else self.blend(source).pick(index)
+            rows.append(self._windows[domain].draw(place, from_back=source != MIXTURE))
         return np.stack(rows).astype(np.int64)

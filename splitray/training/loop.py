@@ -127,7 +127,8 @@ def train(
                     engines.on_first_rank(writer.wait)
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
         state = engine.state(moments=not segment.final)
-        spent = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        known = None if math.isnan(loss) else loss  # of no step at all
+        spent = {"train_loss": known, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
         spent |= _trained_by(hooks.start, tokens - origin.tokens, held)
         engines.on_first_rank(writer.wait)
         made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | spent | provenance))
