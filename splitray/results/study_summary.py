@@ -47,7 +47,7 @@ class StudySummary:
         return SCHEMA.close(to_json(self))
 
     @classmethod
-    def parse(cls, record: object, where: str = "summary.json") -> "StudySummary":
+    def parse(cls, record: object, where: str = "study.json") -> "StudySummary":
         """The inverse of `plain`.
 
         Raises:
