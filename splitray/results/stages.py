@@ -206,6 +206,7 @@ STUDY_RESULTS: dict[str, type[StageResult]] = {
     "forecast": SealedResult,
     "held-out": HeldOutResult,
     "analysis": AnalysisResult,
+    "report": ReportResult,
 }
 STUDY_STAGES = tuple(STUDY_RESULTS)
 _KNOWN = {**STUDY_RESULTS, **RESULTS}

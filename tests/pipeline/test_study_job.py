@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from splitray.results.study import ARMS, Answer, StudyRun, read
+from splitray.results.study_summary import StudySummary
 from splitray.storage.keys import LossKey
 from tests.support import ROOT
 from tests.support.studies import study
@@ -70,6 +71,10 @@ def test_a_study_is_killed_and_finished(tmp_path: Path) -> None:
     assert sealed < record["began"], "the forecast is older than what it is of"
     found = json.loads((tmp_path / "run/analysis.json").read_text())
     assert found["score"]["points"] and found["analysis"]["curves"] and found["analysis"]["advice"]
+    summary = StudySummary.parse(json.loads((tmp_path / "run/study.json").read_text()))
+    assert summary.filter is not None and summary.forecasts and {r.model for r in summary.regrets} == {"h24-l1"}
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert 'id="fig-curves"' in page and 'id="fig-forecasts"' in page and 'id="text"' in page
     job = start(tmp_path)
     out, _ = job.communicate(timeout=120)
     assert job.returncode == 0 and "nothing to train" in out

@@ -1,4 +1,4 @@
-"""A study from its start to its end: filter -> corpora -> sweep -> lines -> forecast -> held-out -> analysis.
+"""A study from its start to its end: filter -> corpora -> sweep -> lines -> forecast -> held-out -> analysis -> report.
 
 A stage that has a record is not run again. Everything trained goes through the owner of the tree, so a stage that is
 run again finds its segments standing.

@@ -170,7 +170,7 @@ def _unknown(surface: Surface, means: Means, weighed: _Weighed, best: int) -> li
     if any(m.before is None and m.params > 1.001 * surface.largest[0] for m in means.shelf):
         notes.append("The larger models' losses before training were not given: measure them, which costs little.")
     if not surface.heldout:
-        notes.append("With fewer than four sizes the law was not tested on a size hidden from it.")
+        notes.append("With fewer than three sizes the law was not tested on a size hidden from it.")
     return notes
 
 

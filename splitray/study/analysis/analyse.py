@@ -132,7 +132,7 @@ def warnings(table: StudyTable, found: Sequence[EfficiencyRatio], surface: Surfa
             "An arm has the level at its first snapshot, or never."
         )
     if surface is None:
-        notes.append("There are fewer than three own bases, so no law was fitted and there is no advice.")
+        notes.append("There are fewer than two own bases, so no law was fitted and there is no advice.")
     if LOSS_GENERAL not in table.measures:
         notes.append("The loss on general text was not measured, so forgetting is not known.")
     return notes

@@ -24,13 +24,13 @@ def surface_of(table: StudyTable, measure: str = LOSS_DOMAIN) -> Surface:
     """The surface of a table's own bases.
 
     Raises:
-        UserError: it has fewer than three sizes of own bases, or no general arm.
+        UserError: it has fewer than two sizes of own bases, or no general arm.
     """
     surface = fit_surface(trajectories(table, measure))
     if surface is None:
         own = [m.name for m in table.models if m.root == "own"]
         raise UserError(
-            f"the law of a study needs three sizes of own bases with the arm {GENERAL!r}; this table has "
+            f"the law of a study needs two sizes of own bases with the arm {GENERAL!r}; this table has "
             f"{len(own)} ({', '.join(own) or 'none'}) and the arms {', '.join(table.arms) or 'none'}: train more sizes"
         )
     return surface

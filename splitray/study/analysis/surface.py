@@ -30,7 +30,7 @@ _STARTS, _STEPS = 24, 12
 _HUBER = 1.345  # times the noise (Huber 1964)
 _FIRST_NOISE, _LEAST_NOISE = 0.01, 1e-5  # of log loss
 _SHAPE = 3  # constants that follow sizes: E, A, alpha
-_LEAST_SIZES = 3
+_LEAST_SIZES = 2  # E, A and alpha then rest on their priors, and the level on a measured loss to start from
 _FURTHEST = 1e4  # times the tokens of an arm: where general training is not there yet, it never is
 
 
@@ -128,7 +128,7 @@ class Surface:
 
 
 def fit_surface(found: Sequence[Trajectory], draws: int = DRAWS, seed: int = 0) -> Surface | None:
-    """The surface of own bases by one measure's trajectories; None with fewer than three sizes or no general arm."""
+    """The surface of own bases by one measure's trajectories; None with fewer than two sizes or no general arm."""
     rows = _rows(found)
     if rows is None or rows.arms[0] != GENERAL or len(rows.models) < _LEAST_SIZES:
         return None

@@ -35,6 +35,13 @@ def test_the_planted_surface_is_found_without_noise() -> None:
         assert surface.multiplier(params, 2e6, "filtered")[0] == pytest.approx(WORLD.worth(params, "filtered"), 0.01)
 
 
+def test_two_sizes_forecast_a_third_from_its_loss_before() -> None:
+    table = WORLD.study({name: SIZES[name] for name in ("h32", "h64", "h128")}, noise=0.002)
+    before = float(np.mean([r.value for r in table.runs if (r.model, r.measure, r.tokens) == ("h128", LOSS_DOMAIN, 0)]))
+    found = score(forecast(table.without("h128"), SIZES["h128"], TOKENS, before=before), table.only(["h128"]))
+    assert found.relative < 0.03 and found.best_arm_right
+
+
 def test_arms_have_one_loss_before_training() -> None:
     surface = surface_of(WORLD.study(noise=0.003))
     at_zero = [surface.predict(SIZES["h64"], 0.0, arm) for arm in surface.arms]
@@ -149,8 +156,8 @@ def test_advice_needs_something_to_choose_from() -> None:
     surface = surface_of(WORLD.study(seeds=1))
     with pytest.raises(UserError, match="0 models"):
         advise(surface, Means(1e12, []))
-    with pytest.raises(UserError, match="three sizes"):
-        surface_of(WORLD.study({"h32": 100_000, "h48": 250_000}))
+    with pytest.raises(UserError, match="two sizes"):
+        surface_of(WORLD.study({"h32": 100_000}))
 
 
 def test_regret_on_a_size_and_on_a_domain_that_were_held_out() -> None:

@@ -1,4 +1,4 @@
-"""Stages forecast, analysis and report: what the law says of the size that is held out, and what the study found."""
+"""Stages forecast and analysis: what the law says of the size that is held out, and what the study found."""
 
 import hashlib
 import logging
