@@ -36,7 +36,7 @@ def write_given(folder: Path) -> None:
     config = causal.config("gpt2")
     config.vocab_size = 280
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    train_bpe([words for words in WORDS.values()], TokenizerSettings(vocabulary=280)).save_pretrained(folder)
+    train_bpe(list(WORDS.values()), TokenizerSettings(vocabulary=280)).save_pretrained(folder)
 
 
 def study(folder: Path, **changes: Any) -> dict[str, Any]:
