@@ -74,15 +74,15 @@ class _Loss(torch.autograd.Function):
                 share = scale / count
                 torch.mm(raw, matrix, out=to_states[rows])
                 to_states[rows] *= share
-                to_weight = _add_product(to_weight, raw, low[rows] * share, weight.dtype)
-        ctx.to_states, ctx.to_weight, ctx.dtype = to_states, to_weight, states.dtype
+                to_weight = _add_product(to_weight, raw, low[rows] * share)
+        ctx.to_states, ctx.to_weight, ctx.dtypes = to_states, to_weight, (states.dtype, weight.dtype)
         ctx.to_bias = None if to_bias is None or bias is None else (to_bias * (scale / count)).to(bias.dtype)
         return total / count
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        found = [ctx.to_states.to(ctx.dtype), ctx.to_weight, ctx.to_bias]
+        found = [ctx.to_states.to(ctx.dtypes[0]), ctx.to_weight.to(ctx.dtypes[1]), ctx.to_bias]
         ctx.to_states = ctx.to_weight = ctx.to_bias = None  # scaled where they are, so good for one backward pass
         if gradient.device.type != "cpu" or float(gradient) != 1.0:
             for each in found:
@@ -125,13 +125,12 @@ def _nats(logits: torch.Tensor, probabilities: torch.Tensor, targets: torch.Tens
     return logits.amax(1) - probabilities.amax(1).log() - logits.gather(1, targets[:, None]).squeeze(1)
 
 
-def _add_product(
-    total: torch.Tensor | None, error: torch.Tensor, low: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
-    """`total + error.T @ low`, in place where there is a total."""
+def _add_product(total: torch.Tensor | None, error: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """`total + error.T @ low`: of one chunk in its own precision, of several in fp32."""
     if total is None:
-        return (error.T @ low).to(dtype)
-    if total.dtype == low.dtype:
+        return error.T @ low
+    total = total.float()
+    if low.dtype == torch.float32:
         return total.addmm_(error.T, low)
     total += error.T @ low
     return total

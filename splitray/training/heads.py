@@ -58,10 +58,12 @@ def find_head(lm: Any, end_token: int, packing: Packing | None) -> PlainHead | N
 
 
 def _find(lm: Any, end_token: int, packing: Packing | None) -> tuple[_Found | None, str]:
-    linear, trunk = lm.get_output_embeddings(), getattr(lm, "base_model", lm)
+    linear = lm.get_output_embeddings()
     if type(linear) is not torch.nn.Linear:
         return None, "its head is no plain matrix"
-    if trunk is lm or any(module is linear for module in trunk.modules()):
+    parts = (lm.base_model, lm.get_decoder())
+    trunk = next((part for part in parts if part is not None and linear not in set(part.modules())), None)
+    if trunk is None:
         return None, "its head is part of its trunk"
     rows = int(lm.get_input_embeddings().weight.shape[0])
     with torch.random.fork_rng(devices=[]):
