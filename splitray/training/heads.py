@@ -1,7 +1,7 @@
 """What the head of any causal LM of `transformers` computes, found out with the model's own logits as the judge.
 
-Most heads are a matrix. Some add a bias, scale the logits (Cohere, Granite) or cap them (Gemma 2). What a config says is
-tried; what gives the model's own losses counts, and nothing else does.
+Most heads are a matrix. Some add a bias, scale the logits (Cohere, Granite) or cap them (Gemma 2). What a config says
+is tried. What gives the model's own losses is taken.
 """
 
 import logging

@@ -58,7 +58,9 @@ def _documents(inputs: torch.Tensor, end_token: int) -> torch.Tensor:
     return ended.cumsum(1) - ended
 
 
-def packed_states(trunk: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None) -> torch.Tensor:
+def packed_states(
+    trunk: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None
+) -> torch.Tensor:
     """What the head of a packed batch is given, int64 [batch, length]: [batch, length, width]."""
     if packing is not Packing.ROWS:
         whole: torch.Tensor = trunk(**forward_inputs(inputs, end_token, packing)).last_hidden_state

@@ -23,12 +23,12 @@ from tests.support import causal, tiny
 VOCAB = causal.VOCAB
 # Each of its own kind: plain, two norms, a window, a cap, scaled embeddings, learned positions, a bias, scaled logits,
 # parallel blocks, documents in rows of their own.
+PLAIN = ("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_neox", "olmo2", "phi", "bloom")
 CHANGES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text", "gpt_neox", "olmo2", "phi"), {}),
+    **{name: {} for name in PLAIN},
     "gpt2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
     "cohere": {"logit_scale": 0.25},
     "granite": {"logits_scaling": 8.0},
-    "bloom": {},
 }
 
 
