@@ -90,6 +90,17 @@ def link_moments(optimizer: Any) -> None:
         warn_missing("deepspeed", name, "the optimizer's moments are read as DeepSpeed itself maps them")
 
 
+def skip_reduction(engine: Any) -> None:
+    """Have a DeepSpeed engine without ZeRO in a world of one leave gradients where they are.
+
+    It flattens all of them into a copy, reduces that over one process and copies it back: at 135M parameters 0.5 GB.
+    """
+    if not hasattr(engine, "enable_backward_allreduce"):
+        warn_missing("deepspeed", "DeepSpeedEngine.enable_backward_allreduce", "a step copies its gradients")
+        return
+    engine.enable_backward_allreduce = False
+
+
 # torch
 
 

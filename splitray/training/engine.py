@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from splitray.errors import SplitrayError, UserError
-from splitray.runtime.compat import link_moments, skip_shared_memory_op
+from splitray.runtime.compat import link_moments, skip_reduction, skip_shared_memory_op
 from splitray.training.head import NextToken
 from splitray.training.model import family_of
 from splitray.training.recipe import Recipe
@@ -150,6 +150,9 @@ class Engine:
             os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
         with deepspeed_environment():
             self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+        self._alone = self.world == 1 and self.stage == 0
+        if self._alone:
+            skip_reduction(self.engine)
         self.device = self.engine.device
         self.step_count = 0
 
@@ -187,6 +190,8 @@ class Engine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.backward(losses[-1])
+        if self._alone:
+            self._complete()
         # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
         if self.stage == 0 and not self._clip().isfinite():
             return Step(value, False, wish)
@@ -194,6 +199,12 @@ class Engine:
         taken = bool(self.engine.was_step_applied())
         self.step_count += taken
         return Step(value, taken, wish)
+
+    def _complete(self) -> None:
+        """Zeros for parameters that this batch did not reach (experts), as DeepSpeed's reduction gives them."""
+        for param in self.lm.parameters():
+            if param.grad is None and param.requires_grad:
+                param.grad = torch.zeros_like(param)
 
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
