@@ -9,6 +9,9 @@ from typing import Any
 from splitray.cli.command import Command, count, whole
 from splitray.cli.design import add_arguments as add_design
 from splitray.cli.design import run as show_design
+from splitray.cli.plan_hours import add_arguments as add_hours
+from splitray.cli.plan_hours import asked as asked_hours
+from splitray.cli.plan_hours import show as show_hours
 from splitray.cli.plan_table import show
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
@@ -62,6 +65,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")
     add("--width-to-depth", type=count, metavar="X", help="width over layers of the model, to warn where runs differ")
     add("--learning-rate", type=count, metavar="X", help="peak learning rate of the model, likewise")
+    add_hours(add)
     add("--tokens-per-second", type=count, help="measured rate of the whole cluster, for the time")
     add("--price-per-hour", type=count, help="of the whole cluster, for the cost")
     add("--candidates", metavar="FILE", help="table of runs that could be trained next, to rank")
@@ -74,7 +78,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(given: argparse.Namespace) -> None:
     for name in ("runs", *_PLACES, "candidates"):
         setattr(given, name, _local(name, getattr(given, name)))
-    question = _question(given)
+    hours, question = asked_hours(given), _question(given)
     if given.design:
         default = TrainingSettings()
         schedule = _schedule(given, RateSchedule(*(getattr(default, name) for name in SCHEDULE)))
@@ -90,6 +94,13 @@ def _run(given: argparse.Namespace) -> None:
     schedule = _schedule(given, law.schedule)
     if question is not None:
         question = replace(question, schedule=schedule)
+    hours_plan = None
+    if hours is not None:
+        asked = question or Question(1.0, max(1.0, given.min_pretrain), **_shared(given), schedule=schedule)
+        hours_plan = hours.plan(law, asked, given.level)
+        if given.flops is None and question is None:  # the same hours at equal tokens, for a model of that size
+            chosen = hours_plan.chosen
+            question = replace(asked, params=chosen.params, budget=chosen.unsplit_tokens)
     plan = _plan(given, law, question, schedule)
     if question is None:
         question = Question(plan.params, plan.budget, **_shared(given), schedule=schedule)
@@ -100,14 +111,18 @@ def _run(given: argparse.Namespace) -> None:
         law.save(given.save_law)
     if given.json:
         plan.save(given.json)
+    if given.hours_json and hours_plan is not None:
+        hours_plan.save(given.hours_json)
     if given.figures:
         from splitray.report.law_figures import write_figures
 
         write_figures(law, question, plan, given.figures)
     show(plan, candidates, terminal())
+    if hours_plan is not None:
+        show_hours(hours_plan, terminal())
 
 
-_PLACES = ("json", "save_law", "figures")  # options that name what is written
+_PLACES = ("json", "hours_json", "save_law", "figures")  # options that name what is written
 
 
 def _local(name: str, text: str | None) -> str | None:
@@ -158,6 +173,8 @@ def _shared(given: argparse.Namespace) -> dict[str, Any]:
 
 def _question(given: argparse.Namespace) -> Question | None:
     """What is asked, checked before the fit; None where the size is to be searched."""
+    if not 0 < given.level < 1:
+        raise UserError(f"--level {given.level} must lie between 0 and 1")
     if given.price_per_hour is not None and given.tokens_per_second is None:
         raise UserError("--price-per-hour needs --tokens-per-second")
     if given.flops is not None:
@@ -166,8 +183,10 @@ def _question(given: argparse.Namespace) -> Question | None:
         if given.params is None:
             return None
         given.budget = given.flops / FLOPS_PER_TOKEN / given.params if given.params else 0.0
+    if given.params is None and given.budget is None and given.hours is not None:
+        return None
     if given.params is None or given.budget is None:
-        raise UserError("give --params and --budget, or --flops")
+        raise UserError("give --params and --budget, or --flops, or --hours")
     return Question(given.params, given.budget, **_shared(given))
 
 
@@ -181,8 +200,6 @@ def _schedule(given: argparse.Namespace, default: RateSchedule) -> RateSchedule:
 
 
 def _plan(given: argparse.Namespace, law: Law, question: Question | None, schedule: RateSchedule) -> Plan:
-    if not 0 < given.level < 1:
-        raise UserError(f"--level {given.level} must lie between 0 and 1")
     if question is None:
         return plan_for_flops(law, flops=given.flops, level=given.level, **_shared(given), schedule=schedule)
     return answer(law, question, given.level)

@@ -1,10 +1,12 @@
 """Settings of the law and of the plan."""
 
+from typing import Literal
+
 from pydantic import field_validator
 
 from splitray.errors import UserError
 from splitray.law import forms
-from splitray.settings import Settings, refit
+from splitray.settings import Settings, operational, refit
 
 
 class LawSettings(Settings):
@@ -43,4 +45,14 @@ class PlanSettings(Settings):
         "Passes over its domain's training text that a specialist may make after the split; up to 4 are nearly as good "
         "as new text (Muennighoff et al. 2023).",
         gt=0,
+    )
+    hours: float | None = operational(
+        None,
+        "Device-hours (of GPUs; of CPUs where the run trains on CPUs) that the plan at equal hours is for, beside the "
+        "budget in tokens; default: what the unsplit model of the budget takes at the measured speed.",
+        gt=0,
+    )
+    ladder_hours: Literal["outside", "inside"] = operational(
+        "outside",
+        "Whether ladder and search come out of these hours. The unsplit model needs neither, and keeps all of them.",
     )

@@ -1,7 +1,7 @@
 """The summary of a run, gathered from the records of its stages."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -13,11 +13,16 @@ from splitray.executor.connect import machine
 from splitray.law import Law
 from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.device_usage import usage_of
+from splitray.pipeline.equal_hours import equal_hours
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.predictions import Predictor
+from splitray.pipeline.question import asked
+from splitray.pipeline.tree import Part
+from splitray.results.equal_hours import EqualHours
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
+from splitray.results.ledger import StartRecord
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -51,7 +56,7 @@ def summarise(job: Job) -> Summary:
     last = max((r.began + r.seconds for s, r in records.items() if s != "report"), default=0.0)
     with contextlib.suppress(FileNotFoundError, CorruptError):
         before = Summary.parse(job.run.folder.read_checksummed(NAME), f"{job.run.folder.uri}/{NAME}")
-        if before.as_of == last:
+        if before.as_of == last and before.config.get("plan") == job.config.plan.model_dump(mode="json"):
             return before
     summary = _summary(job, records, last)
     job.run.folder.write_checksummed(NAME, summary.plain())
@@ -99,7 +104,17 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,
         starts=len(ledger) or None,
         usage=usage_of(ledger),
+        equal_hours=_equal_hours(job, ledger, parts, evaluation) if plan else None,
     )
+
+
+def _equal_hours(
+    job: Job, ledger: Sequence[StartRecord], parts: Mapping[str, Part], evaluation: EvaluationResult | None
+) -> EqualHours | None:
+    """By the law that was carried out, as far as the run is."""
+    name = "law_final.json" if "base" in parts else "law.json"
+    law = job.run.kept(name, Law.load)
+    return equal_hours(job.programme, job.store, ledger, parts, law, asked(job.programme, law), evaluation)
 
 
 def _result(records: Mapping[str, StageRecord], kind: type[R]) -> R | None:

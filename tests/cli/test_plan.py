@@ -215,3 +215,36 @@ def test_counts_that_are_none(text: str) -> None:
 )
 def test_counts_as_people_read_them(number: float | None, text: str) -> None:
     assert human(number) == text
+
+
+def test_hours_beside_a_budget_and_alone(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, alone = tmp_path / "hours.json", tmp_path / "plan.json"
+    asked = ["--form", FORM, "--bootstrap", "20", "--hours", "3000", "--speeds", "410M:74000,1.3B:24000:20000"]
+    assert main([runs, *ASKED, *asked, "--hours-json", str(out)]) == 0
+    record, text = json.loads(out.read_text()), capsys.readouterr().out
+    assert [size["speed"]["params"] for size in record["sizes"]] == [410e6, 1.3e9]
+    chosen = record["sizes"][record["best"]]
+    assert f"In 3,000 accelerator-hours: 16 models of {human(chosen['speed']['params'])}" in text.replace("\n", " ")
+    spent = chosen["pretrain_tokens"]["value"] / chosen["speed"]["shared"]
+    after = chosen["speed"]["special"] or chosen["speed"]["shared"]
+    assert (spent + 16 * chosen["specialize_tokens"]["value"] / after) / 3600 == pytest.approx(3000)
+    assert "split fraction s" in text, "the plan at equal tokens stands beside it"
+    # without a budget, the plan at equal tokens is for the chosen size and its tokens
+    assert main([runs, "--domains", "16", *asked, "--json", str(alone)]) == 0
+    plan_alone = Plan.load(alone)
+    assert (plan_alone.params, plan_alone.budget) == (chosen["speed"]["params"], chosen["unsplit_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--hours", "10"], "--hours needs --speeds"),
+        (["--speeds", "1B:1"], "--speeds needs --hours"),
+        (["--hours", "10", "--speeds", "1B"], "--speeds '1B': N:RATE or N:RATE:AFTER is needed"),
+        (["--hours", "10", "--speeds", "1B:fast"], "--speeds '1B:fast'"),
+        (["--hours", "10", "--speeds", "1B:9", "--ladder-hours", "-1"], "ladder_hours=-1"),
+    ],
+)
+def test_wrong_hours_are_refused(options: list[str], said: str, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([runs, *ASKED, "--form", FORM, "--bootstrap", "0", *options]) == 2
+    assert said in capsys.readouterr().err

@@ -105,7 +105,11 @@ def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "pretrain_tokens": plan.pretrain_tokens.value,
         "specialize_tokens": plan.specialize_tokens.value,
     }
-    unsplit = {"pretrain_tokens": plan.budget} if plan.splits else {}
+    return far_arms(law, split, {"pretrain_tokens": plan.budget} if plan.splits else {})
+
+
+def far_arms(law: Law, split: Mapping[str, float], unsplit: Mapping[str, float]) -> LawWarning | None:
+    """A warning where one of two arms lies far outside the runs; each by `params`, `pretrain_tokens` and so on."""
     return _beyond(law, {_SPLIT: split, "the unsplit model": unsplit}, "far_target", "the plan lies")
 
 

@@ -112,14 +112,17 @@ class Question:
         numbers = {name: positive(f"limits.available[{name}]", value) for name, value in given.items()}
         return np.array([numbers.get(term, math.inf) for term in surface.terms])
 
-    def line(self, surface: Surface, params: Any = None, budget: Any = None) -> Line:
-        """The budget line within the limits; `params` and `budget` [rows, 1] may stand in for the question's own."""
+    def line(self, surface: Surface, params: Any = None, budget: Any = None, exchange: float = 1.0) -> Line:
+        """The budget line within the limits; `params` and `budget` [rows, 1] may stand in for the question's own.
+
+        exchange: see `Line`.
+        """
         params, budget = self.params if params is None else params, self.budget if budget is None else budget
         caps, apart = self.available(surface) * self.limits.epochs, self.allocation == "per_domain"
         # A uniform division is over when the first domain's tokens are.
         pool = caps.sum() if apart else (caps / surface.shares).min()
-        least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / budget), 1.0)
-        return Line(surface, params, budget, least, 1.0, apart, caps)
+        least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / (exchange * budget)), 1.0)
+        return Line(surface, params, budget, least, 1.0, apart, caps, exchange)
 
 
 def positive(name: str, value: Any) -> float:
