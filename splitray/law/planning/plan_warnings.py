@@ -20,6 +20,7 @@ _BEYOND = 3.0  # times a run
 # were 3.8 % off; a rate twice too high or too low costs 0.005 nats and more in most sweeps of the proof.
 _TRAITS = {"width_to_depth": 1.1, "learning_rate": 2.0}
 _NAMED = 3  # domains in one warning
+_SAFE = 4.0  # passes that are nearly as good as new text (Muennighoff et al. 2023)
 
 
 def plan_warnings(law: Law, line: Line, plan: Plan, traits: Mapping[str, float]) -> list[LawWarning]:
@@ -174,7 +175,7 @@ def _limited(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "limit_reached",
         "a limit decides the split, not the law",
         f"the least shared pretraining, or the tokens that a domain has, keep split_fraction at {least:.3g}",
-        "allow more epochs, find more domain tokens, or ask for less shared pretraining",
+        "allow more epochs, add text of these domains, or ask for less shared pretraining",
     )
 
 
@@ -213,24 +214,23 @@ def weights_left_out(law: Law, weights: Mapping[str, float]) -> LawWarning | Non
     )
 
 
-def repeated_text(
-    budget: int, tokens: Mapping[str, int], weights: Mapping[str, float], at_most: bool = False
-) -> LawWarning | None:
-    """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn.
+def repeated_text(law: Law, plan: Plan, passes: Mapping[str, float]) -> LawWarning | None:
+    """A warning where text that is read again costs something to speak of, or is read oftener than is known to be safe.
 
     Args:
-        budget: D_T in tokens.
-        tokens: of every domain's training text.
-        at_most: whether specialists draw other text too, so that less of it is read.
+        passes: over every domain's training text, in the mixture and after the split.
     """
-    passes = {d: weights[d] * budget / n for d, n in tokens.items()}
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
-    if not often:
+    cost = 0.0 if plan.repetition_cost is None else plan.repetition_cost.value
+    if not often or (cost < SMALL_LOSS and passes[often[0]] <= _SAFE):
         return None
     named = some_of(often, _NAMED, lambda d: f"{d} {passes[d]:.3g} times", "domains")
+    how = law.repetition
+    known = f"as the runs show up to {how.most:.3g} passes" if how.fitted else "as published; no run here shows it"
     return LawWarning(
         "repeated_text",
         "training text is read more than once",
-        f"wherever it is split, a budget of {human(budget)} tokens reads {'up to ' * at_most}{named}",
-        "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
+        f"the plan reads {named}; by the law that costs {cost:.3f} nats over as much new text (R* {how.constant:.3g}, "
+        f"{known})",
+        "add text of these domains, or lower the budget",
     )

@@ -24,7 +24,12 @@ def fitted(config: Config, table: pa.Table) -> laws.Law:
     """The law of a table of runs, as the configuration fits it."""
     settings = config.law
     return laws.fit(
-        table, form=settings.form, objective=settings.objective, seed=config.seed, bootstrap=settings.bootstrap
+        table,
+        form=settings.form,
+        objective=settings.objective,
+        seed=config.seed,
+        bootstrap=settings.bootstrap,
+        repetition=settings.repetition,
     )
 
 
@@ -36,19 +41,31 @@ def _traits(programme: Programme) -> dict[str, float]:
     return {"width_to_depth": model.width / model.depth}
 
 
+def _passes(programme: Programme, plan: laws.Plan) -> dict[str, float]:
+    """How often the plan reads each domain's training text, before and after the split."""
+    text, shared = programme.text, plan.pretrain_tokens.value
+    assert text is not None, "the corpus is built before the plan"
+    places = {domain: text.at(domain) for domain in programme.weights}
+    return {
+        domain: shared / base + programme.weights[domain] * (plan.budget - shared) / special
+        for domain, (base, special) in places.items()
+    }
+
+
 def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     """The law's plan of the budget; with weights by domain where the law knows every domain, else by its mean."""
     tokens, settings, weights = programme.corpus.train_tokens, programme.config.plan, programme.weights
     assert tokens is not None, "the corpus is built before the plan"
     params, budget = programme.size(programme.config.model).params, programme.budget
     own = programme.own_share
-    limits = Limits(settings.min_pretrain_tokens, {d: n / own[d] for d, n in tokens.items()}, settings.epochs)
+    available = {d: n / own[d] for d, n in tokens.items()}
+    limits = Limits(settings.min_pretrain_tokens, available, settings.epochs, programme.text)
     question = replace(Question.weighing(law, params, budget, weights, limits), traits=_traits(programme))
     plan = answer(law, question)
     fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
     raised = (
         weights_left_out(law, weights),
-        repeated_text(budget, tokens, weights, at_most=programme.config.training.replay_share > 0),
+        repeated_text(law, plan, _passes(programme, plan)),
         far_strategies(law, plan, fractions),
     )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
