@@ -302,7 +302,7 @@ def test_per_domain_allocation_against_slsqp(budget: float) -> None:
 
 
 def test_caps_and_least_pretraining_against_slsqp() -> None:
-    law = replace(four_domains(), repetition=Repetition(1e12))  # repeated text as good as new: the oracle knows caps alone
+    law = replace(four_domains(), repetition=Repetition(1e12))  # the oracle knows caps alone
     limits = Limits(min_pretrain=0.3 * BUDGET, available={"law": 5e9, "biomed": 1e9}, epochs=2.0)
     result = plan(law, params=N, budget=BUDGET, domains=NAMES, weights=WEIGHTS, allocation="per_domain", limits=limits)
     oracle = slsqp(law, BUDGET, caps=[BUDGET, 1e10, BUDGET, 2e9], least=0.3)

@@ -68,14 +68,14 @@ def _at_an_end(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "split_at_an_end",
         "the split lies near an end of its line, far beyond the runs",
         f"split_fraction is {fraction:.2g}, {times:.0f} times beyond the nearest run in params and tokens together: "
-        "how a form behaves there decides it",
+        "the shape of a formula decides it there, not your runs",
         f"add runs of {human(plan.params / _BEYOND, 1)} params or more, at a few split fractions of one budget",
     )
 
 
 def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     if not forms.find(law.form).splits:
-        why = f"the form {law.form} treats both kinds of token alike, so under it no split can pay"
+        why = f"it treats tokens of the mixture and of a domain alike, so no split can pay (form {law.form})"
     elif law.largest is not None and law.largest["specialize_tokens"] == 0:
         why = "no run has specialize_tokens above 0"
     else:
@@ -149,7 +149,8 @@ def _turns_up(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     return LawWarning(
         "law_turns_up",
         "a part of the budget line was left out",
-        f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there more tokens raise its loss",
+        f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there it says that more training "
+        "hurts",
         f"add runs with pretrain_tokens below {human(plan.pretrain_tokens.value / 10, 1)} and as many D'",
     )
 
@@ -161,8 +162,8 @@ def _disagree(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     splits = ", ".join(f"{form.form} {form.split_fraction:.2g}" for form in plan.by_form)
     return LawWarning(
         "forms_disagree",
-        "forms that fit alike disagree on the split",
-        f"alone they would split at {splits}; if {worst.form} is right this plan loses {worst.regret:.2g} nats",
+        "laws that fit the runs alike would split elsewhere",
+        f"each alone would split at {splits}; if {worst.form} is right this plan loses {worst.regret:.2g} nats",
         "add runs near the plan's ratio of specialize_tokens to pretrain_tokens at the largest size affordable",
     )
 
@@ -175,7 +176,7 @@ def _limited(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "limit_reached",
         "a limit decides the split, not the law",
         f"the least shared pretraining, or the tokens that a domain has, keep split_fraction at {least:.3g}",
-        "allow more epochs, add text of these domains, or ask for less shared pretraining",
+        "allow more passes (epochs), add text of these domains, or ask for less shared pretraining",
     )
 
 
