@@ -4,7 +4,7 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from splitray.cli.command import Command, count, whole
 from splitray.cli.design import add_arguments as add_design
@@ -60,7 +60,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--level", type=count, default=0.8, help="mass of the intervals (default 0.8)")
     add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
     add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
-    add("--epochs", type=count, default=4.0, help="passes allowed over a domain's tokens (default 4)")
+    add("--epochs", type=count, help="the most passes over a domain's tokens after the split (default: what pays)")
+    add("--repetition", type=count, metavar="R", help="what repeated text is worth, R* (default: fitted, else 15.39)")
     for name in SCHEDULE:
         add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")
     add("--width-to-depth", type=count, metavar="X", help="width over layers of the model, to warn where runs differ")
@@ -89,8 +90,11 @@ def _run(given: argparse.Namespace) -> None:
     _check_outputs(given)
     if given.runs.endswith(".json"):
         law = Law.load(given.runs)
+        if given.repetition is not None:
+            law = replace(law, repetition=replace(law.repetition, constant=given.repetition, fitted=False))
     else:
-        law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap)
+        how: float | Literal["auto"] = "auto" if given.repetition is None else given.repetition
+        law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap, repetition=how)
     schedule = _schedule(given, law.schedule)
     if question is not None:
         question = replace(question, schedule=schedule)

@@ -1,12 +1,14 @@
 """Settings of the law and of the plan."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from pydantic import field_validator
 
 from splitray.errors import UserError
 from splitray.law import forms
 from splitray.settings import Settings, operational, refit
+from splitray.units import parse_count
 
 
 class LawSettings(Settings):
@@ -15,6 +17,11 @@ class LawSettings(Settings):
     form: str = refit("auto", "A registered form, or auto: chosen by held-out extrapolation.")
     objective: str = refit("huber_log", "One of huber_log, huber_log:THRESHOLD and squared.")
     bootstrap: int = refit(200, "Refits behind every interval; 200 hold an 80 % interval to 3 points.", ge=0)
+    repetition: float | Literal["auto"] = refit(
+        "auto",
+        "What repeated text is worth: R* of Muennighoff et al. 2023, larger for more. auto is their 15.39, fitted anew "
+        "where runs of the ladder read their text three times and more.",
+    )
 
     @field_validator("form")
     @classmethod
@@ -23,6 +30,18 @@ class LawSettings(Settings):
             return form if form == "auto" else forms.find(form).name
         except UserError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("repetition", mode="before")
+    @classmethod
+    def _is_a_count_or_auto(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "auto":
+            try:
+                value = float(parse_count(value))
+            except UserError as error:
+                raise ValueError(f"give a number above 0, or auto ({error})") from None
+        if isinstance(value, int | float) and not 0 < value < math.inf:
+            raise ValueError(f"{value}: give a number above 0, or auto")
+        return value
 
     @field_validator("objective")
     @classmethod
@@ -40,10 +59,10 @@ class PlanSettings(Settings):
     """Limits on the plan."""
 
     min_pretrain_tokens: int = refit(0, "Tokens of shared pretraining that the base must have.", ge=0)
-    epochs: float = refit(
-        4.0,
-        "Passes over its domain's training text that a specialist may make after the split; up to 4 are nearly as good "
-        "as new text (Muennighoff et al. 2023).",
+    epochs: float | None = refit(
+        None,
+        "The most passes over its domain's training text that a specialist may make after the split. None for as many "
+        "as pay: the law knows what repeated text is worth (law.repetition).",
         gt=0,
     )
     hours: float | None = operational(

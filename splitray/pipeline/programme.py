@@ -14,6 +14,7 @@ from splitray.errors import UserError
 from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
+from splitray.law.repetition import Text
 from splitray.results.evaluation import PLANNED, UNSPLIT
 from splitray.training.family import Size
 from splitray.training.model import size
@@ -102,6 +103,12 @@ class Programme:
         """By domain, the share of its specialist's tokens that is its own text: a replayed mixture has some."""
         replay = self.config.training.replay_share
         return {d: 1 - replay + replay * weight for d, weight in self.weights.items()}
+
+    @property
+    def text(self) -> Text | None:
+        """How far each domain's text goes until it is read again; None before the corpus is built."""
+        tokens = self.corpus.train_tokens
+        return None if tokens is None else Text.of(tokens, self.weights, self.own_share)
 
     @property
     def budget(self) -> int:
@@ -253,6 +260,7 @@ class Programme:
             self.training.schedule,
             self.config.resources.base_workers if shape == self.config.model else 0,
             domain_workers,
+            self.text,
         )
 
 

@@ -12,7 +12,8 @@ def asked(programme: Programme, law: Law) -> Question:
     tokens, settings = programme.corpus.train_tokens, programme.config.plan
     assert tokens is not None, "the corpus is built before the plan"
     params, own = programme.size(programme.config.model).params, programme.own_share
-    limits = Limits(settings.min_pretrain_tokens, {d: n / own[d] for d, n in tokens.items()}, settings.epochs)
+    available = {d: n / own[d] for d, n in tokens.items()}
+    limits = Limits(settings.min_pretrain_tokens, available, settings.epochs, programme.text)
     question = Question.weighing(law, params, programme.budget, programme.weights, limits)
     return replace(question, traits=_traits(programme))
 

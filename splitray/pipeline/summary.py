@@ -154,7 +154,8 @@ def _corpus(result: CorpusResult, corpus: Corpus, embedder: str) -> CorpusSummar
 
 def _predictions(job: Job, params: int, evaluation: EvaluationResult) -> tuple[Prediction, ...]:
     law = job.run.kept("law_final.json", Law.load)
-    return Predictor.of(law, job.table, params, job.programme.weights).strategies(evaluation.comparison)
+    predictor = Predictor.of(law, job.table, params, job.programme.weights, job.programme.text)
+    return predictor.strategies(evaluation.comparison)
 
 
 def _law(law: Law) -> LawSummary:

@@ -78,7 +78,7 @@ def test_the_smallest_domain_is_read_no_more_often_than_allowed(epochs: float) -
 def test_domains_weighted_by_their_size_run_out_together(known: Law) -> None:
     """D'_k = w_k sum D' reads every domain equally often: sum D' / all tokens."""
     tokens = {"a": 4_000_000_000, "b": 12_000_000_000}
-    plan = plan_of(tokens, known, weights="tokens")
+    plan = plan_of(tokens, known, weights="tokens", plan={"epochs": 4.0})
     after = BUDGET - plan.pretrain_tokens.value
     assert after == pytest.approx(4.0 * sum(tokens.values())) and plan.epochs == pytest.approx(4.0)
     for part in plan.per_domain:

@@ -5,7 +5,7 @@ import logging
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from splitray.ladder.grid import TABLE, cost, row
+from splitray.ladder.grid import TABLE, cost, passes, row
 from splitray.pipeline.job import Job
 from splitray.results.stages import LadderResult
 from splitray.units import human
@@ -25,6 +25,7 @@ def run_ladder(job: Job) -> LadderResult:
     results = job.executor.leaves(requests)
     table = [
         row(request.target.recipe, step.leaf, domain, scores["loss"], result["key"], job.programme.training)
+        | passes(job.programme.text, step.leaf, domain)
         for step, request, result in zip(steps, requests, results, strict=True)
         for domain, scores in result["losses"].items()
     ]

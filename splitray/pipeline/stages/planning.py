@@ -28,8 +28,24 @@ def fitted(config: Config, table: pa.Table) -> laws.Law:
     """The law of a table of runs, as the configuration fits it."""
     settings = config.law
     return laws.fit(
-        table, form=settings.form, objective=settings.objective, seed=config.seed, bootstrap=settings.bootstrap
+        table,
+        form=settings.form,
+        objective=settings.objective,
+        seed=config.seed,
+        bootstrap=settings.bootstrap,
+        repetition=settings.repetition,
     )
+
+
+def _passes(programme: Programme, plan: laws.Plan) -> dict[str, float]:
+    """How often the plan reads each domain's training text, before and after the split."""
+    text, shared = programme.text, plan.pretrain_tokens.value
+    assert text is not None, "the corpus is built before the plan"
+    places = {domain: text.at(domain) for domain in programme.weights}
+    return {
+        domain: shared / base + programme.weights[domain] * (plan.budget - shared) / special
+        for domain, (base, special) in places.items()
+    }
 
 
 def planned(programme: Programme, law: laws.Law) -> laws.Plan:
@@ -40,7 +56,7 @@ def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
     raised = (
         weights_left_out(law, weights),
-        repeated_text(budget, tokens, weights, at_most=programme.config.training.replay_share > 0),
+        repeated_text(law, plan, _passes(programme, plan)),
         far_strategies(law, plan, fractions),
     )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
