@@ -42,11 +42,11 @@ class ChatForm:
             choices.append(self._choice(choice, {"delta": {**role, "content": choice["text"]}}))
         return self._answer(told, "chat.completion.chunk", choices)
 
-    async def stream(self, chunks: AsyncIterator[str | bytes]) -> AsyncGenerator[str]:
+    async def stream(self, chunks: AsyncIterator[str | bytes | memoryview]) -> AsyncGenerator[str]:
         """The events of a stream, each translated as soon as it is whole."""
         rest = ""
         async for chunk in chunks:
-            rest += chunk.decode() if isinstance(chunk, bytes) else chunk
+            rest += chunk if isinstance(chunk, str) else bytes(chunk).decode()
             *events, rest = rest.split(_END)
             for event in events:
                 yield self._event(event)

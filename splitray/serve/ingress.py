@@ -129,7 +129,7 @@ class Ingress(OpenAiIngress):
             chunks = aiter(answer.body_iterator)
             answer.body_iterator = self._stream(chat.stream(chunks) if chat else chunks, deadline)
         elif chat:
-            answer = JSONResponse(chat.whole(json.loads(answer.body)))
+            answer = JSONResponse(chat.whole(json.loads(bytes(answer.body))))
         answer.headers[ANSWERED_BY] = name
         return answer
 

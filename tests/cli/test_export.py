@@ -111,6 +111,10 @@ def test_folders_of_an_earlier_splitray_are_written_anew(
         (["--moe", "--active", "4"], 2, "1 to 3 experts, not 4"),
         (["--moe", "--router-tokens", "10"], 2, "at least 32 training tokens"),
         (["--moe", "--store", "{tmp}/empty"], 2, "holds no corpus-tiny, the run's corpus"),
+        (["--tune-tokens", "1024"], 2, "--tune-tokens is for --moe"),
+        (["--moe", "--tune-tokens", "-1"], 2, "--tune-tokens -1"),
+        (["--moe", "--tune-tokens", "100"], 2, "a batch of this run has 256 tokens"),
+        (["--moe", "--tune-tokens", "1024", "--active", "1"], 2, "a token's only expert has the weight 1"),
     ],
 )
 def test_what_cannot_be_exported(
