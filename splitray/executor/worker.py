@@ -38,7 +38,7 @@ from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
-from splitray.training.loop import Hooks, Interrupted, Progress, train
+from splitray.training.loop import Hooks, Interrupted, Progress, threads, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 
@@ -155,19 +155,6 @@ def order_of(context: RunContext, segment: Segment) -> Any:
     return _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch's threads for this call, in this thread: OpenMP keeps the number by thread, not by process."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def brief(published: Published) -> dict[str, Any]:
     """What travels back to the coordinator: the marker's metadata but for the recipe, which the coordinator has."""
     return {k: v for k, v in published.meta.items() if k not in ("recipe", "phases")}
@@ -204,19 +191,19 @@ class Worker:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
         self._check_gpu()
         hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
-        with self._watch.on_sigterm(), _threads(self._context.training.threads):
+        with self._watch.on_sigterm(), threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
         self._check_gpu()
-        with _threads(self._context.training.threads):
+        with threads(self._context.training.threads):
             return measure(self._context.store, self._corpus_of(key), key, domains, limit, self._device)
 
     def answers(self, key: str, exams: Sequence[Exam]) -> None:
         """Have a published segment take some exams; measured once, then in the store."""
         self._check_gpu()
-        with _threads(self._context.training.threads):
+        with threads(self._context.training.threads):
             for exam in exams:
                 answer(self._context.store, self._corpus_of(key), key, exam, self._device)
 
@@ -299,7 +286,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
     meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
-    with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
+    with contextlib.closing(watch), watch.on_sigterm(), threads(context.training.threads):
         hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
         try:
             if context.use_gpu:

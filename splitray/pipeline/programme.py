@@ -5,13 +5,14 @@ is what is trained.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from splitray.config import Config
 from splitray.errors import UserError
 from splitray.executor.request import Request, SplitFamily, in_group
+from splitray.export.layouts import ROUTERS
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
 from splitray.law.repetition import Text
@@ -250,6 +251,14 @@ class Programme:
         family = self.final()
         target = Target.leaf(family.recipe, Leaf(split.pretrain_tokens), family.schedule)
         return Request(target, tuple(self.weights), mixture_workers=family.mixture_workers)
+
+    def routers(self, merged: ModelShape, tokens: int) -> Target:
+        """The routers of a merged model, and nothing else of it, trained on the mixture as any model of the run.
+
+        They read the mixture from its start: text that the base has seen, and so all experts alike.
+        """
+        recipe = replace(self.recipe(merged), trainable=ROUTERS)
+        return Target.leaf(recipe, Leaf(self.training.round_tokens(tokens)), self.training.schedule)
 
     def _family(self, shape: ModelShape, budget: int, domain_workers: int) -> SplitFamily:
         return SplitFamily(

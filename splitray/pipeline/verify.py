@@ -83,6 +83,7 @@ class RunCheck:
         self.records: dict[str, StageRecord] = {}
         self.exports: dict[str, ExportRecord] = {}
         self.models: dict[str, str] = {}  # the key that a folder's model must have
+        self.merged: ExportRecord | None = None
 
     @classmethod
     def of(cls, folder: Folder) -> "RunCheck":
@@ -263,7 +264,7 @@ class RunCheck:
         return f"the model of {home} ({key})" if home else f"the model {key}"
 
     def _check_merged(self) -> None:
-        record = check_export(self.folder / MOE, MOE, self.findings)
+        self.merged = record = check_export(self.folder / MOE, MOE, self.findings)
         for place, key in (record.sources if record else {}).items():
             if self.models.get(place) != key:
                 self.findings.fault(MOE, f"was merged from {place} = {key}, which is not this run's model of that name")

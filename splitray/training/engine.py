@@ -21,7 +21,7 @@ import torch.distributed as dist
 from splitray.errors import SplitrayError, UserError
 from splitray.runtime.compat import link_moments, skip_reduction, skip_shared_memory_op
 from splitray.training.head import NextToken
-from splitray.training.model import family_of
+from splitray.training.model import family_of, trained
 from splitray.training.recipe import Recipe
 from splitray.training.settings import TrainingSettings
 from splitray.training.state import MOMENTS, State
@@ -128,7 +128,7 @@ class Engine:
         self.accumulation = local // self.micro
         self._recipe = recipe
         self._table = table_rows(model)
-        groups = family_of(recipe.shape).parameter_groups(model, recipe.weight_decay)
+        groups = _learning(family_of(recipe.shape).parameter_groups(model, recipe.weight_decay))
         optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon, fused=True
         )
@@ -223,7 +223,7 @@ class Engine:
         self._link_moments()
         weights: dict[str, torch.Tensor] = {}
         held: dict[str, torch.Tensor] = {}
-        for name, param in self.lm.named_parameters():
+        for name, param in trained(self.lm).items():
             fetched = [("", self._read(param, None))]
             if moments:
                 fetched += [(f"{m}/", self._read(param, m)) for m in MOMENTS]
@@ -237,7 +237,7 @@ class Engine:
         assert state.moments is not None
         if not self._torch_optimizer.state:
             self._create_optimizer_states()
-        for name, param in self.lm.named_parameters():
+        for name, param in trained(self.lm).items():
             for moment in MOMENTS:
                 self._write(param, moment, state.moments[f"{moment}/{name}"])
         for held in self._torch_optimizer.state.values():
@@ -282,6 +282,12 @@ class Engine:
 
     def close(self) -> None:
         self.engine.destroy()
+
+
+def _learning(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of an optimizer without the weights that are frozen."""
+    left = [group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    return [group for group in left if group["params"]]
 
 
 def autocast(recipe: Recipe, device: torch.device) -> Any:

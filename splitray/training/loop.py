@@ -4,7 +4,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -243,10 +244,12 @@ def _engine(segment: Segment, start: states.State | None, settings: TrainingSett
 
 
 def load_weights(model: Any, state: states.State) -> None:
-    """Copy a state's weights into a model of the same recipe."""
+    """Copy a state's weights into a model of the same recipe: those that learn, where others are frozen."""
     import torch
 
-    named = dict(model.named_parameters())
+    from splitray.training.model import trained
+
+    named = trained(model)
     if named.keys() != state.weights.keys():
         raise CorruptError(
             f"the state holds other parameters than the model: {sorted(named.keys() ^ state.weights)[:4]}"
@@ -288,6 +291,19 @@ def _meta(segment: Segment) -> dict[str, Any]:
         "parent": segment.parent,
         "final": segment.final,
     }
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch's threads for a block, in this thread: OpenMP keeps the number by thread, not by process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seed(segment: Segment, tokens: int, rank: int) -> None:

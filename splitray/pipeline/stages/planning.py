@@ -50,8 +50,8 @@ def _passes(programme: Programme, plan: laws.Plan) -> dict[str, float]:
 
 def planned(programme: Programme, law: laws.Law) -> laws.Plan:
     """The law's plan of the budget."""
-    tokens, weights, budget = programme.corpus.train_tokens, programme.weights, programme.budget
-    assert tokens is not None, "the corpus is built before the plan"
+    weights = programme.weights
+    assert programme.corpus.train_tokens is not None, "the corpus is built before the plan"
     plan = answer(law, asked(programme, law))
     fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
     raised = (
