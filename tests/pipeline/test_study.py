@@ -1,5 +1,6 @@
 """What a study trains and refuses, before anything runs: leaves, compute, learning rates, bad input."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_every_arm_has_equal_tokens_and_a_base_its_trunk_once(programme: StudyPr
         own = [p.request.target for p in (*programme.starts(base), *programme.lines(base))]
         trunks = [s for s in grow(own, lambda line: []) if s.source == MIXTURE and s.phases[-1].decay is None]
         covered = sorted((s.start, s.end) for s in trunks)
-        assert all(end <= begin for (_, end), (begin, _) in zip(covered, covered[1:], strict=False)), "once, in pieces"
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(covered)), "once, in pieces"
 
 
 def test_the_largest_base_is_held_out_and_nothing_before_the_forecast_continues_it(programme: StudyProgramme) -> None:
