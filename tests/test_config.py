@@ -17,9 +17,10 @@ from splitray.pipeline.standing import Standing
 from splitray.training.settings import TrainingSettings
 from splitray.units import parse_count
 from tests.support import CONFIGS as CONFIG_FOLDER
+from tests.support import STUDIES
 from tests.support.configs import PLAIN
 
-CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
+CONFIGS = sorted(set(CONFIG_FOLDER.glob("*.yaml")) - set(STUDIES))
 
 
 NUMBERS = ["budget", "training.learning_rate", "corpus.near_duplicate", "ladder.pretrain_tokens", "search.budget"]

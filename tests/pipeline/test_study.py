@@ -1,12 +1,13 @@
 """What a study trains and refuses, before anything runs: leaves, compute, learning rates, bad input."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from splitray.config import DEMO
+from splitray.config import DEMO, dump
 from splitray.errors import UserError
 from splitray.pipeline.programme import CorpusFacts
 from splitray.pipeline.study.dry_run import foresee_study
@@ -18,6 +19,7 @@ from splitray.study.apply import Filtered
 from splitray.study.examples import Labelled
 from splitray.study.filter import Examples
 from splitray.training.tree import MIXTURE, grow, members
+from tests.support import STUDIES
 from tests.support.studies import study
 
 CELLS = {"other-quality": 3000, "rest": 6000, "topic": 400, "topic-quality": 600}
@@ -56,7 +58,7 @@ def test_every_arm_has_equal_tokens_and_a_base_its_trunk_once(programme: StudyPr
         own = [p.request.target for p in (*programme.starts(base), *programme.lines(base))]
         trunks = [s for s in grow(own, lambda line: []) if s.source == MIXTURE and s.phases[-1].decay is None]
         covered = sorted((s.start, s.end) for s in trunks)
-        assert all(end <= begin for (_, end), (begin, _) in zip(covered, covered[1:], strict=False)), "once, in pieces"
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(covered)), "once, in pieces"
 
 
 def test_the_largest_base_is_held_out_and_nothing_before_the_forecast_continues_it(programme: StudyProgramme) -> None:
@@ -111,6 +113,15 @@ def test_the_demo_is_told_before_it_runs(tmp_path: Path) -> None:
     text = str(result)
     assert "held out" in text and "no new warm-up" in text
     assert all(part.tokens < part.tokens_from_scratch for part in result.parts[1:]), "trunks are shared"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.name)
+def test_shipped_studies_load_and_come_back(path: Path, tmp_path: Path) -> None:
+    made = load_study(path)
+    (tmp_path / "again.yaml").write_text(dump(made))
+    assert load_study(tmp_path / "again.yaml") == made
+    told = foresee_study(made, str(tmp_path / "run"), str(tmp_path / "store"))
+    assert told.parts and "nan" not in str(told)
 
 
 @pytest.mark.parametrize(

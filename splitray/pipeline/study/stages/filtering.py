@@ -39,8 +39,8 @@ def run_filter(job: StudyJob) -> FilterResult:
         found = apply_filter(topic, config.corpus, target, exams, wanted, engine)
         check_contaminated(found, config.topic.max_contaminated)
         names = [name.removesuffix(".parquet") for name in (target / "scored").names()]
-        (cells := job.run.folder / CELLS).delete()
-        counts, place = label(target, cells, names, config.corpus.validation_share, engine)
+        job.run.folder.delete(CELLS)  # of an earlier start, which may have been cut differently
+        counts, place = label(target, job.run.folder / CELLS, names, config.corpus.validation_share, engine)
     report = topic.report
     return FilterResult(
         FilterFacts(
