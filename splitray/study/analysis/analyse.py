@@ -39,7 +39,8 @@ def analyse(table: StudyTable, means: Means | None = None, draws: int = DRAWS, s
     of_losses = {m: trajectories(table, m, draws, seed) for m in table.measures if not m.startswith("exam/")}
     of_exams = {m: trajectories(table, m, draws, seed) for e in table.exams for m in [exam_measure(e, "nats_per_byte")]}
     everything = of_losses | of_exams
-    found = [r for m, lines in everything.items() if m != LOSS_GENERAL and not _general(m) for r in ratios(lines)]
+    judged = {LOSS_DOMAIN, *of_exams}  # bits per byte are losses in another unit
+    found = [r for m, lines in everything.items() if m in judged for r in ratios(lines)]
     surface = fit_surface(of_losses.get(LOSS_DOMAIN, []), seed=seed) if LOSS_DOMAIN in of_losses else None
     return StudyAnalysis(
         curves=tuple(line.curve() for lines in everything.values() for line in lines),
@@ -66,10 +67,6 @@ def _advice(surface: Surface | None, found: Sequence[Trajectory], means: Means) 
         return None
     # the losses before training are in the curves
     return advise(measured, replace(means, shelf=[replace(model, before=None) for model in shelf]))
-
-
-def _general(measure: str) -> bool:
-    return measure.endswith("/general")
 
 
 def slopes(found: Sequence[EfficiencyRatio]) -> list[RatioSlope]:
