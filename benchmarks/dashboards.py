@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import yaml
 
@@ -132,12 +132,13 @@ def prometheus(program: str, folder: Path, scraped: int) -> Iterator[str]:
         yield url
 
 
-def until_up(url: str, log: Path) -> None:
+def until_up(url: str, log: Path, token: str = "") -> None:
     """Wait until a server answers."""
     until = time.monotonic() + _UP
+    asked = Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     while time.monotonic() < until:
         try:
-            with urlopen(url, timeout=5):
+            with urlopen(asked, timeout=5):
                 return
         except (URLError, OSError):
             time.sleep(0.5)
