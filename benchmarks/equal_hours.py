@@ -1,8 +1,8 @@
 """When equal hours and equal tokens say different things, on a finished run: `python -m benchmarks.equal_hours RUN`.
 
 The law and the speeds are the run's own. The hours go from a tenth to a hundred times those that the unsplit model of
-its budget takes. For each of them the planner chooses the size and the split, with ladder and search outside and inside
-the hours. Beside it stands the plan at equal tokens: the target's N, on the tokens that the hours buy its unsplit model.
+its budget takes. For each of them the planner chooses the size and the split, with ladder and search outside and
+inside the hours. Beside it stands the plan at equal tokens, for the target on what the hours buy its unsplit model.
 The result is `equal_hours.json`.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
-from splitray.law import Law, Question, answer
+from splitray.law import Law, answer
 from splitray.law.planning.hours import HoursPlan, plan_for_hours
 from splitray.results.summary import Summary
 
@@ -31,7 +31,7 @@ def main() -> None:
     if at is None or summary.final_plan is None:
         parser.error(f"{options.run} has no plan at equal hours")
     speeds = [size.speed for size in at.plan.sizes]
-    asked = replace(summary.final_plan.question, limits=Question(1.0, 1.0, 1).limits)
+    asked = summary.final_plan.question
     own = next(speed for speed in speeds if speed.params == asked.params)
     base = own.hours(summary.budget, 0.0, 1)
     rows = []
