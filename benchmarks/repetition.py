@@ -7,7 +7,8 @@ One model of 0.1M parameters, one base of 262K tokens of a mixture of three doma
 text that the base has not seen: all of it new, or a fourth or a sixteenth of it as often. The same for D: unsplit
 models on a fourth and a sixteenth of the mixture's text. New text at five D' and three D gives the curve of the loss;
 on it the forecast puts the new tokens that Muennighoff et al. (2023) say repeated ones are worth. No law is between
-them, so that what is scored is the term alone. One thread. With --store the same command goes on where it was stopped; --seeds 2 trains everything twice.
+them, so that what is scored is the term alone. One thread. With --store the same command goes on where it was stopped,
+and --seeds 2 trains everything twice.
 """
 
 import argparse
