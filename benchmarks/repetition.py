@@ -3,11 +3,12 @@
     python -m benchmarks.repetition forecast ../shared/data/corpus   # new text only, and what follows from it
     python -m benchmarks.repetition measure ../shared/data/corpus    # then the repeated runs, and the score
 
-One model of 0.1M parameters, one base of 524K tokens of a mixture of three domains. A specialist draws D' tokens of
+One model of 0.1M parameters, one base of 262K tokens of a mixture of three domains. A specialist draws D' tokens of
 text that the base has not seen: all of it new, or a fourth or a sixteenth of it as often. The same for D: unsplit
 models on a fourth and a sixteenth of the mixture's text. New text at five D' and three D gives the curve of the loss;
 on it the forecast puts the new tokens that Muennighoff et al. (2023) say repeated ones are worth. No law is between
-them, so that what is scored is the term alone. Two training seeds, one thread, a few minutes.
+them, so that what is scored is the term alone. One thread. With --store the same command goes on where it was stopped,
+and --seeds 2 trains everything twice.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import math
 import shutil
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ from splitray.training.tree import MIXTURE, Leaf, Target, grow, line
 
 OUT = Path(__file__).parent / "results" / "repetition"
 DOMAINS, OWN = ("law_contracts", "fiction", "math"), ("law_contracts", "fiction")
-SHAPE, VOCABULARY, SEEDS = ModelShape(hidden=64, layers=2), 512, (0, 1)
+SHAPE, VOCABULARY = ModelShape(hidden=64, layers=2), 512
 SETTINGS = TrainingSettings(
     sequence_length=128,
     global_batch_size=16,
@@ -55,9 +57,9 @@ SETTINGS = TrainingSettings(
     precision="fp32",
 )
 BATCH = SETTINGS.batch_tokens
-BASE, AFTER = 256 * BATCH, 128 * BATCH  # 524K tokens of D, 262K of D'
-CURVE = (8, 24, 48, 80, 128)  # D' of the curve, in batches
-BASES = (64, 128, 256)  # D of the unsplit curve, in batches
+BASE, AFTER = 128 * BATCH, 64 * BATCH  # 262K tokens of D, 131K of D'
+CURVE = (4, 12, 24, 40, 64)  # D' of the curve, in batches
+BASES = (32, 64, 128)  # D of the unsplit curve, in batches
 PASSES = (4, 16)
 
 
@@ -144,11 +146,13 @@ def losses(runs: Sequence[Run], given: Texts, seed: int, folder: Path) -> Iterat
         if of_base:
             order, standing = Scarce(given.base if passes == 1 else base, special, seed), list[int]()
         else:
-            shutil.copytree(trunk, place)
+            if not place.exists():
+                shutil.copytree(trunk, place)
             order, standing = Scarce(given.base, special, seed), [BASE]
         store, targets = Store(place), [Target.leaf(made, run.leaf, SETTINGS.schedule) for run in mine]
         for segment in grow(targets, defaultdict(list, {line(made, split.phases): standing}).__getitem__):
             train(segment, order, store, SETTINGS)
+            print(f"{time.process_time():6.1f} s: {passes} passes, {segment.source} to {segment.end}", flush=True)
         for run, target in zip(mine, targets, strict=True):
             for domain in run.domains:
                 yield _row(run, made, store, target.key, domain, given, seed)
@@ -193,9 +197,9 @@ def noise(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(np.sqrt(np.mean([np.var(pair, ddof=1) for pair in cells.values()])))
 
 
-def forecast(given: Texts, folder: Path) -> dict[str, Any]:
+def forecast(given: Texts, folder: Path, seeds: int) -> dict[str, Any]:
     """New text alone, and what the published constant says of repeated text."""
-    rows = [row for seed in SEEDS for row in losses(new_runs(), given, seed, folder)]
+    rows = [row for seed in range(seeds) for row in losses(new_runs(), given, seed, folder)]
     found = []
     for run in repeated_runs():
         of_base = run.leaf.domain is None
@@ -219,7 +223,8 @@ def forecast(given: Texts, folder: Path) -> dict[str, Any]:
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "constant": PUBLISHED,
         "machine": machine(),
-        "noise": noise(rows),
+        "seeds": seeds,
+        "noise": noise(rows) if seeds > 1 else None,
         "rows": rows,
         "forecast": found,
     }
@@ -239,7 +244,7 @@ def constant_of(curve: PchipInterpolator, tokens: float, passes: int, loss: floa
 
 def measure(made: Mapping[str, Any], given: Texts, folder: Path) -> dict[str, Any]:
     """The repeated runs beside their forecast."""
-    rows = [row for seed in SEEDS for row in losses(repeated_runs(), given, seed, folder)]
+    rows = [row for seed in range(made["seeds"]) for row in losses(repeated_runs(), given, seed, folder)]
     scored = []
     for told in made["forecast"]:
         mine = [
@@ -276,14 +281,18 @@ def main() -> None:
     parser.add_argument("what", choices=["forecast", "measure"])
     parser.add_argument("texts", type=Path, help="folder with law_contracts.parquet, fiction.parquet and math.parquet")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--store", type=Path, help="keeps what is trained")
+    parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="splitray-repetition-") as folder:
+    with tempfile.TemporaryDirectory(prefix="splitray-repetition-") as scratch:
+        folder = given.store or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         if given.what == "forecast":
-            record = forecast(texts(given.texts), Path(folder))
+            record = forecast(texts(given.texts), folder, given.seeds)
         else:
             made = json.loads((given.out / "forecast.json").read_text())
-            record = measure(made, texts(given.texts), Path(folder))
+            record = measure(made, texts(given.texts), folder)
     given.out.mkdir(parents=True, exist_ok=True)
     name = "forecast" if given.what == "forecast" else "measured"
     (given.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -4,18 +4,21 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from rich.console import RenderableType
 
 from splitray.cli.command import Command, count, whole
 from splitray.cli.design import add_arguments as add_design
 from splitray.cli.design import run as show_design
+from splitray.cli.plan_domains import candidates_table, choose, counts_of, fitted
 from splitray.cli.plan_hours import add_arguments as add_hours
 from splitray.cli.plan_hours import asked as asked_hours
 from splitray.cli.plan_hours import show as show_hours
 from splitray.cli.plan_table import show
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
-from splitray.law import Law, fit
+from splitray.law import Law
 from splitray.law.forms.schedule import SCHEDULE, RateSchedule
 from splitray.law.planning.next_run import next_run
 from splitray.law.planning.plan import Plan
@@ -44,7 +47,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--params", type=count, metavar="N", help="parameters of each model")
     add("--budget", type=count, metavar="D_T", help="total tokens: the base and all specialists")
     add("--flops", type=count, help="FLOPs instead of a budget; without --params the best size is searched too")
-    add("--domains", required=True, metavar="K", help="their number, or names in the table: law,code,fiction")
+    add(
+        "--domains", required=True, metavar="K", help="their number; numbers to choose from: 4,8,16; or names: law,code"
+    )
     add("--weights", metavar="W,W,..", help="one per named domain, adding up to 1 (default: equal)")
     add("--per-domain", action="store_true", help="give every named domain its own optimal D'")
     add("--form", default="auto", help="a form of law, or auto (default): compete on held-out runs")
@@ -60,6 +65,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--level", type=count, default=0.8, help="mass of the intervals (default 0.8)")
     add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
     add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
+    add("--text", type=count, metavar="TOKENS", help="tokens of all training text, where --domains has several numbers")
     add("--epochs", type=count, help="the most passes over a domain's tokens after the split (default: what pays)")
     add("--repetition", type=count, metavar="R", help="what repeated text is worth, R* (default: fitted, else 15.39)")
     for name in SCHEDULE:
@@ -88,13 +94,18 @@ def _run(given: argparse.Namespace) -> None:
     if given.runs is None:
         raise UserError("give a table of runs or a saved law, or --design for the ladder to train first")
     _check_outputs(given)
-    if given.runs.endswith(".json"):
+    counts, parts = counts_of(given.domains), list[RenderableType]()
+    if len(counts) > 1:
+        if question is None:
+            raise UserError(f"--domains {given.domains}: numbers are compared at one size; give --params")
+        choice = choose(given, counts, question)
+        law, question, parts = choice.best.law, choice.best.question, [candidates_table(choice)]
+    elif given.runs.endswith(".json"):
         law = Law.load(given.runs)
         if given.repetition is not None:
             law = replace(law, repetition=replace(law.repetition, constant=given.repetition, fitted=False))
     else:
-        how: float | Literal["auto"] = "auto" if given.repetition is None else given.repetition
-        law = fit(given.runs, given.form, given.objective, given.seed, given.bootstrap, repetition=how)
+        law = fitted(given, given.runs)
     schedule = _schedule(given, law.schedule)
     if question is not None:
         question = replace(question, schedule=schedule)
@@ -121,6 +132,8 @@ def _run(given: argparse.Namespace) -> None:
         from splitray.report.law_figures import write_figures
 
         write_figures(law, question, plan, given.figures)
+    for part in parts:
+        terminal().print(part)
     show(plan, candidates, terminal())
     if hours_plan is not None:
         show_hours(hours_plan, terminal())
@@ -160,8 +173,8 @@ def _check_outputs(given: argparse.Namespace) -> None:
 
 def _shared(given: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a Question but the size and the budget."""
-    names = [normalised(name) for name in given.domains.split(",")]
-    number = len(names) == 1 and names[0].lstrip("+-").isdigit()
+    names, counts = [normalised(name) for name in given.domains.split(",")], counts_of(given.domains)
+    number = len(counts) > 1 or (len(names) == 1 and names[0].lstrip("+-").isdigit())
     try:
         weights = None if given.weights is None else [count(w) for w in given.weights.split(",")]
     except argparse.ArgumentTypeError as error:

@@ -21,6 +21,7 @@ class LawSettings(Settings):
         "auto",
         "What repeated text is worth: R* of Muennighoff et al. 2023, larger for more. auto is their 15.39, fitted anew "
         "where runs of the ladder read their text three times and more.",
+        later=True,
     )
 
     @field_validator("form")
@@ -63,6 +64,7 @@ class PlanSettings(Settings):
         None,
         "The most passes over its domain's training text that a specialist may make after the split. None for as many "
         "as pay: the law knows what repeated text is worth (law.repetition).",
+        formerly=4.0,
         gt=0,
     )
     hours: float | None = operational(

@@ -46,6 +46,25 @@ def test_plan_from_a_table(runs: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "split threshold" in text and "80% interval" in text
 
 
+def test_the_number_of_domains_is_chosen_from_a_table_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = []
+    for number, gap in ((4, 0.05), (8, 0.3)):
+        rows = simulate(Law.known("mixture_gap", CONSTANTS["mixture_gap"] | {"G": gap}), ladder())
+        parts.append(rows.append_column("clustering", pa.array([number] * rows.num_rows)))
+    path, out = tmp_path / "runs.parquet", tmp_path / "plan.json"
+    pa.parquet.write_table(pa.concat_tables(parts), path)
+    asked = [str(path), *ASKED[:4], "--form", "mixture_gap", "--bootstrap", "0"]
+    assert main([*asked, "--domains", "4,8", "--json", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert (
+        Plan.load(out).domains == 8 and "gain over unsplit" in text and text.index("planned below") > text.index("4 ")
+    )
+    assert main([*asked, "--domains", "4,16"]) == 2
+    assert "no row has clustering = 16; the table has 4, 8" in capsys.readouterr().err
+
+
 def test_same_seed_same_plan(runs: str, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         assert main([runs, *ASKED, "--bootstrap", "30", "--seed", "3", "--json", str(tmp_path / name)]) == 0

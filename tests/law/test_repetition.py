@@ -22,9 +22,11 @@ GAP = CONSTANTS["mixture_gap"]
 
 def value(before: float, passes: float, constant: float = PUBLISHED) -> float:
     """Passes in new text: the integral of what each token is worth, 1 in the first pass and then falling by e in R*."""
-    total, _ = quad(
-        lambda e: float(np.exp(-max(e - 1, 0) / constant)), before, before + passes, points=[1.0], limit=200
-    )
+
+    def of_a_token(epoch: float) -> float:
+        return float(np.exp(-max(epoch - 1, 0) / constant))
+
+    total: float = quad(of_a_token, before, before + passes, points=[1.0], limit=200)[0]
     return total
 
 
@@ -161,7 +163,7 @@ def test_optimal_shares_with_scarce_text_beat_shares_by_weight() -> None:
     assert parts["a"] < 0.8 * parts["c"]  # alike but for the text
 
 
-GOOD = {
+GOOD: dict[str, list[Any]] = {
     "params": [1e8] * 4,
     "pretrain_tokens": [1e9, 2e9, 1e9, 0.0],
     "specialize_tokens": [0, 0, 5e8, 1e8],
