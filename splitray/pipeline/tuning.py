@@ -72,9 +72,12 @@ def tune_routers(
     Raises:
         Interrupted: `hooks.stop` said so.
     """
+    from splitray.training.engine import deepspeed_environment
+
     with tempfile.TemporaryDirectory(prefix="splitray-merged-") as name, no_bars():
         folder = Path(name)
-        merged.save_pretrained(folder)
+        with deepspeed_environment():
+            merged.save_pretrained(folder)
         with named_by_content(folder, folder_hash(folder)) as shape:
             target = programme.routers(shape, tokens)
             _train(target, programme, corpus, store, hooks or Hooks())
