@@ -121,7 +121,7 @@ def description(address: str, refused: Path) -> dict[str, Any]:
         for name, resources in TYPES.items()
     }
     types["head"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
-    provider = {"type": "external", "module": "benchmarks.fake_cloud.FakeCloud", "head_node_id": HEAD}
+    provider: dict[str, Any] = {"type": "external", "module": "benchmarks.fake_cloud.FakeCloud", "head_node_id": HEAD}
     provider |= {"gcs_address": address, "launch_multiple": True}
     provider |= {"refused": ["trainer"], "refused_while": str(refused)}
     return {
