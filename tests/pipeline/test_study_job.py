@@ -15,7 +15,7 @@ from splitray.results.study import ARMS, Answer, StudyRun, read
 from splitray.results.study_summary import StudySummary
 from splitray.storage.keys import LossKey
 from tests.support import ROOT
-from tests.support.studies import study
+from tests.support.studies import study, write_given
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -33,7 +33,9 @@ def losses(home: Path) -> list[Path]:
 
 
 def test_a_study_is_killed_and_finished(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study(tmp_path)))
+    write_given(tmp_path / "gpt")
+    given = {"path": str(tmp_path / "gpt"), "arms": ["general", "filtered"], "learning_rate": 1e-3}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study(tmp_path, given=[given])))
     job = start(tmp_path)
     deadline = time.monotonic() + 300
     while not losses(tmp_path):
@@ -53,17 +55,19 @@ def test_a_study_is_killed_and_finished(tmp_path: Path) -> None:
     measures = {"loss/domain", "loss/general", "bits/domain", "bits/general"}
     measures |= {f"exam/bar/{name}" for name in ("nats_per_byte", "accuracy", "margin")}
     assert {run.measure for run in runs} == measures
-    assert len(runs) == 4 * len(ARMS) * 3 * len(measures) and len(answers) == 4 * len(ARMS) * 3 * 8
+    points = 4 * len(ARMS) * 3 + 2 * 3
+    assert len(runs) == points * len(measures) and len(answers) == points * 8
+    assert {run.root: run.model for run in runs if run.tokens == 0} == {"own": "h24-l1", "given": "gpt"}
     loss = {(r.model, r.arm, r.tokens): r.value for r in runs if r.measure == "loss/domain"}
     spent = {(r.model, r.arm, r.tokens): r.flops for r in runs}
     for (model, arm, tokens), value in loss.items():
         assert spent[model, arm, tokens] == spent[model, "general", tokens]
         if tokens == 0:
             assert value == loss[model, "general", 0], "all arms start from one model"
-        elif arm in ("filtered", "mix"):
+        elif arm in ("filtered", "mix") and model != "gpt":  # which has only begun to learn
             assert value < loss[model, "general", tokens], "the domain's vocabulary is its own"
     forgot = {(r.model, r.arm, r.tokens): r.value for r in runs if r.measure == "loss/general"}
-    assert all(forgot[m, "filtered", t] > forgot[m, "mix", t] for m, a, t in forgot if a == "filtered" and t == 4096)
+    assert all(forgot[m, "filtered", t] > forgot[m, "mix", t] for m, a, t in forgot if a == "mix" and t == 4096)
     held = [run for run in runs if run.held_out]
     assert {run.model for run in held} == {"h24-l1"}
     sealed = (tmp_path / "run/forecast.json").stat().st_mtime

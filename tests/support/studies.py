@@ -23,6 +23,22 @@ def write_exam(path: Path, questions: int = 8) -> None:
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
 
 
+def write_given(folder: Path) -> None:
+    """A GPT-2 of some thousand weights, as people bring it, with a tokenizer of its own."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from splitray.corpus.settings import TokenizerSettings
+    from splitray.corpus.tokenizer import train_bpe
+    from tests.support import causal
+
+    torch.manual_seed(0)
+    config = causal.config("gpt2")
+    config.vocab_size = 280
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    train_bpe(list(WORDS.values()), TokenizerSettings(vocabulary=280)).save_pretrained(folder)
+
+
 def study(folder: Path, **changes: Any) -> dict[str, Any]:
     """The configuration of a study of `write_corpus`, which is written to the folder with an exam beside it."""
     if not (folder / "corpus").exists():

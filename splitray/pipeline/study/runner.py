@@ -57,7 +57,8 @@ def go(job: StudyJob, until: str) -> None:
         check_gpus(job.config.resources)
     if job.run.done("corpora") is None:
         check(job.config)
-        assert job.exams is not None  # read before anything is paid for
+        asked = sum(len(exam.questions) for exam, _ in job.exams)  # reads them, before anything is paid for
+        _log.info("%d exams with %d questions", len(job.exams), asked)
     try:
         for stage in wanted:
             if not _stands(job, stage):
