@@ -11,7 +11,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeP
 from ray.autoscaler.tags import TAG_RAY_USER_NODE_TYPE
 
 
-class FakeCloud(FakeMultiNodeProvider):  # type: ignore[misc]
+class FakeCloud(FakeMultiNodeProvider):
     """See the module."""
 
     def create_node_with_resources_and_labels(
