@@ -137,9 +137,9 @@ def description(address: str, refused: Path) -> dict[str, Any]:
         "available_node_types": types,
         "head_node_type": HEAD_TYPE,
         "auth": {},
-        **dict.fromkeys(("head_node", "worker_nodes", "file_mounts"), {}),
-        **dict.fromkeys(_COMMANDS, []),
-        **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"), []),
+        **{key: {} for key in ("head_node", "worker_nodes", "file_mounts")},
+        **{key: [] for key in _COMMANDS},
+        **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files")},
     }
 
 
