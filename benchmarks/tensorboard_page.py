@@ -41,7 +41,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     shown = tensorboard(trackers / "tensorboard", options.out / "tensorboard.png")
     stored = mlflow(trackers / "mlflow")
-    result = {
+    result: dict[str, Any] = {
         "machine": describe(),
         "curves": len(expected),
         "points": sum(len(points) for points in expected.values()),
