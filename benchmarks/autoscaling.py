@@ -41,6 +41,7 @@ from tests.support.configs import config, write_corpus
 from tests.support.ports import free_port
 
 HEAD = "fffffffffffffffffffffffffffffffffffffffffffffffffff00000"  # the id that Ray's fake provider gives its head
+HEAD_TYPE = "ray.head.default"  # and the type
 TYPES = {
     "small": {"CPU": 1, "small": 1},
     "trainer": {"CPU": 2, "trainer": 1},
@@ -49,6 +50,7 @@ MOST = {"small": 2, "trainer": 2}
 IDLE_MINUTES = 0.25
 MEMORY = 200_000_000  # bytes of each node's object store
 REFUSAL = "no capacity for trainer in this zone"
+_COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
 _EMPTY_AFTER = 120.0  # seconds after the run in which all nodes must have gone
 _LONGEST = 1500.0  # seconds of the whole
 
@@ -120,9 +122,11 @@ def description(address: str, refused: Path) -> dict[str, Any]:
         }
         for name, resources in TYPES.items()
     }
-    types["head"] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    types[HEAD_TYPE] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     provider: dict[str, Any] = {"type": "external", "module": "benchmarks.fake_cloud.FakeCloud", "head_node_id": HEAD}
     provider |= {"gcs_address": address, "launch_multiple": True}
+    # nodes share this machine: nothing is to be installed on them, and they have one address
+    provider |= dict.fromkeys(("disable_node_updaters", "disable_launch_config_check", "use_node_id_as_ip"), True)
     provider |= {"refused": ["trainer"], "refused_while": str(refused)}
     return {
         "cluster_name": "grow",
@@ -131,10 +135,11 @@ def description(address: str, refused: Path) -> dict[str, Any]:
         "upscaling_speed": 1.0,
         "provider": provider,
         "available_node_types": types,
-        "head_node_type": "head",
+        "head_node_type": HEAD_TYPE,
         "auth": {},
-        "head_node": {},
-        "worker_nodes": {},
+        **{key: {} for key in ("head_node", "worker_nodes", "file_mounts")},
+        **{key: [] for key in _COMMANDS},
+        **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files")},
     }
 
 
