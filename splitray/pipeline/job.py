@@ -21,7 +21,7 @@ from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.run_folder import RunFolder
 from splitray.results.ledger import Price
-from splitray.results.stages import CorpusResult, SearchResult
+from splitray.results.stages import CorpusResult, LadderResult, SearchResult
 from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice
 from splitray.training.split import Split
@@ -129,7 +129,9 @@ class Job:
     @cached_property
     def programme(self) -> Programme:
         """What this run trains."""
-        return Programme(self.config, CorpusFacts.of(self.corpus), self.precision)
+        known = self.run.done("ladder")
+        rates = known.result.rates if known is not None and isinstance(known.result, LadderResult) else None
+        return Programme(self.config, CorpusFacts.of(self.corpus), self.precision, rates)
 
     @property
     def law(self) -> laws.Law:

@@ -84,7 +84,7 @@ class Tree:
         return Part(name, sizes, segments, leaf_tokens, workers, reused)
 
     def ladder(self) -> Part:
-        requests = [request for _, request in self.programme.ladder()]
+        requests = [request for _, request in (*self.programme.ladder(), *self.programme.rate_sweep())]
         return self._part(f"ladder: {len(requests)} leaves", requests, self._pool)
 
     def search(self, plan: Plan | None, searched: Sequence[Split] | None) -> Part:
