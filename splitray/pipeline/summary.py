@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -88,7 +87,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         params_total=counted.total,
         domains=_domains(text, job.corpus, programme.weights),
         corpus=_corpus(text, job.corpus, config.corpus.embedder),
-        ladder=LadderSummary(**asdict(ladder), table=tuple(job.table.to_pylist())) if ladder else None,
+        ladder=LadderSummary(**vars(ladder), table=tuple(job.table.to_pylist())) if ladder else None,
         law=_law(job.law) if "law" in records else None,
         plan=plan.plan if plan else None,
         search=search.search if search else None,
