@@ -4,6 +4,7 @@ Writes are whole: a reader sees the old content, the new content or nothing. On 
 file and a rename, on object stores a single put. A writer that is killed may leave its draft, which no listing shows.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -204,44 +205,56 @@ class Folder:
 
         self._try(once, name)
 
-    def fetch(self, name: str, sha256: str | None = None) -> Path:
+    def fetch(
+        self, name: str, sha256: str | None = None, size: int | None = None, trust: bool = False, hold: bool = False
+    ) -> Path:
         """A local path with the file's content, to be opened at once: the file itself on local disk, else a download.
 
         With `sha256` the content is checked first; a mismatch, or no such file, raises `CorruptError`. A cached copy
         that has rotted is downloaded anew. Without it nothing is cached: the download goes with the process.
+
+        Args:
+            size: bytes, where they are known; asked for otherwise.
+            trust: what a process of this machine has checked is not hashed again while it is unchanged.
+            hold: a cached file stays until `holds.release(sha256)`. Nothing happens on local disk.
         """
         try:
-            if self.is_local:
-                path = self.local_path(name)
-                found = sha256_file(path) if sha256 is not None else None
-            elif sha256 is None:
-                path, found = cache.unchecked() / fingerprint([self.uri, name]), None
-                self._download(name, path)
-            else:
-                path = cache.place(sha256)
-                found = cache.checksum(path)
-                if found != sha256:
-                    cache.make_room(self.size(name) or 0)
-                    self._download(name, path)
-                    found = sha256_file(path)
+            if sha256 is None:
+                return self.local_path(name) if self.is_local else self._fetch_unchecked(name)
+            if not self.is_local:
+                known = size if size is not None else (self.size(name) or 0)
+                return cache.obtain(sha256, known, lambda target: self._download(name, target), trust, hold)
+            path = self.local_path(name)
+            found = sha256_file(path) if not trust or not cache.verify(path, sha256) else sha256
+        except cache.Mismatch as mismatch:
+            found = mismatch.found
         except OSError as error:
             if sha256 is None:
                 raise
             raise CorruptError(f"{self.uri}/{name} cannot be read: {error.strerror or error}") from error
         if found != sha256:
-            if not self.is_local:
-                path.unlink(missing_ok=True)
             raise CorruptError(f"{self.uri}/{name} has SHA-256 {found!s:.12}..., recorded is {sha256!s:.12}...")
         return path
 
-    def _download(self, name: str, target: Path) -> None:
-        def once() -> None:
-            with _draft(target) as draft:
-                with self._fs.open_input_stream(self._join(name), compression=None) as stream, draft.open("wb") as sink:
-                    shutil.copyfileobj(stream, sink, 1 << 22)
-                draft.replace(target)
+    def _fetch_unchecked(self, name: str) -> Path:
+        path = cache.unchecked() / fingerprint([self.uri, name])
+        with _draft(path) as draft:
+            self._download(name, draft)
+            draft.replace(path)
+        return path
 
-        self._try(once, name)
+    def _download(self, name: str, target: Path) -> str:
+        """Write a file of the store to a local path; its SHA-256, taken on the way."""
+
+        def once() -> str:
+            digest = hashlib.sha256()
+            with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("wb") as sink:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+                    sink.write(block)
+            return digest.hexdigest()
+
+        return self._try(once, name)
 
     def delete(self, name: str) -> None:
         """Delete a file or a whole folder below this one; nothing happens where there is none.

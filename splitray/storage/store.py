@@ -92,11 +92,19 @@ class Published:
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files.values())
 
-    def fetch(self, name: str, check: bool = True) -> Path:
-        """A local path of one file. `check` compares its SHA-256, and raises `CorruptError` on a mismatch."""
+    def fetch(self, name: str, check: bool = True, trust: bool = False, hold: bool = False) -> Path:
+        """A local path of one file. `check` compares its SHA-256, and raises `CorruptError` on a mismatch.
+
+        `trust` and `hold` are those of `Folder.fetch`.
+        """
+        file = self.stored(name)
+        return self.folder.fetch(name, file.sha256 if check else None, file.bytes, trust, hold)
+
+    def stored(self, name: str) -> StoredFile:
+        """Size and SHA-256 of one file; `CorruptError` where there is none of that name."""
         if name not in self.files:
             raise CorruptError(f"{self.key} holds no file {name}; it has {', '.join(self.files) or 'none'}")
-        return self.folder.fetch(name, self.files[name].sha256 if check else None)
+        return self.files[name]
 
     def recorded(self, name: str) -> Any:
         """A value of `meta`; `CorruptError` where the writer recorded none of that name."""
