@@ -101,6 +101,22 @@ def on_first_rank(action: Callable[[], T]) -> T:
     return value
 
 
+def least(mine: list[int], device: torch.device) -> list[int]:
+    """The smallest of every number over all ranks. Collective."""
+    if dist.get_world_size() == 1:
+        return mine
+    said = torch.tensor(mine, dtype=torch.int64, device=device)
+    dist.all_reduce(said, op=dist.ReduceOp.MIN)
+    return [int(number) for number in said]
+
+
+def pinned(device: torch.device) -> Callable[[tuple[int, ...]], np.ndarray] | None:
+    """What allocates batches so that a GPU copies them while it computes; None where there is no GPU."""
+    if device.type != "cuda":
+        return None
+    return lambda shape: torch.empty(shape, dtype=torch.int64, pin_memory=True).numpy()
+
+
 class Step(NamedTuple):
     """`loss` of the global batch in nats per token, whether a step was `taken`, and the largest `stop` of all ranks."""
 
@@ -165,7 +181,7 @@ class Engine:
         No step is taken where the loss or the gradient's norm is not finite.
         """
         check_tokens(int(sequences.max()), self._table)
-        batch = torch.from_numpy(sequences).to(self.device)
+        batch = torch.from_numpy(sequences).to(self.device, non_blocking=True)
         total = torch.zeros((), device=self.device)
         losses = []
         for micro in batch.split(self.micro):

@@ -14,7 +14,8 @@ from splitray.storage.keys import CheckpointKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import state as states
 from splitray.training import warm
-from splitray.training.data import Sequences, draw
+from splitray.training.data import Sequences
+from splitray.training.feed import Feed
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
 from splitray.training.writer import Writer
@@ -22,6 +23,7 @@ from splitray.training.writer import Writer
 _log = logging.getLogger(__name__)
 
 _STOP, _CHECKPOINT = 2, 1
+_LOOK_SECONDS = 0.05  # between looks whether every rank has its first batch
 
 
 class NonFiniteLossError(SplitrayError):
@@ -65,9 +67,17 @@ class Hooks:
 
 
 def train(
-    segment: Segment, order: Sequences, store: Store, settings: TrainingSettings, hooks: Hooks | None = None
+    segment: Segment,
+    order: Sequences | Callable[[], Sequences],
+    store: Store,
+    settings: TrainingSettings,
+    hooks: Hooks | None = None,
 ) -> Published:
     """Train one segment to its end and publish it; at once where it already stands.
+
+    Args:
+        order: of the data, or what opens it. That is called after the group's first collective: a rank that downloads
+            before it would let the others run into a time-out.
 
     Continues from the newest good checkpoint of the segment, else from its parent, else from the root. Interrupted
     and resumed on the same hardware and world size, the result is bit-identical. Every rank of the group calls it.
@@ -86,20 +96,22 @@ def train(
     if origin is None:
         return engines.on_first_rank(lambda: _standing(store, segment.key))
     held = _standing(store, origin.key) if origin.key is not None else None
+    opened = order() if callable(order) else order
     engine = _engine(segment, states.load(held) if held is not None else None, settings)
     provenance = _provenance(engine, settings, hooks.provenance, origin, held)
     rank_batch = segment.recipe.global_batch_size // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
     checkpointed, reported, writer, data_wait, stall = began, 0.0, Writer(), 0.0, 0.0
+    feed = Feed(opened, segment, tokens, engine.rank, rank_batch, engines.pinned(engine.device))
     try:
+        _await_first_batch(feed, segment, engine.device, hooks)
         while tokens < segment.end:
             _seed(segment, tokens, engine.rank)
             wish = _STOP if hooks.stop() else 0
             if engine.rank == 0 and time.monotonic() - checkpointed > settings.checkpoint_seconds:
                 wish = max(wish, _CHECKPOINT)
-            cursor = segment.cursor(tokens) + engine.rank * rank_batch
             asked = time.monotonic()
-            batch = draw(order, segment, cursor, rank_batch)
+            batch = feed.next()
             data_wait += time.monotonic() - asked
             rate = segment.learning_rate(tokens)
             loss, taken, agreed = engine.step(batch, rate, wish)
@@ -137,7 +149,21 @@ def train(
         engine.close()
         raise
     finally:
+        feed.close()
         writer.close()
+
+
+def _await_first_batch(feed: Feed, segment: Segment, device: Any, hooks: Hooks) -> None:
+    """Until every rank has its first batch, asked in one collective after another: downloads outlast time-outs."""
+    from splitray.training import engine as engines
+
+    while True:
+        ready, going_on = engines.least([feed.ready(), not hooks.stop()], device)
+        if ready:
+            return
+        if not going_on:
+            raise Interrupted(f"stopped before segment {segment.key} had its first batch")
+        time.sleep(_LOOK_SECONDS)
 
 
 @dataclass(frozen=True)
