@@ -126,6 +126,15 @@ class Folder:
 
         return self._try(once, name)
 
+    def read_range(self, name: str, start: int, count: int) -> bytes:
+        """Up to `count` bytes of a file from byte `start` on, as many as it has."""
+
+        def once() -> bytes:
+            with self._fs.open_input_file(self._join(name)) as file:
+                return bytes(file.read_at(max(0, min(count, file.size() - start)), start))
+
+        return self._try(once, name)
+
     def read_json(self, name: str) -> Any:
         try:
             return json.loads(self.read(name))
