@@ -7,11 +7,9 @@ file and a rename, on object stores a single put. A writer that is killed may le
 import hashlib
 import json
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +19,10 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage import cache
 from splitray.storage.address import UNFIT, Address
 from splitray.storage.checksum import Schema, checksummed, fingerprint, sha256_file, verified
+from splitray.storage.drafts import DRAFT, draft_of, write_through
 from splitray.storage.retry import retry
 
 T = TypeVar("T")
-_DRAFT = re.compile(r"\.[0-9a-f]{8}\.draft$")
 
 
 class Folder:
@@ -109,7 +107,7 @@ class Folder:
         selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
         infos = self._try(lambda: self._fs.get_file_info(selector), "")
         start = len(self._path) + 1
-        files = (i for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
+        files = (i for i in infos if i.type == fs.FileType.File and not DRAFT.search(i.path))
         return dict(sorted((i.path[start:], int(i.size)) for i in files))
 
     def folders(self, links: bool = True) -> list[str]:
@@ -156,10 +154,10 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         def once() -> None:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            self._make_parent(target)
             if self.is_local:
-                with _draft(target) as draft:
-                    _write_through(draft, data)
+                with draft_of(target) as draft:
+                    write_through(draft, data)
                     draft.replace(target)
             else:
                 with self._fs.open_output_stream(target, compression=None) as stream:
@@ -184,9 +182,9 @@ class Folder:
 
         def once() -> bool:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
-            with _draft(target) as draft:
-                _write_through(draft, _json(value))
+            self._make_parent(target)
+            with draft_of(target) as draft:
+                write_through(draft, _json(value))
                 try:
                     os.link(draft, target)  # unlike a rename, refuses to replace
                 except FileExistsError:
@@ -195,14 +193,19 @@ class Folder:
 
         return self._try(once, name)
 
+    def _make_parent(self, target: str) -> None:
+        """The folder of a file to be. On S3 names need none: publishing six files made 32 objects for folders there."""
+        if not isinstance(self._fs, fs.S3FileSystem):
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+
     def put(self, source: Path, name: str) -> None:
         """Copy a local file here (a move where both are on the same local disk is the caller's affair)."""
 
         def once() -> None:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            self._make_parent(target)
             if self.is_local:
-                with _draft(target) as draft:
+                with draft_of(target) as draft:
                     shutil.copyfile(source, draft)
                     draft.replace(target)
             else:
@@ -247,7 +250,7 @@ class Folder:
 
     def _fetch_unchecked(self, name: str) -> Path:
         path = cache.unchecked() / fingerprint([self.uri, name])
-        with _draft(path) as draft:
+        with draft_of(path) as draft:
             self._download(name, draft)
             draft.replace(path)
         return path
@@ -306,23 +309,6 @@ class Folder:
 
     def _try(self, action: Callable[[], T], name: str) -> T:
         return retry(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
-
-
-@contextmanager
-def _draft(target: str | Path) -> Iterator[Path]:
-    """A path beside a target, to write first and then to move; gone afterwards whatever happens."""
-    draft = Path(f"{target}.{uuid.uuid4().hex[:8]}.draft")
-    try:
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _json(value: Any) -> bytes:

@@ -88,7 +88,13 @@ def pinned(device: torch.device) -> Callable[[tuple[int, ...]], np.ndarray] | No
     """What allocates batches so that a GPU copies them while it computes; None where there is no GPU."""
     if device.type != "cuda":
         return None
-    return lambda shape: torch.empty(shape, dtype=torch.int64, pin_memory=True).numpy()
+
+    def allocate(shape: tuple[int, ...]) -> np.ndarray:
+        with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+            array: np.ndarray = torch.empty(shape, dtype=torch.int64, pin_memory=True).numpy()
+        return array
+
+    return allocate
 
 
 class Step(NamedTuple):
