@@ -78,7 +78,8 @@ def write(attempt: Attempt, rank: int, shard: Shard) -> Written:
     shard.settle()
     name, named = f"shard-{rank:05d}.safetensors", {piece.label: piece for piece in shard.pieces}
     shapes = {n: list(s) for n, s in sorted(shard.shapes.items())}
-    head = {"format": _FORMAT, "shapes": json.dumps(shapes), "step": str(shard.step)}
+    # one field: safetensors writes several in an order that changes, and equal states would be other files
+    head = {"state": json.dumps({"format": _FORMAT, "shapes": shapes, "step": shard.step})}
     with tempfile.TemporaryDirectory(prefix="splitray-state-") as folder:
         path = Path(folder) / name
         try:

@@ -135,8 +135,8 @@ def test_a_shard_reads_by_itself(tmp_path: Path) -> None:
 
     published = written(Store(tmp_path), 2)
     with safe_open(published.folder.local_path("shard-00000.safetensors"), framework="pt") as file:
-        head = file.metadata()
-        assert json.loads(head["shapes"])["d"] == [2, 3, 4] and head["step"] == "3"
+        head = json.loads(file.metadata()["state"])
+        assert head["shapes"]["d"] == [2, 3, 4] and head["step"] == 3
         label = next(name for name in file.keys() if name.startswith("weights/b["))  # noqa: SIM118 - no dictionary
         assert label == "weights/b[0:35]" and bits(file.get_tensor(label)) == bits(values()[WEIGHTS, "b"])
 
