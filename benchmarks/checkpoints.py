@@ -171,7 +171,8 @@ def _gather(case: Case) -> Row:
 
     engine, began = case.engine, time.perf_counter()
     engine.fragments()  # links the moments
-    weights, moments = {}, {}
+    weights: dict[str, torch.Tensor] = {}
+    moments: dict[str, torch.Tensor] = {}
     for name, param in engine.lm.named_parameters():
         for kind in (None, *MOMENTS):
             if engine.stage == 0:

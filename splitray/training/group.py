@@ -18,12 +18,12 @@ _SIDE_TIMEOUT = timedelta(hours=2)  # a rank may write its part of a state that 
 
 def world_size() -> int:
     """Ranks of the group that `join_world` has joined."""
-    return dist.get_world_size()
+    return int(dist.get_world_size())
 
 
 def rank() -> int:
     """This process's number in the group."""
-    return dist.get_rank()
+    return int(dist.get_rank())
 
 
 def sent(mine: torch.Tensor | None, count: int, source: int) -> torch.Tensor:
