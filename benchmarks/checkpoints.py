@@ -55,11 +55,13 @@ class Case:
     store: Store
 
 
-def main(out: Path, hidden: int, layers: int) -> None:
+def main(out: Path, hidden: int, layers: int, shared: bool) -> None:
     rows: list[Row] = []
     for world in WORLDS:
         rows += _group(world, hidden, layers)
         print(json.dumps(rows[-1]), flush=True)
+    if shared:
+        rows = [{k: v for k, v in row.items() if k not in ("seconds", "stall_s")} for row in rows]
     told = {"machine": describe("torch", "deepspeed"), "rows": rows, "estimate at 1.3B": estimate()}
     out.mkdir(parents=True, exist_ok=True)
     (out / "checkpoints.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -227,6 +229,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/checkpoints"))
     parser.add_argument("--hidden", type=int, default=320)
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--shared", action="store_true", help="others use this machine: bytes only, no seconds")
     parser.add_argument("--ranks", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -237,4 +240,4 @@ if __name__ == "__main__":
     elif given.ranks is not None:
         start_ranks(given)
     else:
-        main(given.out, given.hidden, given.layers)
+        main(given.out, given.hidden, given.layers, given.shared)
