@@ -9,9 +9,9 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import ray
@@ -144,15 +144,29 @@ def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], le
     from splitray.training.data import Order
 
     shards = _corpus(store, corpus)
-    return Order({n: shards.tokens(n, "train") for n in shards.domains}, dict(weights), length, seed)
+    return Order({n: shards.mapped(n, "train") for n in shards.domains}, dict(weights), length, seed)
 
 
-def order_of(context: RunContext, segment: Segment) -> Any:
-    """The data order of a segment's recipe, kept open in this process."""
+def order_of(context: RunContext, segment: Segment) -> Callable[[], Any]:
+    """What opens the data order of a segment. It is kept in this process, with the shards of its domains only.
+
+    Raises (when called):
+        StorageError: this machine's cache cannot hold the shards that the segment draws from.
+    """
+    return partial(_opened, context, segment)
+
+
+def _opened(context: RunContext, segment: Segment) -> Any:
     recipe = segment.recipe
     weights = tuple(sorted(recipe.weights.items()))
     corpus = context.corpus_of(recipe.corpus)
-    return _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
+    order = _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
+    drawn = order.domains(segment.sources)
+    for name in set(recipe.weights) - set(drawn):
+        for shard in order.shards(name):
+            shard.close()  # or the cache would have to keep what an earlier segment drew from
+    _corpus(context.store, corpus).check_room(drawn, "train")
+    return order
 
 
 def brief(published: Published) -> dict[str, Any]:

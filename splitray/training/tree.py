@@ -119,6 +119,11 @@ class Segment:
         return self.phases[-1].source
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """What is drawn from: the last phase's source, and the mixture where it is replayed."""
+        return (self.source, MIXTURE) if self.phases[-1].replay else (self.source,)
+
+    @property
     def key(self) -> str:
         return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
