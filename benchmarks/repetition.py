@@ -37,10 +37,11 @@ from splitray.evaluate.loss import Validation, document_losses
 from splitray.law.repetition import PUBLISHED, Repetition
 from splitray.storage.store import Store
 from splitray.training.data import Order
+from splitray.training.loop import train
 from splitray.training.model import build, size
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.state import load, load_weights, train
+from splitray.training.state import load, load_weights
 from splitray.training.tree import MIXTURE, Leaf, Target, grow, line
 
 OUT = Path(__file__).parent / "results" / "repetition"
