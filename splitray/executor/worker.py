@@ -6,6 +6,7 @@ holds no CPU itself.
 """
 
 import contextlib
+import math
 import os
 import time
 import uuid
@@ -28,7 +29,9 @@ from splitray.executor.metrics import (
     BY_WORKER,
     CHECKPOINT_STALL,
     DATA_WAIT,
+    GRADIENT_NORM,
     LOSS,
+    MEMORY,
     MFU,
     TOKENS,
     TOKENS_PER_SECOND,
@@ -41,6 +44,10 @@ from splitray.storage.store import Published, Store
 from splitray.training.loop import Hooks, Interrupted, Progress, threads, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
+
+# How long a rank waits for the others in a collective. A state of 168 GB (14B parameters) took 40 minutes by reckoning
+# to write on a slow disk, and Ray's own 30 minutes would end the group. Ranks that die are found by their silence.
+_COLLECTIVE_SECONDS = 7200
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,9 @@ class Meter:
         metrics = self._metrics
         metrics[LOSS].set(progress.loss, tags)
         metrics[TOKENS_PER_SECOND].set(progress.tokens_per_second, tags)
+        if math.isfinite(progress.gradient_norm):
+            metrics[GRADIENT_NORM].set(progress.gradient_norm, tags)
+        metrics[MEMORY].set(progress.memory, tags)
         per_token = self._context.flops_per_token.get(params)
         if self._peak and per_token is not None:
             metrics[MFU].set(progress.tokens_per_second * per_token / self._peak, tags)
@@ -261,7 +271,7 @@ def train_in_group(
         _group_loop,
         train_loop_config={"context": context, "name": name, "birth": birth, "segments": list(segments)},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=context.use_gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo", timeout_s=_COLLECTIVE_SECONDS),
         run_config=RunConfig(
             name=run,
             storage_path=storage.path,

@@ -131,6 +131,19 @@ def allow_recompiles(count: int) -> None:
         warn_missing("torch", "compiler.config.recompile_limit", "models after the eighth size run uncompiled")
 
 
+def forget_compiled() -> None:
+    """Have torch.compile forget what this process has compiled or failed to; files on disk stay."""
+    import torch
+
+    torch.compiler.reset()
+    try:
+        from torch._inductor.utils import clear_caches
+
+        clear_caches()
+    except ImportError:
+        warn_missing("torch", "_inductor.utils.clear_caches", "a spoilt cache of compiled code may be met once more")
+
+
 def native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 itself (AMX or AVX512-BF16); a public answer since torch 2.12."""
     import torch

@@ -8,9 +8,10 @@ import ctypes
 import logging
 import math
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +25,7 @@ from splitray.training.copies import Copier
 from splitray.training.fragments import Fragment, fragments, owned, shape_of
 from splitray.training.head import NextToken
 from splitray.training.model import family_of, trained
+from splitray.training.prepare import prepare
 from splitray.training.recipe import Recipe
 from splitray.training.settings import TrainingSettings
 from splitray.training.shards import MOMENTS, Shard
@@ -142,8 +144,8 @@ class Engine:
             if settings.reduction == "fp32":  # by default DeepSpeed sums gradients of linear layers in bf16
                 config["torch_autocast"]["lower_precision_safe_modules"] = []
         self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
-        if settings.compile:
-            module.compile(dynamic=False)
+        prepared = prepare(module, recipe, settings, self.micro, self.stage, self.world)
+        self.compiled, self.checkpointing = prepared.compiled, prepared.checkpointing
         if self.stage == 3:
             os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
         with deepspeed_environment():
@@ -153,6 +155,7 @@ class Engine:
             skip_reduction(self.engine)
         self.device = self.engine.device
         self.step_count, self._copier = 0, Copier(self.device)
+        self.gradient_norm = math.nan  # before clipping, of the last step
 
     # one step
 
@@ -182,22 +185,33 @@ class Engine:
             dist.all_reduce(mean)
             dist.all_reduce(shared[1:], op=dist.ReduceOp.MAX)
             shared[0] = mean[0] / self.world
-        value, wish = float(shared[0]), int(shared[1])
-        if not math.isfinite(value):
-            return Step(value, False, wish)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.engine.backward(losses[-1])
+        self.engine.backward(losses[-1])  # before the host asks for the loss, or a GPU would stand idle meanwhile
+        value, wish = float(shared[0]), int(shared[1])
+        if not math.isfinite(value):
+            self.engine.zero_grad()
+            return Step(value, False, wish)
         if self._alone:
             self._complete()
         # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
-        if self.stage == 0 and not self._clip().isfinite():
-            return Step(value, False, wish)
+        if self.stage == 0:
+            self.gradient_norm = float(self._clip())
+            if not math.isfinite(self.gradient_norm):
+                return Step(value, False, wish)
         self._copier.before_update()
         self.engine.step()
         taken = bool(self.engine.was_step_applied())
+        if self.stage > 0:
+            self.gradient_norm = float(self.engine.get_global_grad_norm() or math.nan)
         self.step_count += taken
         return Step(value, taken, wish)
+
+    def memory(self) -> int:
+        """Bytes that this process has held at most: of its GPU's memory, else of the machine's."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def _complete(self) -> None:
         """Zeros for parameters that this batch did not reach (experts), as DeepSpeed's reduction gives them."""
@@ -278,10 +292,11 @@ class Engine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = 0.0
         tokens = torch.full((1, 2), self._recipe.end_token, device=self.device)
-        for _ in range(self.accumulation):
-            loss = self._loss(tokens) * 0.0
-            self.engine.backward(loss)
-            self.engine.step()
+        with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a shape that comes once
+            for _ in range(self.accumulation):
+                loss = self._loss(tokens) * 0.0
+                self.engine.backward(loss)
+                self.engine.step()
         self._link_moments()
 
     def _link_moments(self) -> None:
@@ -312,11 +327,6 @@ def _learning(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Groups of an optimizer without the weights that are frozen."""
     left = [group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
     return [group for group in left if group["params"]]
-
-
-def autocast(recipe: Recipe, device: torch.device) -> Any:
-    """The precision of a recipe for a forward pass outside the engine."""
-    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
 
 def table_rows(model: Any) -> int:

@@ -6,11 +6,12 @@ and leave their gradient behind while they are there (the idea of Liger Kernel, 
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from splitray.runtime.compat import allow_recompiles
+from splitray.training.compiling import Way, mark
 from splitray.training.family import Packing, PlainHead
 from splitray.training.fused import fused_loss, fused_nats
 from splitray.training.heads import find_head
@@ -18,7 +19,6 @@ from splitray.training.model import family_of
 from splitray.training.packing import forward_inputs, packed_logits, packed_states, packing_of
 from splitray.training.recipe import LARGE_CHUNKS, Recipe
 
-_SIZES = 256  # compiled models that a process keeps; a ladder of more has other worries
 _CPU_LOGITS, _GPU_LOGITS = 1 << 20, 1 << 26  # entries at once: on a CPU 4 MB in fp32, on a GPU work for all of it
 
 
@@ -55,14 +55,15 @@ class NextToken(torch.nn.Module):
         loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, targets.flatten())
         return loss
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile what is worth it: all but the fused loss, which would be unrolled chunk by chunk.
-
-        A host trains models of many sizes with one code. By torch's default the ninth runs uncompiled, with a warning.
-        """
-        allow_recompiles(_SIZES)
+    def mark_compiled(self, way: Way) -> list[torch.nn.Module]:
+        """Have what is worth it compiled, all but the fused loss, which would be unrolled chunk by chunk; the parts."""
         head = None if self.whole else self._head()
-        (self.lm if head is None else head.trunk).compile(*args, **kwargs)
+        return mark(self.lm if head is None else head.trunk, way)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> Any:
+    """The precision of a recipe for a forward pass outside the engine."""
+    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
 
 def head_of(lm: torch.nn.Module, recipe: Recipe) -> PlainHead | None:

@@ -11,10 +11,12 @@ from functools import partial
 from typing import Any
 
 from splitray.errors import CorruptError, SplitrayError
+from splitray.runtime.gpu import gpu_software
 from splitray.storage.keys import CheckpointKey
 from splitray.storage.store import Published, Store
 from splitray.training import warm
 from splitray.training.data import Sequences
+from splitray.training.exact import use_exact
 from splitray.training.feed import Feed
 from splitray.training.restore import start_engine
 from splitray.training.saving import Saver, checkpoints_of
@@ -40,7 +42,8 @@ class Progress:
     """What a hook sees after a step: `tokens` of the lineage, `trained` of them by this call.
 
     `data_wait` and `checkpoint_stall` are the seconds of this call in which training waited for text, and for states
-    to be copied and the one before to be written.
+    to be copied and the one before to be written. `gradient_norm` is the last step's, before it was clipped, and
+    `memory` the bytes that this process has held at most: of its GPU, else of the machine.
     """
 
     segment: Segment
@@ -51,6 +54,8 @@ class Progress:
     tokens_per_second: float
     data_wait: float = 0.0
     checkpoint_stall: float = 0.0
+    gradient_norm: float = math.nan
+    memory: int = 0
 
 
 @dataclass
@@ -93,6 +98,7 @@ def train(
     from splitray.training import group
 
     hooks = hooks or Hooks()
+    use_exact(settings.exact)
     engines.join_world()
     while True:
         origin = group.on_first_rank(lambda: _origin(segment, store, hooks))
@@ -166,7 +172,8 @@ def _train(
             if engine.rank == 0 and (now - reported > hooks.every_seconds or tokens == segment.end):
                 reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
                 trained = tokens - origin.tokens
-                hooks.progress(Progress(segment, tokens, trained, loss, rate, speed, data_wait, stall))
+                seen = (data_wait, stall, engine.gradient_norm, engine.memory())
+                hooks.progress(Progress(segment, tokens, trained, loss, rate, speed, *seen))
             if agreed and tokens < segment.end:
                 paused = time.monotonic()
                 meta = {"segment": segment.key, "tokens": tokens, **provenance}
@@ -265,23 +272,30 @@ def _provenance(
     """What is recorded beside a segment and not hashed: how and on what it was trained.
 
     `resharded` lists where, in this segment or one it descends from, a checkpoint was continued by another number of
-    workers or ZeRO stage: the loss is continuous there, the bits are not those of an undisturbed run.
+    workers, another ZeRO stage or another kind of GPU with its software: the loss is continuous there, the bits are
+    not those of an undisturbed run.
     """
     import deepspeed
     import torch
 
-    how = {"world": engine.world, "zero_stage": engine.stage}
+    how: dict[str, Any] = {"world": engine.world, "zero_stage": engine.stage}
     before = held.meta if held is not None else {}
+    compared = dict(how)
+    how["gpu"] = gpu_software()
+    if before.get("gpu", how["gpu"]) != how["gpu"]:  # the first release did not record it
+        compared["gpu"] = how["gpu"]
     resharded = list(before.get("resharded", []))
-    if "segment" in before and any(before[k] != v for k, v in how.items()):
-        resharded.append({"tokens": origin.tokens, "from": {k: before[k] for k in how}, "to": how})
+    if "segment" in before and any(before[k] != v for k, v in compared.items()):
+        resharded.append({"tokens": origin.tokens, "from": {k: before[k] for k in compared}, "to": compared})
     return {
         **how,
         "resharded": resharded,
         "micro_batch": engine.micro,
         "threads": torch.get_num_threads(),
-        "compile": settings.compile,
         "reduction": settings.reduction,
+        "compile": engine.compiled or False,
+        "activation_checkpointing": engine.checkpointing,
+        "exact": settings.exact,
         "versions": {"torch": torch.__version__, "deepspeed": deepspeed.__version__},
         **extra,
     }
