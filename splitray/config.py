@@ -328,7 +328,7 @@ def manual(section: str = "", kind: type[Settings] = Config) -> str:
         keys = [key for key, *_ in describe(kind)]
         sections = {".".join(key.split(".")[:n]) for key in keys for n in (1, 2)}
         raise UserError(f"the configuration has no {section!r}{did_you_mean(section, [*sections, *keys])}")
-    for key, kind, default, meaning in fields:
+    for key, role, default, meaning in fields:
         value = "  (required)" if default == "required" else f" = {yaml_text.inline(default)}"
-        paragraphs.append(f"{key}{value}{'' if kind == 'identity' else f'  [{kind}]'}\n    {meaning}")
+        paragraphs.append(f"{key}{value}{'' if role == 'identity' else f'  [{role}]'}\n    {meaning}")
     return "\n".join(paragraphs)

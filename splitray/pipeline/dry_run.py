@@ -25,7 +25,7 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     """The tree and its cost; without a plan a few split fractions are shown."""
     corpus, plan = standing.corpus or CorpusFacts.unbuilt(config), standing.plan
     held = Store(store) if standing.corpus else None
-    programme = Programme(config, corpus, _precision(config, standing))
+    programme = Programme(config, corpus, _precision(config, standing), standing.rates)
     gpu = config.resources.accelerator == "gpu"
     shown: list[RenderableType] = [] if standing.note is None else [Text(standing.note)]
     shown.append(_facts(programme, gpu, standing))

@@ -14,7 +14,7 @@ from splitray.executor.precision import kind_of_machine, resolve_precision
 from splitray.pipeline import precision
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.session import Session
-from splitray.results.stages import CorpusResult, SearchResult
+from splitray.results.stages import CorpusResult, LadderResult, SearchResult
 from splitray.training.precision import PrecisionChoice
 from splitray.training.settings import TrainingSettings
 from splitray.training.split import Split
@@ -73,7 +73,9 @@ class Job(Session[Config]):
     @cached_property
     def programme(self) -> Programme:
         """What this run trains."""
-        return Programme(self.config, CorpusFacts.of(self.corpus), self.precision)
+        known = self.run.done("ladder")
+        rates = known.result.rates if known is not None and isinstance(known.result, LadderResult) else None
+        return Programme(self.config, CorpusFacts.of(self.corpus), self.precision, rates)
 
     @property
     def law(self) -> laws.Law:

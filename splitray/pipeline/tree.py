@@ -94,7 +94,7 @@ class Tree(Growth):
         self._pool = int(self._config.resources.capacity or 1)
 
     def ladder(self) -> Part:
-        requests = [request for _, request in self.programme.ladder()]
+        requests = [request for _, request in (*self.programme.ladder(), *self.programme.rate_sweep())]
         return self.part(f"ladder: {len(requests)} leaves", requests, self._pool)
 
     def search(self, plan: Plan | None, searched: Sequence[Split] | None) -> Part:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -45,7 +46,7 @@ def curves(analysis: StudyAnalysis, measure: str = LOSS_DOMAIN) -> Figure | None
         axes.set_visible(False)
     figure.supxlabel("FLOPs of the continued training (6 N D)", fontsize=9)
     figure.supylabel(_unit(measure), fontsize=9)
-    _legend(figure, panels[: len(models)])
+    _legend(figure, list(panels[: len(models)]))
     return figure
 
 
@@ -222,7 +223,7 @@ def _ticks(axes: Axes, values: Sequence[float]) -> None:
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend above, each label once."""
-    held: dict[str, object] = {}
+    held: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         held |= {label: handle for label, handle in zip(labels, handles) if label not in held}

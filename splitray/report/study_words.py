@@ -26,7 +26,7 @@ def arm(name: str) -> str:
 def sure(advice: Advice) -> bool:
     """Whether another arm is told apart from the advised one: the 80 % interval of the difference excludes 0."""
     gap = advice.other_arm
-    return gap is None or (gap.low is not None and gap.low > 0)
+    return gap is None or gap.low is None or gap.low > 0
 
 
 def headline(summary: StudySummary) -> tuple[str, str]:
@@ -53,10 +53,12 @@ def _support(first: Option, advice: Advice) -> str:
     parts = [
         f"With {human(advice.flops)} FLOPs, continue {first.model} on {human(first.tokens)} tokens of "
         f"{arm(first.arm)}.",
-        f"The law expects a loss of {text.interval(first.loss, text.loss)} nats per token on the domain.",
+        f"The expected loss is {text.interval(first.loss, text.loss)} nats per token on the domain.",
     ]
     if advice.other_arm is not None:
         parts.append(f"The best of the other arms is {text.interval(advice.other_arm, text.signed)} beside it.")
+        if advice.other_arm.low is None:
+            parts.append("That is of one seed, so it has no interval.")
     if first.epochs > 1:
         parts.append(f"The topic's text is then read {first.epochs:.2g} times.")
     return " ".join(parts)
@@ -150,6 +152,8 @@ def widens(analysis: StudyAnalysis) -> str:
 def decider(advice: Advice) -> str:
     """The run that would decide, in a sentence; why there is none where there is none."""
     run = advice.decider
+    if advice.first.best is None:
+        return "With one seed nothing says how sure this is. A second seed of the two best options would."
     if run is None:
         return "No single run at this compute is expected to change the choice by more than 0.0001 nats."
     return (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitray.errors import CorruptError, UserError
+from splitray.ladder.rates import Rates
 from splitray.law.planning.estimate import Estimate
 from splitray.results.codec import PlanField, from_json, to_json
 from splitray.results.counts import Counts as Counts
@@ -39,7 +40,10 @@ class CorpusResult:
 
 @dataclass(frozen=True)
 class LadderResult:
-    """Stage ladder: what its leaves cost as one tree, and one by one. `saving` is the ratio of the two."""
+    """Stage ladder: what its leaves cost as one tree, and one by one. `saving` is the ratio of the two.
+
+    rates: the best learning rates that a sweep foretells; None without `ladder.rates`.
+    """
 
     leaves: int
     segments: int
@@ -47,6 +51,7 @@ class LadderResult:
     tokens_from_scratch: int
     saving: float
     seeds: int
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Option:
     """One way to spend the compute: a model, an arm, the tokens that follow.
 
     loss: predicted for the domain, with its 80 % interval. epochs: passes over the topic's tokens. best: the share of
-    the law's draws in which it is the best.
+    the draws in which it is the best, None without draws.
     """
 
     model: str
@@ -204,7 +204,7 @@ class Option:
     tokens: float
     epochs: float
     loss: EstimateField
-    best: float
+    best: float | None
     extrapolated: bool
 
 

@@ -119,6 +119,11 @@ class Segment:
         return self.phases[-1].source
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """What is drawn from: the last phase's source, and the mixture where it is replayed."""
+        return (self.source, MIXTURE) if self.phases[-1].replay else (self.source,)
+
+    @property
     def key(self) -> str:
         return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
@@ -282,3 +287,8 @@ class _Branch:
 def flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:
     """Training FLOPs: 6N a token, plus 6 L h S for the causal attention scores (after Kaplan et al. 2020, app. B)."""
     return float(tokens) * (6.0 * params + 6.0 * layers * hidden * sequence_length)
+
+
+def frozen_flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:
+    """As `flops`, where next to no weight learns: the gradient passes through, and 2N of the 6N are saved."""
+    return flops(params, tokens, layers, hidden, sequence_length) - 2.0 * params * tokens

@@ -40,7 +40,7 @@ def finished(folder: Path, world: World, draw: int) -> Path:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("study")
     law = finished(home / "law", World(), 0)
-    medicine = finished(home / "medicine", World(rho={"filtered": 2.5, "quality": 1.0}, q={"filtered": 0.5}), 1)
+    medicine = finished(home / "medicine", World(rho={"filtered": 4.0, "quality": 1.0}, q={"filtered": 0.4}), 1)
     collect({"law": law, "medicine": medicine}, home / "results")
     return home / "results"
 

@@ -13,9 +13,8 @@ from splitray.storage.checksum import fingerprint
 from splitray.storage.keys import LossKey, SegmentKey
 from splitray.storage.store import Published, Store
 from splitray.training import warm
-from splitray.training.loop import load_weights
 from splitray.training.recipe import Recipe
-from splitray.training.state import load
+from splitray.training.state import load, load_weights
 
 _VERSION = 1  # bump when the same model would answer the same exam with other numbers
 _FILE = "choices.npy"

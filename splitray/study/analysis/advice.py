@@ -1,14 +1,15 @@
 """At this compute: filter, scale the model, or buy tokens?
 
 Every model of the shelf and every arm of the study is one way to spend the compute, D' = C / (6 N) tokens. The law's
-surface says where each ends, draw by draw, so that options are compared on the same draws. Text that is read again
-counts less (see `effective`).
+surface, or what was measured of given models, says where each ends, draw by draw, so that options are compared on the
+same draws. Text that is read again counts less (see `effective`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -18,13 +19,30 @@ from splitray.law.planning.estimate import Estimate
 from splitray.results.study import FILTERED, GENERAL, MIX, QUALITY
 from splitray.results.study_analysis import Advice, Decider, Option
 from splitray.study.analysis.arm_forms import effective
-from splitray.study.analysis.foresight import LEVEL, anchored
-from splitray.study.analysis.surface import Surface
+from splitray.study.analysis.foresight import LEVEL, Predictor, anchored
+from splitray.study.analysis.surface import Noise
 from splitray.units import human
 
 _NOTHING = 1e-4  # nats per token that no choice is worth a run for
 _LENGTHS = (0.125, 0.25, 0.5, 1.0)  # of a run that could decide, in parts of the compute's tokens
 _SEED = 5
+
+
+class Source(Predictor, Protocol):
+    """What says how options end: the law's surface, or what was measured of given models."""
+
+    @property
+    def noise(self) -> Noise: ...
+
+    @property
+    def heldout(self) -> Mapping[str, float] | None: ...
+
+    @property
+    def largest(self) -> tuple[float, float]: ...
+
+    def most(self, params: float) -> float: ...
+
+    def beyond(self, params: float, tokens: float) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -57,10 +75,10 @@ class Means:
         return {FILTERED: 1.0, MIX: self.mix_share, GENERAL: 0.0, QUALITY: 0.0}[arm]
 
     def worth(self, tokens: float, arm: str) -> tuple[float, float]:
-        """(effective tokens, passes over the topic's) of so many tokens of an arm."""
+        """(effective tokens, passes over the topic's; 0 where these are not counted) of so many tokens of an arm."""
         part = self.topic_part(arm) * tokens
         if self.topic_tokens is None or part == 0:
-            return tokens, part / tokens if tokens and self.topic_tokens is None else 0.0
+            return tokens, 0.0
         return tokens - part + float(effective(part, self.topic_tokens)), part / self.topic_tokens
 
 
@@ -81,18 +99,18 @@ def _expected(losses: Array) -> Array:
     return np.asarray((losses[1:] if len(losses) > 1 else losses).mean(axis=0))
 
 
-def _weigh(surface: Surface, means: Means, arms: Sequence[str]) -> _Weighed:
+def _weigh(source: Source, means: Means, arms: Sequence[str]) -> _Weighed:
     options, columns = [], []
     for model in means.shelf:
-        tokens = means.tokens(model.params)
+        tokens = min(means.tokens(model.params), source.most(model.params))
         for arm in arms:
             worth, epochs = means.worth(tokens, arm)
             options.append((model, arm, tokens, epochs))
-            columns.append(anchored(surface, model.params, [worth], arm, model.before)[:, 0])
+            columns.append(anchored(source, model.params, [worth], arm, model.before)[:, 0])
     return _Weighed(tuple(options), np.stack(columns, axis=1))
 
 
-def advise(surface: Surface, means: Means, arms: Sequence[str] | None = None, notes: Sequence[str] = ()) -> Advice:
+def advise(source: Source, means: Means, arms: Sequence[str] | None = None, notes: Sequence[str] = ()) -> Advice:
     """What to do with the compute.
 
     Args:
@@ -107,16 +125,18 @@ def advise(surface: Surface, means: Means, arms: Sequence[str] | None = None, no
             f"advice needs a model, compute and text: {len(means.shelf)} models, {means.flops} FLOPs, "
             f"{means.topic_tokens} topic tokens given"
         )
-    chosen = tuple(arms or (arm for arm in surface.arms if arm != QUALITY))
-    weighed = _weigh(surface, means, chosen)
+    chosen = tuple(arms or (arm for arm in source.arms if arm != QUALITY))
+    weighed = _weigh(source, means, chosen)
     best = weighed.best
     drawn = weighed.losses[1:] if len(weighed.losses) > 1 else weighed.losses
     wins = np.bincount(drawn.argmin(axis=1), minlength=len(weighed.options)) / len(drawn)
+    if len(weighed.losses) == 1:
+        wins[:] = np.nan
     order = np.argsort(_expected(weighed.losses), kind="stable")
-    made = tuple(_option(surface, weighed, int(place), float(wins[place])) for place in order)
+    made = tuple(_option(source, weighed, int(place), wins[place]) for place in order)
     more = None
     if means.topic_tokens is not None:
-        richer = _weigh(surface, replace(means, topic_tokens=2 * means.topic_tokens), chosen)
+        richer = _weigh(source, replace(means, topic_tokens=2 * means.topic_tokens), chosen)
         more = _estimate(weighed.losses[:, best] - richer.losses[:, richer.best])
     first = weighed.options[best]
     return Advice(
@@ -126,16 +146,16 @@ def advise(surface: Surface, means: Means, arms: Sequence[str] | None = None, no
         other_arm=_against(weighed, best, [o[1] != first[1] for o in weighed.options]),
         other_size=_against(weighed, best, [o[0] != first[0] for o in weighed.options]),
         more_text=more,
-        unknown=(*_unknown(surface, means, weighed, best), *notes),
-        decider=_decider(surface, means, chosen, weighed),
+        unknown=(*_unknown(source, means, weighed, best), *notes),
+        decider=_decider(source, means, chosen, weighed),
         level=LEVEL,
     )
 
 
-def _option(surface: Surface, weighed: _Weighed, place: int, wins: float) -> Option:
+def _option(source: Source, weighed: _Weighed, place: int, wins: float) -> Option:
     model, arm, tokens, epochs = weighed.options[place]
-    loss = _estimate(weighed.losses[:, place])
-    return Option(model.name, model.params, arm, tokens, epochs, loss, wins, surface.beyond(model.params, tokens))
+    loss, best = _estimate(weighed.losses[:, place]), None if np.isnan(wins) else float(wins)
+    return Option(model.name, model.params, arm, tokens, epochs, loss, best, source.beyond(model.params, tokens))
 
 
 def _estimate(rows: Array) -> Estimate:
@@ -151,30 +171,32 @@ def _against(weighed: _Weighed, best: int, others: Sequence[bool]) -> Estimate |
     return _estimate(weighed.losses[:, other] - weighed.losses[:, best])
 
 
-def _unknown(surface: Surface, means: Means, weighed: _Weighed, best: int) -> list[str]:
+def _unknown(source: Source, means: Means, weighed: _Weighed, best: int) -> list[str]:
     model, _, tokens, epochs = weighed.options[best]
     notes = []
-    if model.params > 1.001 * surface.largest[0]:
-        times = model.params / surface.largest[0]
+    if model.params > 1.001 * source.largest[0]:
+        times = model.params / source.largest[0]
         notes.append(f"{model.name} is {times:.2g} times the largest size of the study.")
-    if tokens > 1.001 * surface.largest[1]:
-        notes.append(f"{human(tokens)} tokens are {tokens / surface.largest[1]:.2g} times the most of the study.")
+    if tokens > 1.001 * source.largest[1]:
+        notes.append(f"{human(tokens)} tokens are {tokens / source.largest[1]:.2g} times the most of the study.")
     if epochs > 4:
         notes.append(f"It reads the topic's text {epochs:.2g} times. What that is worth is taken from the literature.")
     if means.topic_tokens is None:
         notes.append("The topic's tokens at hand were not given, so none are counted as read again.")
-    if MIX in surface.arms:
+    if MIX in source.arms:
         notes.append(f"Of mixtures only a share of {means.mix_share:.0%} domain text was measured.")
     else:
         notes.append("No mixture of general and filtered text was measured.")
-    if any(m.before is None and m.params > 1.001 * surface.largest[0] for m in means.shelf):
+    if any(m.before is None and m.params > 1.001 * source.largest[0] for m in means.shelf):
         notes.append("The larger models' losses before training were not given: measure them, which costs little.")
-    if not surface.heldout:
+    if short := [m.name for m in means.shelf if means.tokens(m.params) > 1.001 * source.most(m.params)]:
+        notes.append(f"The compute goes beyond what {', '.join(short)} was measured with; options end where it ends.")
+    if source.heldout == {}:
         notes.append("With fewer than three sizes the law was not tested on a size hidden from it.")
     return notes
 
 
-def _decider(surface: Surface, means: Means, arms: Sequence[str], weighed: _Weighed) -> Decider | None:
+def _decider(source: Source, means: Means, arms: Sequence[str], weighed: _Weighed) -> Decider | None:
     """The run after which the choice is expected to be better by most for its compute.
 
     What a run is worth is the expected fall of the chosen option's loss: losses of the options are regressed, over
@@ -188,10 +210,10 @@ def _decider(surface: Surface, means: Means, arms: Sequence[str], weighed: _Weig
     found: list[Decider] = []
     for model in means.shelf:
         for arm in arms:
-            tokens = np.array(_LENGTHS) * means.tokens(model.params)
+            tokens = np.array(_LENGTHS) * min(means.tokens(model.params), source.most(model.params))
             worth = [means.worth(t, arm)[0] for t in tokens]
-            shown = np.log(anchored(surface, model.params, worth, arm, model.before)[1:])
-            noise = surface.noise.row if model.before is not None else np.hypot(surface.noise.row, surface.noise.size)
+            shown = np.log(anchored(source, model.params, worth, arm, model.before)[1:])
+            noise = source.noise.row if model.before is not None else np.hypot(source.noise.row, source.noise.size)
             shown += noise * random.standard_normal(shown.shape)
             for place, count in enumerate(tokens):
                 saved = _saved(drawn, shown[:, place])

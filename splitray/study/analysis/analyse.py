@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from splitray.law.planning.estimate import Estimate
 from splitray.results.study import FILTERED, GENERAL, LOSS_DOMAIN, LOSS_GENERAL, exam_measure
 from splitray.results.study_analysis import (
+    Advice,
     ArmMultiplier,
     EfficiencyRatio,
     RatioSlope,
@@ -17,6 +19,7 @@ from splitray.results.study_analysis import (
 )
 from splitray.study.analysis.advice import Means, advise
 from splitray.study.analysis.gap import LEVELS, ratios
+from splitray.study.analysis.measured import MeasuredCurves
 from splitray.study.analysis.outside import exam_rows, forgetting
 from splitray.study.analysis.resampling import DRAWS, LEVEL, Trajectory, trajectories
 from splitray.study.analysis.slope import ratio_slope
@@ -36,7 +39,8 @@ def analyse(table: StudyTable, means: Means | None = None, draws: int = DRAWS, s
     of_losses = {m: trajectories(table, m, draws, seed) for m in table.measures if not m.startswith("exam/")}
     of_exams = {m: trajectories(table, m, draws, seed) for e in table.exams for m in [exam_measure(e, "nats_per_byte")]}
     everything = of_losses | of_exams
-    found = [r for m, lines in everything.items() if m != LOSS_GENERAL and not _general(m) for r in ratios(lines)]
+    judged = {LOSS_DOMAIN, *of_exams}  # bits per byte are losses in another unit
+    found = [r for m, lines in everything.items() if m in judged for r in ratios(lines)]
     surface = fit_surface(of_losses.get(LOSS_DOMAIN, []), seed=seed) if LOSS_DOMAIN in of_losses else None
     return StudyAnalysis(
         curves=tuple(line.curve() for lines in everything.values() for line in lines),
@@ -45,13 +49,24 @@ def analyse(table: StudyTable, means: Means | None = None, draws: int = DRAWS, s
         surface=None if surface is None else describe(surface, of_losses[LOSS_DOMAIN]),
         forgetting=tuple(forgetting(of_losses.get(LOSS_GENERAL, []))),
         exams=tuple(exam_rows(table, draws, seed)),
-        advice=advise(surface, means) if surface is not None and means is not None else None,
+        advice=None if means is None else _advice(surface, of_losses.get(LOSS_DOMAIN, []), means),
         warnings=tuple(warnings(table, found, surface)),
     )
 
 
-def _general(measure: str) -> bool:
-    return measure.endswith("/general")
+def _advice(surface: Surface | None, found: Sequence[Trajectory], means: Means) -> Advice | None:
+    """By the law's surface of own bases; without one by what was measured of given models."""
+    if surface is not None:
+        return advise(surface, means)
+    measured = MeasuredCurves.of(found)
+    if measured is None:
+        return None
+    known = {size for size, _ in measured.curves}
+    shelf = [model for model in means.shelf if int(model.params) in known]
+    if not shelf:
+        return None
+    # the losses before training are in the curves
+    return advise(measured, replace(means, shelf=[replace(model, before=None) for model in shelf]))
 
 
 def slopes(found: Sequence[EfficiencyRatio]) -> list[RatioSlope]:
@@ -132,7 +147,7 @@ def warnings(table: StudyTable, found: Sequence[EfficiencyRatio], surface: Surfa
             "An arm has the level at its first snapshot, or never."
         )
     if surface is None:
-        notes.append("There are fewer than two own bases, so no law was fitted and there is no advice.")
+        notes.append("There are fewer than two own bases, so no law was fitted.")
     if LOSS_GENERAL not in table.measures:
         notes.append("The loss on general text was not measured, so forgetting is not known.")
     return notes

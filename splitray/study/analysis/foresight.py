@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,15 @@ from splitray.study.analysis.tables import StudyTable
 
 LEVEL = 0.8  # mass of the intervals
 _SEED = 11
+
+
+class Predictor(Protocol):
+    """What predicts losses [1 + draws, points] of finished models."""
+
+    @property
+    def arms(self) -> tuple[str, ...]: ...
+
+    def predict(self, params: Array | float, tokens: Array | float, arm: str) -> Array: ...
 
 
 def surface_of(table: StudyTable, measure: str = LOSS_DOMAIN) -> Surface:
@@ -36,15 +46,17 @@ def surface_of(table: StudyTable, measure: str = LOSS_DOMAIN) -> Surface:
     return surface
 
 
-def anchored(surface: Surface, params: float, tokens: Sequence[float] | Array, arm: str, before: float | None) -> Array:
+def anchored(
+    source: Predictor, params: float, tokens: Sequence[float] | Array, arm: str, before: float | None
+) -> Array:
     """Predicted losses [1 + draws, points]; from a measured loss of the model as it was, where there is one.
 
     Every draw is moved, as a factor, to have that loss at 0 tokens: what it says of the change is kept.
     """
-    rows = surface.predict(np.full(len(tokens), params), np.asarray(tokens, float), arm)
+    rows = source.predict(np.full(len(tokens), params), np.asarray(tokens, float), arm)
     if before is None:
         return rows
-    return np.asarray(rows * before / surface.predict(params, 0.0, GENERAL))
+    return np.asarray(rows * before / source.predict(params, 0.0, GENERAL))
 
 
 def forecast(

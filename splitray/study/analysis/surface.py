@@ -101,6 +101,10 @@ class Surface:
         common = self.reach.common(len(rows) - 1)[:, None]
         return np.concatenate([rows[:1], self.reach.apply(rows[1:], rows[:1], weight, deviation, common)])
 
+    def most(self, params: float) -> float:
+        """The most tokens that it says something about: the law has no end."""
+        return math.inf
+
     def beyond(self, params: float, tokens: float) -> bool:
         """Whether a point lies outside the table."""
         return params > 1.001 * self.largest[0] or tokens > 1.001 * self.largest[1]
