@@ -195,7 +195,7 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
 
 
 def watch(address: str) -> None:
-    """A look a second at the cluster, as a line of JSON; in a process of its own, which finds the token as it begins."""
+    """A look a second at the cluster, a line of JSON each. In a process of its own: Ray reads its token on import."""
     import ray
 
     from splitray.executor.compat import launches
