@@ -18,10 +18,9 @@ _KEPT = {"mm", "addmm", "bmm", "baddbmm", "_grouped_mm"}  # and whatever attenti
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The blocks of the model's largest stack, in order; empty where it has none."""
-    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
-    if not stacks:
-        return []
-    return list(max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters())))
+    stacks: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
+    sizes = [sum(p.numel() for p in stack.parameters()) for stack in stacks]
+    return list(stacks[sizes.index(max(sizes))]) if stacks else []
 
 
 def checkpoint_blocks(model: torch.nn.Module, how: Checkpointing) -> int:
@@ -33,12 +32,13 @@ def checkpoint_blocks(model: torch.nn.Module, how: Checkpointing) -> int:
         return 0
     blocks = blocks_of(model)
     for block in blocks:
-        block.__class__ = _checkpointed(type(block), how)
+        kind: Any = type(block)
+        block.__class__ = _checkpointed(kind, how)
     return len(blocks)
 
 
 @cache
-def _checkpointed(kind: type[torch.nn.Module], how: Checkpointing) -> type[torch.nn.Module]:
+def _checkpointed(kind: Any, how: Checkpointing) -> Any:
     """A class of blocks with another forward pass. All blocks of one kind have it, so that they compile as one."""
     extra = {"context_fn": _contexts} if how == "selective" else {}
     inner: Callable[..., Any] = kind.forward
