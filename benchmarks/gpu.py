@@ -163,7 +163,7 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
     """How long a checkpoint stalls, writes and loads; and whether the steps after it are the same."""
     from splitray.storage.store import Store
     from splitray.training import state as states
-    from splitray.training.loop import load_weights
+    from splitray.training.state import load_weights
 
     device, setup = bench.device, bench.setup("1.3B")
     device.clear()

@@ -18,9 +18,11 @@ _KEPT = {"mm", "addmm", "bmm", "baddbmm", "_grouped_mm"}  # and whatever attenti
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The blocks of the model's largest stack, in order; empty where it has none."""
-    stacks: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
-    sizes = [sum(p.numel() for p in stack.parameters()) for stack in stacks]
-    return list(stacks[sizes.index(max(sizes))]) if stacks else []
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
+    if not stacks:
+        return []
+    largest = max(range(len(stacks)), key=lambda place: sum(p.numel() for p in stacks[place].parameters()))
+    return list(stacks[largest])
 
 
 def checkpoint_blocks(model: torch.nn.Module, how: Checkpointing) -> int:
@@ -38,7 +40,7 @@ def checkpoint_blocks(model: torch.nn.Module, how: Checkpointing) -> int:
 
 
 @cache
-def _checkpointed(kind: Any, how: Checkpointing) -> Any:
+def _checkpointed(kind: type[torch.nn.Module], how: Checkpointing) -> type[torch.nn.Module]:
     """A class of blocks with another forward pass. All blocks of one kind have it, so that they compile as one."""
     extra = {"context_fn": _contexts} if how == "selective" else {}
     inner: Callable[..., Any] = kind.forward

@@ -154,6 +154,10 @@ class TrainingSettings(Settings):
         None,
         "DeepSpeed ZeRO stage; default 1 in a group, 0 for one worker: there it shards nothing and costs up to 7 %.",
     )
+    reduction: Literal["fp32", "bf16"] = operational(
+        "fp32",
+        "Precision in which a group sums gradients where `precision` is bf16. bf16 halves what passes the network.",
+    )
     micro_batch_size: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
     compile: bool | Literal["blocks", "whole"] | None = operational(
