@@ -267,11 +267,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "planted.json")
     args = parser.parse_args()
     started, found = time.time(), dict[str, Any]()
-    settings = {
-        "schedule": str(CONSTANT_RATE if args.constant_rate else DECAY),
-        "draws": args.draws,
-        "known": args.known,
-    }
+    schedule = CONSTANT_RATE if args.constant_rate else DECAY
+    settings = {"schedule": str(schedule), "draws": args.draws, "known": args.known}
     for seed in range(max(args.seeds, args.simulations)):
         for name in args.truths:
             true = truth(name, schedule)
