@@ -4,7 +4,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from splitray.config import Config
+from splitray.config import Config, Runnable
 from splitray.errors import UserError
 from splitray.executor.prices import worker_price
 from splitray.pipeline.dry_run_result import DryRun, DryRunPart
@@ -25,7 +25,7 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     """The tree and its cost; without a plan a few split fractions are shown."""
     corpus, plan = standing.corpus or CorpusFacts.unbuilt(config), standing.plan
     held = Store(store) if standing.corpus else None
-    programme = Programme(config, corpus, _precision(config, standing))
+    programme = Programme(config, corpus, _precision(config, standing), standing.rates)
     gpu = config.resources.accelerator == "gpu"
     shown: list[RenderableType] = [] if standing.note is None else [Text(standing.note)]
     shown.append(_facts(programme, gpu, standing))
@@ -38,22 +38,29 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
         parts += [tree.production(split), tree.evaluation(split)]
     else:
         parts += [tree.alternative(programme.final().split(f)) for f in _FRACTIONS] + [tree.evaluation(None)]
-    shown.append(_table(config, parts, gpu))
+    shown.append(table(config, parts, gpu))
     shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
     if plan is None:
         shown.append("No plan yet: base and specialists are shown for three split fractions.")
     if config.weights == "tokens" and corpus.train_tokens is None:
         shown.append("Domains have equal weights here: with weights = tokens theirs are known after the corpus.")
+    shown += costs(config, parts, gpu)
+    refusal = _refusal(programme, standing)
+    return DryRun(tuple(plain(config, p, gpu) for p in parts), refusal, tuple(shown))
+
+
+def costs(config: Runnable, parts: list[Part], gpu: bool) -> list[str]:
+    """What the times rest on, and what they cost where a price is known."""
+    said = []
     if config.resources.tokens_per_second is None:
         assumed = _GPU_FLOPS if gpu else _CPU_FLOPS
-        shown.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
+        said.append(f"Time assumes {assumed:.2g} FLOP/s a worker; set resources.tokens_per_second to a measured rate.")
     price = worker_price(config.resources, "GPU" if gpu else "CPU", config.training.threads)
     if price is not None:
         hours = sum(_seconds(config, p, gpu) * p.workers for p in parts) / 3600
         cost = f"{hours * price.per_hour:.2f} {price.currency} at {price.per_hour:.4g} an hour ({price.source})"
-        shown.append(f"All lines together: {hours:.1f} worker hours, {cost}.")
-    refusal = _refusal(programme, standing)
-    return DryRun(tuple(_plain(config, p, gpu) for p in parts), refusal, tuple(shown))
+        said.append(f"All lines together: {hours:.1f} worker hours, {cost}.")
+    return said
 
 
 def _refusal(programme: Programme, standing: Standing) -> str | None:
@@ -74,7 +81,8 @@ def _precision(config: Config, standing: Standing) -> str:
     return "bf16" if config.training.precision == "auto" else config.training.precision
 
 
-def _plain(config: Config, part: Part, gpu: bool) -> DryRunPart:
+def plain(config: Runnable, part: Part, gpu: bool) -> DryRunPart:
+    """A line of the table as numbers."""
     return DryRunPart(
         part.name,
         len(part.segments),
@@ -124,13 +132,14 @@ def _budget(programme: Programme) -> str:
     return f"{said}: the {config.budget:,} given, rounded to whole batches of every domain"
 
 
-def _table(config: Config, parts: list[Part], gpu: bool) -> Table:
-    table = Table(title="The tree", title_justify="left")
-    table.add_column("what")
+def table(config: Runnable, parts: list[Part], gpu: bool) -> Table:
+    """The tree and its cost."""
+    made = Table(title="The tree", title_justify="left")
+    made.add_column("what")
     for name in ("segments", "tokens to train", "from scratch", "reused", "FLOPs", "disk", "workers", "time"):
-        table.add_column(name, justify="right")
+        made.add_column(name, justify="right")
     for part in parts:
-        table.add_row(
+        made.add_row(
             part.name,
             f"{len(part.segments)}",
             human(part.tokens),
@@ -141,7 +150,7 @@ def _table(config: Config, parts: list[Part], gpu: bool) -> Table:
             f"{part.workers}",
             duration(_seconds(config, part, gpu)),
         )
-    return table
+    return made
 
 
 def _disk(part: Part) -> float:
@@ -149,7 +158,7 @@ def _disk(part: Part) -> float:
     return sum(part.sizes[s.recipe.hash].total * (4.0 if s.final else 12.0) for s in part.segments)
 
 
-def _seconds(config: Config, part: Part, gpu: bool) -> float:
+def _seconds(config: Runnable, part: Part, gpu: bool) -> float:
     if config.resources.tokens_per_second is not None:
         return part.tokens / config.resources.tokens_per_second / part.workers
     return part.flops / (_GPU_FLOPS if gpu else _CPU_FLOPS) / part.workers

@@ -29,6 +29,7 @@ from splitray.results.stages import (
     STAGES,
     BaseResult,
     CorpusResult,
+    LadderResult,
     PlanResult,
     SearchResult,
     SpecialistsResult,
@@ -284,7 +285,8 @@ class RunCheck:
         recipe = Recipe.from_json(lineage.recipe)
         sizes = {domain.name: domain.train.tokens for domain in corpus.domains}
         facts = CorpusFacts(recipe.corpus, recipe.vocab, recipe.end_token, tuple(sizes), sizes)
-        return Programme(self.config, facts, recipe.precision)
+        ladder = self.result(LadderResult)
+        return Programme(self.config, facts, recipe.precision, ladder.rates if ladder is not None else None)
 
     def _check_keys(self) -> None:
         """The keys that configuration and plan lead to, beside those that the stages have trained."""

@@ -18,6 +18,17 @@ from splitray.training.settings import Schedule
 
 T = TypeVar("T")
 MIXTURE = "mixture"
+_UNION = "+"  # no domain has it in its name
+
+
+def union(domains: Iterable[str]) -> str:
+    """The source that draws from several domains, by the shares that they have to each other in the mixture."""
+    return _UNION.join(sorted(domains))
+
+
+def members(source: str) -> list[str]:
+    """The domains of a source that `union` named; a domain alone is its own."""
+    return source.split(_UNION)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,11 @@ class Segment:
         return self.phases[-1].source
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """What is drawn from: the last phase's source, and the mixture where it is replayed."""
+        return (self.source, MIXTURE) if self.phases[-1].replay else (self.source,)
+
+    @property
     def key(self) -> str:
         return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
@@ -192,6 +208,11 @@ class Target:
     @classmethod
     def leaf(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target":
         return cls(recipe, leaf.phases(schedule, recipe.batch_tokens))
+
+    @classmethod
+    def root(cls, recipe: Recipe) -> "Target":
+        """The model before a token is trained: a given one as it is, else a fresh one. Nothing continues from it."""
+        return cls(recipe, (Phase(MIXTURE, 0, (0, 0)),))
 
     @classmethod
     def trunk(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target | None":
