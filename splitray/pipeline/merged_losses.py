@@ -137,18 +137,19 @@ class Others:
     def longer(self, law: Law, tokens: int) -> LossRow | None:
         """The unsplit model with some tokens more, which nobody has trained; None where it was not compared.
 
-        It is the loss that was measured, times the ratio that the law predicts over the domains that it knows: a law that
-        is off by some share is off in both. Bits follow nats.
+        It is the loss that was measured, times the ratio that the law predicts over the domains that it knows. A law
+        that is off by some share is off in both. Bits follow nats.
         """
         unsplit, programme = self.evaluated.strategy(UNSPLIT), self.programme
         if unsplit is None:
             return None
         params, budget = programme.final().params, programme.budget
         known = {domain: weight for domain, weight in programme.weights.items() if domain in law.domains}
-        before, after = sum(
-            weight * law.predict(params, [budget, budget + tokens], 0.0, d) for d, weight in known.items()
+        before, after = (
+            sum(weight * float(law.predict(params, whole, 0.0, domain)) for domain, weight in known.items())
+            for whole in (budget, budget + tokens)
         )
-        ratio = float(after / before)
+        ratio = after / before
         spent = Spent.of(programme, programme.compared(programme.final().split(1.0)))
         spent = spent.plus(tokens, programme.flops(params, tokens))
         found = unsplit.loss * ratio, unsplit.bits_per_byte * ratio
