@@ -32,6 +32,7 @@ from splitray.executor.metrics import (
     TOKENS_PER_SECOND,
 )
 from splitray.executor.relay import relay
+from splitray.executor.schedule import Scheduler
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
@@ -46,7 +47,9 @@ class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
     A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
-    run itself. `flops_per_token` are those of training, by N of the model.
+    run itself. `flops_per_token` are those of training, by N of the model. With a `scheduler` the longest way goes
+    first, and as many workers train a segment as it says; without, who came first, and one. Workers that are idle for
+    `idle_seconds` are let go.
     """
 
     store: Store
@@ -58,6 +61,8 @@ class RunContext:
     start: str = ""
     run: str = ""
     flops_per_token: Mapping[int, float] = field(default_factory=dict)
+    scheduler: Scheduler | None = None
+    idle_seconds: float = 60.0
 
 
 class Meter:

@@ -12,14 +12,17 @@ from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.executor.client import ExecutorClient
-from splitray.executor.connect import uses_gpu
+from splitray.executor.connect import accelerator_type, uses_gpu
 from splitray.executor.precision import kind_of_machine, resolve_precision
 from splitray.executor.prices import price_of
+from splitray.executor.schedule import Scheduler
 from splitray.executor.worker import RunContext
 from splitray.pipeline import precision
 from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.rates import measured_rates
 from splitray.pipeline.run_folder import RunFolder
+from splitray.pipeline.scheduling import scheduler_of, speeds_of
 from splitray.results.ledger import Price
 from splitray.results.stages import CorpusResult, SearchResult
 from splitray.storage.store import Store
@@ -86,7 +89,16 @@ class Job:
             start=self.run.start,
             run=name,
             flops_per_token=programme.flops_per_token,
+            scheduler=self._scheduler,
+            idle_seconds=self.config.resources.idle_seconds,
         )
+
+    @property
+    def _scheduler(self) -> Scheduler:
+        """By the table of accelerators and what earlier segments have shown, as the dry run has it."""
+        measured = measured_rates(self.programme, self.store, self.use_gpu)
+        kind = accelerator_type() if self.use_gpu else None
+        return scheduler_of(self.programme, speeds_of(self.programme, self.use_gpu, measured, kind))
 
     @cached_property
     def executor(self) -> ExecutorClient:
