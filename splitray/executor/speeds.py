@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from splitray.executor.accelerators import Accelerator
 from splitray.training.family import Size
@@ -40,8 +41,8 @@ class Speeds:
     @property
     def compiled(self) -> bool:
         """Whether steps are compiled, as the settings say; GPUs do where they leave it open."""
-        chosen: bool | None = self.training.compile
-        return self.gpu if chosen is None else chosen
+        chosen: object = self.training.compile
+        return self.gpu if chosen is None else bool(chosen)
 
     def rate(self, params: int, workers: int = 1) -> float:
         """Tokens a second that `workers` workers train together of the model of that N."""
@@ -65,11 +66,16 @@ class Speeds:
 
     def share(self, params: int) -> float:
         """What a worker needs of a GPU: 1/n where n workers fit its memory and leave one another time, else 1."""
-        if not self.gpu or params not in self.sizes:
-            return 1.0
+        return self._shares.get(params, 1.0)
+
+    @cached_property
+    def _shares(self) -> dict[int, float]:
+        return {params: self._share(size) for params, size in self.sizes.items()} if self.gpu else {}
+
+    def _share(self, size: Size) -> float:
         tokens = min(self.training.micro_batch_size, self.training.global_batch_size) * self.training.sequence_length
-        work, host = self._micro_batch(params, tokens)
-        held = step_bytes(self.sizes[params], self.vocab, self.training, 1, True, self.compiled) + _CONTEXT
+        work, host = self._micro_batch(size.params, tokens)
+        held = step_bytes(size, self.vocab, self.training, 1, True, self.compiled) + _CONTEXT
         fit = self.accelerator.memory * 2**30 * _ROOM / held
         return 1.0 / max(1, min(_SHARES, int(fit), int(max(work, host) / work)))
 

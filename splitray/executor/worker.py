@@ -199,7 +199,9 @@ class Worker:
         if self._workers > 1:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
         self._check_gpu()
-        hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
+        hooks = Hooks(
+            self._meter, self._watch, start=self._context.start, provenance=_made_by(self._context, self._name)
+        )
         with self._watch.on_sigterm(), _threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
@@ -215,6 +217,11 @@ class Worker:
         """In every call, not at the start: an error there is taken for a death, and the worker started five times."""
         if self._context.use_gpu:
             check_own_gpu()
+
+
+def _made_by(context: RunContext, worker: str) -> dict[str, Any]:
+    """What a segment's marker says of its worker; speeds that it shows are those of this kind of device."""
+    return {"worker": worker, "gpu": context.use_gpu}
 
 
 def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
@@ -280,7 +287,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
     with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
-        hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
+        hooks = Hooks(meter, watch, start=context.start, provenance=_made_by(context, name))
         try:
             if context.use_gpu:
                 check_own_gpu()
