@@ -4,7 +4,7 @@
 
 The tree, the coordinator, its pool, the timetable and the keys in the store are the real ones; workers are simulated,
 see `benchmarks/simulated.py`. A lifetime is the hours after which a node is taken away, on average; 0: never. Beside
-each simulation stands what the timetable foretold for it before the start.
+each simulation stands what the timetable foretold for it. What OUT holds is kept.
 """
 
 import argparse
@@ -97,7 +97,8 @@ def simulate(programme: Programme, world: World, seed: int = 0) -> tuple[list[Ro
     scheduler = scheduler_of(programme, speeds_of(programme, True))
     asked, parts = stages(programme)
     told = {name: foretell(part.rounds[0], scheduler) for name, part in parts.items()}
-    with tempfile.TemporaryDirectory() as folder:
+    memory = Path("/dev/shm")  # a marker on a disk takes 20 ms
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         outcomes = play([asked[name] for name in STAGES], scheduler, world, Store(Path(folder)), seed)
     return [_row(name, world, told[name], found) for name, found in zip(STAGES, outcomes, strict=True)], scheduler
 
@@ -162,35 +163,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256, 512, 1024])
     parser.add_argument("--lifetimes", type=float, nargs="+", default=[0, 24])
+    parser.add_argument("--seconds", type=float, default=1e9, help="after which no other simulation is begun")
+    parser.add_argument("--anew", action="store_true", help="also what OUT holds already")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "simulate_cluster")
     options = parser.parse_args()
-    config, rows, widths = load(CONFIG), list[Row](), dict[int, Any]()
-    began = time.monotonic()
-    for gpus in options.gpus:
-        for hours in options.lifetimes:
-            programme = on(config, gpus)
-            found, scheduler = simulate(programme, World(gpus, lifetime=hours or None))
-            rows += found
-        chosen = scheduler.choose_widths(Tree(programme, None).ladder().rounds[0])
-        names = {programme.size(s).params: s.label for s in config.ladder.shapes}
-        widths[gpus] = {
-            role: {names[n]: workers for n, workers in sorted(getattr(chosen, role).items())}
-            for role in ("mixture", "domain")
-        } | {"share": {label: round(scheduler.share(n), 3) for n, label in names.items()}}
-        print(f"{gpus} GPUs after {time.monotonic() - began:.0f} s")
+    config, began = load(CONFIG), time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
+    place = options.out / "simulate_cluster.json"
+    found = json.loads(place.read_text()) if place.exists() else {}
+    rows = {_name(row): row for row in (Row(**plain) for plain in found.get("rows", []))}
+    widths: dict[str, Any] = found.get("widths", {})
+    for gpus in options.gpus:
+        programme = on(config, gpus)
+        for hours in options.lifetimes:
+            if time.monotonic() - began > options.seconds:
+                continue
+            if (STAGES[0], gpus, hours or None) in rows and not options.anew:
+                continue
+            made, scheduler = simulate(programme, World(gpus, lifetime=hours or None))
+            rows |= {_name(row): row for row in made}
+            widths[f"{gpus}"] = _widths(programme, scheduler)
+            print(f"{gpus} GPUs, lifetime {hours or None}, after {time.monotonic() - began:.0f} s", flush=True)
     result = {
         "what": "simulated with splitray's coordinator, pool, timetable and keys; no GPU was used",
         "config": CONFIG.name,
         "split": SPLIT,
         "price_per_gpu_hour": PRICE,
-        "accelerator": asdict(scheduler.speeds.accelerator),
+        "accelerator": asdict(speeds_of(on(config, 8), True).accelerator),
         "world": asdict(World(0)),
-        "rows": [asdict(r) | {"utilisation": r.utilisation, "node_utilisation": r.node_utilisation} for r in rows],
+        "rows": [asdict(rows[name]) for name in sorted(rows, key=lambda n: (n[0], n[1], n[2] or 1e9))],
         "widths": widths,
     }
-    (options.out / "simulate_cluster.json").write_text(json.dumps(result, indent=1) + "\n")
-    draw(rows, options.out)
+    place.write_text(json.dumps(result, indent=1) + "\n")
+    if rows:
+        draw(list(rows.values()), options.out)
+
+
+def _name(row: Row) -> tuple[str, int, float | None]:
+    return row.stage, row.gpus, row.lifetime
+
+
+def _widths(programme: Programme, scheduler: Scheduler) -> dict[str, dict[str, float]]:
+    """Workers by shape in the ladder, and the part of a GPU that a single one has."""
+    chosen = scheduler.choose_widths(Tree(programme, None).ladder().rounds[0])
+    names = {programme.size(s).params: s.label for s in programme.config.ladder.shapes}
+    found: dict[str, dict[str, float]] = {
+        "mixture": {names[n]: workers for n, workers in sorted(chosen.mixture.items())},
+        "domain": {names[n]: workers for n, workers in sorted(chosen.domain.items())},
+    }
+    return found | {"share": {label: round(scheduler.share(n), 3) for n, label in names.items()}}
 
 
 if __name__ == "__main__":

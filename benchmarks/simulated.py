@@ -23,7 +23,7 @@ from splitray.training.tree import Segment
 
 T = TypeVar("T")
 NODE = 8  # GPUs of a node
-_LOOK = 5.0  # simulated seconds between looks for idle workers
+_LOOK = 15.0  # simulated seconds between looks for idle workers
 
 
 @dataclass(frozen=True)

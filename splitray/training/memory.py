@@ -11,6 +11,7 @@ from splitray.training.settings import TrainingSettings
 # Bytes of activations for each token and unit of width of every layer. In fp32 a step on a CPU kept 1.39 times as much.
 _EAGER, _COMPILED, _FP32 = 55.4, 38.0, 1.39
 _BUCKET = 500_000_000  # entries of each of DeepSpeed's two buckets of gradients, at most
+_LOGITS = {False: 1 << 20, True: 1 << 26}  # at once, on a CPU and on a GPU; `head` imports torch, the dry run does not
 _A_LOGIT = 10.0  # bytes: fp32 logits and probabilities, bf16 gradient
 
 
@@ -25,8 +26,6 @@ def step_bytes(size: Size, vocab: int, training: TrainingSettings, workers: int,
         vocab: of the head. Under ZeRO 3 it holds the logits of a whole micro-batch, else a part at a time.
         compiled: whether `torch.compile` is used, which keeps less for the backward pass.
     """
-    from splitray.training.head import logits_at_once  # imports torch
-
     stage, n, shard = training.stage(workers), size.total, 1.0 / workers
     local = max(1, training.global_batch_size // workers)
     tokens = min(training.micro_batch_size, local) * training.sequence_length
@@ -38,5 +37,5 @@ def step_bytes(size: Size, vocab: int, training: TrainingSettings, workers: int,
     activations = a_token * (1.0 if low else _FP32) * tokens * size.hidden * size.layers
     logits = float(tokens * vocab)
     if stage < 3:
-        logits = min(logits, logits_at_once("cuda" if gpu else "cpu"))
+        logits = min(logits, _LOGITS[gpu])
     return weights + gradients + moments + (2.0 * n if low else 0.0) + activations + _A_LOGIT * logits

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from splitray.training.head import NextToken
+from splitray.training.head import NextToken, logits_at_once
 from splitray.training.memory import step_bytes
 from splitray.training.model import build, size
 from splitray.training.recipe import recipe
@@ -25,6 +25,14 @@ def gib(micro: int, compiled: bool, **settings: object) -> float:
 )
 def test_peaks_of_one_h100_within_a_tenth(micro: int, compiled: bool, stage: int, measured: float) -> None:
     assert gib(micro, compiled, zero_stage=stage) == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(False, "cpu"), (True, "cuda")])
+def test_logits_are_those_that_the_loss_holds_at_a_time(gpu: bool, device: str) -> None:
+    training = TrainingSettings(sequence_length=4096, global_batch_size=16, micro_batch_size=16)
+    shape = ModelShape(hidden=16, layers=1)
+    held = [step_bytes(size(shape, 50304, training), vocab, training, 1, gpu, False) for vocab in (1, 50304)]
+    assert held[1] - held[0] == 10 * (logits_at_once(device) - 16 * 4096)
 
 
 def test_states_are_shared_as_zero_says() -> None:
