@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import yaml
 
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="as the job takes it")
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dashboards"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the run folder there as FOLDER/run")
     options = parser.parse_args()
     if options.prometheus is None:
         parser.error("there is no prometheus on the PATH: install Debian's package, or name its program")
@@ -72,7 +73,9 @@ def main() -> None:
             job(folder, address, options.config, options.set)
             time.sleep(2 * SCRAPE)
             result = report(Prometheus(url, began, time.time()), folder / "run")
-    result = {"machine": describe("ray"), "config": options.config, **result}
+            if options.keep is not None:
+                shutil.copytree(folder / "run", options.keep / "run", dirs_exist_ok=True)
+    result = {"machine": describe("ray"), "config": Path(options.config).name, **result}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "dashboards.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
@@ -132,12 +135,13 @@ def prometheus(program: str, folder: Path, scraped: int) -> Iterator[str]:
         yield url
 
 
-def until_up(url: str, log: Path) -> None:
+def until_up(url: str, log: Path, token: str = "") -> None:
     """Wait until a server answers."""
     until = time.monotonic() + _UP
+    asked = Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     while time.monotonic() < until:
         try:
-            with urlopen(url, timeout=5):
+            with urlopen(asked, timeout=5):
                 return
         except (URLError, OSError):
             time.sleep(0.5)

@@ -10,7 +10,6 @@ shapes through the same code anywhere. Results that FOLDER holds of other phases
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -134,6 +133,24 @@ def zero(bench: Bench) -> Iterator[Row]:
     yield {"zero_stage": 0, "micro": 8} | ours(bench.device, bench.setup("1.3B", micro=8))
 
 
+def whole(bench: Bench) -> Iterator[Row]:
+    """The model compiled as one, beside the blocks of `rates`."""
+    yield {"whole": True} | ours(bench.device, replace(bench.setup("1.3B"), compiled=True, whole=True))
+    torch._dynamo.reset()
+
+
+def recompute(bench: Bench) -> Iterator[Row]:
+    """What activation checkpointing saves and costs, and whether the losses are the same."""
+    losses: dict[str, list[float]] = {}
+    for how in ("none", "selective", "full"):
+        setup = replace(bench.setup("1.3B"), recomputed=how)
+        row = {"recomputed": how} | ours(bench.device, setup)
+        engine = bench.device.engine(replace(bench.small("fp32"), recomputed=how))
+        losses[how] = [engine.step(bench.small().batch(), 1e-3).loss for _ in range(3)]
+        engine.close()
+        yield row | {"same_losses": losses[how] == losses["none"]}
+
+
 def masks(bench: Bench) -> Iterator[Row]:
     """A step with documents apart, eager and compiled."""
     for compiled in (False, True):
@@ -146,7 +163,7 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
     """How long a checkpoint stalls, writes and loads; and whether the steps after it are the same."""
     from splitray.storage.store import Store
     from splitray.training import state as states
-    from splitray.training.loop import load_weights
+    from splitray.training.state import load_weights
 
     device, setup = bench.device, bench.setup("1.3B")
     device.clear()
@@ -188,15 +205,16 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
 
 
 def same_bits(bench: Bench) -> Iterator[Row]:
-    """Two runs of four steps from the same weights, as they are and with deterministic kernels, and what these cost."""
+    """Two runs of four steps from the same weights, as they are and with `training.exact`, and what that costs."""
+    from splitray.training.exact import use_exact
+
     setup = replace(bench.setup("1.3B" if bench.device.cuda else ""), micro=4 if bench.device.cuda else 2)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for deterministic in (False, True):
-        torch.use_deterministic_algorithms(deterministic)
+        use_exact(deterministic)
         try:
             ends, seconds = zip(*(_four_steps(bench.device, setup) for _ in range(2)), strict=True)
         finally:
-            torch.use_deterministic_algorithms(False)
+            use_exact(False)
         step = round(1e3 * min(seconds), 1)
         yield {"deterministic": deterministic, "same": ends[0] == ends[1], "step_ms": step}
 
@@ -259,11 +277,13 @@ PHASES: dict[str, tuple[Callable[[Bench], Iterator[Row]], float]] = {
     "same bits": (same_bits, 30),
     "checkpoint": (checkpoint, 70),
     "masks": (masks, 110),
+    "recompute": (recompute, 60),
     "job": (job, 300),
     "ladder": (ladder, 40),
     "profile": (profile_of_a_step, 30),
     "rates 350M": (lambda bench: rates(bench, "350M"), 120),
     "rates 125M": (lambda bench: rates(bench, "125M"), 90),
+    "whole": (whole, 80),
     "zero": (zero, 40),
     "bound": (bound, 80),
 }

@@ -34,6 +34,8 @@ class Setup:
     stage: int = 0
     compiled: bool = False
     apart: bool = False  # documents do not attend to each other
+    recomputed: str = "none"  # activations: none, selective, full
+    whole: bool = False  # compiled as one, not block by block
 
     @property
     def settings(self) -> TrainingSettings:
@@ -43,7 +45,8 @@ class Setup:
             micro_batch_size=self.micro,
             precision=self.precision,
             zero_stage=self.stage,
-            compile=self.compiled,
+            compile=("whole" if self.whole else "blocks") if self.compiled else False,
+            activation_checkpointing=self.recomputed,
             attention_across_documents=not self.apart,
             learning_rate=3e-4,
             reference_hidden=self.shape["hidden"],
@@ -143,6 +146,7 @@ def ours(device: Device, setup: Setup) -> dict[str, Any]:
         "first_step_s": round(first_seconds, 1),
         "loss": round(first.loss, 4),
         "taken": first.taken,
+        "compiled_as": engine.compiled,
         **told,
     }
 

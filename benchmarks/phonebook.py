@@ -230,9 +230,8 @@ class Phonebook:
             trainer.begin_stage()  # its idle hosts end, so that the next overlap's have their room
 
     def _keep(self, ended: Sequence[tuple[Point, str]]) -> None:
-        from splitray.training.loop import load_weights
         from splitray.training.model import build
-        from splitray.training.state import load
+        from splitray.training.state import load, load_weights
 
         for point, cluster in ended:
             target = self.target(point, cluster)

@@ -167,7 +167,8 @@ class _Method:
         return self
 
     def remote(self, *args: Any) -> "asyncio.Future[Any]":
-        return asyncio.ensure_future(self._call(*args))
+        made: asyncio.Future[Any] = asyncio.ensure_future(self._call(*args))
+        return made
 
 
 class SimulatedWorker:

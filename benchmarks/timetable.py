@@ -25,9 +25,9 @@ from splitray.corpus import Corpus
 from splitray.executor.accelerators import ACCELERATORS
 from splitray.executor.client import start_coordinator
 from splitray.executor.connect import worker_environment
+from splitray.executor.durations import Durations
 from splitray.executor.request import Request
 from splitray.executor.schedule import Group, Scheduler, foretell
-from splitray.executor.speeds import Speeds
 from splitray.executor.worker import RunContext
 from splitray.ladder.grid import rungs
 from splitray.storage.store import Store
@@ -54,11 +54,11 @@ class Bench:
 
     def requests(self, seeds: Sequence[int], pretrain: Sequence[int], specialize: Sequence[int]) -> list[Request]:
         """A ladder's leaves; every shape has every seed."""
-        batch, asked = TRAINING.batch_tokens, []
+        batch, asked = TRAINING.batch_tokens, list[Request]()
         weights = {d: 1 / len(DOMAINS) for d in DOMAINS}
         for shape in SHAPES:
-            counts = [[max(1, round(n * self.scale)) * batch for n in each] for each in (pretrain, specialize)]
-            for step in rungs([shape], *counts, list(DOMAINS), seeds):
+            before, after = ([max(1, round(n * self.scale)) * batch for n in each] for each in (pretrain, specialize))
+            for step in rungs([shape], before, after, list(DOMAINS), seeds):
                 made = recipe(shape, TRAINING, self.corpus.identity(), weights, step.seed)
                 asked.append(Request(Target.leaf(made, step.leaf, TRAINING.schedule), step.domains))
         return asked
@@ -140,7 +140,7 @@ def compare(bench: Bench) -> dict[str, Any]:
     rates, beside, start = measured(bench)
     device = replace(ACCELERATORS["CPU"], beside=beside, start=start, source="measured before the ladder")
     sizes = {s.params: s for s in (size(shape, bench.corpus.vocab_size, TRAINING) for shape in SHAPES)}
-    speeds = Speeds(device, TRAINING, sizes, bench.corpus.vocab_size, False, rates)
+    speeds = Durations(device, TRAINING, sizes, bench.corpus.vocab_size, False, rates)
     scheduler = Scheduler(speeds, float(WORKERS), VALIDATION, False, 60.0)
     requests = bench.requests((0, 1), PRETRAIN, SPECIALIZE)
     groups = bench.groups(requests)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, TypeVar, cast, get_args
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -28,8 +28,24 @@ from splitray.tracking.settings import AlertSettings
 from splitray.training.settings import ModelShape, TrainingSettings
 from splitray.weights import check_budget, check_weights, parse_weights, shares
 
+C = TypeVar("C", bound=Settings)
 _SECRET = "alerts"  # a section of which messages repeat nothing: a webhook's address, or a part of it, lets one post
 DEMO = Path(__file__).parent / "configs" / "demo.yaml"  # a file of the package: what runs where no config is given
+
+
+class Runnable(Protocol):
+    """What every kind of configuration has that a run is made of: a name, how to train, and where to work."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def training(self) -> TrainingSettings: ...
+    @property
+    def resources(self) -> ResourceSettings: ...
+    @property
+    def run_dir(self) -> str | None: ...
+    @property
+    def store(self) -> str | None: ...
 
 
 class Config(Settings):
@@ -159,17 +175,22 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: names the file and every field that is wrong, missing or unknown, and the nearest name that is known.
     """
+    return load_as(Config, path, overrides)
+
+
+def load_as(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
+    """As `load`, for another kind of configuration, which is `Runnable`."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"config {path}: no such file") from error
     except OSError as error:
         raise UserError(f"config {path}: {error.strerror}") from error
-    config = parse(text, f"config {path}", overrides)
+    config = parse_as(kind, text, f"config {path}", overrides)
     try:
         # not where a run folder's config is read: it may be another machine's
-        check_packages(config.trackers)
-        check_price(config.resources)
+        check_packages(getattr(config, "trackers", []))
+        check_price(cast(Runnable, config).resources)
     except UserError as error:
         raise UserError(f"config {path}: {error}") from None
     return config
@@ -177,6 +198,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
     """A config from YAML; `where` names its source in a `UserError`."""
+    return parse_as(Config, text, where, overrides)
+
+
+def parse_as(kind: type[C], text: bytes, where: str, overrides: Sequence[str] = ()) -> C:
+    """As `parse`, for another kind of configuration."""
     try:
         values = yaml_text.read(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -186,9 +212,10 @@ def parse(text: bytes, where: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(values, override)
     try:
-        return Config(**values)
+        return kind(**values)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(_told(e) for e in error.errors())}") from None  # it holds the values
+        told = "; ".join(_told(e, kind) for e in error.errors())
+        raise UserError(f"{where}: {told}") from None  # it holds the values
     except TypeError as error:
         raise UserError(f"{where}: keys must be text ({error})") from error
 
@@ -218,11 +245,11 @@ def _apply(values: dict[Any, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value is not YAML: {_fault(error)}") from None
 
 
-def _told(error: Any) -> str:
+def _told(error: Any, kind: type[Settings]) -> str:
     place = ".".join(str(p) for p in error["loc"]) or "config"
     secret = error["loc"][:1] == (_SECRET,)
     if error["type"] == "extra_forbidden":
-        section, known = ".".join(str(p) for p in error["loc"][:-1]), _keys(error["loc"][:-1])
+        section, known = ".".join(str(p) for p in error["loc"][:-1]), _keys(kind, error["loc"][:-1])
         if section == _SECRET and not str(error["loc"][-1]).isidentifier():  # `webhook:URL`, without a blank
             return f"unknown key in {section}; it has {', '.join(known)}"
         near = did_you_mean(str(error["loc"][-1]), known)
@@ -248,9 +275,9 @@ def _told(error: Any) -> str:
     return message if place == "config" else f"{place}: {without_query(message)}{got}"
 
 
-def _keys(place: Sequence[str | int]) -> list[str]:
+def _keys(kind: type[Settings], place: Sequence[str | int]) -> list[str]:
     """The keys of the section at a place such as ("ladder", "shapes", 0)."""
-    section: Any = Config
+    section: Any = kind
     for name in place:
         if isinstance(name, str):
             field, owner = section.model_fields.get(name), section_owner(name)
@@ -259,7 +286,7 @@ def _keys(place: Sequence[str | int]) -> list[str]:
     return list(section.model_fields)
 
 
-def dump(config: Config) -> str:
+def dump(config: Settings) -> str:
     """The resolved config as YAML that `load` reads back."""
     return yaml_text.write(config.model_dump(mode="json"))
 
@@ -285,22 +312,23 @@ def describe(model: type[Settings] = Config, prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{name}", kind_of(model, name), default, field.description or ""
 
 
-def manual(section: str = "") -> str:
+def manual(section: str = "", kind: type[Settings] = Config) -> str:
     """Every field as text, one paragraph each: key, default as YAML takes it, its kind but for identity, meaning.
 
     Args:
         section: only the fields of this section, or this field; all where empty.
+        kind: of configuration.
 
     Raises:
         UserError: there is no such section or field.
     """
     paragraphs = []
-    fields = [f for f in describe() if not section or f[0] == section or f[0].startswith(f"{section}.")]
+    fields = [f for f in describe(kind) if not section or f[0] == section or f[0].startswith(f"{section}.")]
     if not fields:
-        keys = [key for key, *_ in describe()]
+        keys = [key for key, *_ in describe(kind)]
         sections = {".".join(key.split(".")[:n]) for key in keys for n in (1, 2)}
         raise UserError(f"the configuration has no {section!r}{did_you_mean(section, [*sections, *keys])}")
-    for key, kind, default, meaning in fields:
+    for key, role, default, meaning in fields:
         value = "  (required)" if default == "required" else f" = {yaml_text.inline(default)}"
-        paragraphs.append(f"{key}{value}{'' if kind == 'identity' else f'  [{kind}]'}\n    {meaning}")
+        paragraphs.append(f"{key}{value}{'' if role == 'identity' else f'  [{role}]'}\n    {meaning}")
     return "\n".join(paragraphs)

@@ -95,9 +95,16 @@ def operational(default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"kind": "operational"}, **constraints)
 
 
-def refit(default: Any, description: str, **constraints: Any) -> Any:
-    """A field that only changes how the law is fitted or the plan is made: nothing before the law depends on it."""
-    return Field(default, description=description, json_schema_extra={"kind": "refit"}, **constraints)
+def refit(default: Any, description: str, later: bool = False, formerly: Any = None, **constraints: Any) -> Any:
+    """A field that only changes how the law is fitted or the plan is made: nothing before the law depends on it.
+
+    Args:
+        later: it came after laws were kept. At its default, those laws stay.
+        formerly: its default of before, if that was another. Plans that were made with it stay, so a finished run
+            folder does not tell the two apart.
+    """
+    extra: dict[str, Any] = {"kind": "refit", "later": later, "formerly": formerly}
+    return Field(default, description=description, json_schema_extra=extra, **constraints)
 
 
 def later(default: Any, description: str, **constraints: Any) -> Any:
@@ -105,9 +112,13 @@ def later(default: Any, description: str, **constraints: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"later": True}, **constraints)
 
 
-def _is_later(model: type[BaseModel], name: str) -> bool:
+def _extra(model: type[BaseModel], name: str) -> dict[str, Any]:
     extra = model.model_fields[name].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("later"))
+    return extra if isinstance(extra, dict) else {}
+
+
+def _is_later(model: type[BaseModel], name: str) -> bool:
+    return bool(_extra(model, name).get("later"))
 
 
 def kind_of(model: type[BaseModel], name: str) -> Kind:
@@ -137,7 +148,9 @@ def _of_kind(model: BaseModel, kind: Kind) -> dict[str, Any]:
             if kind == own:
                 result[name] = [_of_kind(v, kind) for v in value]
         elif kind == own:
-            result[name] = plain[name]
+            formerly = _extra(type(model), name).get("formerly")
+            at_default = formerly is not None and value == type(model).model_fields[name].default
+            result[name] = formerly if at_default else plain[name]
     # sections of what users register have no field
     extra = (model.model_extra or {}).items() if kind == "identity" else ()
     result.update({name: _of_kind(value, kind) for name, value in extra if isinstance(value, BaseModel)})

@@ -17,9 +17,10 @@ from splitray.pipeline.standing import Standing
 from splitray.training.settings import TrainingSettings
 from splitray.units import parse_count
 from tests.support import CONFIGS as CONFIG_FOLDER
+from tests.support import STUDIES
 from tests.support.configs import PLAIN
 
-CONFIGS = sorted(CONFIG_FOLDER.glob("*.yaml"))
+CONFIGS = sorted(set(CONFIG_FOLDER.glob("*.yaml")) - set(STUDIES))
 
 
 NUMBERS = ["budget", "training.learning_rate", "corpus.near_duplicate", "ladder.pretrain_tokens", "search.budget"]
@@ -263,7 +264,7 @@ def test_the_manual_covers_every_field() -> None:
     kinds = {key: kind for key, kind, *_ in told}
     assert kinds["resources.base_workers"] == kinds["training.threads"] == kinds["search.concurrent"] == "operational"
     assert {key for key, kind in kinds.items() if kind == "refit"} == {
-        "law.form", "law.objective", "law.bootstrap", "plan.min_pretrain_tokens", "plan.epochs"
+        "law.form", "law.objective", "law.bootstrap", "law.repetition", "plan.min_pretrain_tokens", "plan.epochs"
     }  # fmt: skip
     assert kinds["training.learning_rate"] == kinds["search.tolerance"] == kinds["seed"] == "identity"
 

@@ -22,11 +22,10 @@ from splitray.executor.request import Request
 from splitray.executor.worker import RunContext
 from splitray.ladder.grid import cost, row
 from splitray.storage.store import Store
-from splitray.training.loop import load_weights
 from splitray.training.model import build as build_model
 from splitray.training.recipe import Recipe, recipe
 from splitray.training.settings import TrainingSettings
-from splitray.training.state import load
+from splitray.training.state import load, load_weights
 from splitray.training.tree import Target
 from splitray.units import human
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from splitray.ladder.grid import TABLE
+from splitray.law.tables.repeats import EPOCHS
 
 SCHEMA = pa.schema(
     [
-        *TABLE,
+        *(column for column in TABLE if column.name not in EPOCHS),
         ("shape", pa.string()),
         ("learning_rate", pa.float64()),
         ("tokens", pa.int64()),  # D + D'

@@ -8,7 +8,7 @@ from rich.table import Table
 from splitray.cli.command import Command, whole
 from splitray.cli.terminal import terminal
 from splitray.errors import UserError
-from splitray.export.facts import between
+from splitray.export.facts import between, tuned_text
 from splitray.results.folders import MOE
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
@@ -16,6 +16,9 @@ from splitray.units import human
 
 if TYPE_CHECKING:
     from splitray.results.merged import MergedEvaluation
+    from splitray.training.loop import Progress
+
+_EVERY = 10.0  # seconds between lines of progress
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +40,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="training tokens of each domain that the routers are fitted on; default 65536",
     )
+    parser.add_argument(
+        "--tune-tokens",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="tokens of the mixture that the routers alone are trained on afterwards, as a segment of the store; "
+        "default 0: they stay as they were fitted",
+    )
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -46,6 +57,10 @@ def _run(options: argparse.Namespace) -> None:
 
     if options.router_tokens < 1:
         raise UserError(f"--router-tokens {options.router_tokens}: give a positive number")
+    if options.tune_tokens < 0:
+        raise UserError(f"--tune-tokens {options.tune_tokens}: give a number of tokens, or 0")
+    if options.tune_tokens and not options.moe:
+        raise UserError("--tune-tokens is for --moe: the other models are left as they are")
     folder = Folder(options.run)
     if not is_run(folder):
         raise UserError(f"{folder.uri} is no run folder: it has no config.yaml")
@@ -55,15 +70,23 @@ def _run(options: argparse.Namespace) -> None:
         print(f"written anew, with checksums: {folder.uri}/{place}")
     if options.moe:
         from splitray.pipeline.experts import MergeSettings, merge_run
+        from splitray.training.loop import Hooks
 
         target = Folder(options.out) if options.out else folder / MOE
-        settings = MergeSettings(options.active, options.shared, options.router_tokens)
-        show(merge_run(run, store, target, settings))
+        settings = MergeSettings(options.active, options.shared, options.router_tokens, options.tune_tokens)
+        show(merge_run(run, store, target, settings, Hooks(_said, every_seconds=_EVERY)))
         print(f"one model with experts: {target.uri}")
     elif options.out:
         raise UserError("--out is for --moe: the other models stay in the run folder")
     for written in write_passports(folder, run.models, Folder(options.out) if options.out else None):
         print(f"written: {written}")
+
+
+def _said(progress: "Progress") -> None:
+    """One line of the routers' training."""
+    done, whole = progress.tokens, progress.segment.phases[-1].end
+    speed = f"{progress.tokens_per_second:,.0f} tokens/s"
+    print(f"routers: {done:,} of {whole:,} tokens, loss {progress.loss:.4f}, {speed}", flush=True)
 
 
 def show(merged: "MergedEvaluation") -> None:
@@ -73,11 +96,14 @@ def show(merged: "MergedEvaluation") -> None:
         f"{merged.architecture}: {len(merged.experts)} experts, {merged.active} a token; {human(merged.params)} "
         f"parameters, {human(merged.active_params)} of them a token"
     )
-    table = Table("model", "nats a token", "bits a byte", "experts less this (95 %)")
+    table = Table("model", "tokens", "nats a token", "bits a byte", "experts less this (95 %)")
     for row in merged.rows:
         gap = between(row.difference, "+.4f") if row.difference else ""
-        table.add_row(row.model, f"{row.loss:.4f}", f"{row.bits_per_byte:.4f}", gap)
+        tokens = "" if row.tokens is None else human(row.tokens)
+        table.add_row(row.model, tokens, f"{row.loss:.4f}", f"{row.bits_per_byte:.4f}", gap)
     console.print(table)
+    if merged.tuning is not None:
+        console.print(tuned_text(merged.tuning))
 
 
 COMMAND = Command(

@@ -15,6 +15,7 @@ COMMANDS = {
     "dry-run": ("splitray.cli.dry_run", "the tree that a run would grow, and what it would cost"),
     "plan": ("splitray.cli.plan", "fit a law to a table of runs, and plan the split with it"),
     "prove": ("splitray.cli.prove", "whether the plan is right: forecast several splits, train them, score both"),
+    "study": ("splitray.cli.study", "does a domain pay? models of several sizes, continued on filtered text and not"),
     "export": ("splitray.cli.export", "model cards for a run's models, and one model with experts made of them"),
     "verify": ("splitray.cli.verify", "whether a run folder or an exported model is what was written"),
     "push": ("splitray.cli.push", "upload a finished and verified run to a repository of the Hugging Face hub"),

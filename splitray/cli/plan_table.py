@@ -64,6 +64,8 @@ def _numbers(plan: Plan) -> Table:
     row("predicted loss, split", plan.predicted_loss, ".4f", "nats per token")
     row("predicted loss, unsplit", plan.unsplit_loss, ".4f")
     row("gain", plan.gain, ".4f")
+    if plan.repetition_cost is not None:
+        row("repeated text costs", plan.repetition_cost, ".4f", "nats over as many new tokens")
     if plan.worthwhile:
         row("compute multiplier m", plan.compute_multiplier, ".3g", "x tokens, unsplit")
     else:

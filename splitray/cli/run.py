@@ -94,19 +94,19 @@ def carry_out(
         run = RunFolder(Folder(run_dir), config)
         log.follow(run.event)
         log.foresee(cache(lambda stage: effort_after(config, stage, until)))
-        with Signals() as signals, _others_silent():
-            start(run, store, until, partial(_watched, signals), then)
+        with Signals() as signals, others_silent():
+            start(run, store, until, partial(watched, signals), then)
     return run
 
 
-def _watched(signals: Signals, work: Callable[[], object], stop: Callable[[], None]) -> None:
+def watched(signals: Signals, work: Callable[[], object], stop: Callable[[], None]) -> None:
     """`Signals.run`; Ray's logger, which has its handler since Ray was imported, comes out as lines of ours."""
     with foreign_errors("ray"):
         signals.run(work, stop)
 
 
 @contextmanager
-def _others_silent() -> Iterator[None]:
+def others_silent() -> Iterator[None]:
     """Other libraries of this process write nothing but errors, and those as lines of ours."""
     with environment(**_QUIET), foreign_errors("root"), warnings.catch_warnings():
         if not sys.warnoptions:

@@ -1,7 +1,8 @@
 """A finished corpus: opened from the store, read by memory map. No Ray, picklable by its address."""
 
 import json
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray.corpus.holdout import SPLITS, split_units
+from splitray.corpus.mapped import MappedShard
 from splitray.corpus.router import Router
 from splitray.errors import StorageError, UserError
+from splitray.storage import cache
 from splitray.storage.checksum import Schema, fingerprint
 from splitray.storage.local import local_part
 from splitray.storage.store import Published, Store
@@ -91,8 +94,38 @@ class Corpus:
     def tokens(self, domain: str | int, split: str) -> list[np.ndarray]:
         """Memory-mapped 1-D arrays of `dtype`, one a shard: documents ordered by hash of id, each ended by
         `end_token`."""
-        files = (self._file(shard["file"]) for shard in self._shards(domain, split))
-        return [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+        return [shard.open() for shard in self.mapped(domain, split)]
+
+    def mapped(self, domain: str | int, split: str) -> list[MappedShard]:
+        """The arrays of `tokens`, each opened when it is first read."""
+        remote = not self._published.folder.is_local
+        return [
+            MappedShard(
+                f"{shard['file']} of {self.key}",
+                shard["tokens"],
+                partial(self._file, shard["file"], hold=remote),
+                self._published.stored(shard["file"]).sha256 if remote else None,
+            )
+            for shard in self._shards(domain, split)
+        ]
+
+    def check_room(self, domains: Iterable[str], split: str) -> None:
+        """Refuse shards that this machine's cache cannot hold at once, before any of them is downloaded.
+
+        Raises:
+            StorageError: it cannot; the message says how much they are and what the cache may have.
+        """
+        if self._published.folder.is_local:
+            return
+        names = list(domains)
+        files = {shard["file"] for domain in names for shard in self._shards(domain, split)}
+        needed, most = sum(self._published.stored(file).bytes for file in files), cache.limit()
+        if needed > most:
+            raise StorageError(
+                f"the {split} text of {len(names)} domains of {self.key} is {needed / 1e9:.3g} GB, and this "
+                f"machine's cache may have {most / 1e9:.3g} GB: set {cache.LIMIT} to more, or TMPDIR to a folder on a "
+                "larger disk"
+            )
 
     def documents(self, domain: str | int, split: str) -> pa.Table:
         """Columns id, group, start (token offset in the shards laid end to end), tokens (end token included), bytes
@@ -141,11 +174,12 @@ class Corpus:
         shards: list[dict[str, Any]] = self.manifest["shards"][name][split]
         return shards
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str, hold: bool = False) -> Path:
         mark = (self.key, self._published.nonce, name)
         # A remote file is cached under its checksum: fetching it unchecked would download it anew.
+        check = mark not in _checked or not self._published.folder.is_local
         with self._store.invalidating(self._published):
-            path = self._published.fetch(name, check=mark not in _checked or not self._published.folder.is_local)
+            path = self._published.fetch(name, check, trust=True, hold=hold)
         _checked.add(mark)
         return path
 

@@ -109,6 +109,12 @@ ROWS = (
                 (_mean(metrics.LOSS, "source", "params"),),
             ),
             Panel(
+                "Gradient norm",
+                "Norm of the gradient before it is clipped. One that grows by itself comes before a loss that does.",
+                metrics.GRADIENT_NORM.unit,
+                (_mean(metrics.GRADIENT_NORM, "source", "params"),),
+            ),
+            Panel(
                 "Model FLOPs utilisation",
                 "Share of the GPUs' peak in bf16 that the model's own FLOPs take. Empty on CPUs.",
                 metrics.MFU.unit,
@@ -139,6 +145,12 @@ ROWS = (
                 metrics.CHECKPOINT_STALL.unit,
                 (_rate(metrics.CHECKPOINT_STALL, "source"),),
                 needs="long segments",
+            ),
+            Panel(
+                "Memory",
+                "Most memory that a worker has held since it started: of its GPU, else of its machine.",
+                metrics.MEMORY.unit,
+                (_max(metrics.MEMORY, "worker"),),
             ),
             Panel(
                 "Restarts",

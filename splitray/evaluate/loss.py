@@ -66,8 +66,8 @@ def document_losses(
     """Summed loss in nats and number of predicted tokens of every document: two float64 [documents]."""
     import torch
 
-    from splitray.training.engine import autocast, check_tokens, table_rows
-    from splitray.training.head import token_losses
+    from splitray.training.engine import check_tokens, table_rows
+    from splitray.training.head import autocast, token_losses
 
     check_tokens(int(validation.tokens.max()), table_rows(model))
     device = next(model.parameters()).device

@@ -13,9 +13,8 @@ from splitray.evaluate.loss import Validation, document_losses, validation_key
 from splitray.storage.keys import LossKey, SegmentKey
 from splitray.storage.store import Store
 from splitray.training import warm
-from splitray.training.loop import load_weights
 from splitray.training.recipe import Recipe
-from splitray.training.state import load
+from splitray.training.state import load, load_weights
 
 
 def loss_key(segment: str, validation: str, domain: str) -> str:

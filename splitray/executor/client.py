@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from splitray.errors import SplitrayError, StageError, UserError
+from splitray.evaluate.exams import Exam
 from splitray.executor.connect import worker_environment
 from splitray.executor.coordinator import Coordinator
 from splitray.executor.relay import log_again
@@ -115,11 +116,18 @@ class ExecutorClient:
 
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train and score; see `Coordinator.leaves`. Logs progress meanwhile."""
-        ref = self.actor.leaves.remote(list(requests))
+        return list(self._followed(self.actor.leaves.remote(list(requests))))
+
+    def answers(self, keys: Sequence[str], exams: Sequence[Exam]) -> None:
+        """Have published segments take exams; see `Coordinator.answers`. Logs progress meanwhile."""
+        self._followed(self.actor.answers.remote(list(keys), list(exams)))
+
+    def _followed(self, ref: Any) -> Any:
+        """What a call of the coordinator returns, with progress while it works."""
         while not ray.wait([ref], timeout=_TICK)[0]:
             self._follow()
         try:
-            result = list(ray.get(ref))
+            result = ray.get(ref)
             self._fetch_messages()
             return result
         except ray.exceptions.RayTaskError as error:
@@ -260,7 +268,7 @@ def look(counters: Mapping[str, Any], pace: Pace, now: float) -> Progress:
         "training",
         text,
         detail=f"loss: {losses}" if losses else "",
-        share=done / counters["effort"],
+        share=done / counters["effort"] if counters["effort"] else None,  # a state without a token trains nothing
         left=pace.left(counters["effort"] - done),
         rate=pace.rate,
     )

@@ -35,6 +35,19 @@ class Holder:
     amount: float
 
 
+@dataclass(frozen=True)
+class Launch:
+    """Nodes of one type that an autoscaler has asked its provider for.
+
+    Attributes:
+        failure: why the provider gave none, in its own words; empty while it is asked.
+    """
+
+    node_type: str
+    count: int
+    failure: str = ""
+
+
 def _guarded(name: str, consequence: str, read: Callable[[], T], default: T) -> T:
     """What `read` gives, else a default where Ray lacks what it reads, with one warning."""
     try:
@@ -124,6 +137,22 @@ def unplaced() -> list[dict[str, float]] | None:
         return [dict(shape.bundle) for demand in waiting for shape in demand.bundles_by_count]
 
     return _guarded("autoscaler.v2.sdk.get_cluster_status", "idle workers are ended after seconds", read, None)
+
+
+def launches() -> list[Launch]:
+    """What the cluster's autoscaler starts or could not start, by node type; nothing where there is none."""
+
+    def read() -> list[Launch]:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        found = [Launch(each.ray_node_type_name, each.count) for each in status.pending_launches]
+        found += [Launch(each.ray_node_type_name, 1) for each in status.pending_nodes]
+        for each in status.failed_launches:
+            found.append(Launch(each.ray_node_type_name, each.count, each.details or "no reason was given"))
+        return found
+
+    return _guarded("autoscaler.v2.sdk.get_cluster_status", "what the autoscaler does is not told", read, [])
 
 
 def unplaced_work() -> bool:

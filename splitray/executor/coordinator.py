@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.evaluate.exams import Exam
 from splitray.executor.beats import Beats
 from splitray.executor.compat import draining_nodes
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
@@ -91,6 +92,18 @@ class Coordinator:
         if errors:
             raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
         return [r for r in results if not isinstance(r, BaseException)]
+
+    async def answers(self, keys: Sequence[str], exams: Sequence[Exam]) -> None:
+        """Have published segments take exams; what each answers is in the store afterwards."""
+        self._upkeep.begin()
+        self._work.leaves += len(keys)
+        results = await asyncio.gather(*(self._answers(key, exams) for key in keys), return_exceptions=True)
+        if errors := [e for e in results if isinstance(e, BaseException)]:
+            raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
+
+    async def _answers(self, key: str, exams: Sequence[Exam]) -> None:
+        await self._call(Need(ANY), lambda actor: actor.answers.options(name="exams").remote(key, list(exams)))
+        self._work.scored += 1
 
     async def stopping(self, node: str) -> bool:
         """Whether a worker on this node should checkpoint and end: the run stops, or its node is draining."""

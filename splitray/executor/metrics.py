@@ -50,6 +50,16 @@ MFU = Metric(
     "splitray_mfu", "gauge", "percentunit", "Share of the GPUs' peak FLOPs that the model's FLOPs take.", _WORKER
 )
 DATA_WAIT = Metric("splitray_data_wait_seconds", "counter", "s", "Seconds in which training waited for text.", _WORKER)
+GRADIENT_NORM = Metric(
+    "splitray_gradient_norm", "gauge", "none", "Norm of the last step's gradient, before it was clipped.", _WORKER
+)
+MEMORY = Metric(
+    "splitray_memory_bytes",
+    "gauge",
+    "bytes",
+    "Most memory that a worker has held, of its GPU or else of its own.",
+    _WORKER,
+)
 CHECKPOINT_STALL = Metric(
     "splitray_checkpoint_stall_seconds", "counter", "s", "Seconds in which training waited for checkpoints.", _WORKER
 )
@@ -84,7 +94,7 @@ HOURS_PROVISIONED = Metric(
     "splitray_hours_provisioned", "gauge", "h", "Device-hours that the cluster had while the run went on.", ("run",)
 )
 
-BY_WORKER = (LOSS, TOKENS_PER_SECOND, TOKENS, MFU, DATA_WAIT, CHECKPOINT_STALL)
+BY_WORKER = (LOSS, TOKENS_PER_SECOND, TOKENS, MFU, DATA_WAIT, CHECKPOINT_STALL, GRADIENT_NORM, MEMORY)
 BY_DRIVER = (
     STAGE_PROGRESS,
     SECONDS_LEFT,

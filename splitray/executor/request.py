@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from splitray.law.repetition import Text
 from splitray.training.recipe import Recipe
 from splitray.training.settings import Schedule
 from splitray.training.split import Split
@@ -38,6 +39,7 @@ class SplitFamily:
         budget: D_T in tokens, in whole batches of every domain.
         weights: share of every domain, summing to 1.
         mixture_workers: see `Request`; of every model of the family, as are `domain_workers`.
+        text: how far each domain's text goes, for predictions; None where that is not known.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class SplitFamily:
     schedule: Schedule
     mixture_workers: int = 0
     domain_workers: int = 0
+    text: Text | None = None
 
     def split(self, fraction: float) -> Split:
         """The split of the budget nearest to a fraction, in whole batches."""

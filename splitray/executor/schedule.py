@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from splitray.executor.durations import Durations
 from splitray.executor.request import Request
-from splitray.executor.speeds import Speeds
 from splitray.executor.timetable import Starts, Task, Timetable, timetable, ways
 from splitray.executor.work import BASE, Job, Widths, jobs_of
 from splitray.training.tree import MIXTURE, Segment
@@ -30,7 +30,7 @@ class Scheduler:
         idle: seconds after which an idle worker is let go.
     """
 
-    speeds: Speeds
+    speeds: Durations
     capacity: float
     limit: int
     widen: bool

@@ -3,19 +3,22 @@
 import logging
 import math
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
 from ray.exceptions import RayError
 
-from splitray.executor.compat import Holder, holders, unplaced
+from splitray.executor.compat import Holder, Launch, holders, launches, unplaced
+from splitray.units import counted
 
 _log = logging.getLogger(__name__)
 
 LATE = 10  # seconds of waiting, after which the user is told
 AGAIN = 60  # seconds until the user is told again
 _LOOK = 2.0  # seconds between looks
+_REASON = 300  # characters of a provider's reason
 _UNITS = {"CPU": "CPU", "GPU": "GPU"}
 
 
@@ -58,12 +61,34 @@ def hint(what: str, waiting: list[dict[str, float]] | None, unit: str, namespace
         unit: "CPU" or "GPU".
         namespace: of this run, in Ray.
     """
+    if waiting and (said := autoscaling(what, launches())):
+        return said
     if waiting and (never := impossible(waiting, node_resources())):
         return (
             f"{what} cannot start: {never}. Lower training.threads or the workers, or start larger nodes; a cluster "
             "that grows by itself may still add one"
         )
     return f"waiting for a free {unit} for {what}, held by {describe(holders(unit), namespace)}"
+
+
+def autoscaling(what: str, asked: list[Launch]) -> str | None:
+    """What an autoscaler does for some work that waits, in one sentence; None where it does nothing.
+
+    Types that cannot be had come before those that are being started: these may be for other work.
+    """
+    failed = {launch.node_type: launch.failure for launch in asked if launch.failure}
+    pending = Counter[str]()
+    for launch in asked:
+        pending[launch.node_type] += 0 if launch.failure else launch.count
+    starts = ", ".join(f"{counted(count, 'node')} of type {kind}" for kind, count in pending.items() if count)
+    if failed:
+        reasons = "; ".join(f"{kind}: {' '.join(reason.split())[:_REASON]}" for kind, reason in failed.items())
+        meanwhile = f" Meanwhile it starts {starts}." if starts else ""
+        return (
+            f"{what} waits for nodes that the autoscaler could not start. {reasons}. It tries again.{meanwhile} If it "
+            "goes on, look at the quota and the zone, or add another node type to the cluster's file"
+        )
+    return f"{what} waits for the autoscaler, which is starting {starts}" if starts else None
 
 
 def describe(found: list[Holder], namespace: str) -> str:

@@ -6,17 +6,20 @@ holds no CPU itself.
 """
 
 import contextlib
+import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import ray
 
 from splitray.errors import SplitrayError
+from splitray.evaluate.exams import Exam
+from splitray.evaluate.exams.answers import answer
 from splitray.evaluate.measure import measure
 from splitray.executor.compat import quiet_train_reports
 from splitray.executor.failures import lost_by
@@ -26,7 +29,9 @@ from splitray.executor.metrics import (
     BY_WORKER,
     CHECKPOINT_STALL,
     DATA_WAIT,
+    GRADIENT_NORM,
     LOSS,
+    MEMORY,
     MFU,
     TOKENS,
     TOKENS_PER_SECOND,
@@ -37,9 +42,13 @@ from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
-from splitray.training.loop import Hooks, Interrupted, Progress, train
+from splitray.training.loop import Hooks, Interrupted, Progress, threads, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
+
+# How long a rank waits for the others in a collective. A state of 168 GB (14B parameters) took 40 minutes by reckoning
+# to write on a slow disk, and Ray's own 30 minutes would end the group. Ranks that die are found by their silence.
+_COLLECTIVE_SECONDS = 7200
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,10 @@ class RunContext:
     """What every worker of a run shares: where the data and the store are, and how to train.
 
     A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
-    run itself. `flops_per_token` are those of training, by N of the model. With a `scheduler` the longest way goes
-    first, and as many workers train a segment as it says; without, who came first, and one. Workers that are idle for
-    `idle_seconds` are let go.
+    run itself. `flops_per_token` are those of training, by N of the model. Where a run has models of several
+    tokenizers, `corpora` has the keys of all its corpora, by the content hash that a recipe names. With a `scheduler`
+    the longest way goes first, and as many workers train a segment as it says; without, who came first, and one.
+    Workers that are idle for `idle_seconds` are let go.
     """
 
     store: Store
@@ -63,6 +73,11 @@ class RunContext:
     flops_per_token: Mapping[int, float] = field(default_factory=dict)
     scheduler: Scheduler | None = None
     idle_seconds: float = 60.0
+    corpora: Mapping[str, str] = field(default_factory=dict)
+
+    def corpus_of(self, content_hash: str) -> str:
+        """The key of the corpus that a recipe names."""
+        return self.corpora.get(content_hash, self.corpus)
 
 
 class Meter:
@@ -107,6 +122,9 @@ class Meter:
         metrics = self._metrics
         metrics[LOSS].set(progress.loss, tags)
         metrics[TOKENS_PER_SECOND].set(progress.tokens_per_second, tags)
+        if math.isfinite(progress.gradient_norm):
+            metrics[GRADIENT_NORM].set(progress.gradient_norm, tags)
+        metrics[MEMORY].set(progress.memory, tags)
         per_token = self._context.flops_per_token.get(params)
         if self._peak and per_token is not None:
             metrics[MFU].set(progress.tokens_per_second * per_token / self._peak, tags)
@@ -129,7 +147,7 @@ class Last:
     checkpoint_stall: float = 0.0
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _corpus(store: Store, key: str) -> Any:
     from splitray.corpus import Corpus
 
@@ -141,27 +159,29 @@ def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], le
     from splitray.training.data import Order
 
     shards = _corpus(store, corpus)
-    return Order({n: shards.tokens(n, "train") for n in shards.domains}, dict(weights), length, seed)
+    return Order({n: shards.mapped(n, "train") for n in shards.domains}, dict(weights), length, seed)
 
 
-def order_of(context: RunContext, segment: Segment) -> Any:
-    """The data order of a segment's recipe, kept open in this process."""
+def order_of(context: RunContext, segment: Segment) -> Callable[[], Any]:
+    """What opens the data order of a segment. It is kept in this process, with the shards of its domains only.
+
+    Raises (when called):
+        StorageError: this machine's cache cannot hold the shards that the segment draws from.
+    """
+    return partial(_opened, context, segment)
+
+
+def _opened(context: RunContext, segment: Segment) -> Any:
     recipe = segment.recipe
     weights = tuple(sorted(recipe.weights.items()))
-    return _order(context.store, context.corpus, weights, recipe.sequence_length, recipe.seed)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch's threads for this call, in this thread: OpenMP keeps the number by thread, not by process."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    corpus = context.corpus_of(recipe.corpus)
+    order = _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
+    drawn = order.domains(segment.sources)
+    for name in set(recipe.weights) - set(drawn):
+        for shard in order.shards(name):
+            shard.close()  # or the cache would have to keep what an earlier segment drew from
+    _corpus(context.store, corpus).check_room(drawn, "train")
+    return order
 
 
 def brief(published: Published) -> dict[str, Any]:
@@ -202,16 +222,32 @@ class Worker:
         hooks = Hooks(
             self._meter, self._watch, start=self._context.start, provenance=_made_by(self._context, self._name)
         )
-        with self._watch.on_sigterm(), _threads(self._context.training.threads):
+        with self._watch.on_sigterm(), threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
     def losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, dict[str, float]]:
         """Validation losses of a published segment on some domains; measured once, then read from the store."""
         self._check_gpu()
-        with _threads(self._context.training.threads):
-            corpus = _corpus(self._context.store, self._context.corpus)
-            device = "cuda" if self._context.use_gpu else "cpu"
-            return measure(self._context.store, corpus, key, domains, limit, device)
+        with threads(self._context.training.threads):
+            return measure(self._context.store, self._corpus_of(key), key, domains, limit, self._device)
+
+    def answers(self, key: str, exams: Sequence[Exam]) -> None:
+        """Have a published segment take some exams; measured once, then in the store."""
+        self._check_gpu()
+        with threads(self._context.training.threads):
+            for exam in exams:
+                answer(self._context.store, self._corpus_of(key), key, exam, self._device)
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if self._context.use_gpu else "cpu"
+
+    def _corpus_of(self, key: str) -> Any:
+        """The corpus that a published segment was trained on."""
+        content = self._context.corpus
+        if self._context.corpora and (published := self._context.store.find(key)) is not None:
+            content = self._context.corpus_of(published.recorded("recipe")["corpus"])
+        return _corpus(self._context.store, content)
 
     def _check_gpu(self) -> None:
         """In every call, not at the start: an error there is taken for a death, and the worker started five times."""
@@ -247,7 +283,7 @@ def train_in_group(
         _group_loop,
         train_loop_config={"context": context, "name": name, "birth": birth, "segments": list(segments)},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=context.use_gpu, resources_per_worker=resources),
-        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if context.use_gpu else "gloo", timeout_s=_COLLECTIVE_SECONDS),
         run_config=RunConfig(
             name=run,
             storage_path=storage.path,
@@ -286,7 +322,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     os.environ.setdefault("LOCAL_RANK", str(group.get_local_rank()))
     meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
-    with contextlib.closing(watch), watch.on_sigterm(), _threads(context.training.threads):
+    with contextlib.closing(watch), watch.on_sigterm(), threads(context.training.threads):
         hooks = Hooks(meter, watch, start=context.start, provenance=_made_by(context, name))
         try:
             if context.use_gpu:

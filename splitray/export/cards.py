@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from splitray.export.facts import BLANK, ModelFacts, RunFacts, between, table
+from splitray.export.facts import BLANK, ModelFacts, RunFacts, between, table, tuned_text
 from splitray.results.evaluation import PLANNED
 from splitray.results.folders import CHECKSUMS, EVALUATION, MOE, TRAINING_CONTENT
 from splitray.training.tree import MIXTURE
 from splitray.units import duration, human
 
 _METRIC = "cross-entropy"
+_UNTRAINED = "No weight was trained for this model: it is made of others."
 
 
 def write_card(run: RunFacts, model: ModelFacts) -> str:
@@ -189,11 +190,15 @@ def _stages(run: RunFacts, model: ModelFacts) -> str:
         passes = f"{(1 - replay) * tokens / text:.2f}" if text else "–"
         drawn = f"{source}, and {replay:.3g} of it replayed from all domains" if replay else source
         stage = "before the split" if source == MIXTURE else "after the split"
+        if model.merged is not None:
+            stage = "the routers alone, after the merge"
         rate = "decays" if phase["decay"] else "warms up, then stays"
         rows.append((stage, "all domains by weight" if source == MIXTURE else drawn, tokens, passes, rate))
     head = ("stage", "text", "tokens", "passes over that text", "learning rate")
     root = lineage.recipe.get("root")
     outside = f" It began from other weights, whose hash is `{root}`." if root else " It was trained from scratch."
+    if model.merged is not None:
+        outside = f" They come after those of the models that were merged. The merged weights have the hash `{root}`."
     return f"## Training\n\n{begin:,} tokens in all.{outside}\n\n{table(head, rows)}"
 
 
@@ -221,9 +226,10 @@ def _lineage(run: RunFacts, model: ModelFacts) -> str:
 def _cost(run: RunFacts, model: ModelFacts | None) -> str:
     lines = []
     if model is not None and model.merged is not None:
+        tuning = model.merged.tuning
         lines.append(
-            f"No weight was trained for this model: it is made of others. It has {model.merged.params:,} weights, and "
-            f"a token meets {model.merged.active_params:,} of them."
+            ("It is made of others. " + tuned_text(tuning) if tuning else _UNTRAINED)
+            + f" It has {model.merged.params:,} weights, and a token meets {model.merged.active_params:,} of them."
         )
     elif model is not None and model.params:
         flops = f"{model.flops:.3g} FLOPs" if model.flops else "FLOPs that are not known"
@@ -319,11 +325,19 @@ def _evaluation(run: RunFacts, model: ModelFacts) -> str:
         parts.append("This model was not scored by itself.")
     if model.merged is not None:
         rows = (
-            (row.model, f"{row.loss:.4f}", f"{row.bits_per_byte:.4f}", between(row.difference, "+.4f"))
+            (
+                row.model,
+                "–" if row.tokens is None else row.tokens,
+                "–" if row.flops is None else f"{row.flops:.3g}",
+                f"{row.loss:.4f}",
+                f"{row.bits_per_byte:.4f}",
+                between(row.difference, "+.4f"),
+            )
             for row in model.merged.rows
         )
-        head = ("model", "nats a token", "bits a byte", "experts less this (95 %)")
+        head = ("model", "tokens", "FLOPs", "nats a token", "bits a byte", "experts less this (95 %)")
         parts.append(f"Beside others, also in `{EVALUATION}`:\n\n{table(head, rows)}")
+        parts.append("Tokens and FLOPs are those of training all that a row needs, shared stretches once.")
     return "## Evaluation\n\nLosses are on held-out documents of the same sources.\n\n" + "\n\n".join(
         [*parts, _comparison(run, "### ")]
     )

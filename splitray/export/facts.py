@@ -8,7 +8,7 @@ from typing import Any
 from splitray.law.planning.estimate import Estimate
 from splitray.results.exported import ExportRecord
 from splitray.results.ledger import StageSpending
-from splitray.results.merged import MergedEvaluation
+from splitray.results.merged import MergedEvaluation, Tuning
 from splitray.results.summary import Summary
 from splitray.storage.redact import without_query
 
@@ -64,6 +64,14 @@ class ModelFacts:
     params: int | None = None
     flops: float | None = None
     merged: MergedEvaluation | None = None
+
+
+def tuned_text(tuning: Tuning) -> str:
+    """What tuned routers have cost, in words: the comparison is not at equal tokens any more."""
+    return (
+        f"The routers alone were trained for {tuning.tokens:,} tokens of the mixture: {tuning.weights:,} weights, "
+        f"{tuning.flops:.3g} FLOPs. The tuned model had these tokens more than the others."
+    )
 
 
 def public(source: object) -> str:

@@ -25,10 +25,9 @@ def export(store: Store, key: str, tokenizer: Path, target: Folder, card: dict[s
     Raises:
         CorruptError: the segment is missing or damaged; it is withdrawn then, so that the next start trains it.
     """
-    from splitray.training.loop import load_weights
     from splitray.training.model import build
     from splitray.training.recipe import Recipe
-    from splitray.training.state import load
+    from splitray.training.state import load, load_weights
 
     published = store.find(key)
     if published is None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from splitray.errors import UserError
 
+ROUTERS = "*.mlp.gate.weight"  # their names in all these architectures, as a pattern of the shell
 MLP = ".mlp."  # what an expert is made of, in the names of all these architectures
 _OWN = {"architectures", "model_type", "transformers_version", "dtype", "_name_or_path", "torch_dtype"}
 

@@ -1,7 +1,7 @@
 """K specialists as one mixture-of-experts checkpoint in an architecture that stock libraries load.
 
 Each specialist's MLP is an expert. Attention, norms, embeddings and head are shared: the mean of the specialists', or
-those of another model such as the base. The routers come in closed form. No weight is trained.
+those of another model such as the base. The routers come in closed form. No weight is trained here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,6 +65,12 @@ def average(models: Sequence[Any]) -> Any:
     merged = copy.deepcopy(models[0])
     merged.load_state_dict(_mean(models))
     return merged
+
+
+def idle(moe: Any) -> int:
+    """Weights of a merged model that a token does not meet: those of the experts that it passes by."""
+    experts = [p for name, p in moe.named_parameters() if f"{MLP}experts." in name]
+    return sum(int(p[0].numel()) * (len(p) - moe.config.num_experts_per_tok) for p in experts)
 
 
 def _check(models: Mapping[str, Any], active: int, shared: Any) -> Layout:

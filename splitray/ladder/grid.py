@@ -7,7 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from splitray.law.forms.schedule import SCHEDULE
+from splitray.law.repetition import Text
 from splitray.law.runs import REPLAY
+from splitray.law.tables.repeats import EPOCHS
 from splitray.training.model import size
 from splitray.training.recipe import Recipe
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -28,6 +30,7 @@ TABLE = pa.schema(
         *((name, pa.float64()) for name in (*SCHEDULE, REPLAY)),
         ("width", pa.int64()),
         ("layers", pa.int64()),
+        *((name, pa.float64()) for name in EPOCHS),
     ]
 )
 
@@ -85,6 +88,15 @@ def row(recipe: Recipe, leaf: Leaf, domain: str, loss: float, key: str, training
         "width": counted.hidden,
         "layers": counted.layers,
     }
+
+
+def passes(text: Text | None, leaf: Leaf, domain: str) -> dict[str, float]:
+    """The columns of a row that say how often a leaf has read the domain's text; none where that is not known."""
+    if text is None:
+        return {}
+    base, special = text.at(domain)
+    before = leaf.pretrain_tokens / base
+    return dict(zip(EPOCHS, (before + leaf.specialize_tokens / special, before)))
 
 
 def cost(targets: Sequence[Target], training: TrainingSettings) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Settings of the ladder."""
 
+import math
+
 from pydantic import Field, model_validator
 
-from splitray.settings import Settings
+from splitray.settings import Settings, later
 from splitray.training.settings import ModelShape
 
 
@@ -23,6 +25,20 @@ class LadderSettings(Settings):
     max_share: float = Field(
         1.0, gt=0, description="The ladder's FLOPs as a share of the budget's above which the run is refused."
     )
+
+    rates: list[float] = later(
+        [],
+        "Multiples of training.learning_rate to sweep at the two smallest shapes, unsplit and split alike, such as "
+        "[0.5, 1, 2]. Each strategy of the target then gets its own best rate. Empty: no sweep, one rate.",
+    )
+
+    @model_validator(mode="after")
+    def _rates(self) -> "LadderSettings":
+        if any(not 0 < rate < math.inf for rate in self.rates):
+            raise ValueError(f"rates = {self.rates}: multiples of the learning rate must be above 0")
+        if self.rates and len({*self.rates, 1.0}) < 3:
+            raise ValueError(f"rates = {self.rates}: give two multiples or more beside 1, such as 0.5, 1, 2")
+        return self
 
     @model_validator(mode="after")
     def _values(self) -> "LadderSettings":

@@ -7,6 +7,7 @@ from splitray.law.law import HeldOut, Law, LawWarning
 
 if TYPE_CHECKING:
     from splitray.law.fitting.fit import fit
+    from splitray.law.planning.hours import HoursPlan, Speed, plan_for_hours
     from splitray.law.planning.next_run import next_run
     from splitray.law.planning.plan import Plan
     from splitray.law.planning.planner import answer, plan
@@ -16,28 +17,34 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HeldOut",
+    "HoursPlan",
     "Law",
     "LawWarning",
     "Limits",
     "Plan",
     "Question",
+    "Speed",
     "answer",
     "fit",
     "next_run",
     "plan",
     "plan_for_flops",
+    "plan_for_hours",
     "read_runs",
 ]
 
 _LAZY = {
+    "HoursPlan": "planning.hours",
     "Limits": "planning.question",
     "Plan": "planning.plan",
     "Question": "planning.question",
+    "Speed": "planning.hours",
     "answer": "planning.planner",
     "fit": "fitting.fit",
     "next_run": "planning.next_run",
     "plan": "planning.planner",
     "plan_for_flops": "planning.size",
+    "plan_for_hours": "planning.hours",
     "read_runs": "runs",
 }
 

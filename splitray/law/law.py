@@ -17,6 +17,7 @@ from splitray.law.arrays import Array
 from splitray.law.forms import Form
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.reach import Reach
+from splitray.law.repetition import Repetition
 from splitray.storage.checksum import Schema
 
 SCHEMA = Schema("law", 3, unnamed=None)
@@ -84,6 +85,7 @@ class Law:
     reach: how much wider than its draws the law's errors are outside the table.
     schedules: the learning-rate schedules of those runs, the commonest first. It is what the law predicts for where
         none is named.
+    repetition: how repeated text counts. D and D' of `predict` are new tokens; a plan counts the passes by itself.
     """
 
     components: tuple[Component, ...]
@@ -96,6 +98,7 @@ class Law:
     schedules: tuple[RateSchedule, ...] = (CONSTANT_RATE,)
     traits: dict[str, tuple[float, float]] = field(default_factory=dict)
     reach: Reach = field(default=Reach(), compare=False)
+    repetition: Repetition = field(default=Repetition())
     runs: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -196,6 +199,7 @@ class Law:
             "largest": self.largest,
             "traits": self.traits,
             "reach": self.reach.plain(),
+            "repetition": self.repetition.plain(),
             "schedules": [schedule.plain() for schedule in self.schedules],
             "warnings": [asdict(warning) for warning in self.warnings],
             "heldout": asdict(self.heldout) if self.heldout else None,
@@ -222,6 +226,7 @@ class Law:
             largest=record.get("largest"),
             traits={name: (float(low), float(high)) for name, (low, high) in record.get("traits", {}).items()},
             reach=Reach.parse(record.get("reach")),
+            repetition=Repetition.parse(record.get("repetition")),
             schedules=tuple(map(RateSchedule.parse, record.get("schedules", [CONSTANT_RATE.plain()]))),
             warnings=tuple(LawWarning(**w) for w in record["warnings"]),
             heldout=heldout and HeldOut(tuple(heldout["rows"]), heldout["scores"], heldout["noise"]),

@@ -14,32 +14,35 @@ from splitray.errors import UserError, did_you_mean
 from splitray.law.arrays import Array, Ints
 from splitray.law.forms.schedule import CONSTANT_RATE, SCHEDULE, RateSchedule
 from splitray.law.law import LawWarning
+from splitray.law.repetition import Repetition
 from splitray.law.tables.file import read_table
 from splitray.law.tables.names import is_no_name, normalised, spelled_alike
+from splitray.law.tables.numbers import numbers_of, refuse
 from splitray.law.tables.plausible import implausible, repeated
-from splitray.units import parse_count, some_of
+from splitray.law.tables.repeats import EPOCHS, Repeats, read_repeats
 
 REQUIRED = ("params", "pretrain_tokens", "specialize_tokens", "domain", "loss")
 NAMES = ("run", "trunk", "branch")  # of what rows share
 SHAPE = ("width", "layers")  # of the models, whose ratio a law cannot tell from their size
 REPLAY = "replay_share"  # of what is drawn after the split, the mixture's part
-OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, REPLAY, *SHAPE, "learning_rate")
-_FRACTIONS = ("loss", "weight", *SCHEDULE)  # columns of numbers that have no thousands
-_SHOWN = 10  # bad rows listed in one message
+OPTIONAL = ("weight", "seed", *NAMES, "flops", *SCHEDULE, REPLAY, *SHAPE, "learning_rate", *EPOCHS)
 
 
 @dataclass(frozen=True)
 class Runs:
     """Rows sorted by domain; every array is [rows].
 
-    params, pretrain_tokens, specialize_tokens: N, D, D' in units of 1. loss: nats per token.
+    params, pretrain_tokens, specialize_tokens: N, D, D' in units of 1; where text repeats, D and D' in the new tokens
+        that they are worth. loss: nats per token.
     group: index into `domains`. weight: relative weight in the objective, 1 where not given.
     trunk, branch: integer names of what rows share; `clustered` says whether any column gave them.
-    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain, schedule), equal for replicated runs.
+    cell: integer name of (params, pretrain_tokens, specialize_tokens, domain, schedule), equal for replicated runs;
+        runs that read their text another number of times are none.
     schedule: the learning-rate schedule of each row; a constant rate where no column gives it.
     order: the row of the given table that each row came from, counted from 0.
     table: the given table, extra columns included, with names normalised.
     warnings: what is doubtful in the table: names that differ by little, values of another unit.
+    repeats: the tokens as they were drawn, and passes over the text; None where none repeats.
     """
 
     params: Array
@@ -57,6 +60,7 @@ class Runs:
     table: pa.Table
     warnings: tuple[LawWarning, ...] = ()
     schedule: RateSchedule = CONSTANT_RATE
+    repeats: Repeats | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -66,12 +70,21 @@ class Runs:
         arrays = {
             f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), np.ndarray)
         }
-        return replace(self, **arrays, schedule=self.schedule.take(rows))
+        repeats = self.repeats and self.repeats.take(rows)
+        return replace(self, **arrays, schedule=self.schedule.take(rows), repeats=repeats)
+
+    def counted(self, how: Repetition) -> Runs:
+        """The same runs with repeated text counted another way."""
+        if self.repeats is None:
+            return self
+        D, S = self.repeats.worth(how)
+        return replace(self, pretrain_tokens=D, specialize_tokens=S)
 
     @property
     def largest(self) -> dict[str, float]:
-        """The largest N, D and D' among the rows, by name."""
-        return {name: float(getattr(self, name).max()) for name in REQUIRED[:3]}
+        """The largest N, D and D' among the rows, by name; tokens as they were drawn."""
+        drawn = self.repeats and dict(zip(REQUIRED[1:3], (self.repeats.D, self.repeats.S)))
+        return {name: float((drawn or {}).get(name, getattr(self, name)).max()) for name in REQUIRED[:3]}
 
     @property
     def traits(self) -> dict[str, tuple[float, float]]:
@@ -103,7 +116,8 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         UserError: names the missing columns, or the bad rows (counted from 1, without the header) and their values:
             `params` and `loss` must be finite and above 0, tokens finite and at least 0 with one of the two above 0,
             `weight` finite and at least 0, `domain` not empty, `decay_fraction` from 0 to below 1, `min_lr_ratio` from
-            0 to 1, `specialist_lr_multiplier` above 0, `replay_share` the same in all rows with D'.
+            0 to 1, `specialist_lr_multiplier` above 0, `replay_share` the same in all rows with D', `epochs` at least 0
+            and not below `pretrain_epochs`.
     """
     table, where = load_table(source)
     table = table.rename_columns([normalised(name) for name in table.column_names])
@@ -145,6 +159,9 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
     order = np.argsort(group, kind="stable")
     trunk, branch, clustered = _tree(table)
     cell = group
+    repeats = read_repeats(table, numbers["pretrain_tokens"], numbers["specialize_tokens"], group, where)
+    if repeats is not None:
+        numbers |= dict(zip(REQUIRED[1:3], repeats.worth(Repetition())))
     for name in REQUIRED[:3]:
         cell = _pairs(cell, np.unique(numbers[name], return_inverse=True)[1])
     schedule = _schedule(table, where)
@@ -161,6 +178,7 @@ def read_runs(source: str | Path | pa.Table | Any) -> Runs:
         clustered=clustered,
         table=table,
         schedule=schedule.take(order),
+        repeats=repeats and repeats.take(order),
         warnings=(*spelled_alike(domains), *implausible(numbers), *repeated(cell, numbers["loss"])),
     )
 
@@ -184,23 +202,6 @@ def load_table(source: Any) -> tuple[pa.Table, str]:
     raise UserError(f"runs: a path, a pyarrow Table or a pandas DataFrame is needed, not {type(source).__name__}")
 
 
-def numbers_of(table: pa.Table, name: str, where: str) -> Array:
-    """A column as finite doubles [rows]; raises UserError naming the rows that are not, in the table `where`."""
-    column = table[name]
-    try:
-        values = np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        given = column.to_pylist()
-        values = np.array([_number(value) for value in given])
-        shown = np.array([repr(v) for v in given])
-        refuse(where, name, np.isnan(values), shown, "must be a number")
-        if name in _FRACTIONS:  # 3,142 is 3.142 to whoever writes a decimal comma, and 3142 by our rule
-            commas = np.array(["," in str(value) for value in given])
-            refuse(where, name, commas, shown, "must be a number without a comma")
-    refuse(where, name, ~np.isfinite(values), values, "must be a finite number")
-    return values
-
-
 def _optional(table: pa.Table, name: str) -> Array:
     """A column of numbers [rows] that says something beside the runs; empty where it is missing or not filled."""
     try:
@@ -219,21 +220,6 @@ def _one_replay(table: pa.Table, after: Array, where: str) -> None:
             f"{where}: {REPLAY} is {', '.join(f'{v:g}' for v in found)} in rows with specialize_tokens above 0; "
             "a law holds for one share of replay: fit the rows of each share apart"
         )
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(parse_count(value)) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, UserError):
-        return float("nan")
-
-
-def refuse(where: str, name: str, bad: Any, values: Any, rule: str) -> None:
-    """Raise UserError if any of `bad` [rows]: the first of them and their values, and the rule that they break."""
-    rows = np.flatnonzero(bad)
-    if rows.size:
-        shown = some_of(rows.tolist(), _SHOWN, lambda row: f"row {row + 1} ({values[row]})")
-        raise UserError(f"{where}: {name} {rule}: {shown}; mend or remove these rows")
 
 
 def _schedule(table: pa.Table, where: str) -> RateSchedule:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from splitray.pipeline.logs import attached, ended_of, stage_of
 from splitray.pipeline.run_folder import RunFolder
@@ -18,7 +19,7 @@ _LEAVE = 1.5  # seconds that a run that was told to stop has for its last messag
 
 
 @contextmanager
-def alerted(run: RunFolder) -> Iterator[None]:
+def alerted(run: RunFolder[Any]) -> Iterator[None]:
     """Post the alerts of a run as long as the block lasts, and how it ended.
 
     Raises:
@@ -55,7 +56,7 @@ class _Watch(logging.Handler):
     falls back, when a worker dies again and again, is none.
     """
 
-    def __init__(self, run: RunFolder, settings: AlertSettings, webhook: Webhook) -> None:
+    def __init__(self, run: RunFolder[Any], settings: AlertSettings, webhook: Webhook) -> None:
         super().__init__(PROGRESS)
         self.name, self.stage = f"splitray run {run.config.name}", ""
         self.over = threading.Event()

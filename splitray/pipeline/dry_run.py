@@ -1,29 +1,24 @@
 """`--dry-run`: the tree that a run would grow, and what it would cost. Needs no data and no cluster."""
 
-import math
-from collections.abc import Sequence
-
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from splitray.config import Config
 from splitray.errors import UserError
+from splitray.executor.durations import Durations
 from splitray.executor.prices import worker_price
-from splitray.executor.schedule import Scheduler, foretell
-from splitray.executor.speeds import Speeds
-from splitray.pipeline.dry_run_result import DryRun, DryRunPart
+from splitray.pipeline.dry_run_result import DryRun
+from splitray.pipeline.dry_run_table import plain, table_of, timetable_words, together
 from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.rates import measured_rates
 from splitray.pipeline.scheduling import scheduler_of, speeds_of
 from splitray.pipeline.standing import Standing
-from splitray.pipeline.tree import Part, Tree
-from splitray.results.ledger import Price
+from splitray.pipeline.tree import Tree
 from splitray.storage.store import Store
-from splitray.training.memory import step_bytes
 from splitray.training.settings import ModelShape
-from splitray.units import duration, human
+from splitray.units import human
 
 _FRACTIONS = (0.1, 0.25, 0.5)  # shown before a plan exists
 
@@ -32,7 +27,7 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     """The tree and its cost; without a plan a few split fractions are shown."""
     corpus, plan = standing.corpus or CorpusFacts.unbuilt(config), standing.plan
     held = Store(store) if standing.corpus else None
-    programme = Programme(config, corpus, _precision(config, standing))
+    programme = Programme(config, corpus, _precision(config, standing), standing.rates)
     gpu = config.resources.accelerator == "gpu"
     measured = measured_rates(programme, held, gpu) if held is not None else {}
     speeds = speeds_of(programme, gpu, measured)
@@ -51,16 +46,16 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     else:
         production = [tree.alternative(programme.final().split(f)) for f in _FRACTIONS]
         after = [tree.evaluation(None)]
-    parts = {part.name: _plain(part, scheduler, price) for part in (*before, *production, *after)}
-    shown.append(_table(list(parts.values()), gpu))
+    parts = {part.name: plain(part, scheduler, price) for part in (*before, *production, *after)}
+    shown.append(table_of(list(parts.values()), gpu))
     shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
-    shown.append(_timetable_words(scheduler, measured))
+    shown.append(timetable_words(scheduler, measured))
     if plan is None:
         shown.append("No plan yet: base and specialists are shown for three split fractions.")
     if config.weights == "tokens" and corpus.train_tokens is None:
         shown.append("Domains have equal weights here: with weights = tokens theirs are known after the corpus.")
     dearest = max((parts[p.name] for p in production), key=lambda p: p.worker_hours)
-    shown.append(_together([parts[p.name] for p in before] + [dearest] + [parts[p.name] for p in after], gpu, price))
+    shown.append(together([parts[p.name] for p in before] + [dearest] + [parts[p.name] for p in after], gpu, price))
     return DryRun(tuple(parts.values()), _refusal(programme, standing), tuple(shown))
 
 
@@ -82,26 +77,7 @@ def _precision(config: Config, standing: Standing) -> str:
     return "bf16" if config.training.precision == "auto" else config.training.precision
 
 
-def _plain(part: Part, scheduler: Scheduler, price: Price | None) -> DryRunPart:
-    tables = [foretell(each, scheduler) for each in part.rounds]
-    held, used = sum(t.held for t in tables) / 3600, sum(t.used for t in tables) / 3600
-    return DryRunPart(
-        part.name,
-        len(part.segments),
-        part.tokens,
-        part.leaf_tokens,
-        part.reused,
-        part.flops,
-        _disk(part),
-        math.ceil(max((t.peak for t in tables), default=0.0) - 1e-6),
-        sum(t.makespan for t in tables),
-        held,
-        used,
-        None if price is None else held * price.per_hour,
-    )
-
-
-def _facts(programme: Programme, speeds: Speeds, standing: Standing) -> Table:
+def _facts(programme: Programme, speeds: Durations, standing: Standing) -> Table:
     config = programme.config
     table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
     counted, training = programme.size(config.model), config.training
@@ -138,70 +114,12 @@ def _budget(programme: Programme) -> str:
     return f"{said}: the {config.budget:,} given, rounded to whole batches of every domain"
 
 
-def _table(parts: Sequence[DryRunPart], gpu: bool) -> Table:
-    table = Table(title="The tree", title_justify="left")
-    table.add_column("what")
-    device = "GPU" if gpu else "worker"
-    names = ("segments", "tokens to train", "from scratch", "reused", "FLOPs", "disk")
-    for name in (*names, f"peak {device}s", f"{device}-hours held", "used", "time"):
-        table.add_column(name, justify="right")
-    for part in parts:
-        table.add_row(
-            part.name,
-            f"{part.segments}",
-            human(part.tokens),
-            human(part.tokens_from_scratch),
-            human(part.tokens_reused),
-            f"{part.flops:.2g}",
-            f"{part.disk_bytes / 1e9:.3g} GB",
-            f"{part.workers}",
-            f"{part.worker_hours:.3g}",
-            f"{part.utilisation:.0%}",
-            duration(part.seconds),
-        )
-    return table
-
-
-def _timetable_words(scheduler: Scheduler, measured: dict[int, float]) -> str:
-    """What the times rest on."""
-    speeds, device = scheduler.speeds, scheduler.speeds.accelerator
-    said = f"Times are of a timetable on {scheduler.capacity:g} workers."
-    if 0 in speeds.rates:
-        return f"{said} Every worker trains {human(speeds.rates[0])} tokens/s, as resources.tokens_per_second says."
-    if not speeds.gpu:
-        said += f" They assume {device.peak * speeds.training.threads:.2g} FLOP/s a worker ({device.source})"
-    else:
-        share = device.compiled if speeds.compiled else device.eager
-        said += f" They assume {share:.1%} of the {device.name}'s {device.peak:.3g} FLOP/s ({device.source})"
-    known = len(speeds.rates) and f", but for {len(speeds.rates)} models whose speed is measured"
-    return f"{said}{known or ''}. Set resources.tokens_per_second to measured rates."
-
-
-def _together(parts: Sequence[DryRunPart], gpu: bool, price: Price | None) -> str:
-    """One run: all lines, of several splits the dearest."""
-    device, held = "GPU" if gpu else "worker", sum(part.worker_hours for part in parts)
-    used, seconds = sum(part.worker_hours_used for part in parts), sum(part.seconds for part in parts)
-    peak = max(part.workers for part in parts)
-    said = f"All lines together, of several splits the dearest: {duration(seconds)}, at most {peak} {device}s, "
-    said += f"{held:.1f} {device}-hours held, {used / held if held else 1:.0%} of them used"
-    if price is not None:
-        said += f", {held * price.per_hour:.2f} {price.currency} at {price.per_hour:.4g} an hour ({price.source})"
-    return f"{said}. Work of the corpus and of the law is not counted."
-
-
-def _disk(part: Part) -> float:
-    """Bytes of snapshots: fp32 weights, and two moments while children may start from them."""
-    return sum(part.sizes[s.recipe.hash].total * (4.0 if s.final else 12.0) for s in part.segments)
-
-
-def _memories(programme: Programme, speeds: Speeds) -> dict[str, float]:
+def _memories(programme: Programme, speeds: Durations) -> dict[str, float]:
     """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups."""
     config, size = programme.config, programme.size
 
     def held(shape: ModelShape, workers: int) -> float:
-        return step_bytes(
-            size(shape), config.corpus.tokenizer.vocabulary, programme.training, workers, speeds.gpu, speeds.compiled
-        )
+        return speeds.held(size(shape), workers)
 
     resources = config.resources
     return {

@@ -14,9 +14,9 @@ import ray
 from splitray.executor import metrics
 from splitray.pipeline.device_usage import usage_of
 from splitray.pipeline.hours import EVENT, event_of
-from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.logs import attached, ended_of, stage_of
+from splitray.pipeline.session import Session
 from splitray.results.ledger import StartRecord
 from splitray.runtime.progress import PROGRESS, Progress, progress_of
 
@@ -29,7 +29,7 @@ _RARELY = 5  # looks between questions for what the cluster has, which the contr
 class Metering:
     """One look after another. What fails in one is a warning once; the rest of it, and the run, go on."""
 
-    def __init__(self, job: Job, gauges: "Gauges") -> None:
+    def __init__(self, job: Session[Any], gauges: "Gauges") -> None:
         self._job, self._gauges = job, gauges
         self._count, self._devices = 0, 0.0
         self._lock, self._said = threading.Lock(), set[str]()
@@ -115,10 +115,10 @@ class Gauges(logging.Handler):
 
 
 @contextmanager
-def metered(job: Job) -> Iterator[None]:
+def metered(job: Session[Any]) -> Iterator[None]:
     """Look once a second as long as the block lasts, and once more whenever the job asks for it."""
     job.ledger.priced(job.price)
-    gauges = Gauges(job.config.name, starts(job.run.folder))
+    gauges = Gauges(job.settings.name, starts(job.run.folder))
     metering = Metering(job, gauges)
 
     def go() -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from splitray.config import Config
+from splitray.config import Runnable
 from splitray.errors import UserError
 from splitray.storage.address import Address
 
@@ -17,7 +17,7 @@ class Places(NamedTuple):
     store: str
 
 
-def places(config: Config, run_dir: str | None = None, store: str | None = None) -> Places:
+def places(config: Runnable, run_dir: str | None = None, store: str | None = None) -> Places:
     """Where a run and its store lie.
 
     Args:

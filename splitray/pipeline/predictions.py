@@ -9,6 +9,7 @@ from splitray.law import Law
 from splitray.law.arrays import Array
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.prediction import predicted_losses
+from splitray.law.repetition import Text
 from splitray.proof.forecast import LEVEL, run_noise
 from splitray.results.evaluation import UNSPLIT, Compared, Prediction
 from splitray.results.stages import Trial
@@ -22,17 +23,21 @@ class Predictor:
         params: N.
         weights: of all domains; means are over those that the law knows.
         noise: standard deviation of one run's log loss.
+        text: how far each domain's text goes until it is read again; None where it is never.
     """
 
     law: Law
     params: int
     weights: Mapping[str, float]
     noise: float
+    text: Text | None = None
 
     @classmethod
-    def of(cls, law: Law, runs: pa.Table, params: int, weights: Mapping[str, float]) -> "Predictor":
+    def of(
+        cls, law: Law, runs: pa.Table, params: int, weights: Mapping[str, float], text: Text | None = None
+    ) -> "Predictor":
         """Args: runs: the table that the law was fitted on."""
-        return cls(law, params, weights, run_noise(law, runs.to_pylist()))
+        return cls(law, params, weights, run_noise(law, runs.to_pylist()), text)
 
     def trials(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
         """The search's trials, each with its prediction."""
@@ -71,7 +76,7 @@ class Predictor:
 
     def _draws(self, pretrain_tokens: float, specialize_tokens: Mapping[str, float], seed: int) -> Array:
         return predicted_losses(
-            self.law, self.params, pretrain_tokens, specialize_tokens, self.weights, self.noise, seed
+            self.law, self.params, pretrain_tokens, specialize_tokens, self.weights, self.noise, seed, self.text
         )
 
     def _shares(self, mean: float) -> dict[str, float]:

@@ -5,15 +5,18 @@ is what is trained.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from splitray.config import Config
 from splitray.errors import UserError
 from splitray.executor.request import Request, SplitFamily, in_group
+from splitray.export.layouts import ROUTERS
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
+from splitray.ladder.rates import Rates, Swept, sweep
+from splitray.law.repetition import Text
 from splitray.results.evaluation import PLANNED, UNSPLIT
 from splitray.training.family import Size
 from splitray.training.model import size
@@ -72,11 +75,15 @@ class CorpusFacts:
 
 @dataclass(frozen=True)
 class Programme:
-    """What a run of `config` trains on a corpus, in a resolved precision ("fp32" or "bf16")."""
+    """What a run of `config` trains on a corpus, in a resolved precision ("fp32" or "bf16").
+
+    rates: the best learning rates of the target by the ladder's sweep; None before it, or without one.
+    """
 
     config: Config
     corpus: CorpusFacts
     precision: str
+    rates: Rates | None = None
 
     @classmethod
     def unbuilt(cls, config: Config, precision: str = "bf16") -> "Programme":
@@ -104,6 +111,12 @@ class Programme:
         return {d: 1 - replay + replay * weight for d, weight in self.weights.items()}
 
     @property
+    def text(self) -> Text | None:
+        """How far each domain's text goes until it is read again; None before the corpus is built."""
+        tokens = self.corpus.train_tokens
+        return None if tokens is None else Text.of(tokens, self.weights, self.own_share)
+
+    @property
     def budget(self) -> int:
         """D_T in whole batches of every domain."""
         return self._whole(self.config.budget)
@@ -111,9 +124,15 @@ class Programme:
     def _whole(self, budget: int) -> int:
         return whole_budget(budget, len(self.weights), self.training.batch_tokens)
 
-    def recipe(self, shape: ModelShape, seed: int = 0) -> Recipe:
-        """What decides the bits of a model of this shape, with the run's seed plus `seed`."""
-        return recipe(shape, self.training, self.corpus.identity(), self.weights, self.config.seed + seed)
+    def recipe(self, shape: ModelShape, seed: int = 0, rate: float = 1.0) -> Recipe:
+        """What decides the bits of a model of this shape, with the run's seed plus `seed`.
+
+        rate: multiple of the configured learning rate.
+        """
+        training = self.training
+        if rate != 1:
+            training = training.model_copy(update={"learning_rate": training.learning_rate * rate})
+        return recipe(shape, training, self.corpus.identity(), self.weights, self.config.seed + seed)
 
     def size(self, shape: ModelShape) -> Size:
         """Parameter counts with the corpus's vocabulary."""
@@ -154,6 +173,20 @@ class Programme:
             asked.setdefault(target.key, (step, Request(target, step.domains)))
         return list(asked.values())
 
+    def rate_sweep(self) -> list[tuple[Swept, Request]]:
+        """The models of the sweep over learning rates, and what is asked for each; none without `ladder.rates`."""
+        settings, batch = self.config.ladder, self.training.batch_tokens
+        if not settings.rates:
+            return []
+        budgets = [self.training.round_tokens(d) for d in settings.pretrain_tokens if d > 0]
+        domains = spread(self.corpus.domains, settings.domains)
+        swept = sweep(settings.shapes, budgets, settings.rates, domains, len(self.weights), batch)
+        found = []
+        for each in swept:
+            made = self.recipe(each.shape, rate=each.multiple)
+            found.append((each, Request(Target.leaf(made, each.leaf, self.training.schedule), each.domains)))
+        return found
+
     def check_domains(self) -> None:
         """Refuse a corpus whose domains are not those of the weights, or have too little text to train on.
 
@@ -180,7 +213,7 @@ class Programme:
         Raises:
             UserError: with both costs, and what to change.
         """
-        targets = [request.target for _, request in self.ladder()]
+        targets = [request.target for _, request in (*self.ladder(), *self.rate_sweep())]
         check_ladder(targets, self.training, self.size(self.config.model), self.config.budget, self.config.ladder)
 
     @property
@@ -194,16 +227,20 @@ class Programme:
         workers = in_group(self.config.resources.specialist_workers) if shape == self.config.model else 0
         return self._family(shape, self._whole(self.config.search.budget or self.config.budget), workers)
 
-    def final(self) -> SplitFamily:
-        """The splits of the budget for the target model; domains train on their own actors."""
-        return self._family(self.config.model, self.budget, self.config.resources.specialist_workers)
+    def final(self, split: Split | None = None) -> SplitFamily:
+        """The splits of the budget for the target model; domains train on their own actors.
+
+        split: the one that is trained, None for any that is none at all: unsplit training has a learning rate of its
+        own where rates were swept.
+        """
+        return self._family(self.config.model, self.budget, self.config.resources.specialist_workers, split)
 
     def base(self, split: Split) -> Request | None:
         """The trunk that the specialists start from, or the unsplit model where no domain has a stretch of its own.
 
         None where the split is at zero tokens.
         """
-        family = self.final()
+        family = self.final(split)
         domain = next((d for d, tokens in split.specialize_tokens.items() if tokens), None)
         trunk = (
             Target.trunk(family.recipe, split.leaf(domain), family.schedule)
@@ -214,7 +251,7 @@ class Programme:
 
     def specialists(self, split: Split) -> list[Request]:
         """Every domain's finished model, in the order of the weights, scored on all domains."""
-        return self.final().requests(split, list(self.weights))
+        return self.final(split).requests(split, list(self.weights))
 
     def baselines(self) -> dict[str, Split]:
         """By name, the splits that the planned one is compared with."""
@@ -234,25 +271,38 @@ class Programme:
         A domain needs no actor of its own here, where one worker holds the model.
         """
         workers = in_group(self.config.resources.specialist_workers)
-        return self._family(self.config.model, self.budget, workers).requests(split)
+        return self._family(self.config.model, self.budget, workers, split).requests(split)
 
     def reference(self, split: Split) -> Request | None:
         """The unsplit model of the split's D, scored on all domains: the base, finished. None where D is 0."""
         if split.pretrain_tokens == 0:
             return None
-        family = self.final()
+        family = self.final(split)
         target = Target.leaf(family.recipe, Leaf(split.pretrain_tokens), family.schedule)
         return Request(target, tuple(self.weights), mixture_workers=family.mixture_workers)
 
-    def _family(self, shape: ModelShape, budget: int, domain_workers: int) -> SplitFamily:
+    def routers(self, merged: ModelShape, tokens: int) -> Target:
+        """The routers of a merged model, and nothing else of it, trained on the mixture as any model of the run.
+
+        They read the mixture from its start: text that the base has seen, and so all experts alike.
+        """
+        recipe = replace(self.recipe(merged), trainable=ROUTERS)
+        return Target.leaf(recipe, Leaf(self.training.round_tokens(tokens)), self.training.schedule)
+
+    def _family(self, shape: ModelShape, budget: int, domain_workers: int, split: Split | None = None) -> SplitFamily:
+        params, fraction = self.size(shape).params, split.fraction if split is not None else 0.0
+        # the search tries the ladder's last shape at the ladder's rate: its trials join the ladder's table
+        swept = self.rates if shape == self.config.model else None
+        rate = swept.multiple(params, budget, fraction) if swept is not None else 1.0
         return SplitFamily(
-            self.recipe(shape),
-            self.size(shape).params,
+            self.recipe(shape, rate=rate),
+            params,
             budget,
             self.weights,
             self.training.schedule,
             self.config.resources.base_workers if shape == self.config.model else 0,
             domain_workers,
+            self.text,
         )
 
 

@@ -88,7 +88,7 @@ def seal_of(folder: Folder) -> str:
 def _forecast(job: Job, fitted: str) -> Forecast:
     programme, law, plan = job.programme, job.law, job.run.result(PlanResult).plan
     splits, params = _splits(job), programme.size(programme.config.model).params
-    forecaster, places = Forecaster.of(law, job.table, job.config.seed), dict[Place, bool]()
+    forecaster, places = Forecaster.of(law, job.table, job.config.seed, programme.text), dict[Place, bool]()
     for split in splits.values():
         for domain, request in zip(programme.weights, programme.compared(split), strict=True):
             place = Place(split.pretrain_tokens, split.specialize_tokens[domain], domain)
@@ -113,7 +113,7 @@ def _forecast(job: Job, fitted: str) -> Forecast:
 
 def _question(programme: Programme, law: laws.Law, params: int) -> Question:
     settings = programme.config.plan
-    limits = Limits(settings.min_pretrain_tokens, None, settings.epochs)
+    limits = Limits(settings.min_pretrain_tokens, text=programme.text)
     return Question.weighing(law, params, programme.budget, programme.weights, limits)
 
 

@@ -6,10 +6,12 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, cast
+
+from typing_extensions import TypeVar
 
 from splitray.config import Config, changes, dump, parse
 from splitray.errors import CorruptError, StageError, StorageError, UserError
@@ -17,6 +19,7 @@ from splitray.results.codec import to_json
 from splitray.results.stages import RESULTS, StageRecord, StageResult, Work
 from splitray.results.stages import STAGES as STAGES
 from splitray.runtime.clock import steady
+from splitray.settings import Settings
 from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.storage.folder import Folder
 from splitray.units import duration
@@ -25,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=StageResult)
+C = TypeVar("C", bound=Settings, default=Config)
 _FILE = 1 << 18  # bytes of events after which a new file begins: object stores append nothing, so each flush writes one
 _FLUSH, _FLUSH_REMOTE = 2.0, 10.0  # seconds between writes of events: a kill hides those since; a put costs money
 _CONFIG = "config.yaml"
@@ -41,8 +45,10 @@ def stages_of(config: Config, until: str = STAGES[-1]) -> tuple[str, ...]:
     return tuple(stage for stage in wanted if stage != "exams" or config.evaluate.exams)
 
 
-class RunFolder:
-    """One run folder.
+class RunFolder(Generic[C]):
+    """One run folder; of the main job, where no kind of configuration is named.
+
+    `results` has the stages of a run in their order, with what each leaves, and `fits` those that rest on the fit.
 
     A stage's record is written last, when its artifacts stand, and names the SHA-256 of each. A stage with a record is
     not run again, unless the record or a file of it is found damaged: then it is, from what the store holds.
@@ -51,7 +57,10 @@ class RunFolder:
         UserError: the folder holds a run whose identity settings differ.
     """
 
-    def __init__(self, folder: Folder, config: Config) -> None:
+    results: ClassVar[Mapping[str, type[StageResult]]] = RESULTS
+    fits: ClassVar[tuple[str, ...]] = _FITS
+
+    def __init__(self, folder: Folder, config: C) -> None:
         self.folder, self.config = folder, config
         self._lines: list[str] = []  # of the events file that is being filled
         self._begun, self._full = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}", 0
@@ -69,10 +78,14 @@ class RunFolder:
         """The name of this start of the run."""
         return self._begun
 
+    def _parse(self, text: bytes, where: str) -> C:
+        """The configuration that the folder holds."""
+        return cast(C, parse(text, where))
+
     def _claim(self) -> None:
         """Refuse a folder of another run; where only the fit changed, take away what rests on the law."""
         if self.folder.exists(_CONFIG):
-            before = parse(self.folder.read(_CONFIG), f"{self.folder.uri}/{_CONFIG}")
+            before = self._parse(self.folder.read(_CONFIG), f"{self.folder.uri}/{_CONFIG}")
             changed = list(changes(before.identity(), self.config.identity()))
             if changed:
                 raise UserError(
@@ -89,7 +102,7 @@ class RunFolder:
 
         Records of the first release know nothing and are taken as they are.
         """
-        records = [record for stage in STAGES if (record := self.done(stage)) is not None]
+        records = [record for stage in self.results if (record := self.done(stage)) is not None]
         for record in records:
             if record.identity not in (None, self._identity):
                 raise UserError(
@@ -97,12 +110,12 @@ class RunFolder:
                     "identity settings, or by another version, and config.yaml, which would name them, is gone. "
                     "Give another --run-dir (the store is shared, so nothing is trained twice), or the old settings"
                 )
-        if any(record.refit not in (None, self._fit) for record in records if record.stage in _FITS):
+        if any(record.refit not in (None, self._fit) for record in records if record.stage in self.fits):
             self._refit("its law or plan was made with other settings")
 
     def _refit(self, changed: str) -> None:
         """Take away the records that rest on the law, before the config says that it changed."""
-        stale = [stage for stage in _FITS if self.folder.exists(f"stages/{stage}.json")] if changed else []
+        stale = [stage for stage in self.fits if self.folder.exists(f"stages/{stage}.json")] if changed else []
         if stale:
             _log.info(
                 "only the fit changed (%s): %s are done again. The ladder stands; models are trained only where the "
@@ -115,6 +128,7 @@ class RunFolder:
 
     def stages(self, until: str = STAGES[-1]) -> tuple[str, ...]:
         """The stages of this run up to one, in their order: without exams where the configuration names none."""
+        assert isinstance(self.config, Config), self.config
         return stages_of(self.config, until)
 
     def event(self, kind: str, **values: Any) -> None:
@@ -202,7 +216,7 @@ class RunFolder:
         Raises:
             RecordGone: its record was taken away since.
         """
-        stage = next(name for name, known in RESULTS.items() if known is kind)
+        stage = next(name for name, known in self.results.items() if known is kind)
         record = self.done(stage)
         if record is None:
             self._check_there()
@@ -227,7 +241,7 @@ class RunFolder:
         self.event("stage begins", stage=stage)
         try:
             result = make()
-            assert isinstance(result, RESULTS[stage]), (stage, result)
+            assert isinstance(result, self.results[stage]), (stage, result)
             seconds = time.time() - begun
             record = StageRecord(stage, begun, seconds, work(), result, self._files, self._identity, self._fit)
             self._check_there()
@@ -242,5 +256,6 @@ class RunFolder:
         """Take away the records of later stages, that rest on this one, unless it came out as it was before."""
         before = self._damaged.pop(record.stage, None) or self.done(record.stage)
         if before is None or (to_json(before.result), before.files) != (to_json(record.result), record.files):
-            for later in STAGES[STAGES.index(record.stage) + 1 :]:
+            order = tuple(self.results)
+            for later in order[order.index(record.stage) + 1 :]:
                 self.folder.delete(f"stages/{later}.json")

@@ -5,8 +5,9 @@ run again finds its segments standing.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import Any
 
 from splitray.config import Config
 from splitray.errors import StageError
@@ -17,11 +18,12 @@ from splitray.pipeline.models import check_models
 from splitray.pipeline.passport import write_passports
 from splitray.pipeline.programme import Programme
 from splitray.pipeline.run_folder import RecordGone
+from splitray.pipeline.session import Session
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.summary import summarise
 from splitray.pipeline.verify import models_of
 from splitray.results.codec import to_json
-from splitray.results.stages import BaseResult, CorpusResult, Work
+from splitray.results.stages import BaseResult, CorpusResult, StageResult, Work
 from splitray.results.summary import Summary
 
 _log = logging.getLogger(__name__)
@@ -121,10 +123,16 @@ def _carry_out(job: Job, stage: str) -> None:
     """A stage of the run, with the coordinator's counters in its record where it trains."""
     if stage in _TRAINS:
         job.check_precision()
+    carry_out(job, stage, lambda: WORK[stage](job), stage in _TRAINS)
+
+
+def carry_out(job: Session[Any], stage: str, make: Callable[[], StageResult], trains: bool) -> None:
+    """A stage of any job, with the coordinator's counters in its record where it trains."""
+    if trains:
         job.executor.begin_stage()
 
     def work() -> Work | None:
-        if stage not in _TRAINS:
+        if not trains:
             return None
         counters = job.executor.progress()
         job.ledger.see(counters)
@@ -132,7 +140,7 @@ def _carry_out(job: Job, stage: str) -> None:
 
     job.ledger.begin(stage)
     try:
-        job.run.carry_out(stage, lambda: WORK[stage](job), work)
+        job.run.carry_out(stage, make, work)
     finally:
         job.look()
         job.run.event("spending", **to_json(job.ledger.end_stage()))

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
+from splitray.ladder.rates import Rates
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.precision import assumed
 from splitray.pipeline.programme import CorpusFacts
-from splitray.results.stages import CorpusResult, PlanResult, SearchResult, StageRecord
+from splitray.results.stages import CorpusResult, LadderResult, PlanResult, SearchResult, StageRecord
 from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder
 from splitray.storage.redact import without_query
@@ -25,6 +26,7 @@ class Standing:
         precision: what a start would choose without measuring.
         searched: the splits that a finished search tried; None before it is done.
         note: why nothing is known.
+        rates: the best learning rates by a finished sweep.
     """
 
     plan: Plan | None = None
@@ -32,6 +34,7 @@ class Standing:
     precision: PrecisionChoice | None = None
     searched: tuple[Split, ...] | None = None
     note: str | None = None
+    rates: Rates | None = None
 
     @classmethod
     def of(cls, config: Config, run_dir: str, store: str) -> "Standing":
@@ -41,7 +44,8 @@ class Standing:
         except UserError as error:
             return cls(note=f"Nothing is counted as reused: {error}")
         searched, fit = None, fingerprint(config.refit())
-        search, planned, built = (_record(run, stage) for stage in ("search", "plan", "corpus"))
+        search, planned, built, ladder = (_record(run, stage) for stage in ("search", "plan", "corpus", "ladder"))
+        rates = ladder.result.rates if ladder is not None and isinstance(ladder.result, LadderResult) else None
         # a start with another fit takes away what rests on the law
         search, planned = (r if r is not None and r.refit in (None, fit) else None for r in (search, planned))
         plan = planned.result.plan if planned is not None and isinstance(planned.result, PlanResult) else None
@@ -59,7 +63,7 @@ class Standing:
                 f"Nothing is counted as reused: the store {without_query(store)} does not hold {recorded}, the run's "
                 "corpus. Give the store that the run was made with"
             )
-        return cls(plan, facts, choice, searched, note)
+        return cls(plan, facts, choice, searched, note, rates)
 
 
 def _record(run: Folder, stage: str) -> StageRecord | None:

@@ -1,8 +1,7 @@
 """The summary of a run, gathered from the records of its stages."""
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -13,11 +12,16 @@ from splitray.executor.connect import machine
 from splitray.law import Law
 from splitray.pipeline.costs import StageCost, costs, needed
 from splitray.pipeline.device_usage import usage_of
+from splitray.pipeline.equal_hours import equal_hours
 from splitray.pipeline.job import Job
 from splitray.pipeline.ledger import starts
 from splitray.pipeline.predictions import Predictor
+from splitray.pipeline.question import asked
+from splitray.pipeline.tree import Part
+from splitray.results.equal_hours import EqualHours
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
+from splitray.results.ledger import StartRecord
 from splitray.results.stages import (
     STAGES,
     BaseResult,
@@ -51,7 +55,7 @@ def summarise(job: Job) -> Summary:
     last = max((r.began + r.seconds for s, r in records.items() if s != "report"), default=0.0)
     with contextlib.suppress(FileNotFoundError, CorruptError):
         before = Summary.parse(job.run.folder.read_checksummed(NAME), f"{job.run.folder.uri}/{NAME}")
-        if before.as_of == last:
+        if before.as_of == last and before.config.get("plan") == job.config.plan.model_dump(mode="json"):
             return before
     summary = _summary(job, records, last)
     job.run.folder.write_checksummed(NAME, summary.plain())
@@ -83,7 +87,7 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         params_total=counted.total,
         domains=_domains(text, job.corpus, programme.weights),
         corpus=_corpus(text, job.corpus, config.corpus.embedder),
-        ladder=LadderSummary(**asdict(ladder), table=tuple(job.table.to_pylist())) if ladder else None,
+        ladder=LadderSummary(**vars(ladder), table=tuple(job.table.to_pylist())) if ladder else None,
         law=_law(job.law) if "law" in records else None,
         plan=plan.plan if plan else None,
         search=search.search if search else None,
@@ -99,7 +103,17 @@ def _summary(job: Job, records: Mapping[str, StageRecord], last: float) -> Summa
         search_cost=_cost(spending["search"], programme.budget) if "search" in spending else None,
         starts=len(ledger) or None,
         usage=usage_of(ledger),
+        equal_hours=_equal_hours(job, ledger, parts, evaluation) if plan else None,
     )
+
+
+def _equal_hours(
+    job: Job, ledger: Sequence[StartRecord], parts: Mapping[str, Part], evaluation: EvaluationResult | None
+) -> EqualHours | None:
+    """By the law that was carried out, as far as the run is."""
+    name = "law_final.json" if "base" in parts else "law.json"
+    law = job.run.kept(name, Law.load)
+    return equal_hours(job.programme, job.store, ledger, parts, law, asked(job.programme, law), evaluation)
 
 
 def _result(records: Mapping[str, StageRecord], kind: type[R]) -> R | None:
@@ -139,7 +153,8 @@ def _corpus(result: CorpusResult, corpus: Corpus, embedder: str) -> CorpusSummar
 
 def _predictions(job: Job, params: int, evaluation: EvaluationResult) -> tuple[Prediction, ...]:
     law = job.run.kept("law_final.json", Law.load)
-    return Predictor.of(law, job.table, params, job.programme.weights).strategies(evaluation.comparison)
+    predictor = Predictor.of(law, job.table, params, job.programme.weights, job.programme.text)
+    return predictor.strategies(evaluation.comparison)
 
 
 def _law(law: Law) -> LawSummary:

@@ -1,7 +1,7 @@
 """The tree as a run's stages grow it, one after the other: what each stage trains, reckoned before anything runs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from splitray.executor.request import Request
@@ -11,6 +11,7 @@ from splitray.pipeline.programme import Programme
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.family import Size
+from splitray.training.recipe import Recipe
 from splitray.training.split import Split
 from splitray.training.tree import Segment, by_recipe, flops, grow, line
 from splitray.units import counted
@@ -60,16 +61,16 @@ class Part:
         )
 
 
-class Tree:
-    """The tree as the stages grow it, one after the other, before anything runs.
+class Growth:
+    """A tree as one stage after the other grows it, before anything runs.
 
     Args:
+        size_of: counts of a recipe's model.
         store: None where no key is known: then only what the lines above train is reused.
     """
 
-    def __init__(self, programme: Programme, store: Store | None) -> None:
-        self.programme, self._config = programme, programme.config
-        self._pool = int(self._config.resources.capacity or 1)
+    def __init__(self, size_of: Callable[[Recipe], Size], store: Store | None) -> None:
+        self._size_of = size_of
         self._stands = defaultdict[str, set[int]](set)  # ends by line
         self._add(store.keys(SegmentKey.prefix()) if store else [])
 
@@ -78,7 +79,7 @@ class Tree:
             if (key := SegmentKey.match(name)) is not None:
                 self._stands[key.line].add(key.tokens)
 
-    def _part(
+    def part(
         self,
         name: str,
         requests: Iterable[Request],
@@ -97,15 +98,24 @@ class Tree:
         segments = [s for group in groups for s in grow(group, lambda line: self._stands[line])]
         whole = [s for group in groups for s in grow(group, lambda line: [])]
         reused = sum(s.tokens for s in whole) - sum(s.tokens for s in segments)
-        sizes = {g[0].recipe.hash: self.programme.size(g[0].recipe.shape) for g in groups}
+        sizes = {g[0].recipe.hash: self._size_of(g[0].recipe) for g in groups}
         if kept:
             self._add(s.key for s in segments)
         leaf_tokens = sum(t.tokens for t in unique if t.final)
         return Part(name, sizes, segments, leaf_tokens, workers, reused, _rounds(segments, rounds or [asked]))
 
+
+class Tree(Growth):
+    """The tree of the main job; `store` as of `Growth`."""
+
+    def __init__(self, programme: Programme, store: Store | None) -> None:
+        super().__init__(lambda made: programme.size(made.shape), store)
+        self.programme, self._config = programme, programme.config
+        self._pool = int(self._config.resources.capacity or 1)
+
     def ladder(self) -> Part:
-        requests = [request for _, request in self.programme.ladder()]
-        return self._part(f"ladder: {len(requests)} leaves", requests, self._pool)
+        requests = [request for _, request in (*self.programme.ladder(), *self.programme.rate_sweep())]
+        return self.part(f"ladder: {len(requests)} leaves", requests, self._pool)
 
     def search(self, plan: Plan | None, searched: Sequence[Split] | None) -> Part:
         """The trials that a finished search ran, else as many as there may be, around the plan."""
@@ -121,21 +131,21 @@ class Tree:
             name, splits = f"search: {counted(len(searched), 'trial')}, done", list(searched)
         size = settings.trials_per_round
         rounds = [[r for s in splits[n : n + size] for r in family.requests(s)] for n in range(0, len(splits), size)]
-        return self._part(name, (r for each in rounds for r in each), self._pool, rounds=rounds)
+        return self.part(name, (r for each in rounds for r in each), self._pool, rounds=rounds)
 
     def base(self, split: Split) -> Part:
         """The trunk up to the split."""
         request = self.programme.base(split)
-        return self._part("base", [request] if request else [], self._config.resources.base_workers)
+        return self.part("base", [request] if request else [], self._config.resources.base_workers)
 
     def specialists(self, split: Split) -> Part:
         """What the specialists need beyond the lines above."""
-        return self._part("specialists", self.programme.specialists(split), self._config.resources.specialist_workers)
+        return self.part("specialists", self.programme.specialists(split), self._config.resources.specialist_workers)
 
     def production(self, split: Split, kept: bool = True) -> Part:
         workers, base = self._config.resources.base_workers, self.programme.base(split)
         requests = [*([base] if base else []), *self.programme.specialists(split)]
-        return self._part(f"base and specialists at s = {split.fraction:.3g}", requests, workers, kept)
+        return self.part(f"base and specialists at s = {split.fraction:.3g}", requests, workers, kept)
 
     def alternative(self, split: Split) -> Part:
         """`production` at one of several fractions, of which the run will choose another."""
@@ -147,7 +157,7 @@ class Tree:
         shown = ", ".join(f"{f:g}" for f in self._config.evaluate.baselines) or "none"
         name = f"baselines at s = {shown}" + (", and the base finished" if reference else "")
         requests = [r for baseline in self.programme.baselines().values() for r in self.programme.compared(baseline)]
-        return self._part(name, requests + ([reference] if reference else []), self._config.resources.base_workers)
+        return self.part(name, requests + ([reference] if reference else []), self._config.resources.base_workers)
 
 
 def _rounds(segments: Sequence[Segment], rounds: Sequence[Sequence[Request]]) -> tuple[Round, ...]:

@@ -29,6 +29,7 @@ from splitray.results.stages import (
     STAGES,
     BaseResult,
     CorpusResult,
+    LadderResult,
     PlanResult,
     SearchResult,
     SpecialistsResult,
@@ -83,6 +84,7 @@ class RunCheck:
         self.records: dict[str, StageRecord] = {}
         self.exports: dict[str, ExportRecord] = {}
         self.models: dict[str, str] = {}  # the key that a folder's model must have
+        self.merged: ExportRecord | None = None
 
     @classmethod
     def of(cls, folder: Folder) -> "RunCheck":
@@ -263,7 +265,7 @@ class RunCheck:
         return f"the model of {home} ({key})" if home else f"the model {key}"
 
     def _check_merged(self) -> None:
-        record = check_export(self.folder / MOE, MOE, self.findings)
+        self.merged = record = check_export(self.folder / MOE, MOE, self.findings)
         for place, key in (record.sources if record else {}).items():
             if self.models.get(place) != key:
                 self.findings.fault(MOE, f"was merged from {place} = {key}, which is not this run's model of that name")
@@ -283,7 +285,8 @@ class RunCheck:
         recipe = Recipe.from_json(lineage.recipe)
         sizes = {domain.name: domain.train.tokens for domain in corpus.domains}
         facts = CorpusFacts(recipe.corpus, recipe.vocab, recipe.end_token, tuple(sizes), sizes)
-        return Programme(self.config, facts, recipe.precision)
+        ladder = self.result(LadderResult)
+        return Programme(self.config, facts, recipe.precision, ladder.rates if ladder is not None else None)
 
     def _check_keys(self) -> None:
         """The keys that configuration and plan lead to, beside those that the stages have trained."""

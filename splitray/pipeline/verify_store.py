@@ -8,7 +8,7 @@ from splitray.export.check import key_of
 from splitray.export.huggingface import lineage_of
 from splitray.pipeline.verify import RunCheck
 from splitray.results.evaluation import EvaluationResult
-from splitray.results.folders import ROUTER
+from splitray.results.folders import MOE, ROUTER
 from splitray.results.stages import CorpusResult, SpecialistsResult
 from splitray.storage.store import Published, Store
 from splitray.units import some_of
@@ -25,6 +25,8 @@ def check_store(run: RunCheck, store: Store) -> None:
     for place, key in run.models.items():
         if place != ROUTER:
             _check_segment(run, store, place, key)
+    if run.merged is not None and run.merged.key is not None:
+        _check_segment(run, store, MOE, run.merged.key)
     if corpus is not None:
         _check_losses(run, store, corpus)
 
@@ -92,7 +94,10 @@ def _check_segment(run: RunCheck, store: Store, place: str, key: str) -> None:
 
 
 def _compare_weights(run: RunCheck, published: Published, place: str) -> None:
-    """Every parameter of the exported model beside the store's, bit by bit, as `transformers` loads it."""
+    """Every parameter of the exported model beside the store's, bit by bit, as `transformers` loads it.
+
+    Where a segment trained some of the weights, these are compared: the store has no others.
+    """
     import torch
 
     from splitray.storage.local import local_copy
@@ -106,7 +111,8 @@ def _compare_weights(run: RunCheck, published: Published, place: str) -> None:
         run.findings.fault(place, f"cannot be loaded: {error}")
         return
     exported = dict(model.named_parameters())
-    different = sorted(weights.keys() ^ exported.keys())
+    partly = "trainable" in published.meta.get("recipe", {})
+    different = sorted(weights.keys() - exported.keys() if partly else weights.keys() ^ exported.keys())
     for name in weights.keys() & exported.keys():
         run.findings.tensors += 1
         if not torch.equal(exported[name].detach().float(), weights[name].float()):

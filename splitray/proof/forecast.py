@@ -3,41 +3,28 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import PlainSerializer, PlainValidator
 
 from splitray.errors import CorruptError
 from splitray.law import fit
 from splitray.law.arrays import Array
 from splitray.law.forms.schedule import RateSchedule
 from splitray.law.law import Law
-from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
+from splitray.law.planning.prediction import worth_of
 from splitray.law.planning.question import Question
 from splitray.law.planning.sweep import loss_curve
+from splitray.law.repetition import Text
 from splitray.proof.statistics import replicate_noise
-from splitray.results.codec import from_json, to_json
+from splitray.results.codec import EstimateField, from_json, to_json
 from splitray.storage.checksum import Schema
 
 LEVEL = 0.8  # mass of the intervals
 SCHEMA = Schema("forecast", 1, unnamed=None)
 _CURVE = np.linspace(0.0, 1.0, 101)
-
-
-def _estimate(value: Any) -> Estimate:
-    if isinstance(value, Estimate):
-        return value
-    try:
-        return Estimate.parse(value, bool(value.get("probability_infinite")))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no estimate ({type(error).__name__}: {error})") from error
-
-
-# An estimate has a format of its own, which says how an infinite number is written.
-EstimateField = Annotated[Estimate, PlainValidator(_estimate), PlainSerializer(Estimate.plain)]
 
 
 class Place(NamedTuple):
@@ -154,19 +141,21 @@ class Forecast:
 class Forecaster:
     """The law as it is fitted now, a Chinchilla law beside it that knows no D', and the noise of a single run.
 
-    runs: the table that both were fitted on. noise: standard deviation of log loss; see `run_noise`.
+    runs: the table that both were fitted on. noise: standard deviation of log loss; see `run_noise`. text: how far each
+    domain's text goes until it is read again; None where it is never.
     """
 
     law: Law
     chinchilla: Law
     runs: pa.Table
     noise: float
+    text: Text | None = None
 
     @classmethod
-    def of(cls, law: Law, runs: pa.Table, seed: int = 0) -> "Forecaster":
+    def of(cls, law: Law, runs: pa.Table, seed: int = 0, text: Text | None = None) -> "Forecaster":
         """From a law and the table that it was fitted on."""
-        flat = fit(runs, form="chinchilla", seed=seed)
-        return cls(law, flat, runs, run_noise(law, runs.to_pylist()))
+        flat = fit(runs, form="chinchilla", seed=seed, repetition=law.repetition.constant)
+        return cls(law, flat, runs, run_noise(law, runs.to_pylist()), text)
 
     def loss(
         self, place: Place, params: float, level: float = LEVEL, schedule: RateSchedule | None = None
@@ -175,7 +164,8 @@ class Forecaster:
 
         schedule: learning-rate schedule of the model; None for that of the law's runs.
         """
-        point = (params, place.pretrain_tokens, place.specialize_tokens)
+        tokens = worth_of(self.text, self.law, place.pretrain_tokens, place.specialize_tokens, place.domain)
+        point = (params, tokens[0], tokens[1])
         low, high = self._interval(self.law.predict_draws(*point, place.domain, schedule), level)
         return PredictedLoss(
             *place,

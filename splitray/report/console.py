@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from splitray.law.planning.plan import Plan
-from splitray.report import bill, limits, predicted, text
+from splitray.report import bill, equal_hours, limits, predicted, text
 from splitray.results.evaluation import UNSPLIT, Compared, Contrast
 from splitray.results.summary import Summary
 
@@ -23,6 +23,8 @@ def terminal(summary: Summary) -> RenderableType:
         parts.append(Text(pays_from))
     if command:
         parts.append(Text(f"Next: {command}", no_wrap=True, overflow="ignore"))  # whole, so that it can be copied
+    if at_hours := equal_hours.beside(summary):
+        parts.append(Text(at_hours))
     if plan := text.chosen_plan(summary):
         parts.append(Padding(_plan(plan, summary), (1, 0, 0, 0), expand=False))
     if summary.evaluation and summary.evaluation.comparison:

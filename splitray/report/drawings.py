@@ -74,7 +74,9 @@ def _law_drawings(summary: Summary, law: "Law", plan: "Plan") -> Iterator[Drawin
 
     @cache
     def known() -> "Law":
-        return law if law.runs is not None else replace(law, runs=read_runs(pa.Table.from_pylist(list(rows))))
+        if law.runs is not None:
+            return law
+        return replace(law, runs=read_runs(pa.Table.from_pylist(list(rows))).counted(law.repetition))
 
     @cache
     def held_out() -> Any:

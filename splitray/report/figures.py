@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 
 from splitray.law import Law
-from splitray.law.planning.question import Question
+from splitray.law.planning.question import Limits, Question
 from splitray.law.planning.sweep import loss_curve
 from splitray.report import predicted, text
 from splitray.report.style import BLACK, BLUE, CYCLE, GREEN, GREY, INK, MARKERS, ORANGE, PAPER, SKY, VERMILION, WIDTH
@@ -76,7 +76,7 @@ def measured(summary: Summary, law: Law | None) -> Figure | None:
     fractions = np.linspace(0, 1, 101)
     weights = text.plan_weights(plan)
     domains = list(weights) or plan.domains
-    question = Question(params, budget, domains, list(weights.values()) or None)
+    question = Question(params, budget, domains, list(weights.values()) or None, limits=Limits(text=plan.text))
     loss, band = loss_curve(law, question, fractions, plan.level)
     figure, axes = _axes(3.9)
     axes.plot(fractions, loss, color=INK, linewidth=1.3, label="the law, refitted" if rounds else "the law")

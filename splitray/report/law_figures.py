@@ -207,7 +207,7 @@ def held_out_errors(law: Law) -> tuple[Array, Array] | None:
     largest = law.runs.params == sizes[-1]
     table = law.runs.table.take(law.runs.order)
     try:
-        smaller = fit(table.filter(~largest), form=law.form)
+        smaller = fit(table.filter(~largest), form=law.form, repetition=law.repetition.constant)
     except UserError:
         return None  # a domain of the largest size only, or too few rows: there is no smaller law to show
     hidden = np.flatnonzero(largest)

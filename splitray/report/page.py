@@ -8,7 +8,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from splitray.report import bill, limits, predicted, style, text
+from splitray.report import bill, equal_hours, limits, predicted, style, text
 from splitray.report.drawings import drawings
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
@@ -89,6 +89,8 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         losses_by_domain=text.losses_by_domain(summary),
         spending=text.spending(summary),
         cost=bill.first_screen(summary),
+        at_hours=equal_hours.beside(summary),
+        hours_notes=equal_hours.notes(summary.equal_hours) if summary.equal_hours else [],
         usage=bill.tables(summary),
         usage_notes=bill.notes(summary.usage) if summary.usage else [],
         folders=text.models(summary),

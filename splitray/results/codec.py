@@ -5,6 +5,7 @@ from typing import Annotated, Any, TypeVar, cast
 from pydantic import PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from splitray.errors import CorruptError
+from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import Plan
 
 T = TypeVar("T")
@@ -19,6 +20,19 @@ def _plan(value: Any) -> Plan:
 
 # A plan has a schema of its own, which says how an infinite number is written.
 PlanField = Annotated[Plan, PlainValidator(_plan), PlainSerializer(Plan.plain)]
+
+
+def _estimate(value: Any) -> Estimate:
+    if isinstance(value, Estimate):
+        return value
+    try:
+        return Estimate.parse(value, bool(value.get("probability_infinite")))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no estimate ({type(error).__name__}: {error})") from error
+
+
+# An estimate has a format of its own, which says how an infinite number is written.
+EstimateField = Annotated[Estimate, PlainValidator(_estimate), PlainSerializer(Estimate.plain)]
 
 
 _adapters: dict[type, TypeAdapter[Any]] = {}  # one takes milliseconds to make

@@ -35,9 +35,9 @@ class ExportRecord:
     """What an exported folder holds.
 
     Args:
-        key: its segment, or its corpus for a router; None for a merged model.
+        key: its segment, or its corpus for a router; None for a merged model of which nothing was trained.
         files: size and SHA-256 of every file but the documents, by name.
-        lineage: of the segment; None for merged models and routers.
+        lineage: of the segment; None for routers and where nothing was trained.
         sources: for a merged model, the key of every model it is made of, by the model's folder.
         documents: SHA-256 of every document as it was written.
     """

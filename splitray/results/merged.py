@@ -20,6 +20,7 @@ class LossRow:
     """One model, or one way to use several.
 
     Args:
+        tokens: that all models of it together were trained on, shared stretches once. flops: of that training.
         difference: the merged model's loss less this one's, with its 95 % interval over groups of documents;
             None where the losses by document are not at hand.
     """
@@ -28,6 +29,26 @@ class LossRow:
     loss: float
     bits_per_byte: float
     difference: Estimate | None = None
+    tokens: int | None = None
+    flops: float | None = None
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the routers of a merged model were trained. Nothing else of it learned.
+
+    Args:
+        key: of the segment. root: the hash of the merged model that it began from.
+        tokens: of the mixture, which no other row has seen. flops: of that training.
+        weights: that learned. learning_rate: the peak.
+    """
+
+    key: str
+    root: str
+    tokens: int
+    flops: float
+    weights: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,7 @@ class MergedEvaluation:
         params: all weights. active_params: those that a token meets.
         rows: the merged model first. by_domain: its loss on each domain.
         validation_tokens: of each domain, at most.
+        tuning: None where the routers are those of the closed form.
     """
 
     architecture: str
@@ -52,6 +74,7 @@ class MergedEvaluation:
     rows: tuple[LossRow, ...]
     by_domain: Mapping[str, float]
     validation_tokens: int
+    tuning: Tuning | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON types."""

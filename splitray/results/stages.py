@@ -9,31 +9,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitray.errors import CorruptError, UserError
+from splitray.ladder.rates import Rates
 from splitray.law.planning.estimate import Estimate
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.counts import Counts as Counts
+from splitray.results.counts import DomainCounts
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
+from splitray.results.study_stages import (
+    AnalysisResult,
+    CorporaResult,
+    FilterResult,
+    HeldOutResult,
+    LinesResult,
+    SealedResult,
+    SweepResult,
+)
 from splitray.training.split import Split
 
 SCHEMA = "splitray-stage-2"
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Tokens (end tokens included), documents and bytes of UTF-8 text."""
-
-    tokens: int
-    documents: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class DomainCounts:
-    """One domain of the corpus by its sides."""
-
-    name: str
-    train: Counts
-    validation: Counts
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,10 @@ class CorpusResult:
 
 @dataclass(frozen=True)
 class LadderResult:
-    """Stage ladder: what its leaves cost as one tree, and one by one. `saving` is the ratio of the two."""
+    """Stage ladder: what its leaves cost as one tree, and one by one. `saving` is the ratio of the two.
+
+    rates: the best learning rates that a sweep foretells; None without `ladder.rates`.
+    """
 
     leaves: int
     segments: int
@@ -54,6 +51,7 @@ class LadderResult:
     tokens_from_scratch: int
     saving: float
     seeds: int
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,13 @@ StageResult = (
     | EvaluationResult
     | ExamsResult
     | ReportResult
+    | FilterResult
+    | CorporaResult
+    | SweepResult
+    | LinesResult
+    | SealedResult
+    | HeldOutResult
+    | AnalysisResult
 )
 RESULTS: dict[str, type[StageResult]] = {
     "corpus": CorpusResult,
@@ -198,6 +203,18 @@ RESULTS: dict[str, type[StageResult]] = {
     "report": ReportResult,
 }
 STAGES = tuple(RESULTS)  # of which a run without exams skips that one
+STUDY_RESULTS: dict[str, type[StageResult]] = {
+    "filter": FilterResult,
+    "corpora": CorporaResult,
+    "sweep": SweepResult,
+    "lines": LinesResult,
+    "forecast": SealedResult,
+    "held-out": HeldOutResult,
+    "analysis": AnalysisResult,
+    "report": ReportResult,
+}
+STUDY_STAGES = tuple(STUDY_RESULTS)
+_KNOWN = {**STUDY_RESULTS, **RESULTS}
 
 
 @dataclass(frozen=True)
@@ -253,7 +270,7 @@ class StageRecord:
         """
         record = dict(record)
         stage, schema = record.get("stage"), record.get("schema")
-        if stage not in RESULTS:
+        if stage not in _KNOWN:
             raise CorruptError(f"{where} is the record of no stage")
         if schema is None:  # of the first release
             record["work"] = record.get("work") or None
@@ -261,5 +278,5 @@ class StageRecord:
                 record["result"] = {"plan": record.get("result")}
         elif schema != SCHEMA:
             raise UserError(f"{where} has the schema {schema!r}, and this splitray reads {SCHEMA!r}: use a newer one")
-        record["result"] = from_json(RESULTS[stage], record.get("result"), where)
+        record["result"] = from_json(_KNOWN[stage], record.get("result"), where)
         return from_json(cls, record | {"schema": SCHEMA}, where)

@@ -10,6 +10,7 @@ from typing import Any
 
 from splitray.errors import UserError
 from splitray.results.codec import PlanField, from_json, to_json
+from splitray.results.equal_hours import EqualHours
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
 from splitray.results.ledger import Price
@@ -185,6 +186,7 @@ class Summary:
         predictions: what the law that planned says of every measured strategy.
         starts: how many starts of the run have done something; None where they were not counted.
         usage: hours, energy and money, over all starts; None where no start counted hours.
+        equal_hours: the split at equal hours; None before the law, and where no start counted hours.
     """
 
     name: str
@@ -215,6 +217,7 @@ class Summary:
     search_cost: Cost | None = None
     starts: int | None = None
     usage: UsageSummary | None = None
+    equal_hours: EqualHours | None = None
     schema: str = SCHEMA
 
     @property

@@ -35,6 +35,17 @@ def gpu_fault() -> str | None:
     return None
 
 
+def gpu_software() -> dict[str, str]:
+    """What decides the bits that this process's GPU computes: its model, driver, CUDA and NCCL; empty on a CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    found = {"model": torch.cuda.get_device_name(), "driver": driver(), "cuda": torch.version.cuda}
+    found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+    return {name: str(value) for name, value in found.items()}
+
+
 def driver(path: Path = _DRIVER) -> str | None:
     """Version of the NVIDIA driver that is loaded; None where there is none."""
     try:

@@ -18,7 +18,7 @@ from splitray.errors import SplitrayError, StageError
 from splitray.executor.request import SplitFamily
 from splitray.executor.watch import coordinator_of
 from splitray.law import Law
-from splitray.law.planning.question import Question
+from splitray.law.planning.question import Limits, Question
 from splitray.results.codec import from_json, to_json
 from splitray.results.stages import Trial, TrialModel
 from splitray.runtime.quiet import environment, levels
@@ -30,7 +30,7 @@ _RETRIES = 3  # of a trial whose process died
 
 def question(law: Law, family: SplitFamily) -> Question:
     """What a law is asked for a family's budget line."""
-    return Question.weighing(law, family.params, family.budget, family.weights)
+    return Question.weighing(law, family.params, family.budget, family.weights, Limits(text=family.text))
 
 
 @dataclass

@@ -10,9 +10,6 @@ from splitray.serve.ingress import Ingress
 from splitray.serve.settings import ServeSettings
 from splitray.storage.local import local_copy
 
-# The form that pretrained models know of a conversation: an end token, then the turns' texts, a line each. As
-# `ChatRequest.prompt` has it.
-TEMPLATE = "{{ eos_token }}{% for message in messages %}{{ message['content'] + '\\n' }}{% endfor %}"
 _MEMORY = 0.9  # of a GPU that an engine plans with
 # Models are local folders: nothing is fetched. vLLM's report of its use goes to a server of its makers.
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1"}
@@ -35,7 +32,6 @@ def configs(parts: Parts, settings: ServeSettings) -> list[LLMConfig]:
         "trust_remote_code": False,
         "load_format": "safetensors",
         "generation_config": "vllm",  # not the folder's: a model from outside may bring penalties of its own
-        "chat_template": TEMPLATE,
         "max_model_len": parts.max_length,
         "max_num_seqs": settings.batch,
         "tensor_parallel_size": max(1, int(gpus)),

@@ -1,6 +1,7 @@
 """The API over vLLM's engines, one for each model. It needs vLLM: import it only where that is the engine."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,16 +9,17 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from ray.exceptions import RayError
 from ray.llm._internal.serve.core.configs.openai_api_models import ModelCard, OpenAIHTTPException
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from ray.serve.llm.ingress import OpenAiIngress
-from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest, ErrorResponse
+from ray.serve.llm.openai_api_models import CompletionRequest, ErrorResponse
 
 from splitray.evaluate.mixture import parts_of
 from splitray.serve import protocol
+from splitray.serve.chats import ChatForm
 from splitray.serve.choice import prompt_nats, weights
 from splitray.serve.endpoints import AUTO, Limits, endpoints, together
 from splitray.serve.errors import BusyError, LateError, RefusedError, error_event, refusal
@@ -60,21 +62,22 @@ class Ingress(OpenAiIngress):
             logprobs=asked.logprobs,
             **_sampling(asked),
         )
-        return await self._answer(name, body, "completions", deadline)
+        return await self._answer(name, body, deadline)
 
     async def chat(self, asked: protocol.ChatRequest) -> Response:
         deadline = self._deadline()
         ((_, most),) = self.limits.check(asked, [asked.prompt], asked.wanted)
         name = await self._model(asked.model, [asked.prompt], deadline)
-        body = ChatCompletionRequest(
+        top = asked.top_logprobs if asked.logprobs else None
+        body = CompletionRequest(
             model=name,
-            messages=[{"role": message.role, "content": message.text} for message in asked.messages],
-            max_completion_tokens=most,
-            logprobs=asked.logprobs,
-            top_logprobs=asked.top_logprobs if asked.logprobs else 0,
+            prompt=self._tokens(asked.prompt),
+            max_tokens=most,
+            logprobs=top,
+            return_tokens_as_token_ids=True,
             **_sampling(asked),
         )
-        return await self._answer(name, body, "chat", deadline)
+        return await self._answer(name, body, deadline, ChatForm(self._text, top))
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._settings.seconds
@@ -82,6 +85,10 @@ class Ingress(OpenAiIngress):
     def _tokens(self, prompt: str) -> list[int]:
         """A prompt's tokens after an end token, as every document began in training."""
         return [self._encoder.end, *self._encoder.encode([prompt])[0][:-1].tolist()]
+
+    def _text(self, token: int) -> str:
+        end = self._encoder.end
+        return "" if token == end else self._encoder.decode([np.array([token, end])])[0]
 
     async def _model(self, asked: str, prompts: list[str], deadline: float) -> str:
         """The model that answers: the one that was asked for, or the heaviest after the prompt's first tokens."""
@@ -108,18 +115,22 @@ class Ingress(OpenAiIngress):
             raise RefusedError(int(answer.error.code), str(answer.error.message))
         return prompt_nats(tokens, answer.choices[0].prompt_logprobs)
 
-    async def _answer(self, name: str, body: Any, method: str, deadline: float) -> Response:
+    async def _answer(self, name: str, body: Any, deadline: float, chat: ChatForm | None = None) -> Response:
+        """What a model writes; in the form of a chat where that was asked for."""
         try:
             async with _until(deadline, self._settings.seconds):
                 # Without the request: its headers hold the token, and engines need none of them.
-                answer: Response = await self._process_llm_request(body, call_method=method)
+                answer: Response = await self._process_llm_request(body, call_method="completions")
         except OpenAIHTTPException as error:
             raise RefusedError(error.status_code, error.message) from error
         except Exception as error:
             raise refusal(error) from error
-        answer.headers[ANSWERED_BY] = name
         if isinstance(answer, StreamingResponse):
-            answer.body_iterator = self._stream(aiter(answer.body_iterator), deadline)
+            chunks = aiter(answer.body_iterator)
+            answer.body_iterator = self._stream(chat.stream(chunks) if chat else chunks, deadline)
+        elif chat:
+            answer = JSONResponse(chat.whole(json.loads(bytes(answer.body))))
+        answer.headers[ANSWERED_BY] = name
         return answer
 
     async def _stream(self, chunks: AsyncIterator[Any], deadline: float) -> AsyncGenerator[Any]:

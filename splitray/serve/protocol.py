@@ -1,11 +1,12 @@
 """What requests may say, after OpenAI's API reference.
 
-A field that would change the answer and is not served is refused.
+A field that would change the answer and is not served is refused. One that is null has its default, as it has there.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from splitray.evaluate.mixture import Sampling
 
@@ -22,6 +23,19 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
+
+
+def _check_characters(value: object) -> None:
+    """JSON may name half of a character, as a client does that cuts a text inside of one. No encoding can write it.
+
+    Raises:
+        ValueError: a text of the value, or of its list, holds one.
+    """
+    for text in value if isinstance(value, list) else [value]:
+        try:
+            text.encode() if isinstance(text, str) else None
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half of a character at place {error.start}: cut texts between characters") from None
 
 
 class StreamOptions(BaseModel):
@@ -43,11 +57,27 @@ class Asked(BaseModel):
     stream_options: StreamOptions | None = None
     stop: str | list[str] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {name: value for name, value in values.items() if value is not None}
+
+    @field_validator("model")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        _check_characters(value)
+        return value
+
     @field_validator("stop")
     @classmethod
     def _stops(cls, value: str | list[str] | None) -> str | list[str] | None:
+        _check_characters(value)
         if isinstance(value, list) and len(value) > 4:
             raise ValueError("at most 4 stops")
+        if "" in ([value] if isinstance(value, str) else value or []):
+            raise ValueError("a stop must not be empty: every text has one at its beginning")
         return value
 
     @property
@@ -82,6 +112,7 @@ class CompletionRequest(Asked):
     @field_validator("prompt")
     @classmethod
     def _prompts(cls, value: str | list[str]) -> str | list[str]:
+        _check_characters(value)
         if isinstance(value, list) and not 1 <= len(value) <= 16:
             raise ValueError("1 to 16 prompts")
         return value
@@ -97,12 +128,24 @@ class Part(BaseModel):
     type: Literal["text"]
     text: str
 
+    @field_validator("text")
+    @classmethod
+    def _whole(cls, value: str) -> str:
+        _check_characters(value)
+        return value
+
 
 class Message(BaseModel):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
+
+    @field_validator("content")
+    @classmethod
+    def _whole(cls, value: str | list[Part]) -> str | list[Part]:
+        _check_characters(value)
+        return value
 
     @property
     def text(self) -> str:

@@ -1,60 +1,194 @@
 """Downloads of object stores on this machine's disk: named by checksum, the least recently used go first.
 
-A file is touched when it is asked for. Processes share the cache without a lock: one that was touched within
-`_GRACE` is spared, and who has opened or mapped a file keeps it, deleted or not.
+All processes of a user on one machine share the cache. A lock has each file downloaded and hashed by one of them, and
+a mark keeps what was verified: size, modification time and inode of the file. A file that was changed since has
+another mark, and is hashed again. What a process holds (see `holds`) is never deleted, so whatever is mapped is also
+linked, and the sizes in the folder are what the disk has given. Other files are spared for `_GRACE` after their use.
 """
 
 import math
 import os
 import shutil
 import tempfile
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from splitray.errors import StorageError, UserError
-from splitray.storage.checksum import sha256_file
+from splitray.storage import holds
+from splitray.storage.checksum import fingerprint, sha256_file
 
 LIMIT = "SPLITRAY_CACHE_GIGABYTES"
 _SHARE = 0.5  # of the disk that is free but for the cache: the rest is for Ray's spilled blocks and checkpoints
 _GRACE = 600.0  # seconds between being handed a path and opening it, with room to spare
 _DRAFT_GRACE = 86_400.0  # drafts of running downloads; older ones were left by killed processes
+_SETTLED = 2  # seconds since the last change, before which a clock tick might hide another one from the mark
+
+_work: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
-def place(sha256: str) -> Path:
-    """Where the file of that content lies, or would."""
-    return _folder() / sha256
+def work_done() -> dict[str, int]:
+    """What this process has done since its start: files `downloaded`, and files `hashed` from their first byte."""
+    with _counting:
+        return {"downloaded": _work["downloaded"], "hashed": _work["hashed"]}
 
 
-def checksum(path: Path) -> str | None:
-    """The SHA-256 of a cached file, which counts as used now; None where there is no such file."""
-    try:
-        os.utime(path)
-        return sha256_file(path)
-    except FileNotFoundError:
-        return None
+def _count(what: str) -> None:
+    with _counting:
+        _work[what] += 1
 
 
-def make_room(size: int) -> None:
-    """Delete what was used longest ago until `size` more bytes keep the cache within its limit.
+def obtain(sha256: str, size: int, download: Callable[[Path], str], trust: bool = False, hold: bool = False) -> Path:
+    """The cached file of that content, downloaded where it is missing or has rotted.
 
-    The limit is SPLITRAY_CACHE_GIGABYTES (GB), by default half of what the disk has free beside the cache.
+    Args:
+        size: bytes, to make room for.
+        download: writes the file to a path and returns its SHA-256, in hex digits.
+        trust: a file that was verified and is unchanged by its mark is not hashed again.
+        hold: this process keeps the file until `holds.release(sha256)`; the limit is kept strictly for that.
+
+    Raises:
+        StorageError: `hold`, and what is in use leaves no room within the limit.
+        Mismatch: the download has another checksum.
     """
-    folder, now, files = _folder(), time.time(), []
+    path = _folder() / sha256
+    if hold:
+        with holds.locked("room"):  # whoever makes room has either not looked yet, or sees this
+            holds.take(sha256)
+    try:
+        with holds.locked(sha256[:2]):
+            if _whole(path, sha256, trust):
+                return path
+            draft = _make_room(sha256, size, strict=hold)
+            try:
+                found = download(draft)
+                _count("downloaded")
+                _count("hashed")
+                if found != sha256:
+                    path.unlink(missing_ok=True)
+                    raise Mismatch(found)
+                past = int(time.time()) - 10 * _SETTLED  # so that any later change has another time
+                os.utime(draft, (time.time(), past))
+                draft.replace(path)
+                _mark(path, sha256)
+            finally:
+                draft.unlink(missing_ok=True)
+    except BaseException:
+        if hold:
+            holds.release(sha256)
+        raise
+    return path
+
+
+class Mismatch(Exception):
+    """A download that has another SHA-256 than it should, `found`."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+def verify(path: Path, sha256: str) -> bool:
+    """Whether a file outside the cache has that content; hashed by one process of this machine while it is unchanged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if _marked(path, sha256):
+        return True
+    with holds.locked(fingerprint(str(path))[:2]):
+        if _marked(path, sha256):
+            return True
+        _count("hashed")
+        whole = sha256_file(path) == sha256
+        if whole and time.time() - path.stat().st_mtime > _SETTLED:
+            _mark(path, sha256)
+        return whole
+
+
+def _whole(path: Path, sha256: str, trust: bool) -> bool:
+    """Whether a cached file is there and has its content; it counts as used now."""
+    try:
+        os.utime(path, (time.time(), path.stat().st_mtime))
+        if trust and _marked(path, sha256):
+            return True
+        _count("hashed")
+        whole = sha256_file(path) == sha256
+        if whole and not _marked(path, sha256) and time.time() - path.stat().st_mtime > _SETTLED:
+            _mark(path, sha256)
+        return whole
+    except FileNotFoundError:
+        return False
+
+
+def _marked(path: Path, sha256: str) -> bool:
+    try:
+        return (holds.folder() / fingerprint([str(path), sha256])).read_text() == _look(path)
+    except FileNotFoundError:
+        path.stat()  # the file's own absence is for the caller
+        return False
+
+
+def _mark(path: Path, sha256: str) -> None:
+    mark = holds.folder() / fingerprint([str(path), sha256])
+    draft = mark.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    draft.write_text(_look(path))
+    draft.replace(mark)
+
+
+def _look(path: Path) -> str:
+    told = path.stat()
+    return f"{told.st_size} {told.st_mtime_ns} {told.st_ino}"
+
+
+def limit() -> float:
+    """Bytes that the cache may have: SPLITRAY_CACHE_GIGABYTES (GB), else half of what the disk has free beside it."""
+    folder = _folder()
+    return _limit(sum(size for _, size, _ in _files(folder)), folder)
+
+
+def _make_room(sha256: str, size: int, strict: bool) -> Path:
+    """A draft of that size, after the files used longest ago went until the cache keeps its limit with it.
+
+    The draft counts at once: of two processes that make room, the later one sees it.
+    """
+    folder, now = _folder(), time.time()
+    draft = folder / f"{sha256}.{os.getpid()}-{threading.get_ident()}.draft"
+    with holds.locked("room"):
+        files = sorted(_files(folder))
+        had, in_use = sum(size for _, size, _ in files), holds.taken()
+        most, left = _limit(had, folder), had
+        for used, bytes_, path in files:
+            if left + size <= most:
+                break
+            spared = _DRAFT_GRACE if path.suffix == ".draft" else _GRACE
+            if path.name not in in_use and now - used > spared:
+                path.unlink(missing_ok=True)
+                left -= bytes_
+        if strict and left + size > most:
+            raise StorageError(
+                f"the cache {folder} has room for {most / 1e9:.3g} GB. {left / 1e9:.3g} GB of it are in use, and "
+                f"{size / 1e9:.3g} GB more are needed: set {LIMIT} to more, or TMPDIR to a folder on a larger disk"
+            )
+        with draft.open("wb") as stream:
+            stream.truncate(size)
+    return draft
+
+
+def _files(folder: Path) -> list[tuple[float, int, Path]]:
+    """When a file was used last (seconds), its bytes, its path."""
+    found = []
     for entry in folder.iterdir():
         try:
             told = entry.stat()
-        except FileNotFoundError:  # another process makes room too
+        except FileNotFoundError:  # a download that has ended
             continue
-        files.append((told.st_mtime, told.st_size, entry))
-    held = sum(size for _, size, _ in files)
-    limit = _limit(held, folder)
-    for used, bytes_, path in sorted(files):
-        if held + size <= limit:
-            break
-        if now - used > (_DRAFT_GRACE if path.suffix == ".draft" else _GRACE):
-            path.unlink(missing_ok=True)
-            held -= bytes_
+        found.append((told.st_atime, told.st_size, entry))
+    return found
 
 
 _temporary: list[tempfile.TemporaryDirectory[str]] = []  # each deletes its folder when the process ends
@@ -86,9 +220,4 @@ def _limit(held: int, folder: Path) -> float:
 
 
 def _folder() -> Path:
-    """A folder of this user's own in the temporary folder."""
-    cache = Path(tempfile.gettempdir()) / f"splitray-cache-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    if cache.is_symlink() or cache.stat().st_uid != os.getuid():
-        raise StorageError(f"{cache} belongs to somebody else, and is not used: set TMPDIR to another place")
-    return cache
+    return holds.own_folder("cache")

@@ -4,13 +4,12 @@ Writes are whole: a reader sees the old content, the new content or nothing. On 
 file and a rename, on object stores a single put. A writer that is killed may leave its draft, which no listing shows.
 """
 
+import hashlib
 import json
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +19,10 @@ from splitray.errors import CorruptError, StorageError, UserError
 from splitray.storage import cache
 from splitray.storage.address import UNFIT, Address
 from splitray.storage.checksum import Schema, checksummed, fingerprint, sha256_file, verified
+from splitray.storage.drafts import DRAFT, draft_of, write_through
 from splitray.storage.retry import retry
 
 T = TypeVar("T")
-_DRAFT = re.compile(r"\.[0-9a-f]{8}\.draft$")
 
 
 class Folder:
@@ -108,7 +107,7 @@ class Folder:
         selector = fs.FileSelector(self._path, allow_not_found=True, recursive=recursive)
         infos = self._try(lambda: self._fs.get_file_info(selector), "")
         start = len(self._path) + 1
-        files = (i for i in infos if i.type == fs.FileType.File and not _DRAFT.search(i.path))
+        files = (i for i in infos if i.type == fs.FileType.File and not DRAFT.search(i.path))
         return dict(sorted((i.path[start:], int(i.size)) for i in files))
 
     def folders(self, links: bool = True) -> list[str]:
@@ -122,6 +121,15 @@ class Folder:
         def once() -> bytes:
             with self._fs.open_input_stream(self._join(name), compression=None) as stream:
                 return bytes(stream.read())
+
+        return self._try(once, name)
+
+    def read_range(self, name: str, start: int, count: int) -> bytes:
+        """Up to `count` bytes of a file from byte `start` on, as many as it has."""
+
+        def once() -> bytes:
+            with self._fs.open_input_file(self._join(name)) as file:
+                return bytes(file.read_at(max(0, min(count, file.size() - start)), start))
 
         return self._try(once, name)
 
@@ -146,10 +154,10 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         def once() -> None:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            self._make_parent(target)
             if self.is_local:
-                with _draft(target) as draft:
-                    _write_through(draft, data)
+                with draft_of(target) as draft:
+                    write_through(draft, data)
                     draft.replace(target)
             else:
                 with self._fs.open_output_stream(target, compression=None) as stream:
@@ -174,9 +182,9 @@ class Folder:
 
         def once() -> bool:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
-            with _draft(target) as draft:
-                _write_through(draft, _json(value))
+            self._make_parent(target)
+            with draft_of(target) as draft:
+                write_through(draft, _json(value))
                 try:
                     os.link(draft, target)  # unlike a rename, refuses to replace
                 except FileExistsError:
@@ -185,14 +193,19 @@ class Folder:
 
         return self._try(once, name)
 
+    def _make_parent(self, target: str) -> None:
+        """The folder of a file to be. On S3 names need none: publishing six files made 32 objects for folders there."""
+        if not isinstance(self._fs, fs.S3FileSystem):
+            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+
     def put(self, source: Path, name: str) -> None:
         """Copy a local file here (a move where both are on the same local disk is the caller's affair)."""
 
         def once() -> None:
             target = self._join(name)
-            self._fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+            self._make_parent(target)
             if self.is_local:
-                with _draft(target) as draft:
+                with draft_of(target) as draft:
                     shutil.copyfile(source, draft)
                     draft.replace(target)
             else:
@@ -204,44 +217,56 @@ class Folder:
 
         self._try(once, name)
 
-    def fetch(self, name: str, sha256: str | None = None) -> Path:
+    def fetch(
+        self, name: str, sha256: str | None = None, size: int | None = None, trust: bool = False, hold: bool = False
+    ) -> Path:
         """A local path with the file's content, to be opened at once: the file itself on local disk, else a download.
 
         With `sha256` the content is checked first; a mismatch, or no such file, raises `CorruptError`. A cached copy
         that has rotted is downloaded anew. Without it nothing is cached: the download goes with the process.
+
+        Args:
+            size: bytes, where they are known; asked for otherwise.
+            trust: what a process of this machine has checked is not hashed again while it is unchanged.
+            hold: a cached file stays until `holds.release(sha256)`. Nothing happens on local disk.
         """
         try:
-            if self.is_local:
-                path = self.local_path(name)
-                found = sha256_file(path) if sha256 is not None else None
-            elif sha256 is None:
-                path, found = cache.unchecked() / fingerprint([self.uri, name]), None
-                self._download(name, path)
-            else:
-                path = cache.place(sha256)
-                found = cache.checksum(path)
-                if found != sha256:
-                    cache.make_room(self.size(name) or 0)
-                    self._download(name, path)
-                    found = sha256_file(path)
+            if sha256 is None:
+                return self.local_path(name) if self.is_local else self._fetch_unchecked(name)
+            if not self.is_local:
+                known = size if size is not None else (self.size(name) or 0)
+                return cache.obtain(sha256, known, lambda target: self._download(name, target), trust, hold)
+            path = self.local_path(name)
+            found = sha256_file(path) if not trust or not cache.verify(path, sha256) else sha256
+        except cache.Mismatch as mismatch:
+            found = mismatch.found
         except OSError as error:
             if sha256 is None:
                 raise
             raise CorruptError(f"{self.uri}/{name} cannot be read: {error.strerror or error}") from error
         if found != sha256:
-            if not self.is_local:
-                path.unlink(missing_ok=True)
             raise CorruptError(f"{self.uri}/{name} has SHA-256 {found!s:.12}..., recorded is {sha256!s:.12}...")
         return path
 
-    def _download(self, name: str, target: Path) -> None:
-        def once() -> None:
-            with _draft(target) as draft:
-                with self._fs.open_input_stream(self._join(name), compression=None) as stream, draft.open("wb") as sink:
-                    shutil.copyfileobj(stream, sink, 1 << 22)
-                draft.replace(target)
+    def _fetch_unchecked(self, name: str) -> Path:
+        path = cache.unchecked() / fingerprint([self.uri, name])
+        with draft_of(path) as draft:
+            self._download(name, draft)
+            draft.replace(path)
+        return path
 
-        self._try(once, name)
+    def _download(self, name: str, target: Path) -> str:
+        """Write a file of the store to a local path; its SHA-256, taken on the way."""
+
+        def once() -> str:
+            digest = hashlib.sha256()
+            with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("wb") as sink:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+                    sink.write(block)
+            return digest.hexdigest()
+
+        return self._try(once, name)
 
     def delete(self, name: str) -> None:
         """Delete a file or a whole folder below this one; nothing happens where there is none.
@@ -284,23 +309,6 @@ class Folder:
 
     def _try(self, action: Callable[[], T], name: str) -> T:
         return retry(action, f"{self.uri}/{name}" if name else self.uri, remote=not self.is_local)
-
-
-@contextmanager
-def _draft(target: str | Path) -> Iterator[Path]:
-    """A path beside a target, to write first and then to move; gone afterwards whatever happens."""
-    draft = Path(f"{target}.{uuid.uuid4().hex[:8]}.draft")
-    try:
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _json(value: Any) -> bytes:

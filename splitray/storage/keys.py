@@ -2,7 +2,7 @@
 
     seg-HASH-TOKENS                    a segment: the hash of its lineage, and the token count at its end
     part-SEGMENT-TOKENS                a checkpoint inside a segment that is not finished, at a token count
-    loss-SEGMENT-VALIDATION-DOMAIN     losses of a segment on one domain's validation text
+    loss-SEGMENT-VALIDATION-DOMAIN     losses of a segment on one domain's validation text, or on the choices of an exam
     corpus-HASH                        a corpus: token shards, tokenizer and router
     precision-HASH                     the precision that `auto` means on one kind of machine
 

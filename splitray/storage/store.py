@@ -92,11 +92,19 @@ class Published:
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files.values())
 
-    def fetch(self, name: str, check: bool = True) -> Path:
-        """A local path of one file. `check` compares its SHA-256, and raises `CorruptError` on a mismatch."""
+    def fetch(self, name: str, check: bool = True, trust: bool = False, hold: bool = False) -> Path:
+        """A local path of one file. `check` compares its SHA-256, and raises `CorruptError` on a mismatch.
+
+        `trust` and `hold` are those of `Folder.fetch`.
+        """
+        file = self.stored(name)
+        return self.folder.fetch(name, file.sha256 if check else None, file.bytes, trust, hold)
+
+    def stored(self, name: str) -> StoredFile:
+        """Size and SHA-256 of one file; `CorruptError` where there is none of that name."""
         if name not in self.files:
             raise CorruptError(f"{self.key} holds no file {name}; it has {', '.join(self.files) or 'none'}")
-        return self.folder.fetch(name, self.files[name].sha256 if check else None)
+        return self.files[name]
 
     def recorded(self, name: str) -> Any:
         """A value of `meta`; `CorruptError` where the writer recorded none of that name."""
@@ -106,10 +114,13 @@ class Published:
 
 
 class Attempt:
-    """A writer's own folder for one key. Nothing in it counts before `publish`."""
+    """A writer's own folder for one key. Nothing in it counts before `publish`.
 
-    def __init__(self, store: "Store", key: str) -> None:
-        self.key, self.nonce, self._store = key, uuid.uuid4().hex[:12], store
+    Several processes write one attempt where they agree on its `nonce`; one of them publishes it.
+    """
+
+    def __init__(self, store: "Store", key: str, nonce: str | None = None) -> None:
+        self.key, self.nonce, self._store = key, nonce or new_nonce(), store
         self.folder = store.root / f"attempts/{key}/{self.nonce}"
         self._files: dict[str, StoredFile] = {}
 
@@ -138,6 +149,11 @@ class Attempt:
         return self._store.find(self.key) or mine  # where two wrote at once, as object stores allow, what stands
 
 
+def new_nonce() -> str:
+    """The name of an attempt that nobody else takes."""
+    return uuid.uuid4().hex[:12]
+
+
 class Store:
     """Artifacts by key on local disk or an object store. Cheap to open; picklable by its address."""
 
@@ -147,8 +163,8 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.root,)
 
-    def attempt(self, key: str) -> Attempt:
-        return Attempt(self, key)
+    def attempt(self, key: str, nonce: str | None = None) -> Attempt:
+        return Attempt(self, key, nonce)
 
     def find(self, key: str) -> Published | None:
         """The published artifact of a key, None where there is none or its marker is damaged."""

@@ -1,32 +1,36 @@
 """The DeepSpeed engine behind a small door: one optimizer step, and the world-free state in and out.
 
-DeepSpeed's own checkpoints are pickles tied to a world size and a ZeRO stage; the state here is neither. Writing it
-gathers every parameter once (12 bytes a parameter over the network), reading it needs no conversion.
+DeepSpeed's own checkpoints are pickles tied to a world size and a ZeRO stage; the state here is neither. A process of
+its own gives it whole, and a rank of a group what it owns: nothing is gathered. Reading it needs no conversion.
 """
 
 import ctypes
 import logging
 import math
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from splitray.errors import SplitrayError, UserError
-from splitray.runtime.compat import link_moments, skip_shared_memory_op
+from splitray.errors import UserError
+from splitray.runtime.compat import link_moments, skip_reduction, skip_shared_memory_op
+from splitray.training.copies import Copier
+from splitray.training.fragments import Fragment, fragments, owned, shape_of
 from splitray.training.head import NextToken
-from splitray.training.model import family_of
+from splitray.training.model import family_of, trained
+from splitray.training.prepare import prepare
 from splitray.training.recipe import Recipe
 from splitray.training.settings import TrainingSettings
-from splitray.training.state import MOMENTS, State
+from splitray.training.shards import MOMENTS, Shard
+from splitray.training.state import State
 
-T = TypeVar("T")
 _MALLOC_TRIM_THRESHOLD, _MALLOC_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -82,23 +86,17 @@ def keep_memory() -> None:
         mallopt(_MALLOC_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def on_first_rank(action: Callable[[], T]) -> T:
-    """Run an action on rank 0 alone; every rank gets its result, or raises its error. Collective.
+def pinned(device: torch.device) -> Callable[[tuple[int, ...]], np.ndarray] | None:
+    """What allocates batches so that a GPU copies them while it computes; None where there is no GPU."""
+    if device.type != "cuda":
+        return None
 
-    So a full disk or a damaged file that one rank meets ends all of them, instead of leaving the others to wait.
-    """
-    outcome: list[Any] = [None]
-    if dist.get_rank() == 0:
-        try:
-            outcome = [action()]
-        except SplitrayError as error:
-            outcome = [error]
-    if dist.get_world_size() > 1:
-        dist.broadcast_object_list(outcome, src=0)
-    if isinstance(outcome[0], SplitrayError):
-        raise outcome[0]
-    value: T = outcome[0]
-    return value
+    def allocate(shape: tuple[int, ...]) -> np.ndarray:
+        with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+            array: np.ndarray = torch.empty(shape, dtype=torch.int64, pin_memory=True).numpy()
+        return array
+
+    return allocate
 
 
 class Step(NamedTuple):
@@ -128,7 +126,7 @@ class Engine:
         self.accumulation = local // self.micro
         self._recipe = recipe
         self._table = table_rows(model)
-        groups = family_of(recipe.shape).parameter_groups(model, recipe.weight_decay)
+        groups = _learning(family_of(recipe.shape).parameter_groups(model, recipe.weight_decay))
         optimizer = torch.optim.AdamW(
             groups, lr=0.0, betas=(recipe.beta1, recipe.beta2), eps=recipe.epsilon, fused=True
         )
@@ -143,15 +141,21 @@ class Engine:
         }
         if recipe.precision == "bf16":
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+            if settings.reduction == "fp32":  # by default DeepSpeed sums gradients of linear layers in bf16
+                config["torch_autocast"]["lower_precision_safe_modules"] = []
         self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
-        if settings.compile:
-            module.compile(dynamic=False)
+        prepared = prepare(module, recipe, settings, self.micro, self.stage, self.world)
+        self.compiled, self.checkpointing = prepared.compiled, prepared.checkpointing
         if self.stage == 3:
             os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
         with deepspeed_environment():
             self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+        self._alone = self.world == 1 and self.stage == 0
+        if self._alone:
+            skip_reduction(self.engine)
         self.device = self.engine.device
-        self.step_count = 0
+        self.step_count, self._copier = 0, Copier(self.device)
+        self.gradient_norm = math.nan  # before clipping, of the last step
 
     # one step
 
@@ -165,7 +169,7 @@ class Engine:
         No step is taken where the loss or the gradient's norm is not finite.
         """
         check_tokens(int(sequences.max()), self._table)
-        batch = torch.from_numpy(sequences).to(self.device)
+        batch = torch.from_numpy(sequences).to(self.device, non_blocking=True)
         total = torch.zeros((), device=self.device)
         losses = []
         for micro in batch.split(self.micro):
@@ -181,19 +185,39 @@ class Engine:
             dist.all_reduce(mean)
             dist.all_reduce(shared[1:], op=dist.ReduceOp.MAX)
             shared[0] = mean[0] / self.world
-        value, wish = float(shared[0]), int(shared[1])
-        if not math.isfinite(value):
-            return Step(value, False, wish)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.engine.backward(losses[-1])
-        # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
-        if self.stage == 0 and not self._clip().isfinite():
+        self.engine.backward(losses[-1])  # before the host asks for the loss, or a GPU would stand idle meanwhile
+        value, wish = float(shared[0]), int(shared[1])
+        if not math.isfinite(value):
+            self.engine.zero_grad()
             return Step(value, False, wish)
+        if self._alone:
+            self._complete()
+        # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
+        if self.stage == 0:
+            self.gradient_norm = float(self._clip())
+            if not math.isfinite(self.gradient_norm):
+                return Step(value, False, wish)
+        self._copier.before_update()
         self.engine.step()
         taken = bool(self.engine.was_step_applied())
+        if self.stage > 0:
+            self.gradient_norm = float(self.engine.get_global_grad_norm() or math.nan)
         self.step_count += taken
         return Step(value, taken, wish)
+
+    def memory(self) -> int:
+        """Bytes that this process has held at most: of its GPU's memory, else of the machine's."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def _complete(self) -> None:
+        """Zeros for parameters that this batch did not reach (experts), as DeepSpeed's reduction gives them."""
+        for param in self.lm.parameters():
+            if param.grad is None and param.requires_grad:
+                param.grad = torch.zeros_like(param)
 
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
@@ -207,31 +231,56 @@ class Engine:
 
     # state
 
-    def state(self, moments: bool) -> State | None:
-        """The world-free state on rank 0, None on the others. Collective."""
+    def state(self, moments: bool) -> State:
+        """The world-free state, copied: of a process that trains alone, and holds all of it."""
+        assert self.world == 1
         self._link_moments()
         weights: dict[str, torch.Tensor] = {}
         held: dict[str, torch.Tensor] = {}
-        for name, param in self.lm.named_parameters():
-            fetched = [("", self._read(param, None))]
+        for name, param in trained(self.lm).items():
+            weights[name] = self._read(param, None).detach().cpu().clone()
             if moments:
-                fetched += [(f"{m}/", self._read(param, m)) for m in MOMENTS]
-            if self.rank == 0:
-                weights[name] = fetched[0][1].detach().cpu().clone()
-                held.update({prefix + name: value.detach().cpu().clone() for prefix, value in fetched[1:]})
-        return State(weights, held if moments else None, self.step_count) if self.rank == 0 else None
+                held.update({f"{m}/{name}": self._read(param, m).detach().cpu().clone() for m in MOMENTS})
+        return State(weights, held if moments else None, self.step_count)
+
+    def shard(self, moments: bool) -> Shard:
+        """What this rank writes of the state of a group, copied. No collective.
+
+        On a GPU the copy goes on beside the next step (see `Copier`), and the shard before this one has to be written.
+        """
+        self._link_moments()
+        live = owned(self.lm, self.stage, self._torch_optimizer, moments)
+        values, settle = self._copier.copy(list(live.values()))
+        shapes = {name: shape_of(param) for name, param in trained(self.lm).items()}
+        return Shard(dict(zip(live, values)), shapes, self.step_count, settle)
+
+    def fragments(self) -> list[Fragment]:
+        """The weights and moments that this rank holds, live. They exist; before any step a step of nothing is taken.
+
+        Collective.
+        """
+        self._need_moments()
+        return fragments(self.lm, self.stage, self._torch_optimizer, moments=True)
 
     def restore(self, state: State) -> None:
         """Set moments and step count; the weights are those the model was built with. Every rank calls it."""
         assert state.moments is not None
-        if not self._torch_optimizer.state:
-            self._create_optimizer_states()
-        for name, param in self.lm.named_parameters():
+        self._need_moments()
+        for name, param in trained(self.lm).items():
             for moment in MOMENTS:
                 self._write(param, moment, state.moments[f"{moment}/{name}"])
+        self.count_steps(state.step)
+
+    def count_steps(self, steps: int) -> None:
+        """Say how many steps the moments have seen."""
         for held in self._torch_optimizer.state.values():
-            held["step"] = torch.full_like(torch.as_tensor(held["step"]), float(state.step))
-        self.step_count = state.step
+            held["step"] = torch.full_like(torch.as_tensor(held["step"]), float(steps))
+        self.step_count = steps
+
+    def _need_moments(self) -> None:
+        if not self._torch_optimizer.state:
+            self._create_optimizer_states()
+        self._link_moments()
 
     @property
     def _torch_optimizer(self) -> torch.optim.Optimizer:
@@ -243,10 +292,11 @@ class Engine:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = 0.0
         tokens = torch.full((1, 2), self._recipe.end_token, device=self.device)
-        for _ in range(self.accumulation):
-            loss = self._loss(tokens) * 0.0
-            self.engine.backward(loss)
-            self.engine.step()
+        with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a shape that comes once
+            for _ in range(self.accumulation):
+                loss = self._loss(tokens) * 0.0
+                self.engine.backward(loss)
+                self.engine.step()
         self._link_moments()
 
     def _link_moments(self) -> None:
@@ -273,9 +323,10 @@ class Engine:
         self.engine.destroy()
 
 
-def autocast(recipe: Recipe, device: torch.device) -> Any:
-    """The precision of a recipe for a forward pass outside the engine."""
-    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+def _learning(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups of an optimizer without the weights that are frozen."""
+    left = [group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups]
+    return [group for group in left if group["params"]]
 
 
 def table_rows(model: Any) -> int:

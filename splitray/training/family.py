@@ -55,10 +55,22 @@ class Packing(Enum):
 
 @dataclass(frozen=True)
 class PlainHead:
-    """A model whose logits are `trunk(...).last_hidden_state @ weight.T` and nothing else."""
+    """A model whose logits are `bent(trunk(...).last_hidden_state @ weight.T + bias)` and nothing else.
+
+    `bent(x)` is `scale * x`, and with a `cap` then `cap * tanh(scale * x / cap)`, as Gemma 2 has it. A family of your
+    own may give trunk and weight only.
+    """
 
     trunk: "torch.nn.Module"
     weight: "torch.Tensor"
+    bias: "torch.Tensor | None" = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether logits are the matrix product alone."""
+        return self.bias is None and self.scale == 1.0 and self.cap is None
 
 
 class Family(ABC):

@@ -18,7 +18,7 @@ from splitray.storage.checksum import fingerprint, sha256_file
 from splitray.training.buffers import without_buffers
 from splitray.training.family import Family, ModelSpec, Packing, PlainHead, Size, count, register
 from splitray.training.llama import llama_attention, llama_head
-from splitray.training.settings import ModelShape
+from splitray.training.places import folder_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,10 +36,10 @@ class Folder(Family):
     name = "folder"
 
     def build(self, spec: ModelSpec) -> "torch.nn.Module":
-        return load(_path(spec.shape))
+        return load(folder_of(spec.shape))
 
     def size(self, spec: ModelSpec) -> Size:
-        return described(_path(spec.shape)).size
+        return described(folder_of(spec.shape)).size
 
     def head(self, model: "torch.nn.Module") -> PlainHead | None:
         return llama_head(model)
@@ -50,8 +50,8 @@ class Folder(Family):
     def packing(self, spec: ModelSpec) -> Packing:
         from splitray.training.probe import probe_folder
 
-        described_here = described(_path(spec.shape))
-        return Packing.MASK if described_here.plain_llama else probe_folder(_path(spec.shape)).packing
+        path = folder_of(spec.shape)
+        return Packing.MASK if described(path).plain_llama else probe_folder(path).packing
 
 
 @dataclass(frozen=True)
@@ -296,8 +296,3 @@ def _hashed(path: Path, size: int, modified: int) -> str:
 
 def _listing(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     return [(f.name, s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
-
-
-def _path(shape: ModelShape) -> Path:
-    assert shape.path is not None
-    return Path(shape.path)

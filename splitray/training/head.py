@@ -6,17 +6,19 @@ and leave their gradient behind while they are there (the idea of Liger Kernel, 
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from splitray.runtime.compat import allow_recompiles
-from splitray.training.family import Packing
+from splitray.training.compiling import Way, mark
+from splitray.training.family import Packing, PlainHead
+from splitray.training.fused import fused_loss, fused_nats
+from splitray.training.heads import find_head
 from splitray.training.model import family_of
-from splitray.training.packing import forward_inputs, packed_logits, packing_of
-from splitray.training.recipe import Recipe
+from splitray.training.packing import forward_inputs, packed_logits, packed_states, packing_of
+from splitray.training.recipe import LARGE_CHUNKS, Recipe
 
-_SIZES = 256  # compiled models that a process keeps; a ladder of more has other worries
 _CPU_LOGITS, _GPU_LOGITS = 1 << 20, 1 << 26  # entries at once: on a CPU 4 MB in fp32, on a GPU work for all of it
 
 
@@ -31,45 +33,66 @@ class NextToken(torch.nn.Module):
 
     def __init__(self, lm: torch.nn.Module, recipe: Recipe, whole: bool) -> None:
         super().__init__()
-        self.lm, self._family = lm, family_of(recipe.shape)
+        self.lm, self._family, self._recipe = lm, family_of(recipe.shape), recipe
         self._end, self._packing = recipe.end_token, packing_of(recipe)
-        self.whole = whole or self._packing is Packing.ROWS or self._family.head(lm) is None
+        self.whole = whole or self._head() is None
         if (implementation := self._family.attention(lm)) is not None:
             lm.set_attn_implementation(implementation)
 
+    def _head(self) -> PlainHead | None:
+        return head_of(self.lm, self._recipe)
+
     def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy in nats of int64 `targets` [batch, length], each the token after that of `inputs`."""
-        head = None if self.whole else self._family.head(self.lm)
+        head = None if self.whole else self._head()
         if head is None:
             logits = packed_logits(self.lm, inputs, self._end, self._packing)
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        if self._recipe.version >= LARGE_CHUNKS or not head.bare:
+            states = packed_states(head.trunk, inputs, self._end, self._packing)
+            return fused_loss(states.flatten(0, 1), head, targets.flatten())
         hidden = head.trunk(**forward_inputs(inputs, self._end, self._packing)).last_hidden_state
         loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, targets.flatten())
         return loss
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile what is worth it: all but the fused loss, which would be unrolled chunk by chunk.
+    def mark_compiled(self, way: Way) -> list[torch.nn.Module]:
+        """Have what is worth it compiled, all but the fused loss, which would be unrolled chunk by chunk; the parts."""
+        head = None if self.whole else self._head()
+        return mark(self.lm if head is None else head.trunk, way)
 
-        A host trains models of many sizes with one code. By torch's default the ninth runs uncompiled, with a warning.
-        """
-        allow_recompiles(_SIZES)
-        head = None if self.whole else self._family.head(self.lm)
-        (self.lm if head is None else head.trunk).compile(*args, **kwargs)
+
+def autocast(recipe: Recipe, device: torch.device) -> Any:
+    """The precision of a recipe for a forward pass outside the engine."""
+    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+
+
+def head_of(lm: torch.nn.Module, recipe: Recipe) -> PlainHead | None:
+    """The head of a recipe's model where the loss needs no array of all logits, else None.
+
+    Before `LARGE_CHUNKS` the model's family told it, and documents in rows of their own took the plain way.
+    """
+    packing = packing_of(recipe)
+    if recipe.version >= LARGE_CHUNKS:
+        return find_head(lm, recipe.end_token, packing)
+    return None if packing is Packing.ROWS else family_of(recipe.shape).head(lm)
 
 
 def logits_at_once(device: str) -> int:
-    """Logits that the fused loss holds at a time on a kind of device, "cpu" or another."""
+    """Logits that the fused loss of models from a shape holds at a time on a kind of device, "cpu" or another."""
     return _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
 
 
 def token_losses(lm: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Nats of every target under a model of the recipe, fp32 [batch, length], without gradients."""
-    packing, head = packing_of(recipe), family_of(recipe.shape).head(lm)
+    packing, head = packing_of(recipe), head_of(lm, recipe)
     with torch.no_grad():
-        if head is None or packing is Packing.ROWS:
+        if head is None:
             logits = packed_logits(lm, inputs, recipe.end_token, packing).flatten(0, 1).float()
             flat = targets.flatten()
             return torch.nn.functional.cross_entropy(logits, flat, reduction="none").view_as(targets)
+        if recipe.version >= LARGE_CHUNKS or not head.bare:
+            states = packed_states(head.trunk, inputs, recipe.end_token, packing)
+            return fused_nats(states.flatten(0, 1), head, targets.flatten()).view_as(targets)
         states = head.trunk(**forward_inputs(inputs, recipe.end_token, packing)).last_hidden_state
         hidden, weight, flat = _ready(states.flatten(0, 1), head.weight, targets)
         nats = [_nats(hidden[rows], weight, flat[rows])[0] for rows in _chunks(hidden, weight)]

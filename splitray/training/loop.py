@@ -4,24 +4,29 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from splitray.errors import CorruptError, SplitrayError
-from splitray.storage.keys import CheckpointKey, SegmentKey
+from splitray.runtime.gpu import gpu_software
+from splitray.storage.keys import CheckpointKey
 from splitray.storage.store import Published, Store
-from splitray.training import state as states
 from splitray.training import warm
-from splitray.training.data import Sequences, draw
+from splitray.training.data import Sequences
+from splitray.training.exact import use_exact
+from splitray.training.feed import Feed
+from splitray.training.restore import start_engine
+from splitray.training.saving import Saver, checkpoints_of
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
-from splitray.training.writer import Writer
 
 _log = logging.getLogger(__name__)
 
 _STOP, _CHECKPOINT = 2, 1
+_LOOK_SECONDS = 0.05  # between looks whether every rank has its first batch
 
 
 class NonFiniteLossError(SplitrayError):
@@ -37,7 +42,8 @@ class Progress:
     """What a hook sees after a step: `tokens` of the lineage, `trained` of them by this call.
 
     `data_wait` and `checkpoint_stall` are the seconds of this call in which training waited for text, and for states
-    to be copied and the one before to be written.
+    to be copied and the one before to be written. `gradient_norm` is the last step's, before it was clipped, and
+    `memory` the bytes that this process has held at most: of its GPU, else of the machine.
     """
 
     segment: Segment
@@ -48,6 +54,8 @@ class Progress:
     tokens_per_second: float
     data_wait: float = 0.0
     checkpoint_stall: float = 0.0
+    gradient_norm: float = math.nan
+    memory: int = 0
 
 
 @dataclass
@@ -65,9 +73,17 @@ class Hooks:
 
 
 def train(
-    segment: Segment, order: Sequences, store: Store, settings: TrainingSettings, hooks: Hooks | None = None
+    segment: Segment,
+    order: Sequences | Callable[[], Sequences],
+    store: Store,
+    settings: TrainingSettings,
+    hooks: Hooks | None = None,
 ) -> Published:
     """Train one segment to its end and publish it; at once where it already stands.
+
+    Args:
+        order: of the data, or what opens it. That is called after the group's first collective: a rank that downloads
+            before it would let the others run into a time-out.
 
     Continues from the newest good checkpoint of the segment, else from its parent, else from the root. Interrupted
     and resumed on the same hardware and world size, the result is bit-identical. Every rank of the group calls it.
@@ -79,27 +95,69 @@ def train(
         StorageError: the store does not take the state.
     """
     from splitray.training import engine as engines
+    from splitray.training import group
 
     hooks = hooks or Hooks()
+    use_exact(settings.exact)
     engines.join_world()
-    origin = engines.on_first_rank(lambda: _origin(segment, store, hooks))
-    if origin is None:
-        return engines.on_first_rank(lambda: _standing(store, segment.key))
-    held = _standing(store, origin.key) if origin.key is not None else None
-    engine = _engine(segment, states.load(held) if held is not None else None, settings)
+    while True:
+        origin = group.on_first_rank(lambda: _origin(segment, store, hooks))
+        if origin is None:
+            return group.on_first_rank(lambda: _standing(store, segment.key))
+        held = group.on_every_rank(partial(_standing, store, origin.key)) if origin.key is not None else None
+        try:
+            engine = start_engine(segment, held, settings)
+        except CorruptError as error:  # on every rank alike
+            if origin.key is None or origin.key == segment.parent:
+                raise
+            group.on_first_rank(partial(_invalidate, store, origin.key, error))
+            continue
+        return _train(_Start(segment, origin, held, engine), order, store, settings, hooks)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where training starts: a token count, and the key of its state (None at the root)."""
+
+    tokens: int
+    key: str | None
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A segment about to be trained: from where, by what that publishes, with which engine."""
+
+    segment: Segment
+    origin: _Origin
+    held: Published | None
+    engine: Any
+
+
+def _train(
+    start: _Start,
+    order: Sequences | Callable[[], Sequences],
+    store: Store,
+    settings: TrainingSettings,
+    hooks: Hooks,
+) -> Published:
+    segment, origin, held, engine = start.segment, start.origin, start.held, start.engine
     provenance = _provenance(engine, settings, hooks.provenance, origin, held)
-    rank_batch = segment.recipe.global_batch_size // engine.world
     loss, tokens, began = float("nan"), origin.tokens, time.monotonic()
-    checkpointed, reported, writer, data_wait, stall = began, 0.0, Writer(), 0.0, 0.0
-    try:
+    checkpointed, reported, data_wait, stall = began, 0.0, 0.0, 0.0
+    with ExitStack() as closing:
+        closing.push(partial(_close_failed, engine))
+        saver = Saver(segment, store, engine)
+        closing.callback(saver.close)
+        feed = _feed(start, order)
+        closing.callback(feed.close)
+        _await_first_batch(feed, segment, engine.device, hooks)
         while tokens < segment.end:
             _seed(segment, tokens, engine.rank)
             wish = _STOP if hooks.stop() else 0
             if engine.rank == 0 and time.monotonic() - checkpointed > settings.checkpoint_seconds:
                 wish = max(wish, _CHECKPOINT)
-            cursor = segment.cursor(tokens) + engine.rank * rank_batch
             asked = time.monotonic()
-            batch = draw(order, segment, cursor, rank_batch)
+            batch = feed.next()
             data_wait += time.monotonic() - asked
             rate = segment.learning_rate(tokens)
             loss, taken, agreed = engine.step(batch, rate, wish)
@@ -114,38 +172,52 @@ def train(
             if engine.rank == 0 and (now - reported > hooks.every_seconds or tokens == segment.end):
                 reported, speed = now, (tokens - origin.tokens) / max(now - began, 1e-9)
                 trained = tokens - origin.tokens
-                hooks.progress(Progress(segment, tokens, trained, loss, rate, speed, data_wait, stall))
+                seen = (data_wait, stall, engine.gradient_norm, engine.memory())
+                hooks.progress(Progress(segment, tokens, trained, loss, rate, speed, *seen))
             if agreed and tokens < segment.end:
                 paused = time.monotonic()
-                state = engine.state(moments=True)  # a copy: it is written while training goes on
                 meta = {"segment": segment.key, "tokens": tokens, **provenance}
-                meta |= _trained_by(hooks.start, tokens - origin.tokens, held)
-                engines.on_first_rank(partial(writer.begin, partial(_checkpoint, segment, state, store, meta)))
+                saver.checkpoint(meta | _trained_by(hooks.start, tokens - origin.tokens, held))
                 checkpointed = time.monotonic()
                 stall += checkpointed - paused
                 if agreed == _STOP:
-                    engines.on_first_rank(writer.wait)
+                    saver.wait()
                     raise Interrupted(f"segment {segment.key} stopped at token {tokens}; a checkpoint is kept")
-        state = engine.state(moments=not segment.final)
-        spent = {"train_loss": loss, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
+        known = None if math.isnan(loss) else loss  # of no step at all
+        spent = {"train_loss": known, "tokens_trained": tokens - origin.tokens, "seconds": time.monotonic() - began}
         spent |= _trained_by(hooks.start, tokens - origin.tokens, held)
-        engines.on_first_rank(writer.wait)
-        made = engines.on_first_rank(partial(_publish, segment, state, store, _meta(segment) | spent | provenance))
+        made = saver.publish(_meta(segment) | spent | provenance)
         warm.keep(engine, segment.recipe, settings)
         return made
-    except BaseException:
+
+
+def _feed(start: _Start, order: Sequences | Callable[[], Sequences]) -> Feed:
+    from splitray.training import engine as engines
+    from splitray.training import group
+
+    engine, segment = start.engine, start.segment
+    opened = group.on_every_rank(order) if callable(order) else order
+    rank_batch = segment.recipe.global_batch_size // engine.world
+    return Feed(opened, segment, start.origin.tokens, engine.rank, rank_batch, engines.pinned(engine.device))
+
+
+def _close_failed(engine: Any, kind: type[BaseException] | None, *_: Any) -> None:
+    """Close an engine whose training ends in an error; one that ends well may be kept."""
+    if kind is not None:
         engine.close()
-        raise
-    finally:
-        writer.close()
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """Where training starts: a token count, and the key of its state (None at the root)."""
+def _await_first_batch(feed: Feed, segment: Segment, device: Any, hooks: Hooks) -> None:
+    """Until every rank has its first batch, asked in one collective after another: downloads outlast time-outs."""
+    from splitray.training import group
 
-    tokens: int
-    key: str | None
+    while True:
+        ready, going_on = group.least([feed.ready(), not hooks.stop()], device)
+        if ready:
+            return
+        if not going_on:
+            raise Interrupted(f"stopped before segment {segment.key} had its first batch")
+        time.sleep(_LOOK_SECONDS)
 
 
 def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
@@ -157,7 +229,7 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
         return None
     if hooks.stop():
         raise Interrupted(f"stopped before segment {segment.key}")
-    for key in reversed(store.keys(_checkpoints(segment))):
+    for key in reversed(store.keys(checkpoints_of(segment))):
         held = store.find(key)
         if held is None:
             continue
@@ -165,20 +237,23 @@ def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
             tokens = int(held.meta.get("tokens", -1))
             if held.meta.get("segment") != segment.key or not segment.start < tokens < segment.end:
                 raise CorruptError(f"{key} is no checkpoint of {segment.key}")
-            states.load(held)
             return _Origin(tokens, key)
         except CorruptError as error:
-            _log.warning("store: %s; the checkpoint is invalidated", error)
-            store.invalidate(key)
+            _invalidate(store, key, error)
     assert (segment.parent is None) == (segment.start == 0), segment
     return _Origin(segment.start, segment.parent)
+
+
+def _invalidate(store: Store, key: str, error: CorruptError) -> None:
+    _log.warning("store: %s; the checkpoint is invalidated", error)
+    store.invalidate(key)
 
 
 def reached(store: Store, segments: Sequence[Segment]) -> int:
     """Tokens of segments that the store holds, in published ones and in the newest checkpoints of the others."""
     keys, total = store.keys(), 0
     for segment in segments:
-        found = (CheckpointKey.match(k) for k in keys if k.startswith(_checkpoints(segment)))
+        found = (CheckpointKey.match(k) for k in keys if k.startswith(checkpoints_of(segment)))
         parts = (key.tokens - segment.start for key in found if key is not None)
         total += segment.tokens if segment.key in keys else max(parts, default=0)
     return total
@@ -197,22 +272,30 @@ def _provenance(
     """What is recorded beside a segment and not hashed: how and on what it was trained.
 
     `resharded` lists where, in this segment or one it descends from, a checkpoint was continued by another number of
-    workers or ZeRO stage: the loss is continuous there, the bits are not those of an undisturbed run.
+    workers, another ZeRO stage or another kind of GPU with its software: the loss is continuous there, the bits are
+    not those of an undisturbed run.
     """
     import deepspeed
     import torch
 
-    how = {"world": engine.world, "zero_stage": engine.stage}
+    how: dict[str, Any] = {"world": engine.world, "zero_stage": engine.stage}
     before = held.meta if held is not None else {}
+    compared = dict(how)
+    how["gpu"] = gpu_software()
+    if before.get("gpu", how["gpu"]) != how["gpu"]:  # the first release did not record it
+        compared["gpu"] = how["gpu"]
     resharded = list(before.get("resharded", []))
-    if "segment" in before and any(before[k] != v for k, v in how.items()):
-        resharded.append({"tokens": origin.tokens, "from": {k: before[k] for k in how}, "to": how})
+    if "segment" in before and any(before[k] != v for k, v in compared.items()):
+        resharded.append({"tokens": origin.tokens, "from": {k: before[k] for k in compared}, "to": compared})
     return {
         **how,
         "resharded": resharded,
         "micro_batch": engine.micro,
         "threads": torch.get_num_threads(),
-        "compile": settings.compile,
+        "reduction": settings.reduction,
+        "compile": engine.compiled or False,
+        "activation_checkpointing": engine.checkpointing,
+        "exact": settings.exact,
         "versions": {"torch": torch.__version__, "deepspeed": deepspeed.__version__},
         **extra,
     }
@@ -224,60 +307,6 @@ def _trained_by(start: str, trained: int, held: Published | None) -> dict[str, A
     return {"start": start, "trained_by": {**before, start: before.get(start, 0) + trained}} if start else {}
 
 
-def _engine(segment: Segment, start: states.State | None, settings: TrainingSettings) -> Any:
-    from splitray.training import engine as engines
-    from splitray.training.model import build
-
-    if start is None:
-        return engines.Engine(build(segment.recipe), segment.recipe, settings)
-    engine = warm.take(segment.recipe, settings)
-    if engine is not None:
-        load_weights(engine.lm, start)
-    else:
-        model = build(segment.recipe)
-        load_weights(model, start)
-        engine = engines.Engine(model, segment.recipe, settings)
-    engine.restore(start)
-    return engine
-
-
-def load_weights(model: Any, state: states.State) -> None:
-    """Copy a state's weights into a model of the same recipe."""
-    import torch
-
-    named = dict(model.named_parameters())
-    if named.keys() != state.weights.keys():
-        raise CorruptError(
-            f"the state holds other parameters than the model: {sorted(named.keys() ^ state.weights)[:4]}"
-        )
-    for name, param in named.items():
-        if param.shape != state.weights[name].shape:
-            raise CorruptError(f"{name} has shape {tuple(state.weights[name].shape)}, the model's {tuple(param.shape)}")
-    with torch.no_grad():
-        for name, param in named.items():
-            param.copy_(state.weights[name])
-
-
-def _checkpoint(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> None:
-    key = CheckpointKey(SegmentKey.parse(segment.key), meta["tokens"]).format()
-    states.publish(store, key, state, meta)
-    for old in store.keys(_checkpoints(segment)):
-        if old < key:
-            store.invalidate(old)
-
-
-def _publish(segment: Segment, state: states.State, store: Store, meta: dict[str, Any]) -> Published:
-    published = states.publish(store, segment.key, state, meta)
-    for key in store.keys(_checkpoints(segment)):
-        store.invalidate(key)
-    return published
-
-
-def _checkpoints(segment: Segment) -> str:
-    """What the keys of a segment's checkpoints start with."""
-    return CheckpointKey.prefix(SegmentKey.parse(segment.key))
-
-
 def _meta(segment: Segment) -> dict[str, Any]:
     return {
         "recipe": segment.recipe.to_json(),
@@ -287,6 +316,19 @@ def _meta(segment: Segment) -> dict[str, Any]:
         "parent": segment.parent,
         "final": segment.final,
     }
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch's threads for a block, in this thread: OpenMP keeps the number by thread, not by process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _seed(segment: Segment, tokens: int, rank: int) -> None:

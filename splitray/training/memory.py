@@ -1,41 +1,76 @@
-"""What a training process holds in memory, foretold from the shape. Checked against one H100's measured peaks.
+"""What a training process holds in memory, and how much of it is to be computed again so that it fits.
 
-Measured at 1.3B parameters (width 2,048, 24 layers, 2,048 tokens a sequence, autocast), in GiB: eager 44.1 with 4
-sequences at once and 65.1 with 8, so 55 bytes a token and unit of width; compiled 36.8 with 4; eager with ZeRO 1 in a
-world of one 52.7.
+Bytes a token and unit of width in a block, under bf16 autocast. Eager and compiled are from measured peaks on one H100
+at 1.3B parameters (sequence 2,048). With full recomputation autograd keeps 6 of a Llama block, and 58 without. A
+selective one keeps 23 more: matrix products and attention, counted.
 """
+
+from typing import TYPE_CHECKING
 
 from splitray.training.family import Size
 from splitray.training.settings import TrainingSettings
 
-# Bytes of activations for each token and unit of width of every layer. In fp32 a step on a CPU kept 1.39 times as much.
-_EAGER, _COMPILED, _FP32 = 55.4, 38.0, 1.39
-_BUCKET = 500_000_000  # entries of each of DeepSpeed's two buckets of gradients, at most
-_LOGITS = {False: 1 << 20, True: 1 << 26}  # at once, on a CPU and on a GPU; `head` imports torch, the dry run does not
+if TYPE_CHECKING:
+    from splitray.training.blocks import Checkpointing  # which imports torch, and the dry run does without it
+
+_EAGER, _COMPILED, _SELECTIVE, _FULL = 56.0, 36.5, 29.0, 6.0
+_ORDER: "tuple[Checkpointing, ...]" = ("none", "selective", "full")
+_FILLED = 0.9  # of a GPU: the rest is CUDA's context, NCCL's buffers and what the allocator cannot use
+_FP32 = 1.39  # times as much in fp32, counted on a CPU
+_BUCKET = 500_000_000  # entries of each of DeepSpeed's two fp32 buckets of gradients, at most
+_LOGITS = {False: 1 << 20, True: 1 << 26}  # held at once on a CPU and on a GPU, see `head.logits_at_once`
 _A_LOGIT = 10.0  # bytes: fp32 logits and probabilities, bf16 gradient
 
 
-def step_bytes(size: Size, vocab: int, training: TrainingSettings, workers: int, gpu: bool, compiled: bool) -> float:
-    """Bytes that one of `workers` processes holds at the peak of a step, without those of CUDA and NCCL themselves.
+def state_bytes(counted: Size, stage: int, world: int) -> float:
+    """Weights, gradients, moments and copies for the products, by ZeRO stage (Rajbhandari et al. 2020)."""
+    n, shard = counted.total, 1.0 / world
+    weights = 4 * n * (shard if stage >= 3 else 1) + 2 * n
+    gradients = 4 * n * (shard if stage >= 2 else 1)
+    return weights + gradients + (12 * n * shard if stage >= 1 else 8 * n)
 
-    Weights, gradients and Adam moments are fp32, and shared by ZeRO as Rajbhandari et al. 2020 say: stage 1 shares the
-    moments and DeepSpeed's own copy of the weights, 2 the gradients, 3 the weights. From stage 1 on there are two
-    buckets for reductions. Under autocast the graph keeps a bf16 copy of every weight.
+
+def activation_bytes(counted: Size, tokens: int, how: "Checkpointing", compiled: bool) -> float:
+    """What the forward pass of `tokens` at once leaves for the backward pass, without the head's."""
+    plain = _COMPILED if compiled else _EAGER
+    unit = float(tokens * counted.hidden)
+    if how == "none":
+        return plain * unit * counted.layers
+    kept = min(plain, _SELECTIVE) if how == "selective" else _FULL
+    return kept * unit * counted.layers + plain * unit  # one block is whole while it runs again
+
+
+def choose_checkpointing(
+    counted: Size, tokens: int, stage: int, world: int, compiled: bool, capacity: int
+) -> "Checkpointing":
+    """The first of none, selective and full that fits `capacity` bytes; full where none does."""
+    room = _FILLED * capacity - state_bytes(counted, stage, world)
+    fitting = (how for how in _ORDER if activation_bytes(counted, tokens, how, compiled) <= room)
+    return next(fitting, "full")
+
+
+def step_bytes(
+    size: Size, vocab: int, training: TrainingSettings, workers: int, compiled: bool, capacity: int | None
+) -> float:
+    """Bytes that one of `workers` processes holds at the peak of a step, without those of CUDA and NCCL themselves.
 
     Args:
         vocab: of the head. Under ZeRO 3 it holds the logits of a whole micro-batch, else a part at a time.
-        compiled: whether `torch.compile` is used, which keeps less for the backward pass.
+        capacity: bytes of the GPU, which `training.activation_checkpointing` may choose by; None on a CPU.
     """
-    stage, n, shard = training.stage(workers), size.total, 1.0 / workers
+    stage, gpu = training.stage(workers), capacity is not None
     local = max(1, training.global_batch_size // workers)
     tokens = min(training.micro_batch_size, local) * training.sequence_length
-    weights = 4.0 * n * (shard if stage >= 3 else 1)
-    gradients = 4.0 * n * (shard if stage >= 2 else 1)
-    moments = 12.0 * n * shard + 8.0 * min(n, _BUCKET) if stage >= 1 else 8.0 * n
-    low = training.precision != "fp32"
-    a_token = _COMPILED if compiled else _EAGER
-    activations = a_token * (1.0 if low else _FP32) * tokens * size.hidden * size.layers
+    how: Checkpointing = "none"
+    if training.activation_checkpointing != "auto":
+        how = training.activation_checkpointing
+    elif capacity is not None:
+        how = choose_checkpointing(size, tokens, stage, workers, compiled, capacity)
+    states, activations = state_bytes(size, stage, workers), activation_bytes(size, tokens, how, compiled)
+    if training.precision == "fp32":
+        states, activations = states - 2 * size.total, activations * _FP32
+    buckets = 8.0 * min(size.total, _BUCKET) if stage >= 1 else 0.0
     logits = float(tokens * vocab)
     if stage < 3:
         logits = min(logits, _LOGITS[gpu])
-    return weights + gradients + moments + (2.0 * n if low else 0.0) + activations + _A_LOGIT * logits
+    return states + activations + buckets + _A_LOGIT * logits

@@ -1,10 +1,11 @@
 """Models by their family: their size, their weights, and what they continue from."""
 
-from pathlib import Path
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from splitray.errors import UserError
 from splitray.training.family import Family, ModelSpec, Size, find
+from splitray.training.places import folder_of
 from splitray.training.settings import ModelShape, TrainingSettings
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ def root_hash(shape: ModelShape) -> str | None:
         return None
     from splitray.training.folder import folder_hash
 
-    return folder_hash(Path(shape.path))
+    return folder_hash(folder_of(shape))
 
 
 def build(recipe: "Recipe") -> "torch.nn.Module":
     """The model of a segment's recipe, freshly initialised or from its root.
 
-    Initialisation depends on the recipe's seed alone. fp32 weights on the CPU.
+    Initialisation depends on the recipe's seed alone. fp32 weights on the CPU. Those that the recipe does not train are
+    frozen.
 
     Raises:
         UserError: the folder that it continues from has changed or cannot be loaded.
@@ -54,4 +56,14 @@ def build(recipe: "Recipe") -> "torch.nn.Module":
             "a run of another name from what lies there now"
         )
     torch.manual_seed(recipe.seed)
-    return family_of(shape).build(recipe.spec)
+    model = family_of(shape).build(recipe.spec)
+    if recipe.trainable is not None:
+        for name, param in model.named_parameters():
+            param.requires_grad_(fnmatchcase(name, recipe.trainable))
+        assert any(p.requires_grad for p in model.parameters()), f"no weight is called {recipe.trainable}"
+    return model
+
+
+def trained(model: "torch.nn.Module") -> "dict[str, torch.nn.Parameter]":
+    """The weights that learn, by name: what a state holds."""
+    return {name: param for name, param in model.named_parameters() if param.requires_grad}

@@ -4,6 +4,7 @@ Sequences are cut from a stream of documents with an end token between them. Whe
 the model's `Packing` says how they are kept apart.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def packed_logits(lm: torch.nn.Module, inputs: torch.Tensor, end_token: int, pac
     if packing is not Packing.ROWS:
         whole: torch.Tensor = lm(**forward_inputs(inputs, end_token, packing)).logits
         return whole
-    return _by_rows(lm, inputs, end_token)
+    return _by_rows(lambda rows: lm(input_ids=rows, use_cache=False).logits, inputs, end_token)
 
 
 def _documents(inputs: torch.Tensor, end_token: int) -> torch.Tensor:
@@ -57,10 +58,23 @@ def _documents(inputs: torch.Tensor, end_token: int) -> torch.Tensor:
     return ended.cumsum(1) - ended
 
 
-def _by_rows(lm: torch.nn.Module, inputs: torch.Tensor, end_token: int) -> torch.Tensor:
+def packed_states(
+    trunk: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None
+) -> torch.Tensor:
+    """What the head of a packed batch is given, int64 [batch, length]: [batch, length, width]."""
+    if packing is not Packing.ROWS:
+        whole: torch.Tensor = trunk(**forward_inputs(inputs, end_token, packing)).last_hidden_state
+        return whole
+    return _by_rows(lambda rows: trunk(input_ids=rows, use_cache=False).last_hidden_state, inputs, end_token)
+
+
+def _by_rows(ask: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor, end_token: int) -> torch.Tensor:
     """Every document in a row of its own, documents of about one length together, padding behind them.
 
-    Padding lies ahead of nothing, so a causal model's logits before it are those of the document alone.
+    Padding lies ahead of nothing, so what a causal model gives before it is what it gives for the document alone.
+
+    Args:
+        ask: int64 [rows, width] to [rows, width, ...].
     """
     batch, length = inputs.shape
     document = _documents(inputs, end_token) + torch.arange(batch, device=inputs.device)[:, None] * length
@@ -74,7 +88,7 @@ def _by_rows(lm: torch.nn.Module, inputs: torch.Tensor, end_token: int) -> torch
         index = starts[some][:, None] + torch.arange(width, device=inputs.device)
         real = torch.arange(width, device=inputs.device) < counts[some][:, None]
         rows = torch.where(real, flat[index.clamp(max=len(flat) - 1)], end_token)
-        pieces.append(lm(input_ids=rows, use_cache=False).logits[real])
+        pieces.append(ask(rows)[real])
         places.append(index[real])
     order = torch.cat(places).argsort()
     return torch.cat(pieces)[order].unflatten(0, (batch, length))

@@ -15,6 +15,9 @@ from splitray.training.family import ModelSpec
 from splitray.training.settings import ModelShape, TrainingSettings
 
 RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
+# Models from outside, whose loss has been computed in large chunks since (`fused.py`). Other recipes keep their bits
+# and so their version. A store's segments of version 2 are read, scored and continued as they were trained.
+LARGE_CHUNKS = 3
 # Fields whose written name is another one.
 _WRITTEN = {
     "version": "recipe",
@@ -22,6 +25,8 @@ _WRITTEN = {
     "global_batch_size": "batch_sequences",
     "min_lr_ratio": "final_learning_rate",
 }
+# Fields that came after keys were made: not written where they are unset, so that those keys stay.
+_LATER = ("trainable",)
 # Fields that are the training settings' own.
 _SETTINGS = (
     *("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "warmup_tokens"),
@@ -36,7 +41,8 @@ class Recipe:
 
     `corpus` is the content hash of the token shards and `weights` the share of every domain in the mixture. `root` is
     the hash of the weights that training continues from, None from scratch. `params` is the law's N.
-    `learning_rate` is the peak.
+    `learning_rate` is the peak. `trainable` names the weights that learn, as a pattern of the shell; None: all. A state
+    holds these alone, since the others stay those of the root.
     """
 
     shape: ModelShape
@@ -62,6 +68,7 @@ class Recipe:
     global_batch_size: int
     min_lr_ratio: float
     version: int = RECIPE_VERSION
+    trainable: str | None = None
 
     @cached_property
     def hash(self) -> str:
@@ -83,7 +90,8 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The written form: plain JSON types."""
-        plain = {_WRITTEN.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        named = (f.name for f in fields(self) if f.name not in _LATER or getattr(self, f.name) is not None)
+        plain = {_WRITTEN.get(name, name): getattr(self, name) for name in named}
         return plain | {"model": self.shape.identity(), "weights": dict(self.weights)}
 
     @classmethod
@@ -94,6 +102,7 @@ class Recipe:
             CorruptError: a value is missing, or one is there that this version does not know.
         """
         names = {_WRITTEN.get(f.name, f.name): f.name for f in fields(cls)}
+        names = {written: name for written, name in names.items() if name not in _LATER or written in values}
         if names.keys() != values.keys():
             raise CorruptError(f"a recipe in the store lacks or adds {sorted(names.keys() ^ values.keys())[:4]}")
         try:
@@ -131,5 +140,6 @@ def recipe(
         vocab=corpus["vocab"],
         end_token=corpus["end_token"],
         corpus=corpus["content_hash"],
+        version=RECIPE_VERSION if root is None else LARGE_CHUNKS,
         **{name: getattr(training, name) for name in _SETTINGS},
     )

@@ -153,10 +153,26 @@ class TrainingSettings(Settings):
         None,
         "DeepSpeed ZeRO stage; default 1 in a group, 0 for one worker: there it shards nothing and costs up to 7 %.",
     )
+    reduction: Literal["fp32", "bf16"] = operational(
+        "fp32",
+        "Precision in which a group sums gradients where `precision` is bf16. bf16 halves what passes the network.",
+    )
     micro_batch_size: int = operational(32, "Sequences a worker holds at once; the rest is accumulated.", ge=1)
     threads: int = operational(1, "CPU threads a training process uses; also the CPUs it reserves.", ge=1)
-    compile: bool = operational(
-        False, "Whether torch.compile is used: 1.1 to 1.3 times as fast on a CPU, 10-40 s a shape."
+    compile: bool | Literal["blocks", "whole"] | None = operational(
+        None,
+        "Whether torch.compile is used; default on GPUs only, block by block. On a CPU true compiles the whole model: "
+        "1.1 to 1.3 times as fast, 10-40 s a shape.",
+    )
+    activation_checkpointing: Literal["auto", "none", "selective", "full"] = operational(
+        "auto",
+        "Whether blocks run again in the backward pass to save memory: all of it (full), or all but matrix products "
+        "and attention (selective). auto takes the first of none, selective, full that fits a GPU; none on CPUs.",
+    )
+    exact: bool = operational(
+        False,
+        "Whether GPUs give the same bits when a run is repeated or resumed, as CPUs do anyway. It costs speed: a "
+        "quarter was measured on tiny steps of one H100.",
     )
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 

@@ -19,6 +19,17 @@ from splitray.training.settings import Schedule
 
 T = TypeVar("T")
 MIXTURE = "mixture"
+_UNION = "+"  # no domain has it in its name
+
+
+def union(domains: Iterable[str]) -> str:
+    """The source that draws from several domains, by the shares that they have to each other in the mixture."""
+    return _UNION.join(sorted(domains))
+
+
+def members(source: str) -> list[str]:
+    """The domains of a source that `union` named; a domain alone is its own."""
+    return source.split(_UNION)
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,11 @@ class Segment:
     def source(self) -> str:
         return self.phases[-1].source
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What is drawn from: the last phase's source, and the mixture where it is replayed."""
+        return (self.source, MIXTURE) if self.phases[-1].replay else (self.source,)
+
     @cached_property
     def key(self) -> str:
         """A hash over the lineage: timetables ask for it thousands of times."""
@@ -196,6 +212,11 @@ class Target:
         return cls(recipe, leaf.phases(schedule, recipe.batch_tokens))
 
     @classmethod
+    def root(cls, recipe: Recipe) -> "Target":
+        """The model before a token is trained: a given one as it is, else a fresh one. Nothing continues from it."""
+        return cls(recipe, (Phase(MIXTURE, 0, (0, 0)),))
+
+    @classmethod
     def trunk(cls, recipe: Recipe, leaf: Leaf, schedule: Schedule) -> "Target | None":
         """The state of a split leaf at its D, which its domain's stretch starts from; None where D is 0."""
         assert leaf.domain is not None, leaf
@@ -268,3 +289,8 @@ class _Branch:
 def flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:
     """Training FLOPs: 6N a token, plus 6 L h S for the causal attention scores (after Kaplan et al. 2020, app. B)."""
     return float(tokens) * (6.0 * params + 6.0 * layers * hidden * sequence_length)
+
+
+def frozen_flops(params: int, tokens: int, layers: int, hidden: int, sequence_length: int) -> float:
+    """As `flops`, where next to no weight learns: the gradient passes through, and 2N of the 6N are saved."""
+    return flops(params, tokens, layers, hidden, sequence_length) - 2.0 * params * tokens

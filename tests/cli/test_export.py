@@ -54,7 +54,8 @@ def test_its_loss_stands_beside_the_others(merged: Path) -> None:
     assert rows["base"]["difference"]["value"] == pytest.approx(ours - rows["base"]["loss"])
     assert ours < rows["average of the specialists' weights"]["loss"] < rows["base"]["loss"]
     card = (merged / "moe/README.md").read_text()
-    assert f"| one model with experts | {ours:.4f} |" in card and "vllm serve" in card
+    row = next(line for line in card.splitlines() if line.startswith("| one model with experts |"))
+    assert row.startswith("| one model with experts | 24,576 |") and f"| {ours:.4f} |" in row and "vllm serve" in card
 
 
 def test_the_loss_is_the_one_of_the_folder(merged: Path, finished_run: Path) -> None:
@@ -111,6 +112,10 @@ def test_folders_of_an_earlier_splitray_are_written_anew(
         (["--moe", "--active", "4"], 2, "1 to 3 experts, not 4"),
         (["--moe", "--router-tokens", "10"], 2, "at least 32 training tokens"),
         (["--moe", "--store", "{tmp}/empty"], 2, "holds no corpus-tiny, the run's corpus"),
+        (["--tune-tokens", "1024"], 2, "--tune-tokens is for --moe"),
+        (["--moe", "--tune-tokens", "-1"], 2, "--tune-tokens -1"),
+        (["--moe", "--tune-tokens", "100"], 2, "a batch of this run has 256 tokens"),
+        (["--moe", "--tune-tokens", "1024", "--active", "1"], 2, "a token's only expert has the weight 1"),
     ],
 )
 def test_what_cannot_be_exported(

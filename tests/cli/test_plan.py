@@ -46,6 +46,25 @@ def test_plan_from_a_table(runs: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "split threshold" in text and "80% interval" in text
 
 
+def test_the_number_of_domains_is_chosen_from_a_table_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = []
+    for number, gap in ((4, 0.05), (8, 0.3)):
+        rows = simulate(Law.known("mixture_gap", CONSTANTS["mixture_gap"] | {"G": gap}), ladder())
+        parts.append(rows.append_column("clustering", pa.array([number] * rows.num_rows)))
+    path, out = tmp_path / "runs.parquet", tmp_path / "plan.json"
+    pa.parquet.write_table(pa.concat_tables(parts), path)
+    asked = [str(path), *ASKED[:4], "--form", "mixture_gap", "--bootstrap", "0"]
+    assert main([*asked, "--domains", "4,8", "--json", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert (
+        Plan.load(out).domains == 8 and "gain over unsplit" in text and text.index("planned below") > text.index("4 ")
+    )
+    assert main([*asked, "--domains", "4,16"]) == 2
+    assert "no row has clustering = 16; the table has 4, 8" in capsys.readouterr().err
+
+
 def test_same_seed_same_plan(runs: str, tmp_path: Path) -> None:
     for name in ("a.json", "b.json"):
         assert main([runs, *ASKED, "--bootstrap", "30", "--seed", "3", "--json", str(tmp_path / name)]) == 0
@@ -215,3 +234,36 @@ def test_counts_that_are_none(text: str) -> None:
 )
 def test_counts_as_people_read_them(number: float | None, text: str) -> None:
     assert human(number) == text
+
+
+def test_hours_beside_a_budget_and_alone(runs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, alone = tmp_path / "hours.json", tmp_path / "plan.json"
+    asked = ["--form", FORM, "--bootstrap", "20", "--hours", "3000", "--speeds", "410M:74000,1.3B:24000:20000"]
+    assert main([runs, *ASKED, *asked, "--hours-json", str(out)]) == 0
+    record, text = json.loads(out.read_text()), capsys.readouterr().out
+    assert [size["speed"]["params"] for size in record["sizes"]] == [410e6, 1.3e9]
+    chosen = record["sizes"][record["best"]]
+    assert f"In 3,000 accelerator-hours: 16 models of {human(chosen['speed']['params'])}" in text.replace("\n", " ")
+    spent = chosen["pretrain_tokens"]["value"] / chosen["speed"]["shared"]
+    after = chosen["speed"]["special"] or chosen["speed"]["shared"]
+    assert (spent + 16 * chosen["specialize_tokens"]["value"] / after) / 3600 == pytest.approx(3000)
+    assert "split fraction s" in text, "the plan at equal tokens stands beside it"
+    # without a budget, the plan at equal tokens is for the chosen size and its tokens
+    assert main([runs, "--domains", "16", *asked, "--json", str(alone)]) == 0
+    plan_alone = Plan.load(alone)
+    assert (plan_alone.params, plan_alone.budget) == (chosen["speed"]["params"], chosen["unsplit_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--hours", "10"], "--hours needs --speeds"),
+        (["--speeds", "1B:1"], "--speeds needs --hours"),
+        (["--hours", "10", "--speeds", "1B"], "--speeds '1B': N:RATE or N:RATE:AFTER is needed"),
+        (["--hours", "10", "--speeds", "1B:fast"], "--speeds '1B:fast'"),
+        (["--hours", "10", "--speeds", "1B:9", "--ladder-hours", "-1"], "ladder_hours=-1"),
+    ],
+)
+def test_wrong_hours_are_refused(options: list[str], said: str, runs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([runs, *ASKED, "--form", FORM, "--bootstrap", "0", *options]) == 2
+    assert said in capsys.readouterr().err

@@ -62,7 +62,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     meter = Meter(context, "ladder[0]")
     for step in (1, 2):
-        meter(Trained(segment, 64 * step, 64 * step, 3.0, 1e-3, 100.0, 0.1 * step, 0.2 * step))
+        meter(Trained(segment, 64 * step, 64 * step, 3.0, 1e-3, 100.0, 0.1 * step, 0.2 * step, 1.5, 10**9))
     gauges = Gauges("t", [])
     begins = logging.LogRecord("splitray", logging.INFO, "x", 1, "stage", (), None)
     begins.stage = "ladder"

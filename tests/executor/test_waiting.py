@@ -2,8 +2,8 @@
 
 import pytest
 
-from splitray.executor.compat import Holder
-from splitray.executor.waiting import describe, impossible
+from splitray.executor.compat import Holder, Launch
+from splitray.executor.waiting import autoscaling, describe, impossible
 
 
 def test_who_holds_the_cluster_in_words() -> None:
@@ -36,3 +36,18 @@ def test_what_no_node_can_ever_have(waiting: list[dict[str, float]], words: str 
     nodes = [{"CPU": 4.0, "memory": 2.0**30}, {"CPU": 2.0, "GPU": 1.0, "memory": 2 * 2.0**30}]
     found = impossible(waiting, nodes)
     assert found is None if words is None else found == f"work asks one node for {words}"
+
+
+def test_what_an_autoscaler_cannot_start_is_named_before_what_it_starts() -> None:
+    assert autoscaling("ladder[0]", []) is None
+    asked = [Launch("trainer", 2), Launch("trainer", 1), Launch("small", 1)]
+    assert autoscaling("ladder[0]", asked) == (
+        "ladder[0] waits for the autoscaler, which is starting 3 nodes of type trainer, 1 node of type small"
+    )
+    asked.append(Launch("spot", 4, "InsufficientInstanceCapacity:\n no capacity for spot in this zone " + 400 * "x"))
+    said = autoscaling("ladder[0], base", asked)
+    assert said is not None and said.startswith(
+        "ladder[0], base waits for nodes that the autoscaler could not start. spot: InsufficientInstanceCapacity: no "
+        "capacity for spot in this zone xxx"
+    )
+    assert "Meanwhile it starts 3 nodes of type trainer" in said and len(said) < 700

@@ -13,10 +13,10 @@ from splitray.export.huggingface import export
 from splitray.results.findings import Findings
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
-from splitray.training.loop import load_weights, train
+from splitray.training.loop import train
 from splitray.training.model import build
 from splitray.training.recipe import Recipe
-from splitray.training.state import load
+from splitray.training.state import load, load_weights
 from splitray.training.tree import Leaf
 from tests.support import tiny
 

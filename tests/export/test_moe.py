@@ -1,5 +1,6 @@
 """K specialists as one checkpoint with experts."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from splitray.errors import UserError
-from splitray.export.moe import average, merge
+from splitray.export.layouts import ROUTERS
+from splitray.export.moe import average, idle, merge
 
 VOCABULARY, LENGTH = 60, 16
 
@@ -99,6 +101,23 @@ def test_attention_can_be_that_of_another_model() -> None:
     assert torch.equal(moe.model.layers[1].self_attn.q_proj.weight, base.model.layers[1].self_attn.q_proj.weight)
     assert torch.equal(moe.lm_head.weight, base.lm_head.weight)
     assert not torch.equal(moe.model.layers[0].mlp.experts.down_proj[0], base.model.layers[0].mlp.down_proj.weight)
+
+
+@pytest.mark.parametrize("family", SPARSE)
+def test_routers_alone_learn_where_a_token_passes_two_experts(family: str) -> None:
+    """With one expert the weights are divided by themselves: nothing would come back."""
+    corpus, sizes = texts(3), dict[int, list[float]]()
+    for active in (2, 1):
+        moe = merge({d: dense(family, seed) for seed, d in enumerate(corpus)}, corpus, LENGTH, active)
+        routers = {n: p for n, p in moe.named_parameters() if fnmatchcase(n, ROUTERS)}
+        assert sorted(routers) == [f"model.layers.{layer}.mlp.gate.weight" for layer in (0, 1)]
+        tokens = torch.from_numpy(corpus["d1"][None, :LENGTH])
+        moe(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+        sizes[active] = [float(p.grad.abs().max()) for p in routers.values() if p.grad is not None]
+        met = sum(p.numel() for p in moe.parameters()) - idle(moe)
+        every = sum(p.numel() for n, p in moe.named_parameters() if ".experts." in n)
+        assert met == sum(p.numel() for p in moe.parameters()) - every * (3 - active) // 3
+    assert len(sizes[1]) == len(sizes[2]) == 2 and min(sizes[2]) > 30 * max(sizes[1]), sizes
 
 
 def test_merging_again_gives_the_same_bits() -> None:

@@ -17,6 +17,7 @@ from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan_warnings import FAR, far_strategies
 from splitray.law.planning.question import Limits
 from splitray.law.planning.size import plan_for_flops
+from splitray.law.repetition import Repetition
 from splitray.storage.checksum import checksummed
 from splitray.units import human
 from tests.support.laws import BUDGET, CONSTANTS, TWO_VALLEYS, K, N, ladder, simulate, slopes, with_draws
@@ -301,7 +302,7 @@ def test_per_domain_allocation_against_slsqp(budget: float) -> None:
 
 
 def test_caps_and_least_pretraining_against_slsqp() -> None:
-    law = four_domains()
+    law = replace(four_domains(), repetition=Repetition(1e12))  # the oracle knows caps alone
     limits = Limits(min_pretrain=0.3 * BUDGET, available={"law": 5e9, "biomed": 1e9}, epochs=2.0)
     result = plan(law, params=N, budget=BUDGET, domains=NAMES, weights=WEIGHTS, allocation="per_domain", limits=limits)
     oracle = slsqp(law, BUDGET, caps=[BUDGET, 1e10, BUDGET, 2e9], least=0.3)

@@ -1,5 +1,7 @@
 """Uncertainty: variances of a planted tree, spreads against linear theory, every warning on a table that earns it."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -173,8 +175,8 @@ def test_a_floor_at_zero_is_one_warning_of_all_domains_that_have_it():
 def test_exponent_at_bound():
     flat = Law.known("chinchilla", {"E": 2.0, "A": 1e20, "alpha": 3.0, "B": 400.0, "beta": 0.3})
     law = fit(grid(flat, SIZES, TOKENS, noise=0.0), form="chinchilla")
-    message = next(warning.message for warning in law.warnings if warning.code == "at_bound")
-    assert "alpha (2)" in message
+    message = next(warning.reason for warning in law.warnings if warning.code == "at_bound")
+    assert "how fast size helps (alpha = 2)" in message
 
 
 def test_no_small_specialization_and_what_it_leaves_open():
@@ -192,7 +194,7 @@ def test_constants_without_data_are_named():
     share = dict(zip(names, identified(fit_)[0]))
     assert share["gamma"] < 0.1 and share["r"] < 0.1 and share["rho"] < 0.1
     warning = next(w for w in fit_warnings(fit_, runs) if w.code == "not_identified")
-    assert "gamma" in warning.message and "specialize_tokens" in warning.cure
+    assert "(rho)" in warning.message and "gamma" in warning.reason and "specialize_tokens" in warning.cure
     full, runs = fitted(ladder(TRUE, noise=0.001))
     assert min(identified(full)[0]) > 0.5
     assert "not_identified" not in {w.code for w in fit_warnings(full, runs)}
@@ -203,7 +205,7 @@ def test_no_cure_is_what_the_runs_have_already():
     noisy = grid(TRUE, SIZES, TOKENS, (0.0, *np.geomspace(1e7, 1e9, 4)), noise=0.3)
     fit_, runs = fitted(noisy)
     warning = next(w for w in fit_warnings(fit_, runs) if w.code == "not_identified")
-    assert "beta" in warning.message or "gamma" in warning.message
+    assert "beta" in warning.reason or "gamma" in warning.reason
     assert "larger sizes" in warning.cure
     assert "four or more token counts" not in warning.cure and "spanning 30x" not in warning.cure
 
@@ -214,12 +216,25 @@ def test_misfit_is_seen_against_replicates():
     assert "misfit" not in codes(fit(table, form="mixture_gap"))
 
 
+SYMBOLS = re.compile(r"(?<![\w(])(E|A|B|G|alpha|beta|gamma|rho|tau|c|r|lam|delta)(?![\w])")
+
+
 def test_every_warning_is_one_line_with_reason_and_cure():
+    """And says what it means: what a user has never seen, the law's symbols, stands in brackets."""
     law = fit(grid(CHINCHILLA, SIZES[:3], TOKENS[:2]), form="chinchilla")
-    assert law.warnings
-    for warning in law.warnings:
+    open_, runs = fitted(grid(TRUE, SIZES, TOKENS))
+    for warning in (*law.warnings, *fit_warnings(open_, runs)):
         assert warning.message and warning.reason and warning.cure
         assert "\n" not in str(warning)
+        assert not SYMBOLS.search(re.sub(r"\([^()]*\)", "", warning.message)), warning.message
+
+
+def test_too_few_sizes_are_one_warning_not_one_for_each_constant_of_size():
+    law = fit(grid(TRUE, SIZES[:3], TOKENS, (0.0, 2e7, 2e8, 1e10)), form="mixture_gap")
+    found = [w.code for w in law.warnings]
+    assert found[0] == "few_sizes" and "floor_at_zero" not in found
+    for warning in law.warnings:
+        assert not any(f"({name})" in warning.message for name in ("E", "A", "alpha", "c", "r"))
 
 
 @pytest.mark.parametrize("deviation", [0.002, 0.01])

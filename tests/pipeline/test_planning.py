@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +15,8 @@ from splitray.pipeline import stages
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.stages import planning
+from splitray.storage.folder import Folder
+from splitray.storage.store import Store
 from splitray.training.model import size
 from splitray.training.settings import ModelShape, TrainingSettings
 from tests.support.configs import PLAIN
@@ -75,7 +78,7 @@ def test_the_smallest_domain_is_read_no_more_often_than_allowed(epochs: float) -
 def test_domains_weighted_by_their_size_run_out_together(known: Law) -> None:
     """D'_k = w_k sum D' reads every domain equally often: sum D' / all tokens."""
     tokens = {"a": 4_000_000_000, "b": 12_000_000_000}
-    plan = plan_of(tokens, known, weights="tokens")
+    plan = plan_of(tokens, known, weights="tokens", plan={"epochs": 4.0})
     after = BUDGET - plan.pretrain_tokens.value
     assert after == pytest.approx(4.0 * sum(tokens.values())) and plan.epochs == pytest.approx(4.0)
     for part in plan.per_domain:
@@ -83,12 +86,14 @@ def test_domains_weighted_by_their_size_run_out_together(known: Law) -> None:
         assert part.specialize_tokens.value == pytest.approx(4.0 * tokens[part.domain])
 
 
-def test_the_stage_says_what_the_law_did_not(logged: list[str]) -> None:
+def test_the_stage_says_what_the_law_did_not(logged: list[str], tmp_path: Path) -> None:
     """Warnings of the plan alone: the law's own were said with it."""
     law = replace(LAW, warnings=(laws.LawWarning("few_sizes", "few sizes", "there are three", "add two"),))
     made = programme(PLENTY | {"b": BUDGET // 50})
-    run = SimpleNamespace(keep=lambda name, write: None)
-    job = cast(Job, SimpleNamespace(law=law, programme=made, run=run))
+    run = SimpleNamespace(keep=lambda name, write: None, folder=Folder(tmp_path / "run"))
+    store, ledger = Store(tmp_path / "store"), SimpleNamespace(flush=lambda: None)
+    parts = {"law": law, "programme": made, "run": run, "store": store, "ledger": ledger, "look": lambda: None}
+    job = cast(Job, SimpleNamespace(**parts))
     assert planning.run_plan(job).plan.warnings[0].code == "few_sizes"
     assert any("read more than once" in line for line in logged) and not any("few sizes" in line for line in logged)
 

@@ -97,6 +97,7 @@ def standing(one: RunFolder) -> list[str]:
         {"law": {"form": "release"}},
         {"law": {"objective": "squared"}},
         {"law": {"bootstrap": 20}},
+        {"law": {"repetition": 5.0}},
         {"plan": {"epochs": 2.0}},
         {"plan": {"min_pretrain_tokens": 4096}},
     ],

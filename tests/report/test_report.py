@@ -19,11 +19,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from rich.console import Console
 
-from splitray.law import Law, fit, plan
+from splitray.law import Law, Question, fit, plan
 from splitray.law.planning.estimate import Estimate
+from splitray.law.planning.hours import Speed, plan_for_hours
 from splitray.law.planning.sweep import loss_curve
 from splitray.report import figures, style, terminal, text, write
 from splitray.report.drawings import drawings
+from splitray.results.codec import to_json
+from splitray.results.equal_hours import AtHours, EqualHours
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 from tests.support import example
@@ -585,3 +588,24 @@ def test_a_fitted_value_lies_in_its_own_band(fitted: Law) -> None:
     assert band is not None and (band[0] <= loss).all() and (loss <= band[1]).all()
     plain = np.quantile(skewed.predict_draws(example.PARAMS, example.BUDGET), [0.1, 0.9])
     assert not plain[0] <= loss[-1] <= plain[1], "draws that hold the value would show nothing"
+
+
+def test_the_verdict_at_equal_hours_stands_beside_the_other(tmp_path: Path, fitted: Law) -> None:
+    record = example.summary()
+    speeds = [Speed(n, 2e9 / (n + 1e4), 1.5e9 / (n + 1e4), 1e-3, n < example.PARAMS) for n in (5e4, example.PARAMS)]
+    question = Question(example.PARAMS, example.BUDGET, len(example.DOMAINS))
+    made = plan_for_hours(fitted, question, hours=2.0, speeds=speeds)
+    gap = Estimate(-0.2, -0.3, -0.1)
+    rows = (AtHours("planned split", 1.5, 1.2e7, 3.0, 3.0), AtHours("unsplit", 1.4, 1.3e7, 3.21, 3.2, gap))
+    at = EqualHours("GPU", True, "outside", 0.25, made, rows)
+    page = written(tmp_path, record | {"equal_hours": to_json(at)})
+    assert "hours" in page.ids and "At equal hours (2 GPU hours, ladder and search outside)" in page.text
+    assert page.row("unsplit")[0] == "unsplit"
+    cells = next(row for row in page.rows if row[:2] == ["unsplit", "1.4"])
+    assert [" ".join(cell.split()) for cell in cells[2:]] == ["3.210", "13M", "3.200", "−0.200 (−0.300 to −0.100)"]
+    assert "reckoned" in page.text and "2 GPU hours, as plan.hours asks" in page.text
+    stream = StringIO()
+    Console(file=stream, width=80, no_color=True).print(terminal(Summary.parse(record | {"equal_hours": to_json(at)})))
+    assert "At equal hours (2 GPU hours" in " ".join(stream.getvalue().split())
+    without = written(tmp_path / "without", record)
+    assert "hours" not in without.ids and "equal hours" not in without.text

@@ -94,7 +94,13 @@ def test_an_optimizer_that_links_its_moments_itself(caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize(
     ("read", "default"),
-    [("draining_nodes", set()), ("orphaned_groups", []), ("unplaced_work", True), ("quiet_train_reports", None)],
+    [
+        ("draining_nodes", set()),
+        ("orphaned_groups", []),
+        ("unplaced_work", True),
+        ("launches", []),
+        ("quiet_train_reports", None),
+    ],
 )
 def test_ray_without_its_private_names(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, read: str, default: Any

@@ -151,13 +151,32 @@ BODY = {"model": "auto", "prompt": "a"}
         ({"prompt": 5}, 400, "prompt"),
         ({"prompt": []}, 400, "1 to 16 prompts"),
         ({"stop": ["a"] * 5}, 400, "at most 4 stops"),
+        ({"prompt": "a \ud800"}, 400, "half of a character at place 2"),
+        ({"prompt": ["a", "\udc00"]}, 400, "half of a character"),
+        ({"stop": "\ud800"}, 400, "half of a character"),
+        ({"model": "\ud800"}, 400, "half of a character"),
+        ({"prompt": None}, 400, "prompt: Field required"),
+        ({"stop": ""}, 400, "a stop must not be empty"),
+        ({"stop": ["a", ""]}, 400, "a stop must not be empty"),
         ({"prompt": "x" * 5000}, 413, "4096 bytes"),
     ],
 )
 def test_what_is_wrong_is_said(server: str, changed: dict[str, object], status: int, said: str) -> None:
-    answer = httpx.post(f"{server}/v1/completions", json=BODY | changed, headers={"authorization": f"Bearer {TOKEN}"})
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    answer = httpx.post(f"{server}/v1/completions", content=json.dumps(BODY | changed), headers=headers)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["error"]["message"]
+
+
+def test_what_is_null_has_its_default(server: str) -> None:
+    """OpenAI's reference has null for most fields, and clients send it."""
+    nulls = dict.fromkeys(("max_tokens", "temperature", "top_p", "stream", "stop", "logprobs", "n", "stream_options"))
+    body = {"model": "auto", "prompt": "a"} | nulls
+    answer = httpx.post(f"{server}/v1/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] <= 16
+    said = {"model": "auto", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2} | {"temperature": None}
+    answer = httpx.post(f"{server}/v1/chat/completions", json=said, headers={"authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200, answer.text
 
 
 def test_nobody_without_the_token(server: str) -> None:

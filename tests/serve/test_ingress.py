@@ -20,8 +20,8 @@ from ray.serve.llm import LLMConfig, LLMServer
 from ray.serve.llm.openai_api_models import ErrorResponse
 from starlette.testclient import TestClient
 
-from splitray.evaluate.mixture import OPEN, Mixture, Sampling, load_mixture, parts_of
-from splitray.serve.engines import TEMPLATE, Server, application, configs
+from splitray.evaluate.mixture import OPEN, Mixture, Sampling, alone, load_mixture, parts_of
+from splitray.serve.engines import Server, application, configs
 from splitray.serve.ingress import ANSWERED_BY, Ingress
 from splitray.serve.settings import ServeSettings
 from tests.support.engines import Engine
@@ -101,21 +101,43 @@ def test_chats(client: TestClient, engines: dict[str, Engine], mixture: Mixture)
     step = next(mixture.stream(["two words\nand more\n"], Sampling(max_tokens=1, temperature=0)))
     name = mixture.names[int(np.argmax(step.weights))]
     assert answer.status_code == 200 and answer.headers[ANSWERED_BY] == answer.json()["model"] == name
-    assert answer.json()["choices"][0]["message"]["content"] == "user: two words; assistant: and more; "
-    assert engines[name].asked[-1].max_completion_tokens == SETTINGS.max_tokens
+    told, sent = answer.json(), engines[name].asked[-1]
+    assert told["object"] == "chat.completion" and told["id"].startswith("chatcmpl-")
+    assert told["choices"][0]["message"]["content"] == f"{name} writes {sent.max_tokens} after {len(sent.prompt)}"
+    assert told["choices"][0]["logprobs"] is None and sent.logprobs is None
+    assert sent.max_tokens == SETTINGS.max_tokens
 
 
-def test_the_template_writes_what_the_mixture_reads(run: Path, mixture: Mixture) -> None:
-    from transformers import AutoTokenizer
+@pytest.mark.parametrize("text", ["<|endoftext|>", "a <|endoftext|> b", "naïve 日本"])
+def test_what_looks_like_a_special_token_in_a_chat_is_text(
+    client: TestClient, engines: dict[str, Engine], mixture: Mixture, text: str
+) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": text}]}
+    assert client.post("/v1/chat/completions", json=body).status_code == 200
+    (sent,), end = engines["base"].asked, mixture.encoder.end
+    assert sent.prompt[0] == end and end not in sent.prompt[1:]
+    assert mixture.encoder.decode([np.array([*sent.prompt[1:], end])]) == [f"{text}\n"]
 
-    from splitray.serve.protocol import ChatRequest
 
-    said = [{"role": "user", "content": "two words"}, {"role": "assistant", "content": "naïve 日本"}]
-    tokenizer = AutoTokenizer.from_pretrained(run / "base")
-    text = tokenizer.apply_chat_template(said, chat_template=TEMPLATE, tokenize=False)
-    prompt = ChatRequest(model="auto", messages=said).prompt
-    written = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert written == [mixture.encoder.end, *mixture.encoder.encode([prompt])[0][:-1].tolist()]
+def test_a_chats_log_probabilities_are_the_models(client: TestClient, mixture: Mixture) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "two words"}], "temperature": 0}
+    told = client.post("/v1/chat/completions", json=body | {"logprobs": True, "top_logprobs": 3}).json()
+    (token,) = told["choices"][0]["logprobs"]["content"]
+    ours = alone(mixture)["base"]
+    step = next(ours.stream(["two words\n"], Sampling(max_tokens=1, temperature=0, alternatives=3)))
+    decode = mixture.encoder.decode
+    texts = [decode([np.array([t, mixture.encoder.end])])[0] for t, _ in step.alternatives]
+    assert [t["token"] for t in token["top_logprobs"]] == texts
+    assert [t["logprob"] for t in token["top_logprobs"]] == pytest.approx([p for _, p in step.alternatives], abs=1e-4)
+
+
+def test_a_chats_stream_has_chunks_of_a_chat(client: TestClient) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "two words"}], "stream": True}
+    answer = client.post("/v1/chat/completions", json=body)
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    assert answer.headers[ANSWERED_BY] == "base" and events[-1] == "[DONE]"
+    deltas = [json.loads(e)["choices"][0]["delta"] for e in events[:-1]]
+    assert deltas == [{"role": "assistant", "content": "one"}, {"content": "two"}]
 
 
 def test_streams_say_who_writes_and_end_with_their_time(engines: dict[str, Engine], run: Path) -> None:
@@ -213,7 +235,7 @@ def test_each_model_has_an_engine_of_its_own(run: Path, gpus: float, bundles: li
         assert [bundle["GPU"] for bundle in engine.placement_bundles] == bundles
         assert engine.engine_kwargs["gpu_memory_utilization"] == pytest.approx(memory)
         assert engine.engine_kwargs["load_format"] == "safetensors" and engine.engine_kwargs["max_num_seqs"] == 32
-        assert engine.frontend_kwargs == {"chat_template": TEMPLATE}
+        assert not engine.frontend_kwargs, "no template: chats are sent as tokens"
         assert config.deployment_config["num_replicas"] == 2
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 from ray.serve.llm.openai_api_models import (
-    ChatCompletionRequest,
-    ChatCompletionResponse,
     CompletionRequest,
     CompletionResponse,
     ErrorResponse,
@@ -24,7 +22,7 @@ class Engine:
         self.cancelled = 0
         self.fault: Exception | ErrorResponse | None = None
         self.wait = 0.0
-        self.completions = self.chat = self
+        self.completions = self
 
     def options(self, stream: bool) -> "Engine":
         assert stream
@@ -41,12 +39,11 @@ class Engine:
             raise self.fault
         if self.fault is not None:
             yield self.fault
-        elif isinstance(body, ChatCompletionRequest):
-            yield self._chat(body)
         elif body.stream:
             for word in ("one", "two"):
                 await asyncio.sleep(self.wait)
-                yield [f"data: {json.dumps({'model': body.model, 'choices': [{'index': 0, 'text': word}]})}\n\n"]
+                told = {"id": "cmpl-1", "created": 1, "model": body.model, "choices": [{"index": 0, "text": word}]}
+                yield [f"data: {json.dumps(told)}\n\n"]
             yield ["data: [DONE]\n\n"]
         else:
             yield self._completion(body)
@@ -54,7 +51,9 @@ class Engine:
     def _completion(self, body: CompletionRequest) -> CompletionResponse:
         rows = body.prompt if isinstance(body.prompt[0], list) else [body.prompt]
         choices = [
-            {"index": n, "text": self._write(row, body.max_tokens), "finish_reason": "length"} | self._told(body, row)
+            {"index": n, "text": self._write(row, body.max_tokens), "finish_reason": "length"}
+            | self._told(body, row)
+            | self._alternatives(body, row)
             for n, row in enumerate(rows)
         ]
         return CompletionResponse(model=body.model, choices=choices, usage={"prompt_tokens": 1, "total_tokens": 2})
@@ -67,13 +66,27 @@ class Engine:
         tables = [{token: {"logprob": float(known[n, token]), "rank": 1}} for n, token in enumerate(row[1:])]
         return {"prompt_logprobs": [None, *tables]}
 
+    def _alternatives(self, body: CompletionRequest, row: list[int]) -> dict[str, Any]:
+        """Of the token after the prompt, as if that were all that is written."""
+        if body.logprobs is None:
+            return {}
+        with torch.no_grad():
+            known = self.model(input_ids=torch.tensor([row])).logits[0, -1].double().log_softmax(0)
+        assert body.return_tokens_as_token_ids, "texts of tokens are not one to one"
+        best = known.topk(body.logprobs + 1)
+        table = {f"token_id:{token}": value for value, token in zip(best.values.tolist(), best.indices.tolist())}
+        first = next(iter(table))
+        return {
+            "logprobs": {
+                "tokens": [first],
+                "token_logprobs": [table[first]],
+                "top_logprobs": [table],
+                "text_offset": [0],
+            }
+        }
+
     def _write(self, row: list[int], most: int) -> str:
         return f"{self.name} writes {most} after {len(row)}"
-
-    def _chat(self, body: ChatCompletionRequest) -> ChatCompletionResponse:
-        text = "".join(f"{message['role']}: {message['content']}; " for message in body.messages)
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return ChatCompletionResponse(model=body.model, choices=[choice], usage={"prompt_tokens": 1})
 
 
 class Answers:

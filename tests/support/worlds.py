@@ -87,7 +87,7 @@ def end_with(root: Path, name: str, stage: int) -> list[Any]:
 class Full(Store):
     """A store that its first rank cannot write to."""
 
-    def attempt(self, key: str) -> Any:
+    def attempt(self, key: str, nonce: str | None = None) -> Any:
         raise StorageError("the disk is full")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from splitray.errors import UserError
 from splitray.training.data import Order
-from splitray.training.tree import MIXTURE
+from splitray.training.tree import MIXTURE, union
 from tests.support import tiny
 
 LENGTH = 16
@@ -87,7 +87,7 @@ def test_the_mixture_keeps_its_shares(weights: dict[str, float]) -> None:
     """At the end of each block the counts are the shares to the sequence, and every domain's order has no gap."""
     windows = dict.fromkeys(weights, 50)
     order = make(windows, weights)
-    block = order._block
+    block = order.blend(MIXTURE).block
     rows = drawn(order, MIXTURE, 0, 3 * block)
     for blocks in (1, 2, 3):
         counts = Counter(domain for domain, _ in rows[: blocks * block])
@@ -100,6 +100,20 @@ def test_the_mixture_keeps_its_shares(weights: dict[str, float]) -> None:
     # shuffled inside a block: no long run of one domain where the shares are even
     if weights == EVEN:
         assert max(len(run) for run in "".join(str(d) for d, _ in rows[:block]).replace("01", "0 1").split()) < 40
+
+
+def test_several_domains_as_one_source_keep_their_shares_to_each_other() -> None:
+    """b and c have 0.2 and 0.6 of the mixture, so one sequence in four is b's; each is read as its own stretch is."""
+    order = make({"a": 50, "b": 60, "c": 70}, {"a": 0.2, "b": 0.2, "c": 0.6})
+    source = union(["c", "b"])
+    assert source == union(["b", "c"])
+    block = order.blend(source).block
+    rows = drawn(order, source, 0, block)
+    counts = Counter(domain for domain, _ in rows)
+    assert (counts[0], counts[1], counts[2]) == (0, block // 4, 3 * block // 4)
+    for k, name in ((1, "b"), (2, "c")):
+        assert [w for d, w in rows if d == k] == [w for _, w in drawn(order, name, 0, counts[k])], name
+    assert drawn(order, source, 7, 5) == rows[7:12]
 
 
 def test_a_domain_shorter_than_a_sequence_is_refused_by_name() -> None:

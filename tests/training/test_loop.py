@@ -21,9 +21,9 @@ from splitray.storage.checksum import checksummed, verified
 from splitray.storage.store import Store
 from splitray.training import engine as engines
 from splitray.training import warm
-from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, load_weights, train
+from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, train
 from splitray.training.model import build
-from splitray.training.state import State, load, publish
+from splitray.training.state import State, load, load_weights, publish
 from splitray.training.tree import MIXTURE, Leaf, Segment
 from tests.support import ROOT, tiny, worlds
 
@@ -156,9 +156,9 @@ class Held(Store):
         super().__init__(root)
         self.key, self.ahead, self.state = key, threading.Event(), None
 
-    def attempt(self, key: str) -> Any:
+    def attempt(self, key: str, nonce: str | None = None) -> Any:
         assert key != self.key or self.ahead.wait(60), "training waited for the writer"
-        return super().attempt(key)
+        return super().attempt(key, nonce)
 
     def invalidate(self, key: str) -> None:
         if key == self.key:
@@ -197,10 +197,10 @@ def test_a_disk_that_fills_up_under_a_checkpoint_ends_the_training(tmp_path: Pat
     segment, _ = segment_and_store(tmp_path)
 
     class Full(Store):
-        def attempt(self, key: str) -> Any:
+        def attempt(self, key: str, nonce: str | None = None) -> Any:
             if key.startswith("part-"):
                 raise StorageError("the disk is full")
-            return super().attempt(key)
+            return super().attempt(key, nonce)
 
     with pytest.raises(StorageError, match="the disk is full"):
         train(segment, tiny.order(), Full(tmp_path), tiny.training(checkpoint_seconds=1e-9))
@@ -221,9 +221,9 @@ class Dying(Attempt):
 
 class Deadly(Store):
     parts = 0
-    def attempt(self, key):
+    def attempt(self, key, nonce=None):
         self.parts += key.startswith("part-")
-        return Dying(self, key) if self.parts == 2 else super().attempt(key)
+        return Dying(self, key) if self.parts == 2 else super().attempt(key, nonce)
 
 _, segment = worlds.segment_of(0, "fp32")
 train(segment, tiny.order(), Deadly(Path(sys.argv[1])), tiny.training(checkpoint_seconds=1e-9))

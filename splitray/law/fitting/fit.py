@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,9 +19,11 @@ from splitray.law.fitting.monotone import rising
 from splitray.law.fitting.objective import Objective
 from splitray.law.fitting.reach import reach
 from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
+from splitray.law.fitting.repetition import enough, fit_repetition
 from splitray.law.forms import Form
 from splitray.law.law import Component, Law
 from splitray.law.reach import Reach
+from splitray.law.repetition import Repetition
 from splitray.law.runs import Runs, read_runs
 from splitray.runtime.progress import Task
 
@@ -37,6 +40,7 @@ def fit(
     bootstrap: int = 0,
     *,
     share: bool | None = None,
+    repetition: float | Literal["auto"] = "auto",
 ) -> Law:
     """Fit a law to a table of runs. Deterministic for a seed.
 
@@ -50,6 +54,8 @@ def fit(
         seed: of starts, of the contest's sample of rows and of the draws.
         bootstrap: number of draws for intervals; 0 for none, 200 or more for a plan.
         share: whether domains share their exponents; None shares where a domain has few rows per constant.
+        repetition: R*, what repeated text is worth where the table has a column `epochs`; "auto" fits it where runs
+            read their text three times and more, and else takes the published 15.39.
 
     Returns:
         The law, with `warnings` of what the table cannot support. Its `objective` is the value at the fit, summed over
@@ -62,15 +68,15 @@ def fit(
     goal = Objective.parse(objective)
     if bootstrap < 0 or int(bootstrap) != bootstrap:
         raise UserError(f"bootstrap={bootstrap!r}: give a number of draws, 0 or more")
-    if form == "auto":
-        choice, fits = _contest(table, goal, seed, share)
-    else:
-        found = forms.find(form)
-        _enough(table, [found])
-        if not found.splits and not goal.squared and goal.delta is None:
-            goal = Objective(delta=PUBLISHED_DELTA)
-        fits = {form: fit_form(found, table, goal, seed, share)}
-        choice = Choice({form: 1.0}, None)
+    if form != "auto" and not forms.find(form).splits and not goal.squared and goal.delta is None:
+        goal = Objective(delta=PUBLISHED_DELTA)
+    counts = _counts(repetition, table)
+    table = table.counted(counts)
+    choice, fits = _chosen(form, table, goal, seed, share)
+    if repetition == "auto" and enough(table):
+        counts = fit_repetition(fits[next(iter(choice.shares))], table)
+        table = table.counted(counts)
+        choice, fits = _chosen(form, table, goal, seed, share)
     best = fits[next(iter(choice.shares))]
     noises = {
         name: uncertainty.tree_noise(fits[name], table, seed) if table.replicated and bootstrap else None
@@ -86,9 +92,31 @@ def fit(
         largest=table.largest,
         reach=reach(fits, choice.shares, table, noises[next(iter(choice.shares))]) if bootstrap else Reach(),
         traits=table.traits,
+        repetition=counts,
         schedules=table.schedule.distinct()[0],
         runs=table,
     )
+
+
+def _counts(repetition: float | Literal["auto"], table: Runs) -> Repetition:
+    """How repeated text counts, as far as it is not fitted."""
+    if isinstance(repetition, str) and repetition != "auto":
+        raise UserError(f"repetition={repetition!r}: give a number above 0, or 'auto'")
+    most = max(1.0, table.repeats.most) if table.repeats else 1.0
+    if repetition == "auto":
+        return Repetition(most=most)
+    if not 0 < repetition < math.inf:
+        raise UserError(f"repetition={repetition!r}: R* must be a finite number above 0")
+    return Repetition(float(repetition), most=most)
+
+
+def _chosen(form: str, table: Runs, goal: Objective, seed: int, share: bool | None) -> tuple[Choice, dict[str, Fitted]]:
+    """The forms of the law, and their fits."""
+    if form == "auto":
+        return _contest(table, goal, seed, share)
+    found = forms.find(form)
+    _enough(table, [found])
+    return Choice({form: 1.0}, None), {form: fit_form(found, table, goal, seed, share)}
 
 
 def _contest(table: Runs, goal: Objective, seed: int, share: bool | None) -> tuple[Choice, dict[str, Fitted]]:

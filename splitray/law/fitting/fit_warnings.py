@@ -20,12 +20,24 @@ _COLLAPSED = 0.02  # E below this share of the smallest loss is zero in all but 
 _KNOWN = 0.5  # part of a constant's precision that data must give for it to count as identified
 _MISFIT = 2.0  # residuals over replicate noise
 _NAMED = 3  # domains in one warning
+_CONSTANTS = 3  # and constants
+_OF_SIZE = {"E", "A", "alpha", "c", "h", "q", "r", "u"}  # constants that only several sizes tell
 
 
 def fit_warnings(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
-    """All warnings on a fit to `runs`, the gravest first."""
-    checks = (_constant, _collapsed, _bounds, _unidentified, _misfit, _rises, _ray, _counts, _small, _replicates)
+    """All warnings on a fit to `runs`, the gravest first. Each says what it means, and has symbols in brackets."""
+    checks = (_constant, _rises, _ray, _counts, _small, _misfit, _collapsed, _bounds, _unidentified, _replicates)
     return tuple(warning for check in checks for warning in check(fitted, runs))
+
+
+def _named_constants(fitted: Fitted, names: Sequence[str]) -> str:
+    """What constants stand for, each with its symbol."""
+    readings = {c.name: c.reading for c in fitted.form.constants}
+    return some_of(names, _CONSTANTS, lambda name: f"{readings[name]} ({name})")
+
+
+def _few_sizes(runs: Runs) -> bool:
+    return np.unique(runs.params).size < _SIZES
 
 
 def identified(fitted: Fitted) -> Array:
@@ -47,20 +59,21 @@ def _constant(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
         yield LawWarning(
             "constant_loss",
             "the loss is the same in every run",
-            f"{len(runs)} rows of {runs.loss[0]:.6g} nats leave nothing to fit but E",
+            f"in {len(runs)} rows of {runs.loss[0]:.6g} nats neither size nor tokens change it: no plan follows",
             "check the column loss, and add runs of other sizes and token counts",
         )
 
 
 def _collapsed(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     flat = _at_zero(fitted, runs)
-    if flat:
+    if flat and not _few_sizes(runs):
         least = min(runs.loss[runs.group == domain].min() for domain in flat)
         yield LawWarning(
             "floor_at_zero",
-            f"E collapsed to zero{_in(runs, flat)}",
-            f"E is below {100 * _COLLAPSED:g} % of the smallest loss, {least:.3g} nats: no run shows the curve flatten",
-            "add runs with more tokens at the smallest sizes, and larger sizes, before extrapolating",
+            f"the law sees no end to what size and tokens gain{_in(runs, flat)}",
+            f"no run shows the curve flatten, so losses far beyond the runs come out too low (E is below "
+            f"{100 * _COLLAPSED:g} % of the smallest loss, {least:.3g} nats)",
+            "add runs with more tokens at the smallest sizes, and larger sizes",
         )
 
 
@@ -79,29 +92,32 @@ def _bounds(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     domains: dict[str, list[int]] = {}
     for domain, index in enumerate(problem.index):
         at = [(c, i) for c, i in zip(fitted.form.constants, index) if low[i] or high[i]]
-        stuck = [f"{c.name} ({c.low if low[i] else c.high:g})" for c, i in at if c.exponent]
-        stuck += [c.name for c, _ in at if not c.exponent and not (c.name == "E" and domain in flat)]
+        at = [(c, i) for c, i in at if not (_few_sizes(runs) and c.name in _OF_SIZE)]
+        stuck = [f"{c.reading} ({c.name} = {c.low if low[i] else c.high:g})" for c, i in at if c.exponent]
+        stuck += [f"{c.reading} ({c.name})" for c, _ in at if not c.exponent and not (c.name == "E" and domain in flat)]
         if stuck:
             domains.setdefault(", ".join(stuck), []).append(domain)
     for names, where in domains.items():
         yield LawWarning(
             "at_bound",
-            f"constants at a bound{_in(runs, where)}: {names}",
-            "the runs would push them further, so the form or the table does not suit",
-            "spread the runs wider in what these constants multiply, or choose another form",
+            f"the fit ended at the edge of what is plausible{_in(runs, where)}",
+            f"the runs would push it further, so form and table do not suit each other: {names}",
+            "spread the runs wider in sizes and tokens, or choose another form",
         )
 
 
 def _unidentified(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     share = identified(fitted)
     weak = {c.name: float(s) for c, s in zip(fitted.form.constants, share.min(axis=0)) if s < _KNOWN}
+    if _few_sizes(runs):  # whose warning says it of them
+        weak = {name: value for name, value in weak.items() if name not in _OF_SIZE}
     if weak:
-        listed = ", ".join(f"{name} ({100 * max(value, 0):.0f} % from data)" for name, value in weak.items())
+        listed = ", ".join(f"{name} {100 * max(value, 0):.0f} %" for name, value in weak.items())
         cure = [_WIDER if _has(runs, name) else _CURES[name] for name in weak if name in _CURES]
         yield LawWarning(
             "not_identified",
-            f"the runs do not identify {', '.join(weak)}",
-            f"their weak priors decide them: {listed}",
+            f"the runs leave open {_named_constants(fitted, list(weak))}",
+            f"what is usual elsewhere decides it, and your runs only a part: {listed}",
             "add " + ("; ".join(dict.fromkeys(cure)) or "runs over a wider range of sizes and tokens"),
         )
 
@@ -155,8 +171,8 @@ def _misfit(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if free >= 3 and fitted.noise > _MISFIT * noise:
         yield LawWarning(
             "misfit",
-            f"the form {fitted.form.name} does not fit the runs to their noise",
-            f"residuals of {100 * fitted.noise:.2g} % where replicated seeds differ by {100 * noise:.2g} %",
+            "the law misses the runs by more than their noise",
+            f"it is {100 * fitted.noise:.2g} % off where seeds differ by {100 * noise:.2g} % (form {fitted.form.name})",
             "choose another form, or look for runs that were not trained alike",
         )
 
@@ -165,8 +181,8 @@ def _rises(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if reason := rising(fitted, runs):
         yield LawWarning(
             "rises_with_tokens",
-            f"the form {fitted.form.name} does not fall everywhere on the way to the target",
-            reason,
+            "on the way to the target the law says that more training hurts",
+            f"{reason} (form {fitted.form.name})",
             "choose a form that falls, or add runs there",
         )
 
@@ -180,8 +196,8 @@ def _ray(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if len(runs) > 2 and slanted and spread[0] > _RAY and spread[1] < _RAY:
         yield LawWarning(
             "one_ray",
-            "all runs lie on one tokens-per-parameter ray",
-            f"across it they spread by {spread[1]:.2g} e-folds, so size and tokens cannot be told apart",
+            "what size gains and what tokens gain cannot be told apart",
+            f"all runs have nearly the same tokens per parameter (across that they spread by {spread[1]:.2g} e-folds)",
             "add runs of the same size with 4x more and 4x fewer tokens",
         )
 
@@ -192,14 +208,14 @@ def _counts(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
         yield LawWarning(
             "few_sizes",
             f"only {counted(sizes, 'model size')}",
-            f"E, A and alpha need {_SIZES} or more",
+            f"what a larger model gains is a guess from so few, and {_SIZES} or more show it (E, A and alpha)",
             f"add runs of {counted(_SIZES - sizes, 'more size')}",
         )
     if tokens < _TOKENS:
         yield LawWarning(
             "few_token_counts",
             f"only {counted(tokens, 'token count')}",
-            f"B and beta need {_TOKENS} or more",
+            f"what more tokens gain is a guess from so few, and {_TOKENS} or more show it (B and beta)",
             f"add runs with {counted(_TOKENS - tokens, 'more token count')}",
         )
 
@@ -209,19 +225,20 @@ def _small(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if fitted.form.splits and not ((special > 0) & (special <= _SMALL * runs.pretrain_tokens)).any():
         yield LawWarning(
             "no_small_specialization",
-            f"no run has specialize_tokens of at most {_SMALL:g} pretrain_tokens",
-            "the loss just after the split, and with it D_split, is extrapolated",
+            "no run shows what the first tokens after the split do",
+            f"none has specialize_tokens of at most {_SMALL:g} pretrain_tokens: from where splitting pays is a guess "
+            "(D_split)",
             f"add runs with specialize_tokens between 0.01 and {_SMALL:g} pretrain_tokens",
         )
 
 
 def _replicates(fitted: Fitted, runs: Runs) -> Iterator[LawWarning]:
     if not runs.replicated:
-        shared = "what rows of a trunk share" if runs.clustered else "no column says what rows share, and seed noise"
+        shared = "" if runs.clustered else ", and no column says what rows share"
         yield LawWarning(
             "no_replicates",
-            "no trunk was trained with a second seed",
-            f"{shared} is guessed at, so intervals are likely too narrow",
+            "intervals are likely too narrow",
+            f"no trunk was trained with a second seed{shared}, so the noise between seeds is guessed at",
             "train the smallest trunk and its branches again with another seed",
         )
 

@@ -30,6 +30,8 @@ class Line:
     """Budgets D_T (a number or [rows, 1]) for `params` (likewise), with s between `least` and `most`.
 
     allocate: divide D' among the domains optimally, each within its `caps` [domains], instead of by their weights.
+    exchange: tokens after the split that cost as much as one before it; the budget counts tokens before it. At another
+    number than 1 the position on the line is the share of the budget, and not of the tokens.
     """
 
     surface: Surface
@@ -39,13 +41,14 @@ class Line:
     most: float | Array = 1.0
     allocate: bool = False
     caps: Array | None = None
+    exchange: float = 1.0
 
     def divide(self, x: Array) -> tuple[Array, Array]:
         """(D, sum of D'_k) at positions x, both exact near their own end of the line."""
         span = self.most - self.least
         return (
             self.budget * (self.least + span * expit(x)),
-            self.budget * ((1.0 - self.most) + span * expit(-x)),
+            self.exchange * self.budget * ((1.0 - self.most) + span * expit(-x)),
         )
 
     def shares(self, x: Array) -> Array:
@@ -98,6 +101,14 @@ class Line:
         every = self._rises(grid, np.arange(grid.size)[None, :])
         every[:, -1] = False
         return np.where(every, np.inf, loss)
+
+    def from_scratch(self) -> Array:
+        """Loss [rows] at s = 0, where there is no base; inf where limits or, as for `scan`, the law forbid it."""
+        loss = self.loss(np.array([[-np.inf]]))[:, 0]
+        forbidden = ~np.isfinite(loss) | (np.max(self.least) > 0)
+        if self.surface.fitted:
+            forbidden |= self._rises(COARSE, np.zeros((1, 1), dtype=int))[:, 0]
+        return np.where(forbidden, np.inf, loss)
 
     def _rises(self, grid: Array, place: Ints) -> Flags:
         """Whether more tokens raise the loss at places [1 or rows, points] of the grid, at a constant rate."""

@@ -11,7 +11,8 @@ from splitray.errors import UserError
 from splitray.law.arrays import Array
 from splitray.law.law import Law
 from splitray.law.planning.question import Question
-from splitray.law.runs import load_table, numbers_of, refuse
+from splitray.law.runs import load_table
+from splitray.law.tables.numbers import numbers_of, refuse
 
 # Seed-to-seed noise of a loss where the law does not know its own: small runs repeat to about 0.3 %.
 NOISE = 0.003

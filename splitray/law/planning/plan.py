@@ -11,7 +11,8 @@ from splitray.law import saved
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import LawWarning
 from splitray.law.planning.estimate import Estimate
-from splitray.law.planning.question import Question, positive
+from splitray.law.planning.question import Limits, Question, positive
+from splitray.law.repetition import Text
 from splitray.storage.checksum import Schema
 
 SCHEMA = Schema("plan", 3, unnamed=None)
@@ -52,7 +53,9 @@ class Plan:
     is the mean D'_k (`per_domain` has each where domains are named). split_threshold is D_split(params) in tokens,
     compute_multiplier m(budget). heldout_error is the form's relative error on rows hidden from its fit, low and
     high its range over what was hidden. flops is 6 N D_T, without attention. epochs is the largest number of passes
-    over a domain's own tokens after the split. level is the mass of the intervals, draws what they rest on. schedule is
+    over a domain's own tokens after the split. repetition_cost is what reading text again costs the split models: their
+    loss over that on as many new tokens. text is how far text goes until it is read again. level is the mass of the
+    intervals, draws what they rest on. schedule is
     the learning-rate schedule that the models are to have.
     """
 
@@ -82,6 +85,8 @@ class Plan:
     hours: float | None = None
     cost: float | None = None
     schedule: RateSchedule = CONSTANT_RATE
+    repetition_cost: Estimate | None = None
+    text: Text | None = None
 
     @property
     def splits(self) -> bool:
@@ -96,11 +101,12 @@ class Plan:
 
     @property
     def question(self) -> Question:
-        """What the plan answers, without its limits."""
+        """What the plan answers, without its limits; repeated text counts as it does in the plan."""
+        limits = Limits(text=self.text)
         if not self.per_domain:
-            return Question(self.params, self.budget, self.domains, schedule=self.schedule)
+            return Question(self.params, self.budget, self.domains, limits=limits, schedule=self.schedule)
         names, weights = [part.domain for part in self.per_domain], [part.weight for part in self.per_domain]
-        return Question(self.params, self.budget, names, weights, self.allocation, schedule=self.schedule)
+        return Question(self.params, self.budget, names, weights, self.allocation, limits, self.schedule)
 
     def priced(self, tokens_per_second: float, price_per_hour: float | None = None) -> "Plan":
         """With the hours that the budget takes at a measured rate of the whole cluster, and what they cost."""
@@ -141,6 +147,7 @@ class Plan:
         known["per_domain"] = tuple(DomainPlan(**part) for part in known["per_domain"])
         known["by_form"] = tuple(FormPlan(**part) for part in known["by_form"])
         known["schedule"] = RateSchedule.parse(record.get("schedule", CONSTANT_RATE.plain()))
+        known["text"] = Text.parse(record.get("text"))
         known["warnings"] = tuple(LawWarning(**part) for part in known["warnings"])
         plan = cls(**known)
         if not (0 <= plan.split_fraction.value <= 1 and 0 < plan.budget < math.inf and 0 < plan.params < math.inf):
@@ -151,7 +158,7 @@ class Plan:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate | RateSchedule):
+    if isinstance(value, Estimate | RateSchedule | Text):
         return value.plain()
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}

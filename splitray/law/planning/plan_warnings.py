@@ -20,6 +20,7 @@ _BEYOND = 3.0  # times a run
 # were 3.8 % off; a rate twice too high or too low costs 0.005 nats and more in most sweeps of the proof.
 _TRAITS = {"width_to_depth": 1.1, "learning_rate": 2.0}
 _NAMED = 3  # domains in one warning
+_SAFE = 4.0  # passes that are nearly as good as new text (Muennighoff et al. 2023)
 
 
 def plan_warnings(law: Law, line: Line, plan: Plan, traits: Mapping[str, float]) -> list[LawWarning]:
@@ -67,14 +68,14 @@ def _at_an_end(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "split_at_an_end",
         "the split lies near an end of its line, far beyond the runs",
         f"split_fraction is {fraction:.2g}, {times:.0f} times beyond the nearest run in params and tokens together: "
-        "how a form behaves there decides it",
+        "the shape of a formula decides it there, not your runs",
         f"add runs of {human(plan.params / _BEYOND, 1)} params or more, at a few split fractions of one budget",
     )
 
 
 def _unsupported(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     if not forms.find(law.form).splits:
-        why = f"the form {law.form} treats both kinds of token alike, so under it no split can pay"
+        why = f"it treats tokens of the mixture and of a domain alike, so no split can pay (form {law.form})"
     elif law.largest is not None and law.largest["specialize_tokens"] == 0:
         why = "no run has specialize_tokens above 0"
     else:
@@ -105,7 +106,11 @@ def _far(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "pretrain_tokens": plan.pretrain_tokens.value,
         "specialize_tokens": plan.specialize_tokens.value,
     }
-    unsplit = {"pretrain_tokens": plan.budget} if plan.splits else {}
+    return far_arms(law, split, {"pretrain_tokens": plan.budget} if plan.splits else {})
+
+
+def far_arms(law: Law, split: Mapping[str, float], unsplit: Mapping[str, float]) -> LawWarning | None:
+    """A warning where one of two arms lies far outside the runs; each by `params`, `pretrain_tokens` and so on."""
     return _beyond(law, {_SPLIT: split, "the unsplit model": unsplit}, "far_target", "the plan lies")
 
 
@@ -148,7 +153,8 @@ def _turns_up(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     return LawWarning(
         "law_turns_up",
         "a part of the budget line was left out",
-        f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there more tokens raise its loss",
+        f"at split_fraction {fraction:.2g} the law promises {loss[0]:.4g} nats, but there it says that more training "
+        "hurts",
         f"add runs with pretrain_tokens below {human(plan.pretrain_tokens.value / 10, 1)} and as many D'",
     )
 
@@ -160,8 +166,8 @@ def _disagree(law: Law, line: Line, plan: Plan) -> LawWarning | None:
     splits = ", ".join(f"{form.form} {form.split_fraction:.2g}" for form in plan.by_form)
     return LawWarning(
         "forms_disagree",
-        "forms that fit alike disagree on the split",
-        f"alone they would split at {splits}; if {worst.form} is right this plan loses {worst.regret:.2g} nats",
+        "laws that fit the runs alike would split elsewhere",
+        f"each alone would split at {splits}; if {worst.form} is right this plan loses {worst.regret:.2g} nats",
         "add runs near the plan's ratio of specialize_tokens to pretrain_tokens at the largest size affordable",
     )
 
@@ -174,7 +180,7 @@ def _limited(law: Law, line: Line, plan: Plan) -> LawWarning | None:
         "limit_reached",
         "a limit decides the split, not the law",
         f"the least shared pretraining, or the tokens that a domain has, keep split_fraction at {least:.3g}",
-        "allow more epochs, find more domain tokens, or ask for less shared pretraining",
+        "allow more passes (epochs), add text of these domains, or ask for less shared pretraining",
     )
 
 
@@ -213,24 +219,23 @@ def weights_left_out(law: Law, weights: Mapping[str, float]) -> LawWarning | Non
     )
 
 
-def repeated_text(
-    budget: int, tokens: Mapping[str, int], weights: Mapping[str, float], at_most: bool = False
-) -> LawWarning | None:
-    """A warning where the budget reads some domain's training text more than once: w_k (D + sum D') of it is drawn.
+def repeated_text(law: Law, plan: Plan, passes: Mapping[str, float]) -> LawWarning | None:
+    """A warning where text that is read again costs something to speak of, or is read oftener than is known to be safe.
 
     Args:
-        budget: D_T in tokens.
-        tokens: of every domain's training text.
-        at_most: whether specialists draw other text too, so that less of it is read.
+        passes: over every domain's training text, in the mixture and after the split.
     """
-    passes = {d: weights[d] * budget / n for d, n in tokens.items()}
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
-    if not often:
+    cost = 0.0 if plan.repetition_cost is None else plan.repetition_cost.value
+    if not often or (cost < SMALL_LOSS and passes[often[0]] <= _SAFE):
         return None
     named = some_of(often, _NAMED, lambda d: f"{d} {passes[d]:.3g} times", "domains")
+    how = law.repetition
+    known = f"as the runs show up to {how.most:.3g} passes" if how.fitted else "as published; no run here shows it"
     return LawWarning(
         "repeated_text",
         "training text is read more than once",
-        f"wherever it is split, a budget of {human(budget)} tokens reads {'up to ' * at_most}{named}",
-        "add text of these domains, or lower the budget; up to 4 passes are nearly as good as new text",
+        f"the plan reads {named}; by the law that costs {cost:.3f} nats over as much new text (R* {how.constant:.3g}, "
+        f"{known})",
+        "add text of these domains, or lower the budget",
     )

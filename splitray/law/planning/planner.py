@@ -104,6 +104,8 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
         per_domain=per_domain,
         by_form=_by_form(law, question, float(x[0])),
         schedule=surface.schedule,
+        repetition_cost=estimate(_cost(line, x, loss), 0.0) if surface.text is not None else None,
+        text=question.text(surface),
     )
     return replace(result, warnings=(*law.warnings, *plan_warnings(law, line, result, question.traits)))
 
@@ -129,6 +131,14 @@ def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple
         for k, name in enumerate(surface.names)
     )
     return parts, float(passes[known].max()) if known.any() else None
+
+
+def _cost(line: Line, x: Array, loss: Array) -> Array:
+    """What repeated text costs [rows] at the positions x [rows] of these losses [rows]."""
+    new = replace(line, surface=line.surface.of_new_text())
+    special = line.shares(x[:, None])
+    cost: Array = loss - new.surface.loss(line.params, line.divide(x[:, None])[0], special)[:, 0]
+    return cost
 
 
 def _by_form(law: Law, question: Question, x: float) -> tuple[FormPlan, ...]:

@@ -7,6 +7,7 @@ from scipy.stats import binom
 
 from splitray.law.arrays import Array
 from splitray.law.law import Law, LawWarning
+from splitray.law.repetition import Text
 
 _CHANCE = 0.05  # so rarely may a law that is right be contradicted
 
@@ -19,6 +20,7 @@ def predicted_losses(
     weights: Mapping[str, float],
     noise: float,
     seed: int = 0,
+    text: Text | None = None,
 ) -> Array:
     """The mean loss of a strategy's models [1 + draws]: as fitted, then by every draw with the noise of a run.
 
@@ -29,16 +31,25 @@ def predicted_losses(
         specialize_tokens: D'_k by domain.
         noise: standard deviation of one run's log loss.
         seed: of that noise; another one for another run.
+        text: how far each domain's text goes until it is read again; None where it is never.
     """
     known = {domain: weight for domain, weight in weights.items() if domain in law.domains}
     whole = sum(known.values())
     rows = np.zeros(1 + law.draws)
     for domain, weight in known.items():
-        point = (params, pretrain_tokens, specialize_tokens[domain])
-        rows[0] += weight / whole * float(law.predict(*point, domain))
-        rows[1:] += weight / whole * law.predict_draws(*point, domain)
+        shared, special = worth_of(text, law, pretrain_tokens, specialize_tokens[domain], domain)
+        rows[0] += weight / whole * float(law.predict(params, shared, special, domain))
+        rows[1:] += weight / whole * law.predict_draws(params, shared, special, domain)
     rows[1:] *= np.exp(noise * np.random.default_rng(seed).standard_normal(law.draws))
     return rows
+
+
+def worth_of(text: Text | None, law: Law, D: float, S: float, domain: str) -> tuple[float, float]:
+    """(D, D') in the law's new tokens."""
+    if text is None:
+        return D, S
+    shared, special = text.worth(law.repetition, D, S, domain)
+    return float(shared), float(special)
 
 
 def contradicted(outside: int, of: int, level: float) -> bool:

@@ -13,6 +13,7 @@ from splitray.law.forms.schedule import RateSchedule
 from splitray.law.law import Law
 from splitray.law.planning.line import Line
 from splitray.law.planning.surface import Surface
+from splitray.law.repetition import Text
 
 # Forms take tokens to powers of up to 2 and multiply several: far beyond any corpus, well inside a double.
 _MOST = 1e36
@@ -24,13 +25,15 @@ class Limits:
 
     min_pretrain: tokens of shared pretraining that the general model needs at least.
     available: tokens that each domain has for training: one number for all, or by name (a domain left out has no
-        limit). D'_k is capped at `epochs` passes over them.
-    epochs: passes allowed; up to 4 are nearly as good as new tokens (Muennighoff et al. 2023).
+        limit). Further passes are worth what the law's `repetition` says.
+    epochs: the most passes over them that D'_k may make; None for as many as pay.
+    text: how far each domain's text goes, before the split too; None to take it from `available`.
     """
 
     min_pretrain: float = 0.0
     available: float | Mapping[str, float] | None = None
-    epochs: float = 4.0
+    epochs: float | None = None
+    text: Text | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Question:
             raise UserError(f"domains={self.domains!r}: give a whole number, or a list of names")
         if self.allocation == "per_domain" and isinstance(self.domains, int):
             raise UserError("allocation='per_domain' needs named domains: with a number of them all are alike")
-        positive("limits.epochs", self.limits.epochs)
+        if self.limits.epochs is not None:
+            positive("limits.epochs", self.limits.epochs)
         if not (0 <= self.limits.min_pretrain <= self.budget):
             raise UserError(
                 f"limits.min_pretrain={self.limits.min_pretrain!r} must be between 0 and the budget of {self.budget:g}"
@@ -84,7 +88,8 @@ class Question:
         """The question for domains of these weights: by name where they differ and the law knows every one of them.
 
         Else the law's mean stands for each of the K, and all get the mean D': of `limits.available` by name the text
-        that w_k sum D' uses up first counts then, as if every domain had K w_k of it.
+        that w_k sum D' uses up first counts then, as if every domain had K w_k of it. Of `limits.text` the mean passes
+        count.
         """
         limits = limits or Limits()
         if len(set(weights.values())) > 1 and set(weights) <= set(law.domains):
@@ -92,11 +97,28 @@ class Question:
         if isinstance(limits.available, Mapping):
             first = min((n / weights[d] for d, n in limits.available.items()), default=math.inf) / len(weights)
             limits = replace(limits, available=first if first < math.inf else None)
+        if limits.text is not None:
+            limits = replace(limits, text=limits.text.mean())
         return cls(params, budget, len(weights), limits=limits, schedule=schedule)
 
     def surface(self, law: Law, draws: int | None = None) -> Surface:
         """The law bound to these domains, with at most `draws` of its draws."""
-        return Surface(law, self.domains, self.weights, draws, self.schedule, (self.params, self.budget))
+        made = Surface(law, self.domains, self.weights, draws, self.schedule)
+        if (text := self.text(made)) is not None:
+            base, special = np.array([text.at(term) for term in made.terms]).T
+            made.text = base, special
+        made.stretch(self.params, self.budget)
+        return made
+
+    def text(self, surface: Surface) -> Text | None:
+        """How far the text of each term goes; None where all text is new."""
+        if self.limits.text is not None or self.limits.available is None:
+            return self.limits.text
+        special = self.available(surface)
+        base = special / surface.shares
+        if not surface.names:
+            return Text(float(base[0]), float(special[0]))
+        return Text(dict(zip(surface.names, base.tolist())), dict(zip(surface.names, special.tolist())))
 
     def available(self, surface: Surface) -> Array:
         """Tokens of each term of `surface` [terms], inf where unlimited."""
@@ -112,14 +134,18 @@ class Question:
         numbers = {name: positive(f"limits.available[{name}]", value) for name, value in given.items()}
         return np.array([numbers.get(term, math.inf) for term in surface.terms])
 
-    def line(self, surface: Surface, params: Any = None, budget: Any = None) -> Line:
-        """The budget line within the limits; `params` and `budget` [rows, 1] may stand in for the question's own."""
+    def line(self, surface: Surface, params: Any = None, budget: Any = None, exchange: float = 1.0) -> Line:
+        """The budget line within the limits; `params` and `budget` [rows, 1] may stand in for the question's own.
+
+        exchange: see `Line`.
+        """
         params, budget = self.params if params is None else params, self.budget if budget is None else budget
-        caps, apart = self.available(surface) * self.limits.epochs, self.allocation == "per_domain"
+        apart = self.allocation == "per_domain"
+        caps = self.available(surface) * (math.inf if self.limits.epochs is None else self.limits.epochs)
         # A uniform division is over when the first domain's tokens are.
         pool = caps.sum() if apart else (caps / surface.shares).min()
-        least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / budget), 1.0)
-        return Line(surface, params, budget, least, 1.0, apart, caps)
+        least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / (exchange * budget)), 1.0)
+        return Line(surface, params, budget, least, 1.0, apart, caps, exchange)
 
 
 def positive(name: str, value: Any) -> float:

@@ -14,6 +14,8 @@ from splitray.law import forms
 from splitray.law.arrays import Array
 from splitray.law.forms.schedule import CONSTANT_RATE, RateSchedule
 from splitray.law.law import Law
+from splitray.law.repetition import slopes as repeated_slopes
+from splitray.law.repetition import worth
 
 _LINE = np.linspace(0.1, 1.0, 10)  # split fractions whose mean says how far a line lies outside the table
 
@@ -27,15 +29,17 @@ class Surface:
             in a uniform plan, the D'_k.
         draws: use at most this many of the law's draws, evenly spaced.
         schedule: learning-rate schedule of the models; None for that of the law's runs.
-        target: params and budget of the plan, which say how far outside the table it is; None for within. Draws are
-            stretched alike along the whole line, so that the stretch itself moves no optimum.
 
     Attributes:
         rows: 1 + the number of draws.
         fitted: whether the law comes from runs, not from given constants.
         terms: names of the law's domains whose losses are averaged.
         weights, shares: of each term [terms] its weight in the loss, and its D'_k as a part of sum D'_k.
+        text: tokens of D and of D' in which the text of each term is read once, each [terms]; further passes are worth
+            what the law's `repetition` says. None where all text is new.
     """
+
+    text: tuple[Array, Array] | None = None
 
     def __init__(
         self,
@@ -44,7 +48,6 @@ class Surface:
         weights: Sequence[float] | None = None,
         draws: int | None = None,
         schedule: RateSchedule | None = None,
-        target: tuple[float, float] | None = None,
     ) -> None:
         self.schedule = schedule or law.schedule
         self.fitted = law.objective is not None
@@ -75,12 +78,15 @@ class Surface:
             first, row = first + len(part.draws), row + mine.size
         self.rows = row
         self._weight, self._spread, self._common = 0.0, np.zeros((len(self.terms), 1, 1)), np.zeros((row, 1))
-        if target is not None and row > 1 and not law.reach.idle:
-            self._stretch(*target)
 
-    def _stretch(self, params: float, budget: float) -> None:
-        """Set how the draws are stretched for a plan: by the mean over its line."""
+    def stretch(self, params: float, budget: float) -> None:
+        """Set how the draws are stretched for a plan of this size and budget: by the mean over its line.
+
+        They are stretched alike along the whole line, so that the stretch itself moves no optimum.
+        """
         reach = self.law.reach
+        if self.rows == 1 or reach.idle:
+            return
         shared, special = _LINE * budget, (1 - _LINE) * budget / self.count
         within = self.loss_by_draw(params, shared, special)
         self._weight = float(reach.weight(np.array(params), shared, special).mean())
@@ -101,9 +107,15 @@ class Surface:
         """
         return self._mean(self._each(False, params, pretrain_tokens, specialize_tokens)[0])
 
-    def at_constant_rate(self) -> "Surface":
-        """The same law for models of a constant learning rate: what its forms say of tokens, whatever the schedule."""
+    def of_new_text(self) -> "Surface":
+        """The same law where no text repeats."""
         other = copy(self)
+        other.text = None
+        return other
+
+    def at_constant_rate(self) -> "Surface":
+        """The same law for models of a constant learning rate and new text: what its forms say of tokens alone."""
+        other = self.of_new_text()
         other.schedule = CONSTANT_RATE
         return other
 
@@ -146,9 +158,10 @@ class Surface:
                 stretched = rows.start > 0 and self._weight > 0
                 once = slice(rows.start, rows.start + 1) if common else rows
                 for term in range(terms):
+                    D, S = self._worth(term, shared, special[..., term])
 
-                    def place(at: slice, term: int = term) -> tuple[Array, Array, Array, RateSchedule]:
-                        return sizes[at], shared[at], special[at, :, term], self.schedule
+                    def place(at: slice, D: Array = D, S: Array = S) -> tuple[Array, Array, Array, RateSchedule]:
+                        return sizes[at], D[at], S[at], self.schedule
 
                     values: tuple[Array, ...]
                     drawn, fit = vectors[:, term], fitted[:, term]
@@ -161,9 +174,24 @@ class Surface:
                         if slopes:
                             pairs = zip(form.gradient(drawn, *place(rows)), form.gradient(fit, *place(once)))
                             values = tuple(loss * self._relative(*losses, *pair) for pair in pairs)
+                    if slopes:
+                        values = self._chained(term, shared[rows], special[rows, :, term], *values)
                     for part, value in zip(result, values):
                         part[term, rows] += share * value
         return result
+
+    def _worth(self, term: int, shared: Array, special: Array) -> tuple[Array, Array]:
+        """D and D' of a term in new tokens."""
+        if self.text is None:
+            return shared, special
+        return worth(self.law.repetition, shared, special, *(tokens[term] for tokens in self.text))
+
+    def _chained(self, term: int, shared: Array, special: Array, by_D: Array, by_S: Array) -> tuple[Array, Array]:
+        """Slopes by the tokens that are drawn, from those by new tokens."""
+        if self.text is None:
+            return by_D, by_S
+        first, across, own = repeated_slopes(self.law.repetition, shared, special, *(n[term] for n in self.text))
+        return by_D * first + by_S * across, by_S * own
 
     def _stretched(self, drawn: Array, fitted: Array, term: int, rows: slice) -> Array:
         """Losses of draws, stretched about those of their fit."""

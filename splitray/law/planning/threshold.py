@@ -30,11 +30,11 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
     Where the rate decays, the first tokens of D' are trained at its end and move little: the slope at D' = 0 is
     min_lr_ratio of that at a constant rate, so the loss mostly rises before it falls, and the global search decides,
     on a finer grid. The result is inf where no budget of up to 1e8 tokens a parameter is split, and 0.01 tokens a
-    parameter where all are.
+    parameter where all are. Text is taken to be new, however little of it there is.
 
     params: a number or [rows, 1].
     """
-    grid = COARSE if surface.schedule.constant else TWICE
+    surface, grid = surface.of_new_text(), COARSE if surface.schedule.constant else TWICE
     low, high = (np.log(np.broadcast_to(np.asarray(params, dtype=float), (surface.rows, 1)) * r) for r in RANGE)
 
     def pays_at_once(log_budget: Array) -> NDArray[np.bool_]:
@@ -58,8 +58,10 @@ def split_threshold(surface: Surface, params: float | Array, allocate: bool = Fa
 def compute_multiplier(surface: Surface, params: float | Array, budget: float | Array, loss: Array) -> Array:
     """m(D_T) [rows]: the unsplit model of `params` needs m D_T tokens to reach the split's `loss` [rows].
 
-    1 where the split is no better, inf where `loss` lies below the unsplit model's floor.
+    1 where the split is no better, inf where `loss` lies below the unsplit model's floor. The unsplit model's text is
+    taken to be new.
     """
+    surface = surface.of_new_text()
     start = np.log(np.broadcast_to(np.asarray(budget, dtype=float), (surface.rows, 1))[:, 0])
     reached = bisect(
         lambda log_tokens: surface.unsplit(params, np.exp(log_tokens)[:, None])[:, 0] <= loss,

@@ -9,7 +9,8 @@ from splitray.errors import UserError
 from splitray.executor.waiting import waiting_said
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
-from splitray.results.stages import CorpusResult, Counts, DomainCounts
+from splitray.results.counts import Counts, DomainCounts
+from splitray.results.stages import CorpusResult
 from splitray.units import human
 
 _log = logging.getLogger(__name__)

@@ -11,9 +11,13 @@ from splitray.config import Config
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan_warnings import far_strategies, repeated_text, weights_left_out
 from splitray.law.planning.planner import answer
-from splitray.law.planning.question import Limits, Question
+from splitray.pipeline.costs import needed
+from splitray.pipeline.equal_hours import equal_hours
 from splitray.pipeline.job import Job
+from splitray.pipeline.ledger import starts
 from splitray.pipeline.programme import Programme, strategy
+from splitray.pipeline.question import asked
+from splitray.report.equal_hours import verdict
 from splitray.results.stages import LawResult, PlanResult
 from splitray.units import human
 
@@ -24,31 +28,35 @@ def fitted(config: Config, table: pa.Table) -> laws.Law:
     """The law of a table of runs, as the configuration fits it."""
     settings = config.law
     return laws.fit(
-        table, form=settings.form, objective=settings.objective, seed=config.seed, bootstrap=settings.bootstrap
+        table,
+        form=settings.form,
+        objective=settings.objective,
+        seed=config.seed,
+        bootstrap=settings.bootstrap,
+        repetition=settings.repetition,
     )
 
 
-def _traits(programme: Programme) -> dict[str, float]:
-    """What the law warns of where the target has it otherwise than the ladder."""
-    model = programme.config.model
-    if model.path is not None:
-        return {}
-    return {"width_to_depth": model.width / model.depth}
+def _passes(programme: Programme, plan: laws.Plan) -> dict[str, float]:
+    """How often the plan reads each domain's training text, before and after the split."""
+    text, shared = programme.text, plan.pretrain_tokens.value
+    assert text is not None, "the corpus is built before the plan"
+    places = {domain: text.at(domain) for domain in programme.weights}
+    return {
+        domain: shared / base + programme.weights[domain] * (plan.budget - shared) / special
+        for domain, (base, special) in places.items()
+    }
 
 
 def planned(programme: Programme, law: laws.Law) -> laws.Plan:
-    """The law's plan of the budget; with weights by domain where the law knows every domain, else by its mean."""
-    tokens, settings, weights = programme.corpus.train_tokens, programme.config.plan, programme.weights
-    assert tokens is not None, "the corpus is built before the plan"
-    params, budget = programme.size(programme.config.model).params, programme.budget
-    own = programme.own_share
-    limits = Limits(settings.min_pretrain_tokens, {d: n / own[d] for d, n in tokens.items()}, settings.epochs)
-    question = replace(Question.weighing(law, params, budget, weights, limits), traits=_traits(programme))
-    plan = answer(law, question)
+    """The law's plan of the budget."""
+    weights = programme.weights
+    assert programme.corpus.train_tokens is not None, "the corpus is built before the plan"
+    plan = answer(law, asked(programme, law))
     fractions = {strategy(fraction): fraction for fraction in programme.config.evaluate.baselines}
     raised = (
         weights_left_out(law, weights),
-        repeated_text(budget, tokens, weights, at_most=programme.config.training.replay_share > 0),
+        repeated_text(law, plan, _passes(programme, plan)),
         far_strategies(law, plan, fractions),
     )
     return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
@@ -69,6 +77,12 @@ def run_plan(job: Job) -> PlanResult:
     plan = planned(job.programme, law)
     job.run.keep("plan.json", plan.save)
     log_plan(plan, job.programme.budget, law.warnings)
+    job.look()
+    job.ledger.flush()
+    programme = job.programme
+    parts = needed(programme, None, None)
+    if at := equal_hours(programme, job.store, starts(job.run.folder), parts, law, asked(programme, law)):
+        _log.info("   %s", verdict(at))
     return PlanResult(plan)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from splitray import law as laws
-from splitray.ladder.grid import row
+from splitray.ladder.grid import passes, row
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.prediction import trials_outside
 from splitray.pipeline.job import Job
@@ -36,6 +36,7 @@ def run_search(job: Job) -> SearchResult:
         for trial in trials:
             rows += [
                 row(family.recipe, trial.split.leaf(m.domain), m.domain, m.loss, m.key, training)
+                | passes(job.programme.text, trial.split.leaf(m.domain), m.domain)
                 for m in trial.models
                 if m.domain in known
             ]
@@ -45,7 +46,7 @@ def run_search(job: Job) -> SearchResult:
     searcher = LawSearcher(job.law, family, settings, refit)
     with tempfile.TemporaryDirectory(prefix="splitray-tune-") as folder:
         search(searcher, family, job.context.namespace, settings, Path(folder), job.executor.watch)
-    predictor = Predictor.of(job.law, table, family.params, family.weights)
+    predictor = Predictor.of(job.law, table, family.params, family.weights, family.text)
     rounds = tuple(
         SearchRound(
             number,

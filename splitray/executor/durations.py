@@ -21,7 +21,7 @@ _CONTEXT = 1.5 * 2**30  # bytes that CUDA and its libraries take in every proces
 
 
 @dataclass(frozen=True)
-class Speeds:
+class Durations:
     """The times of a run's models on one kind of worker.
 
     Args:
@@ -75,9 +75,14 @@ class Speeds:
     def _share(self, size: Size) -> float:
         tokens = min(self.training.micro_batch_size, self.training.global_batch_size) * self.training.sequence_length
         work, host = self._micro_batch(size.params, tokens)
-        held = step_bytes(size, self.vocab, self.training, 1, True, self.compiled) + _CONTEXT
+        held = self.held(size) + _CONTEXT
         fit = self.accelerator.memory * 2**30 * _ROOM / held
         return 1.0 / max(1, min(_SHARES, int(fit), int(max(work, host) / work)))
+
+    def held(self, size: Size, workers: int = 1) -> float:
+        """Bytes that a worker holds at the peak of a step of a model."""
+        capacity = int(self.accelerator.memory * 2**30) if self.gpu else None
+        return step_bytes(size, self.vocab, self.training, workers, self.compiled, capacity)
 
     def seconds(self, segment: Segment, workers: int = 1) -> float:
         """Of a segment: read its parent, train, publish."""

@@ -1,0 +1,155 @@
+"""The batches of one rank, drawn before they are asked for.
+
+What comes next is known: the order of the data is a pure function. So one thread draws the next batches while a step
+is taken, and a few others fetch the shards that batches further ahead will need, in the order of that need. Training
+begins when its first batch is there, not when the corpus is.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from splitray.errors import SplitrayError
+from splitray.training.data import Sequences, draw
+from splitray.training.tree import Segment
+
+_log = logging.getLogger(__name__)
+_AHEAD = 2  # batches that wait to be trained on
+_BUFFERS = _AHEAD + 3  # one being drawn, one in the step, one whose copy to the GPU may still be read
+_LOOK = 64  # batches ahead of which shards are fetched
+_FETCHERS = 4  # shards that a process fetches at once
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+
+
+class Feed:
+    """Batches of a segment from a token count to its end: int64 [rank_batch, sequence_length + 1] each.
+
+    An order that says `drawn_ahead` is drawn by a thread. Any other is drawn when a batch is asked for.
+
+    Args:
+        start: tokens of the lineage before the first batch.
+        rank, rank_batch: this rank takes so many sequences of every global batch, as its rank says.
+        allocate: int64 arrays that batches are copied into, in turns, as a GPU wants them pinned. A batch is
+            overwritten after three more were asked for.
+    """
+
+    def __init__(
+        self,
+        order: Sequences,
+        segment: Segment,
+        start: int,
+        rank: int,
+        rank_batch: int,
+        allocate: Allocate | None = None,
+    ) -> None:
+        self._order, self._segment, self._count = order, segment, rank_batch
+        step = segment.recipe.batch_tokens
+        self._cursors = [segment.cursor(t) + rank * rank_batch for t in range(start, segment.end, step)]
+        self._given = 0
+        self._allocate, self._buffers = allocate, list[np.ndarray]()
+        self._stopped, self._first = threading.Event(), threading.Event()
+        self._waiting: queue.Queue[np.ndarray | BaseException] = queue.Queue(_AHEAD)
+        self._thread: threading.Thread | None = None
+        if self._cursors and getattr(order, "drawn_ahead", False):
+            self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+            self._thread.start()
+
+    def ready(self) -> bool:
+        """Whether the first batch is there, or what keeps it from coming is known."""
+        return self._thread is None or self._first.is_set()
+
+    def next(self) -> np.ndarray:
+        """The next batch.
+
+        Raises:
+            SplitrayError: what the drawing of it met.
+        """
+        if self._thread is None:
+            batch = draw(self._order, self._segment, self._cursors[self._given], self._count)
+        else:
+            got = self._waiting.get()
+            if isinstance(got, BaseException):
+                raise got
+            batch = got
+        self._given += 1
+        return batch
+
+    def close(self) -> None:
+        """End the thread; what it has drawn is dropped."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        ahead = _Ahead(self._order, self._segment, self._cursors, self._count)
+        try:
+            for number, cursor in enumerate(self._cursors):
+                ahead.look(number + _LOOK)
+                batch = self._placed(number, draw(self._order, self._segment, cursor, self._count))
+                if not self._hand(batch):
+                    return
+        except BaseException as error:  # raised where the batch is asked for
+            self._hand(error)
+        finally:
+            ahead.close()
+
+    def _placed(self, number: int, batch: np.ndarray) -> np.ndarray:
+        if self._allocate is None:
+            return batch
+        if len(self._buffers) < _BUFFERS:
+            self._buffers.append(self._allocate(batch.shape))
+        buffer = self._buffers[number % _BUFFERS]
+        np.copyto(buffer, batch)
+        return buffer
+
+    def _hand(self, got: np.ndarray | BaseException) -> bool:
+        """Leave a batch, or an error, to be asked for; False where nobody will."""
+        self._first.set()
+        while not self._stopped.is_set():
+            try:
+                self._waiting.put(got, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class _Ahead:
+    """Fetches the shards of coming batches in threads of its own, each once, in the order of need."""
+
+    def __init__(self, order: Any, segment: Segment, cursors: list[int], count: int) -> None:
+        self._order, self._segment, self._cursors, self._count = order, segment, cursors, count
+        self._threads = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch")
+        self._looked, self._asked = 0, set[int]()
+        domains = order.domains(segment.sources)
+        self._missing = sum(_is_missing(shard) for domain in domains for shard in order.shards(domain))
+
+    def look(self, until: int) -> None:
+        """Ask for the shards of the batches before `until` that nobody has looked at."""
+        while self._looked < min(until, len(self._cursors)) and len(self._asked) < self._missing:
+            for run in self._segment.draws(self._cursors[self._looked], self._count):
+                for shard in self._order.needed(*run):
+                    if _is_missing(shard) and id(shard) not in self._asked:
+                        self._asked.add(id(shard))
+                        self._threads.submit(_fetch, shard)
+            self._looked += 1
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_missing(shard: Any) -> bool:
+    return bool(getattr(shard, "is_remote", False)) and not shard.is_open
+
+
+def _fetch(shard: Any) -> None:
+    try:
+        shard.open()
+    except SplitrayError as error:  # raised again where a sequence of it is drawn
+        _log.debug("fetched ahead: %s", error)
