@@ -15,9 +15,10 @@ from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.export.layouts import ROUTERS
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
-from splitray.ladder.rates import Rates, Swept, sweep
+from splitray.ladder.rates import Swept, sweep
 from splitray.law.repetition import Text
 from splitray.results.evaluation import PLANNED, UNSPLIT
+from splitray.results.rates import Rates
 from splitray.training.family import Size
 from splitray.training.model import size
 from splitray.training.recipe import Recipe, recipe
