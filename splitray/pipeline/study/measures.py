@@ -18,12 +18,12 @@ from splitray.results.study import Answer, StudyRun, exam_measure
 def train_and_measure(job: StudyJob, points: Sequence[Point]) -> tuple[list[StudyRun], list[Answer]]:
     """Have points trained, scored and examined; their rows. What the store has is not done again."""
     by_key = {point.key: point for point in points}
-    lacking = [point for point in by_key.values() if not _scored(job, point)]
-    if lacking:
+    unexamined = [key for key, point in by_key.items() if not _examined(job, point)]
+    lost = {key for key in unexamined if job.store.find(key) is None}  # a prune may have left the losses alone
+    if lacking := [point for key, point in by_key.items() if key in lost or not _scored(job, point)]:
         job.executor.leaves([point.request for point in lacking])
-    exams = [exam for exam, _ in job.exams]
-    if unexamined := [key for key, point in by_key.items() if not _examined(job, point)]:
-        job.executor.answers(unexamined, exams)
+    if unexamined:
+        job.executor.answers(unexamined, [exam for exam, _ in job.exams])
     return rows_of(job, points)
 
 
