@@ -23,7 +23,6 @@ import re
 import secrets
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -36,7 +35,6 @@ import yaml
 
 from benchmarks.dashboards import ROOT, started, until_up
 from benchmarks.machine import describe
-from splitray.executor.compat import launches
 from tests.support.configs import config, write_corpus
 from tests.support.ports import free_port
 
@@ -52,6 +50,7 @@ MEMORY = 200_000_000  # bytes of each node's object store
 REFUSAL = "no capacity for trainer in this zone"
 _COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
 _EMPTY_AFTER = 120.0  # seconds after the run in which all nodes must have gone
+_WATCHED = 60.0  # seconds in which the first look must be there
 _LONGEST = 1500.0  # seconds of the whole
 
 
@@ -68,7 +67,11 @@ class Look:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/autoscaling"))
+    parser.add_argument("--watch", metavar="ADDRESS", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.watch:
+        watch(options.watch)
+        return
     with tempfile.TemporaryDirectory(prefix="grow") as name:  # short: sockets lie below it
         folder = Path(name)
         refused = folder / "refused"
@@ -82,7 +85,7 @@ def main() -> None:
     failed = [what for what, holds in result["claims"].items() if not holds]
     print(json.dumps(result["claims"], indent=1))
     if failed:
-        sys.exit(f"not so: {'; '.join(failed)}")
+        sys.exit(f"not so: {'; '.join(failed)}\n{log[-3000:]}")
 
 
 @contextmanager
@@ -153,25 +156,26 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
     command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", dashboard]
     command += ["--working-dir", ".", "--submission-id", "grow", "--"]
     command += ["python", "jobs/split.py", "--config", str(folder / "run.yaml"), "--run-dir", str(folder / "run")]
-    looks: list[Look] = []
-    over = threading.Event()
-    log = folder / "job.log"
-    watcher = threading.Thread(target=watch, args=(address, looks, over), daemon=True)
-    watcher.start()
-    began = time.time()
-    with started(command, log) as process:
-        allowed = None
-        while process.poll() is None and time.time() - began < _LONGEST:
+    log, seen = folder / "job.log", folder / "looks.jsonl"
+    watcher = [sys.executable, "-m", "benchmarks.autoscaling", "--watch", address]
+    with started(watcher, seen, PYTHONPATH=str(ROOT)):
+        until = time.monotonic() + _WATCHED
+        while not looks_in(seen):
+            if time.monotonic() > until:
+                sys.exit(f"nobody can look at the cluster:\n{seen.read_text()[-2000:]}")
             time.sleep(0.5)
-            if allowed is None and REFUSAL in log.read_text(errors="replace"):
-                refused.unlink()
-                allowed = time.time()
-        code = process.poll()
-    ended = time.time()
-    while looks and sum(looks[-1].nodes.values()) and time.time() - ended < _EMPTY_AFTER:
-        time.sleep(0.5)
-    over.set()
-    watcher.join()
+        began, allowed = time.time(), None
+        with started(command, log) as process:
+            while process.poll() is None and time.time() - began < _LONGEST:
+                time.sleep(0.5)
+                if allowed is None and REFUSAL in log.read_text(errors="replace"):
+                    refused.unlink()
+                    allowed = time.time()
+            code = process.poll()
+        ended = time.time()
+        while sum(looks_in(seen)[-1].nodes.values()) and time.time() - ended < _EMPTY_AFTER:
+            time.sleep(0.5)
+        looks = looks_in(seen)
     text = clean(log.read_text(errors="replace"), folder)
     stages = stages_of(folder / "run")
     result = {
@@ -190,21 +194,28 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
     return result, text
 
 
-def watch(address: str, looks: list[Look], over: threading.Event) -> None:
-    """A look a second at the cluster, by a driver of its own."""
+def watch(address: str) -> None:
+    """A look a second at the cluster, a line of JSON each. In a process of its own: Ray reads its token on import."""
     import ray
 
-    ray.init(address=address, namespace="watch", logging_level="error")
-    while not over.is_set():
+    from splitray.executor.compat import launches
+
+    ray.init(address=address, namespace="watch", logging_level="error", log_to_driver=False)
+    while True:
         kinds = Counter(k for node in ray.nodes() if node["Alive"] for k in TYPES if k in node["Resources"])
-        asked = launches()
-        pending = Counter[str]()
+        pending, asked = Counter[str](), launches()
         for launch in asked:
             pending[launch.node_type] += 0 if launch.failure else launch.count
         refused = sorted({launch.node_type for launch in asked if launch.failure})
-        looks.append(Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused))
-        over.wait(1.0)
-    ray.shutdown()
+        look = Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused)
+        print(json.dumps(asdict(look)), flush=True)
+        time.sleep(1.0)
+
+
+def looks_in(file: Path) -> list[Look]:
+    """What `watch` has written so far."""
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return [Look(**json.loads(line)) for line in lines if line.startswith("{")]
 
 
 def stages_of(run: Path) -> list[dict[str, Any]]:

@@ -219,11 +219,12 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def write(path: Path, found: dict[str, Any], started: float) -> None:
+def write(path: Path, found: dict[str, Any], started: float, settings: dict[str, Any]) -> None:
     record = {
         "machine": machine(),
         "true_split": {name: float(GRID[curve(truth(name).predict).argmin()]) for name in TRUTHS},
         "minutes": round((time.time() - started) / 60, 1),
+        "settings": settings,
         "results": {key: summary(records) for key, records in sorted(found.items()) if records},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,24 +262,26 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, whatever is done")
     parser.add_argument("--constant-rate", action="store_true", help="no decay, as in the first release's tables")
+    parser.add_argument("--known", action="store_true", help="only fits of the true form, without the contest")
     parser.add_argument("--truths", nargs="*", default=list(TRUTHS))
     parser.add_argument("--out", type=Path, default=RESULTS / "planted.json")
     args = parser.parse_args()
     started, found = time.time(), dict[str, Any]()
+    schedule = CONSTANT_RATE if args.constant_rate else DECAY
+    settings = {"schedule": str(schedule), "draws": args.draws, "known": args.known}
     for seed in range(max(args.seeds, args.simulations)):
         for name in args.truths:
-            true = truth(name, CONSTANT_RATE if args.constant_rate else DECAY)
+            true = truth(name, schedule)
             for kind in ("independent", "tree"):
                 if kind == "tree" and seed >= args.simulations:
                     continue
                 random = np.random.default_rng([seed, kind == "tree", list(TRUTHS).index(name)])
                 rows = ladder(kind)
                 table = observe(true, rows, kind, random)
-                laws = {
-                    "known": fit(table, form=name, seed=seed, bootstrap=args.draws),
-                    "auto": fit(table, seed=seed, bootstrap=args.draws),
-                }
-                if kind == "independent" and seed < args.seeds:
+                laws = {"known": fit(table, form=name, seed=seed, bootstrap=args.draws)}
+                if not args.known:
+                    laws["auto"] = fit(table, seed=seed, bootstrap=args.draws)
+                if kind == "independent" and seed < args.seeds and not args.known:
                     laws["auto, further"] = fit(further(laws["auto"], true, rows, table, random), seed=seed)
                 for label, law in laws.items():
                     found.setdefault(f"{name} | {kind} | {label}", []).append(judge(law, true))
@@ -286,8 +289,8 @@ def main() -> None:
                 break
         if time.time() - started > 60 * args.minutes:
             break
-        write(args.out, found, started)
-    write(args.out, found, started)
+        write(args.out, found, started, settings)
+    write(args.out, found, started, settings)
     figure(args.out, found)
     for key, records in sorted(found.items()):
         s = summary(records)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from splitray.config import Config
-from splitray.ladder.rates import Rates, fit_rates
+from splitray.ladder.rates import fit_rates
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.results.codec import from_json, to_json
+from splitray.results.rates import Rates
 from splitray.results.stages import LadderResult
 from tests.support.configs import PLAIN
 

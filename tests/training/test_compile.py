@@ -57,6 +57,7 @@ def trained(cache: Path) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_libraries_cut_off_by_a_kill_do_not_stop_later_starts(tmp_path: Path) -> None:
     cache = tmp_path / "compiled"
     first, _ = trained(cache)
