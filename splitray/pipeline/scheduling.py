@@ -17,7 +17,8 @@ def speeds_of(
     """How fast the run's models train.
 
     Args:
-        measured: tokens a second of one worker by N, as earlier segments had them; those of the configuration by shape go before.
+        measured: tokens a second of one worker by N, as earlier segments had them. The configuration's by shape go
+            before.
         kind: of the cluster's GPUs, where it is known; the configuration goes before.
     """
     config = programme.config
