@@ -3,7 +3,7 @@
     python -m benchmarks.repetition forecast ../shared/data/corpus   # new text only, and what follows from it
     python -m benchmarks.repetition measure ../shared/data/corpus    # then the repeated runs, and the score
 
-One model of 35K parameters, one base of 131K tokens of a mixture of three domains. A specialist draws D' tokens of
+One model of 43168 parameters, one base of 131K tokens of a mixture of three domains. A specialist draws D' tokens of
 text that the base has not seen: all of it new, or a fourth or a sixteenth of it as often. The same for D: unsplit
 models on a fourth and a sixteenth of the mixture's text. New text at four D' and three D gives the curve of the loss;
 on it the forecast puts the new tokens that Muennighoff et al. (2023) say repeated ones are worth. No law is between
