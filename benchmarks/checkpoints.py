@@ -3,13 +3,16 @@
     python -m benchmarks.checkpoints [--out FOLDER] [--hidden 320] [--layers 8]
 
 Two and four gloo workers hold a model at ZeRO 0 to 3. Each case counts the bytes that pass the network (of a network
-namespace of its own, by the kernel's counters; null where there may be none), the memory that each rank needs on top
-of what it has, and the seconds. "gather" is what splitray did before: DeepSpeed assembles every parameter and both
+namespace of its own, by the kernel's counters; null where there may be none), those that each rank reads of the store,
+the memory that each rank needs on top of what it has, and the seconds. Reading starts an engine, whose own exchange
+counts both times. "gather" is what splitray did before: DeepSpeed assembles every parameter and both
 moments on every rank, the first rank keeps and writes them, and every rank reads all of it back. No GPU is needed. The
 stall at 1.3B parameters is an estimate, by the copy rate that an H100 had to pinned memory.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import shutil
@@ -17,16 +20,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from benchmarks.machine import describe
+from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training import group
 from splitray.training import state as states
@@ -36,7 +42,7 @@ from splitray.training.recipe import recipe
 from splitray.training.restore import start_engine
 from splitray.training.saving import Saver
 from splitray.training.settings import ModelShape, TrainingSettings
-from splitray.training.shards import MOMENTS
+from splitray.training.shards import INDEX, MOMENTS
 from splitray.training.tree import MIXTURE, Phase, Segment
 
 Row = dict[str, Any]
@@ -93,6 +99,7 @@ def _group(world: int, hidden: int, layers: int) -> list[Row]:
 def start_ranks(arguments: argparse.Namespace) -> None:
     """The parent of a group: one process a rank."""
     env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "TMPDIR": arguments.folder}
+    env |= {"MALLOC_MMAP_THRESHOLD_": str(1 << 18), "PYTHONWARNINGS": "ignore"}  # what is freed goes back at once
     command = [sys.executable, "-m", "benchmarks.checkpoints", *sys.argv[1:]]
     ranks = [
         subprocess.Popen([*command, "--rank", str(r)], env=env | {"LOCAL_RANK": str(r)}) for r in range(arguments.ranks)
@@ -142,6 +149,8 @@ def measure(case: Case, counted: bool) -> list[Row]:
 
 
 def _watched(case: Case, action: Callable[[Case], Row], counted: bool) -> Row:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
     before = _memory("VmRSS")
     dist.barrier()
@@ -214,14 +223,29 @@ def _read_whole(case: Case) -> Row:
             whole = state.moments[f"{kind}/{fragment.name}"].reshape(-1)
             fragment.values[kind].copy_(whole[fragment.start : fragment.stop])
     engine.close()
-    return {}
+    return {"store_bytes": held.bytes}
 
 
 def _read_ranges(case: Case) -> Row:
     held = case.store.find(case.segment.key)
     assert held is not None
-    start_engine(case.segment, held, case.settings).close()
-    return {}
+    with _counted() as counted:
+        start_engine(case.segment, held, case.settings).close()
+    return {"store_bytes": held.files[INDEX].bytes + sum(counted)}
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    """Bytes of every range that is read of the store in the block."""
+    read, sizes = Folder.read_range, list[int]()
+
+    def counting(folder: Folder, name: str, start: int, count: int) -> bytes:
+        data = read(folder, name, start, count)
+        sizes.append(len(data))
+        return data
+
+    with mock.patch.object(Folder, "read_range", counting):
+        yield sizes
 
 
 if __name__ == "__main__":

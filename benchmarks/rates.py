@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.law_common import machine
-from splitray.ladder.rates import Rates, fit_rates
+from splitray.ladder.rates import fit_rates
+from splitray.results.rates import Rates
 
 METRICS = Path(__file__).parent / "results" / "equal_compute" / "metrics.csv"
 OUT = Path(__file__).parent / "results" / "rates" / "rates.json"

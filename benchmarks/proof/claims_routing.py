@@ -79,8 +79,8 @@ def _exams(r: Mapping[str, Any] | None) -> Claim:
         limits = [e["less unsplit"][BEST]["nats_per_byte"] for e in sets.values()]
         ahead = sum(gap["low"] > 0 and limit["high"] < 0 for gap, limit in zip(gaps, limits, strict=True))
         details += (
-            " The best model by question is chosen with the answer at hand, so no router can pass it. It is better than "
-            f"the unsplit model on {ahead} of the {worse} sets where the mixture is worse."
+            " The best model by question is chosen with the answer at hand, so no router can pass it. It is better "
+            f"than the unsplit model on {ahead} of the {worse} sets where the mixture is worse."
         )
     figure = f"better on {better}, worse on {worse} of {len(gaps)} sets"
     return Claim(claim, verdict(better == len(gaps), worse == 0 or better > worse), figure, "routing", details, table)

@@ -140,7 +140,8 @@ class _Build:
             vectors = self._embed(documents.blocks(embedded), picks)
         with self._timed("find domains" if given is None else "place domains"):
             if given is None:
-                started = self._start("router", fits.fit_domains, vectors, picks, settings, self.seed)
+                gpus = settings.cluster.gpus
+                started = self._start("router", fits.fit_domains, vectors, picks, settings, self.seed, gpus=gpus)
             else:
                 placed_by_id = given.index[documents.by_id(sample)]
                 started = self._start("router", fits.fit_given, vectors, picks, settings, given.names, placed_by_id)
@@ -276,10 +277,10 @@ class _Build:
 
     # the fits
 
-    def _start(self, folder: str, work: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
+    def _start(self, folder: str, work: Callable[..., Any], *arguments: Any, gpus: float = 0.0) -> tuple[str, Any]:
         """Start a fit whose files go to a folder of the artifact."""
         places = fits.Places(self.scratch, self.target / folder)
-        return folder, self.engine.task(work.__name__.replace("_", " "), work, places, *arguments)
+        return folder, self.engine.task(work.__name__.replace("_", " "), work, places, *arguments, gpus=gpus)
 
     def _finish(self, started: tuple[str, Any]) -> Any:
         folder, reference = started

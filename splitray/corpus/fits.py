@@ -17,6 +17,7 @@ from splitray.corpus.kmeans import (
     fit_centroids,
     fit_offsets,
     nearest,
+    nearest_on_gpu,
     projection_plane,
     scores,
     top_terms,
@@ -86,13 +87,14 @@ def fit_domains(
             f"corpus.domains is {settings.domains}, but only {distinct} training documents of the sample differ for "
             f"the embedder {settings.embedder!r}; lower it or give more text"
         )
-    centroids = fit_centroids(vectors, settings.domains, settings.cluster, seed)
+    gpu = settings.cluster.gpus > 0
+    centroids = fit_centroids(vectors, settings.domains, settings.cluster, seed, gpu)
     offsets = np.zeros(len(centroids))
     if settings.cluster.balanced:
         weights = np.array([len(text.encode()) for text in texts], dtype=np.float64)
         fits = scores(vectors, centroids, settings.cluster.spherical, offsets)
         offsets = fit_offsets(fits, weights, settings.cluster.tolerance)
-    placed = nearest(vectors, centroids, settings.cluster.spherical, offsets)
+    placed = (nearest_on_gpu if gpu else nearest)(vectors, centroids, settings.cluster.spherical, offsets)
     # Largest first: the order in which k-means found them means nothing.
     rank = np.argsort(-np.bincount(placed, minlength=len(centroids)), kind="stable")
     centroids, offsets = centroids[rank], offsets[rank]

@@ -75,9 +75,9 @@ class Engine:
         )
         return self._rows(name, dataset, len(items), without_lines(_ARGUMENTS))
 
-    def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Start one task of one CPU; `get` waits for what it returns."""
-        options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory}
+    def task(self, name: str, work: Callable[..., Any], *arguments: Any, gpus: float = 0.0) -> Any:
+        """Start one task of one CPU, and of a GPU where it asks for one; `get` waits for what it returns."""
+        options = {"name": f"corpus: {name}", "num_cpus": 1, "memory": self.memory, "num_gpus": gpus}
         reference = ray.remote(work).options(**options).remote(*arguments)
         self._running.append(reference)
         self._names[reference] = name

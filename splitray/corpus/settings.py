@@ -43,6 +43,12 @@ class ClusterSettings(Settings):
         lt=1,
         description="Only where balanced: how far a domain may lie from its equal share of the sample.",
     )
+    gpus: float = operational(
+        0.0,
+        "GPUs asked of Ray for k-means and the placing of its sample, by faiss-gpu-cu12; 0 runs them on the CPU.",
+        ge=0,
+        le=1,
+    )
 
 
 class TokenizerSettings(Settings):

@@ -119,7 +119,7 @@ def _counts(numbers: list[int]) -> str:
 
 def _rest(draft: Draft) -> list[str]:
     search, resources = draft.config.search, draft.config.resources
-    assert resources.tokens_per_second is not None, "the speed was measured"
+    assert isinstance(resources.tokens_per_second, int | float), "the speed was measured"
     tried = f"{{at: {search.at}, trials_per_round: {search.trials_per_round}, max_rounds: {search.max_rounds}"
     return [
         f"search: {tried}, tolerance: {search.tolerance:g}}}  # real splits around the plan",

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from splitray.errors import StageError, UserError
+from splitray.executor.accelerators import ACCELERATORS
 from splitray.executor.access import tighten_token
 from splitray.executor.address import check_address
 from splitray.executor.machine import cpu_model
@@ -128,6 +129,12 @@ def _signals_kept() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def accelerator_type() -> str | None:
+    """The kind of the cluster's GPUs as the table of accelerators has it; None where Ray names none that it has."""
+    named = (name.partition(":")[2] for name in ray.cluster_resources() if name.startswith("accelerator_type:"))
+    return next((a for name in named for a in ACCELERATORS if a in name.upper()), None)
 
 
 def nodes() -> int:

@@ -6,9 +6,11 @@ starts a worker anew when it dies. Those who wait hold no CPU.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -19,25 +21,28 @@ from splitray.evaluate.exams import Exam
 from splitray.executor.beats import Beats
 from splitray.executor.compat import draining_nodes
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
-from splitray.executor.pool import ANY, LADDER, Lease, Pool
+from splitray.executor.healing import heal
+from splitray.executor.pool import ANY, Lease, Need, Pool
 from splitray.executor.relay import Mailbox, Message, relay
 from splitray.executor.request import Request
+from splitray.executor.schedule import Scheduler
 from splitray.executor.spending import Spending
 from splitray.executor.upkeep import Upkeep
 from splitray.executor.usage import UsageLog
-from splitray.executor.work import Work, effort_of, workers_of
+from splitray.executor.work import BASE, Job, Widths, Work, effort_of, jobs_of
 from splitray.executor.worker import RunContext, Worker
 from splitray.runtime.points import Point
 from splitray.runtime.worker_state import WorkerState
 from splitray.storage.keys import SegmentKey
 from splitray.training.loop import reached
-from splitray.training.tree import MIXTURE, Segment, by_recipe, grow, line
+from splitray.training.tree import Segment, by_recipe, grow
 
 _log = logging.getLogger(__name__)
 
 _STOP_WAIT = 20.0  # seconds that a stop waits for checkpoints
 _POINTS = 10_000  # points of training that wait for the driver, which asks once a second
 _STATES = 100_000  # records of what workers do that wait for the driver: it asks once a second, or is gone
+_HOPS = 8  # turns of the event loop after which whoever waited for a segment stands in the pool's queue
 _LOOK = 0.3  # seconds between looks whether a worker is up, or another became idle
 
 
@@ -56,11 +61,16 @@ class Coordinator:
         self._beats, self._states = Beats(), Mailbox[WorkerState](_STATES)
         self._usage = UsageLog(unit.removesuffix("s"), self._states.put)
         self._pool = Pool(capacity, per_worker, unit, self._start, self._end, self._beats.up)
-        self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit)
+        self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit, context.idle_seconds)
+        self._scheduler: Scheduler | None = None
+        if context.scheduler is not None:
+            self._scheduler = replace(context.scheduler, capacity=capacity / per_worker, limit=limit)
         self._inflight: dict[str, asyncio.Future[None]] = {}
         self._published = set(context.store.keys(SegmentKey.prefix()))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
         self._trunk: dict[int, list[Segment]] = {}  # queued segments by the workers of their group
+        self._order: dict[str, float] = {}  # by segment in flight, seconds to the end of its last descendant
+        self._calls: dict[str, tuple[Segment, ...]] = {}  # by segment in flight, all segments of its call
         self._base: asyncio.Task[None] | None = None
         self._stop, self._stopped = False, asyncio.Event()
         self._draining: tuple[float, set[str]] = (0.0, set())
@@ -92,7 +102,7 @@ class Coordinator:
             raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
 
     async def _answers(self, key: str, exams: Sequence[Exam]) -> None:
-        await self._call(ANY, 1, lambda actor: actor.answers.options(name="exams").remote(key, list(exams)))
+        await self._call(Need(ANY), lambda actor: actor.answers.options(name="exams").remote(key, list(exams)))
         self._work.scored += 1
 
     async def stopping(self, node: str) -> bool:
@@ -155,8 +165,12 @@ class Coordinator:
         if point is not None:
             self._points.put(point)
         self._spending.note(progress["segment"], progress["attempt"], progress["trained"])
+        for earlier in self._before(progress["segment"]):
+            await self._reach(earlier)
         last, before = self._work.running.get(worker), 0
-        if last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
+        if progress["segment"] in self._calls:  # what is through of its call counts as trained
+            before = sum(s.tokens for s in self._before(progress["segment"]))
+        elif last is not None and last["segment"] in self._inflight:  # the same call: its segments end together
             before = last["before"] + (last["of"] if last["segment"] != progress["segment"] else 0)
         self._work.running[worker] = {**progress, "before": before, "call_tokens": before + progress["tokens"]}
 
@@ -195,39 +209,39 @@ class Coordinator:
 
     def _grow(self, requests: Sequence[Request]) -> None:
         """Put every missing segment of the requests in flight, parents first."""
+        groups = []
         for group in by_recipe(requests, lambda r: r.target.recipe):
             segments = self._missing(group)
             self._work.segments += len(segments)
             self._work.tokens += sum(s.tokens for s in segments)
             self._work.effort += sum(effort_of(s) for s in segments)
             self._work.leaf_tokens += sum(r.target.tokens for r in group)
-            for trunk in (s for s in segments if s.source == MIXTURE):
-                if (workers := workers_of(trunk, group)) > 0:
-                    self._queue_trunk(trunk, workers)
-            specialists: dict[str, int] = {}
-            for request in group:
-                domain = request.target.phases[-1].source
-                specialists[domain] = max(request.domain_workers, specialists.get(domain, 0))
-            for segment in segments:
-                if segment.key in self._inflight:
-                    continue
-                workers = specialists.get(segment.source, 0)
-                self._launch([segment], f"specialist[{segment.source}]" if workers else LADDER, max(1, workers))
+            groups.append((segments, group))
+        widths = Widths()
+        if self._scheduler is not None:
+            widths = self._scheduler.choose_widths(groups)
+            self._order |= self._scheduler.priorities(groups, widths)
+        for segments, group in groups:
+            for job in jobs_of(segments, group, widths):
+                if job.kind == BASE:
+                    self._queue_trunk(job)
+                else:
+                    self._launch(job)
 
-    def _launch(self, segments: list[Segment], kind: str, workers: int) -> None:
-        self._promise(segments)
-        task = asyncio.get_running_loop().create_task(self._train(segments, kind, workers))
+    def _launch(self, job: Job) -> None:
+        self._promise(job.segments)
+        task = asyncio.get_running_loop().create_task(self._train(job))
         task.add_done_callback(lambda t: t.exception())  # its error travels through the segments' futures
 
-    def _promise(self, segments: list[Segment]) -> None:
+    def _promise(self, segments: Sequence[Segment]) -> None:
         self._spending.begin(segments)
         for segment in segments:
             self._inflight[segment.key] = asyncio.get_running_loop().create_future()
 
-    def _queue_trunk(self, segment: Segment, workers: int) -> None:
-        """Give a segment to a worker group. One start takes 10-14 s, so all that is queued goes into the next one."""
-        self._promise([segment])
-        self._trunk.setdefault(workers, []).append(segment)
+    def _queue_trunk(self, job: Job) -> None:
+        """Give segments to a worker group. One start takes 10-14 s, so all that is queued goes into the next one."""
+        self._promise(job.segments)
+        self._trunk.setdefault(job.workers, []).extend(job.segments)
         if self._base is None or self._base.done():
             self._base = asyncio.get_running_loop().create_task(self._train_trunk())
 
@@ -235,27 +249,30 @@ class Coordinator:
         while self._trunk:
             await asyncio.sleep(0.5)  # what is asked for at the same moment goes into the same start
             workers = next(iter(self._trunk))
-            segments = self._trunk.pop(workers)
+            segments = tuple(self._trunk.pop(workers))
             with contextlib.suppress(SplitrayError):  # its error travels through the segments' futures
-                await self._train(segments, "base", workers)
+                await self._train(Job(segments, BASE, workers))
 
-    async def _train(self, segments: list[Segment], kind: str, workers: int) -> None:
+    async def _train(self, job: Job) -> None:
         """Wait for the parents, train on a worker, resolve the segments' futures."""
-        own = {s.key for s in segments}
+        segments, own = job.segments, {s.key for s in job.segments}
+        if len(segments) > 1:
+            self._calls |= dict.fromkeys(own, segments)
         try:
             outside = [s.parent for s in segments if s.parent is not None and s.parent not in own]
             await asyncio.gather(*(asyncio.shield(self._inflight[p]) for p in outside if p in self._inflight))
-            named = f"{kind}.train"  # what the dashboard and the process table show; Ray's own name is Worker.train
-            call = self._call(kind, workers, lambda actor: actor.train.options(name=named).remote(segments), segments)
-            for segment, meta in zip(segments, await call, strict=True):
-                self._work.training_seconds += float(meta["seconds"])
-                self._spending.end(segment.key, meta)
-            for segment in segments:
-                self._published.add(segment.key)
-                self._work.finished += 1
-                self._work.trained += segment.tokens
-                self._work.effort_trained += effort_of(segment)
-                self._inflight.pop(segment.key).set_result(None)
+            named = f"{job.kind}.train"  # what the dashboard and the process table show; Ray's own name is Worker.train
+
+            def through(metas: Sequence[Mapping[str, Any]]) -> None:
+                for segment, meta in zip(segments, metas, strict=True):
+                    self._finish(segment, meta)
+
+            await self._call(
+                self._need(job),
+                lambda actor: actor.train.options(name=named).remote(segments),
+                segments,
+                through,
+            )
         except BaseException as error:
             for key in own & self._inflight.keys():
                 self._spending.end(key)
@@ -263,6 +280,41 @@ class Coordinator:
                 future.set_exception(error)
                 future.exception()  # marked as seen: whoever needs it gets it again
             raise
+        finally:
+            for key in own:
+                self._calls.pop(key, None)
+                self._order.pop(key, None)
+
+    def _need(self, job: Job) -> Need:
+        first = job.segments[0]
+        share = self._share(first.recipe.params) if job.workers == 1 else 1.0
+        return Need(job.kind, job.workers, share, max(self._order.get(s.key, 0.0) for s in job.segments))
+
+    def _share(self, params: int) -> float:
+        return 1.0 if self._scheduler is None else self._scheduler.share(params)
+
+    def _finish(self, segment: Segment, meta: Mapping[str, Any]) -> None:
+        """A segment is published: count it, and let its children begin. Once, whoever says so first."""
+        if (future := self._inflight.pop(segment.key, None)) is None:
+            return
+        self._work.training_seconds += float(meta["seconds"])
+        self._spending.end(segment.key, meta)
+        self._published.add(segment.key)
+        self._work.finished += 1
+        self._work.trained += segment.tokens
+        self._work.effort_trained += effort_of(segment)
+        future.set_result(None)
+
+    def _before(self, key: str) -> list[Segment]:
+        """Segments in flight that a call has behind it, as it trains another one after them."""
+        call = self._calls.get(key, ())
+        return [s for s in itertools.takewhile(lambda s: s.key != key, call) if s.key in self._inflight]
+
+    async def _reach(self, segment: Segment) -> None:
+        """Let the children of a segment begin whose call goes on: its worker has published it."""
+        published = await asyncio.to_thread(self._context.store.find, segment.key)
+        if published is not None:
+            self._finish(segment, published.meta)
 
     async def _leaf(self, request: Request) -> dict[str, Any]:
         key = request.target.key
@@ -270,7 +322,7 @@ class Coordinator:
             try:
                 if (future := self._inflight.get(key)) is not None:
                     await asyncio.shield(future)
-                losses = await self._losses(key, request.domains) if request.domains else {}
+                losses = await self._losses(request) if request.domains else {}
                 self._work.scored += 1
                 return {"key": key, "losses": losses}
             except CorruptError as error:
@@ -278,47 +330,27 @@ class Coordinator:
                     raise
                 _log.warning("store: %s; what is damaged is invalidated and trained again", error)
                 async with self._healing:  # two at once would withdraw what the first has begun to train again
-                    await self._heal(request)
+                    await heal(self._context.store, self._published, request.target)
                     self._grow([request])
         raise AssertionError("unreachable")
 
-    async def _heal(self, request: Request) -> None:
-        """Withdraw the states of a leaf's lineage that do not load."""
-        target = request.target
-        for depth in range(1, len(target.phases) + 1):
-            on_line = SegmentKey.prefix(line(target.recipe, target.phases[:depth]))
-            for key in sorted(k for k in self._published if k.startswith(on_line)):
-                if not await asyncio.to_thread(self._loads, key, not (target.final and key == target.key)):
-                    await asyncio.to_thread(self._context.store.invalidate, key)
-                    self._published.discard(key)
-
-    def _loads(self, key: str, moments: bool) -> bool:
-        from splitray.training.state import load
-
-        try:
-            if (held := self._context.store.find(key)) is not None:
-                load(held, moments)
-            return held is not None
-        except CorruptError:
-            return False
-
-    async def _losses(self, key: str, domains: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    async def _losses(self, request: Request) -> dict[str, dict[str, float]]:
         """Losses of a leaf, measured once however many ask."""
+        key, domains = request.target.key, request.domains
         task = self._measured.get((key, domains))
         if task is None or (task.done() and task.exception() is not None):
-            call = self._call(
-                ANY, 1, lambda actor: actor.losses.options(name="losses").remote(key, domains, self._limit)
-            )
+            need = Need(ANY, share=self._share(request.target.recipe.params))
+            call = self._call(need, lambda actor: actor.losses.options(name="losses").remote(key, domains, self._limit))
             task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
         return dict(await asyncio.shield(task))
 
     # workers
 
-    def _start(self, name: str, workers: int) -> Any:
-        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._context.training.worker_cpus}
+    def _start(self, name: str, workers: int, share: float) -> Any:
+        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._context.training.worker_cpus * share}
         if self._context.use_gpu and workers == 1:
-            resources["num_gpus"] = 1
-        self._usage.begin(name, workers * self._per_worker, workers > 1)
+            resources["num_gpus"] = share
+        self._usage.begin(name, workers * self._per_worker * share, workers > 1)
         actor = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
         return actor.remote(self._context, name, workers, self._beats.begin(name))
 
@@ -352,20 +384,31 @@ class Coordinator:
                 raise RayActorError(error_msg=f"{process} has said nothing for {silence} s: it is stopped or hangs")
         return answer.result()
 
-    async def _call(self, kind: str, workers: int, call: Callable[[Any], Any], segments: Sequence[Segment] = ()) -> Any:
+    async def _call(
+        self,
+        need: Need,
+        call: Callable[[Any], Any],
+        segments: Sequence[Segment] = (),
+        through: Callable[[Any], None] = lambda result: None,
+    ) -> Any:
         """Run a call on a worker of a kind; one that dies, or whose node drains, is replaced and the call repeated.
 
         Args:
             segments: what the call trains: as long as they get further, deaths do not end it.
+            through: is given the result before the worker goes back to the pool, so that children queue up for it.
         """
         deaths = RestartBudget()
         while True:
-            lease, reusable = await self._pool.lend(kind, workers), False
+            lease = await self._pool.lend(need.kind, need.workers, need.share, need.priority)
+            reusable = False
             try:
                 lease = await self._started(lease)
                 self._usage.works(lease.name, "train" if segments else "score")
                 result = await self._answer(lease, call)
                 reusable = True
+                through(result)
+                for _ in range(_HOPS):
+                    await asyncio.sleep(0)
                 return result
             except RayError as error:
                 failure = Failure(error)

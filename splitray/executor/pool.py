@@ -1,14 +1,16 @@
 """Workers within the cluster's capacity: reused while warm, started when there is room, let go for who needs room."""
 
 import asyncio
-import time
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from splitray.errors import StageError
+from splitray.executor.work import LADDER
 
-LADDER, ANY = "ladder", "any"
+ANY = "any"
+_LITTLE = 1e-6  # three thirds of a device are one
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +32,40 @@ class _Idle:
     since: float
 
 
+@dataclass(frozen=True)
+class Need:
+    """What a call asks the pool for.
+
+    Args:
+        workers: 1 for a single one, more for a group.
+        share: what a single worker needs of a device.
+        priority: of those who wait the highest goes first; see `timetable.ways`.
+    """
+
+    kind: str
+    workers: int = 1
+    share: float = 1.0
+    priority: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class _Ticket:
     """A place in the queue."""
 
-    kind: str
+    need: Need
+
+    @property
+    def place(self) -> tuple[bool, float]:
+        return self.need.kind != ANY, -self.need.priority
 
 
 @dataclass
 class Pool:
     """Starts, lends and ends worker actors. Lives on one event loop.
 
-    First come, first served, but `any` goes before the others: it scores a leaf, in seconds, and a loss should not
-    wait for minutes of training.
+    The highest priority goes first, and of equals who came first. Kind `any` goes before all others: it scores a leaf,
+    in seconds, and a loss should not wait for minutes of training. Nobody overtakes the first one who waits for room,
+    so that a group gets its devices in the end. `timetable` foretells what these rules come to.
 
     Kind `ladder` may have many workers, `ladder[0]`, `ladder[1]`, ...; of every other kind there is one, so named. Who
     asks for `any` gets a warm worker of whatever kind, else one of the ladder's. Where there is no room for another
@@ -52,7 +75,7 @@ class Pool:
     Args:
         capacity: CPUs (GPUs where `unit` says so) that workers may hold together.
         per_worker: what one worker holds.
-        start: makes the actor of a name and a number of workers.
+        start: makes the actor of a name, a number of workers and a share of a device.
         end: ends the actor of a lease at once.
         up: whether the process of the worker of a name was ever heard of; a cluster that is full starts none.
     """
@@ -60,7 +83,7 @@ class Pool:
     capacity: float
     per_worker: float
     unit: str
-    start: Callable[[str, int], Any]
+    start: Callable[[str, int, float], Any]
     end: Callable[[Lease], None]
     up: Callable[[str], bool] = lambda name: True
     _held: float = 0.0
@@ -70,23 +93,26 @@ class Pool:
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _closed: bool = False
 
-    async def lend(self, kind: str, workers: int = 1) -> Lease:
-        """A worker of a kind, warm where one is idle. Waits for its turn; None of the capacity is held meanwhile."""
+    async def lend(self, kind: str, workers: int = 1, share: float = 1.0, priority: float = 0.0) -> Lease:
+        """A worker of a kind, warm where one is idle. Waits for its turn; None of the capacity is held meanwhile.
+
+        For the arguments see `Need`.
+        """
         cost = self.per_worker * workers
         if cost > self.capacity:
             raise StageError(
                 f"{kind} needs {workers} x {self.per_worker:g} = {cost:g} {self.unit}, the cluster has "
                 f"{self.capacity:g}: lower its workers or training.threads, or start a larger cluster"
             )
-        ticket = _Ticket(kind)
-        ahead = sum(t.kind == ANY for t in self._queue) if kind == ANY else len(self._queue)
-        self._queue.insert(ahead, ticket)
+        need = Need(kind, workers, share if workers == 1 else 1.0, priority)
+        ticket = _Ticket(need)
+        bisect.insort(self._queue, ticket, key=lambda t: t.place)  # behind its equals
         async with self._changed:
             try:
                 while True:
                     if self._closed:
                         raise StageError("the run is stopping")
-                    lease = self._now(kind, workers, cost) if self._queue[0] is ticket else None
+                    lease = self._now(need) if self._turn() is ticket else None
                     if lease is not None:
                         self._busy[lease.name] = lease
                         return lease
@@ -95,23 +121,41 @@ class Pool:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
 
-    def _now(self, kind: str, workers: int, cost: float) -> Lease | None:
-        if (chosen := self._warm(lambda idle: kind in (idle.lease.kind, ANY))) is not None:
+    def _turn(self) -> _Ticket | None:
+        """Whose turn it is: who waits for a worker of its own that is in use lets the next one pass."""
+        return next((t for t in self._queue if not self._in_use(t.need.kind)), None)
+
+    def _in_use(self, kind: str) -> bool:
+        return kind not in (LADDER, ANY) and kind in self._busy
+
+    def _now(self, need: Need) -> Lease | None:
+        cost = self.per_worker * need.workers * need.share
+        if need.workers == 1 and (chosen := self._idle_for(need, cost)) is not None:
             return chosen
-        kind = LADDER if kind == ANY else kind
-        if kind != LADDER and kind in self._busy:
-            return None
-        if self._held + cost > self.capacity and workers == 1 and (chosen := self._warm(lambda idle: True)) is not None:
-            return chosen
-        while self._held + cost > self.capacity and self._idle:
+        kind = LADDER if need.kind == ANY else need.kind
+        while not self._fits(cost) and self._idle:
             self._dismiss(self._idle.pop(0).lease)
-        if self._held + cost > self.capacity:
+        if not self._fits(cost):
             return None
         taken = self._busy.keys() | {idle.lease.name for idle in self._idle}
         name = kind if kind != LADDER else next(n for i in range(10**6) if (n := f"{LADDER}[{i}]") not in taken)
-        lease = Lease(kind, name, workers, cost, self.start(name, workers))
+        lease = Lease(kind, name, need.workers, cost, self.start(name, need.workers, need.share))
         self._held += cost
         return lease
+
+    def _idle_for(self, need: Need, cost: float) -> Lease | None:
+        """A warm worker: of the kind and of that size; else a larger one, for who asks for any or where it is full."""
+
+        def large(idle: _Idle) -> bool:
+            return idle.lease.cost >= cost - _LITTLE
+
+        own = self._warm(lambda i: large(i) and need.kind in (i.lease.kind, ANY) and i.lease.cost <= cost + _LITTLE)
+        if own is None and (need.kind == ANY or not self._fits(cost)):
+            return self._warm(large)
+        return own
+
+    def _fits(self, cost: float) -> bool:
+        return self._held + cost <= self.capacity + _LITTLE
 
     def _warm(self, serves: Callable[[_Idle], bool]) -> Lease | None:
         """An idle worker that serves, no longer idle: one whose process is up, and the ladder's, before others."""
@@ -128,12 +172,14 @@ class Pool:
         The other stays, as an idle one: it may be up a moment later.
         """
         async with self._changed:
-            warm = self._warm(lambda idle: self.up(idle.lease.name)) if lease.workers == 1 else None
+            enough = lease.cost - _LITTLE
+            single = lease.workers == 1
+            warm = self._warm(lambda i: single and self.up(i.lease.name) and i.lease.cost >= enough)
             if warm is None:
                 return lease
             del self._busy[lease.name]
             self._busy[warm.name] = warm
-            self._idle.append(_Idle(lease, time.monotonic()))
+            self._idle.append(_Idle(lease, _now()))
             self._changed.notify_all()
             return warm
 
@@ -142,7 +188,7 @@ class Pool:
         async with self._changed:
             self._busy.pop(lease.name, None)
             if alive and lease.workers == 1:
-                self._idle.append(_Idle(lease, time.monotonic()))
+                self._idle.append(_Idle(lease, _now()))
             else:
                 self._dismiss(lease)
             self._changed.notify_all()
@@ -154,12 +200,12 @@ class Pool:
 
     def idle_longer(self, seconds: float) -> bool:
         """Whether some worker has been idle for so long."""
-        return any(time.monotonic() - idle.since >= seconds for idle in self._idle)
+        return any(_now() - idle.since >= seconds for idle in self._idle)
 
     async def dismiss_idle(self, seconds: float = 0.0) -> None:
         """End every worker that has been idle for so long, so that other work has its place."""
         async with self._changed:
-            for idle in [i for i in self._idle if time.monotonic() - i.since >= seconds]:
+            for idle in [i for i in self._idle if _now() - i.since >= seconds]:
                 self._idle.remove(idle)
                 self._dismiss(idle.lease)
             self._changed.notify_all()
@@ -173,3 +219,8 @@ class Pool:
     def _dismiss(self, lease: Lease) -> None:
         self._held -= lease.cost
         self.end(lease)
+
+
+def _now() -> float:
+    """Seconds of the event loop's clock, which a simulation may turn faster than the machine's."""
+    return asyncio.get_running_loop().time()

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from splitray.errors import UserError
+from splitray.executor.accelerators import find
 from splitray.settings import Settings, operational
 
 
@@ -22,8 +24,20 @@ class ResourceSettings(Settings):
         "A thread gives signs about once a second, however long a training step takes.",
         ge=5,  # signs come about once a second, and the machine may be busy
     )
-    tokens_per_second: float | None = operational(
-        None, "Measured training speed of one worker, for the times that --dry-run tells.", gt=0
+    idle_seconds: float = operational(
+        60.0, "Seconds of idleness after which a worker is let go. A new one costs 6 to 14 s, an idle GPU money.", ge=1
+    )
+    schedule: Literal["auto", "single"] = operational(
+        "auto",
+        "With auto, on GPUs: large models of the ladder and the search train in groups of several GPUs, and small ones "
+        "share a GPU, as the timetable finds fastest. With single, and on CPUs, a segment has one worker.",
+    )
+    accelerator_type: str | None = operational(
+        None, "Kind of GPU: A100, H100, H200 or L40S. Default: what the cluster names; H100 for the dry run."
+    )
+    tokens_per_second: float | dict[str, float] | None = operational(
+        None,
+        "Measured training speed of one worker, for timetables: one for all models, or by shape as {h2048-l24: 51000}.",
     )
     price_per_hour: float | None = operational(
         None,
@@ -40,6 +54,18 @@ class ResourceSettings(Settings):
     price_table: str | None = operational(
         None, "CSV file of prices on the driver's machine; default: the examples that splitray brings along."
     )
+
+    @model_validator(mode="after")
+    def _known(self) -> "ResourceSettings":
+        if self.accelerator_type is not None:
+            try:
+                find(self.accelerator_type)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        rates = self.tokens_per_second
+        if rates is not None and min(rates.values() if isinstance(rates, dict) else [rates], default=1.0) <= 0:
+            raise ValueError("tokens_per_second must be above 0")
+        return self
 
     @model_validator(mode="after")
     def _one_price(self) -> "ResourceSettings":

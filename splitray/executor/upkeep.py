@@ -15,7 +15,6 @@ _log = logging.getLogger(__name__)
 
 _TIDY = 4  # seconds between looks for resources that nobody uses
 _SPARE = 3.0  # seconds of idleness after which a worker goes, if the cluster has work that it cannot place
-_IDLE = 60.0  # seconds of idleness after which it goes in any case: a new one costs 6 s, an idle GPU costs money
 
 
 class Upkeep:
@@ -24,10 +23,12 @@ class Upkeep:
     Args:
         namespace: of the run.
         unit: what workers hold of the cluster, "CPUs" or "GPUs".
+        idle: seconds of idleness after which a worker is let go in any case.
     """
 
-    def __init__(self, pool: Pool, beats: Beats, namespace: str, unit: str) -> None:
+    def __init__(self, pool: Pool, beats: Beats, namespace: str, unit: str, idle: float = 60.0) -> None:
         self._pool, self._beats, self._namespace, self._unit = pool, beats, namespace, unit
+        self._idle = idle
         self._task: asyncio.Task[None] | None = None
         self._waiting: dict[str, int] = {}  # seconds without a process, by worker
         self._told = -AGAIN
@@ -52,8 +53,8 @@ class Upkeep:
                 continue
 
     async def _let_go(self) -> None:
-        if self._pool.idle_longer(_IDLE):
-            await self._pool.dismiss_idle(_IDLE)
+        if self._pool.idle_longer(self._idle):
+            await self._pool.dismiss_idle(self._idle)
         if self._pool.idle_longer(_SPARE) and await asyncio.to_thread(unplaced_work):
             await self._pool.dismiss_idle(_SPARE)
 

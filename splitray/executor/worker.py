@@ -37,6 +37,7 @@ from splitray.executor.metrics import (
     TOKENS_PER_SECOND,
 )
 from splitray.executor.relay import relay
+from splitray.executor.schedule import Scheduler
 from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
@@ -56,7 +57,9 @@ class RunContext:
 
     A worker that says nothing for `silence_seconds` is replaced. `start` names this start of the run, and `run` the
     run itself. `flops_per_token` are those of training, by N of the model. Where a run has models of several
-    tokenizers, `corpora` has the keys of all its corpora, by the content hash that a recipe names.
+    tokenizers, `corpora` has the keys of all its corpora, by the content hash that a recipe names. With a `scheduler`
+    the longest way goes first, and as many workers train a segment as it says; without, who came first, and one.
+    Workers that are idle for `idle_seconds` are let go.
     """
 
     store: Store
@@ -68,6 +71,8 @@ class RunContext:
     start: str = ""
     run: str = ""
     flops_per_token: Mapping[int, float] = field(default_factory=dict)
+    scheduler: Scheduler | None = None
+    idle_seconds: float = 60.0
     corpora: Mapping[str, str] = field(default_factory=dict)
 
     def corpus_of(self, content_hash: str) -> str:
@@ -214,7 +219,9 @@ class Worker:
         if self._workers > 1:
             return train_in_group(self._context, self._name, segments, self._workers, self._birth)
         self._check_gpu()
-        hooks = Hooks(self._meter, self._watch, start=self._context.start, provenance={"worker": self._name})
+        hooks = Hooks(
+            self._meter, self._watch, start=self._context.start, provenance=_made_by(self._context, self._name)
+        )
         with self._watch.on_sigterm(), threads(self._context.training.threads):
             return list(_train_all(self._context, segments, hooks))
 
@@ -246,6 +253,11 @@ class Worker:
         """In every call, not at the start: an error there is taken for a death, and the worker started five times."""
         if self._context.use_gpu:
             check_own_gpu()
+
+
+def _made_by(context: RunContext, worker: str) -> dict[str, Any]:
+    """What a segment's marker says of its worker; speeds that it shows are those of this kind of device."""
+    return {"worker": worker, "gpu": context.use_gpu}
 
 
 def _train_all(context: RunContext, segments: Sequence[Segment], hooks: Hooks) -> Iterator[dict[str, Any]]:
@@ -311,7 +323,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     meter = Meter(context, config["name"], group.get_world_size()) if rank == 0 else lambda progress: None
     watch = Watch(context.namespace, config["name"], config["birth"], rank)
     with contextlib.closing(watch), watch.on_sigterm(), threads(context.training.threads):
-        hooks = Hooks(meter, watch, start=context.start, provenance={"worker": name})
+        hooks = Hooks(meter, watch, start=context.start, provenance=_made_by(context, name))
         try:
             if context.use_gpu:
                 check_own_gpu()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from splitray.results.rates import BEYOND, Rates
 from splitray.training.settings import ModelShape
 from splitray.training.tree import Leaf
 
@@ -19,7 +20,6 @@ STRATEGIES = (1.0, 0.5)  # split fractions that are swept: unsplit, and the midd
 # tokens double, beyond training.learning_rate_exponent; and of one curve's lowest point, about a quarter of a step.
 _LEVEL, _SLOPE, _APART, _CURVE = 1.0, 0.15, 0.5, 0.25
 _FLATTEST = 0.005  # nats that a rate costs twice too high or low, at least: most sweeps of the proof have more
-_BEYOND = 1.0  # doublings that a best rate may lie beyond the multiples that were swept
 
 
 @dataclass(frozen=True)
@@ -32,35 +32,6 @@ class Swept:
     budget: int
     leaf: Leaf
     domains: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Rates:
-    """The best rate over the configured one, as a power law in size and tokens, for either strategy.
-
-    unsplit, split: doublings of the configured rate at `params` and `tokens`. by_size, by_tokens: what a doubling of
-    either adds. least, most: multiples that were swept. deviation: of a best rate there, in doublings.
-    """
-
-    unsplit: float
-    split: float
-    by_size: float
-    by_tokens: float
-    params: float
-    tokens: float
-    least: float
-    most: float
-    deviation: float
-
-    def multiple(self, params: float, tokens: float, fraction: float) -> float:
-        """The best rate over the configured one, at most a doubling beyond what was swept.
-
-        Args:
-            tokens: the budget D_T. fraction: of the split; 1 is unsplit.
-        """
-        level = self.unsplit if fraction == 1 else self.split
-        best = level + self.by_size * np.log2(params / self.params) + self.by_tokens * np.log2(tokens / self.tokens)
-        return float(2 ** np.clip(best, np.log2(self.least) - _BEYOND, np.log2(self.most) + _BEYOND))
 
 
 def sweep(
@@ -108,7 +79,7 @@ def fit_rates(rows: Iterable[dict[str, Any]]) -> Rates:
         parabolas.append(_parabola(np.log2(multiples), np.array([np.mean(curve[m]) for m in multiples])))
     middle, slope, curvature = np.array(parabolas).T
     tried = {multiple for curve in losses.values() for multiple in curve}
-    edges = np.log2(min(tried)) - _BEYOND, np.log2(max(tried)) + _BEYOND
+    edges = np.log2(min(tried)) - BEYOND, np.log2(max(tried)) + BEYOND
     lowest = np.clip(middle - slope / (2 * max(float(curvature.mean()), _FLATTEST)), *edges)
     size, tokens = (np.log2([place[i] for place in places]) for i in (0, 1))
     split = np.array([place[2] != 1 for place in places], dtype=float)

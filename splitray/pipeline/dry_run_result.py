@@ -23,8 +23,11 @@ class DryRunPart:
         tokens_reused: that the store holds already.
         flops: of the training that is to be done.
         disk_bytes: that its snapshots take.
-        workers: that train at once.
-        seconds: that it takes by the rate that is assumed or configured.
+        workers: that train at once, at most.
+        seconds: that it takes by its timetable, from the first start of a worker to the last end.
+        worker_hours: that workers are held, from their starts to their ends.
+        worker_hours_used: of these in which they train or score.
+        cost: of the hours held, where a price is known.
     """
 
     name: str
@@ -36,6 +39,14 @@ class DryRunPart:
     disk_bytes: float
     workers: int
     seconds: float
+    worker_hours: float
+    worker_hours_used: float
+    cost: float | None
+
+    @property
+    def utilisation(self) -> float:
+        """Hours used of hours held; 1 where nothing is left to do."""
+        return self.worker_hours_used / self.worker_hours if self.worker_hours else 1.0
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,13 @@ import pyarrow.parquet as pq
 from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
+from splitray.executor.connect import accelerator_type
 from splitray.executor.precision import kind_of_machine, resolve_precision
+from splitray.executor.schedule import Scheduler
 from splitray.pipeline import precision
 from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.rates import measured_rates
+from splitray.pipeline.scheduling import scheduler_of, speeds_of
 from splitray.pipeline.session import Session
 from splitray.results.stages import CorpusResult, LadderResult, SearchResult
 from splitray.training.precision import PrecisionChoice
@@ -69,6 +73,13 @@ class Job(Session[Config]):
 
     def flops(self, params: int, tokens: int) -> float | None:
         return self.programme.flops(params, tokens)
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """By the table of accelerators and what earlier segments have shown, as the dry run has it."""
+        measured = measured_rates(self.programme, self.store, self.use_gpu)
+        kind = accelerator_type() if self.use_gpu else None
+        return scheduler_of(self.programme, speeds_of(self.programme, self.use_gpu, measured, kind))
 
     @cached_property
     def programme(self) -> Programme:

@@ -137,22 +137,23 @@ class Others:
     def longer(self, law: Law, tokens: int) -> LossRow | None:
         """The unsplit model with some tokens more, which nobody has trained; None where it was not compared.
 
-        It is the loss that was measured, and from there the step that the law predicts over the domains that it knows.
-        Bits follow nats.
+        It is the loss that was measured, times the ratio that the law predicts over the domains that it knows. A law
+        that is off by some share is off in both. Bits follow nats.
         """
         unsplit, programme = self.evaluated.strategy(UNSPLIT), self.programme
         if unsplit is None:
             return None
         params, budget = programme.final().params, programme.budget
         known = {domain: weight for domain, weight in programme.weights.items() if domain in law.domains}
-        steps = {d: law.predict(params, [budget, budget + tokens], 0.0, d) for d in known}
-        loss = unsplit.loss + sum(known[d] * float(after - before) for d, (before, after) in steps.items()) / sum(
-            known.values()
+        before, after = (
+            sum(weight * float(law.predict(params, whole, 0.0, domain)) for domain, weight in known.items())
+            for whole in (budget, budget + tokens)
         )
+        ratio = after / before
         spent = Spent.of(programme, programme.compared(programme.final().split(1.0)))
         spent = spent.plus(tokens, programme.flops(params, tokens))
-        bits = unsplit.bits_per_byte * loss / unsplit.loss
-        return LossRow(_LONGER, loss, bits, tokens=spent.tokens, flops=spent.flops)
+        found = unsplit.loss * ratio, unsplit.bits_per_byte * ratio
+        return LossRow(_LONGER, *found, tokens=spent.tokens, flops=spent.flops)
 
     def _base(self, ours: ByDomain, spent: Spent) -> Iterator[LossRow]:
         """The finished base: it is the row of the loss matrix that is no domain's."""

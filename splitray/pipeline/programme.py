@@ -15,9 +15,10 @@ from splitray.executor.request import Request, SplitFamily, in_group
 from splitray.export.layouts import ROUTERS
 from splitray.ladder.cost import check_ladder
 from splitray.ladder.grid import Rung, rungs, spread
-from splitray.ladder.rates import Rates, Swept, sweep
+from splitray.ladder.rates import Swept, sweep
 from splitray.law.repetition import Text
 from splitray.results.evaluation import PLANNED, UNSPLIT
+from splitray.results.rates import Rates
 from splitray.training.family import Size
 from splitray.training.model import size
 from splitray.training.recipe import Recipe, recipe
@@ -140,16 +141,16 @@ class Programme:
 
     def flops(self, params: int, tokens: int) -> float | None:
         """Those of training one of the run's models, known by its N, on some tokens; None where no model has that N."""
-        size = self._sizes.get(params)
+        size = self.sizes.get(params)
         return flops(params, tokens, size.layers, size.hidden, self.training.sequence_length) if size else None
 
     @property
     def flops_per_token(self) -> dict[int, float]:
         """FLOPs of training on a token, by N of the run's models."""
-        return {params: value for params in self._sizes if (value := self.flops(params, 1)) is not None}
+        return {params: value for params in self.sizes if (value := self.flops(params, 1)) is not None}
 
     @cached_property
-    def _sizes(self) -> dict[int, Size]:
+    def sizes(self) -> dict[int, Size]:
         """The run's models by their N."""
         return {s.params: s for s in map(self.size, (self.config.model, *self.config.ladder.shapes))}
 

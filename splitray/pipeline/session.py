@@ -11,6 +11,7 @@ from splitray.config import Runnable
 from splitray.executor.client import ExecutorClient
 from splitray.executor.connect import uses_gpu
 from splitray.executor.prices import price_of
+from splitray.executor.schedule import Scheduler
 from splitray.executor.worker import RunContext
 from splitray.pipeline.ledger import Ledger
 from splitray.pipeline.run_folder import RunFolder
@@ -63,6 +64,11 @@ class Session(ABC, Generic[C]):
     def flops(self, params: int, tokens: int) -> float | None:
         """FLOPs of training one of the run's models, known by its N, on some tokens; None where no model has that N."""
 
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """Who trains what and in which order; None: who comes first, and one worker a segment."""
+        return None
+
     @cached_property
     def use_gpu(self) -> bool:
         return uses_gpu(self.settings.resources)
@@ -81,6 +87,8 @@ class Session(ABC, Generic[C]):
             start=self.run.start,
             run=settings.name,
             flops_per_token=self.flops_per_token,
+            scheduler=self.scheduler,
+            idle_seconds=settings.resources.idle_seconds,
             corpora=corpora if len(corpora) > 1 else {},
         )
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
-from splitray.ladder.rates import Rates
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.precision import assumed
 from splitray.pipeline.programme import CorpusFacts
+from splitray.results.rates import Rates
 from splitray.results.stages import CorpusResult, LadderResult, PlanResult, SearchResult, StageRecord
 from splitray.storage.checksum import fingerprint
 from splitray.storage.folder import Folder

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from splitray.executor.request import Request
+from splitray.executor.schedule import Group
 from splitray.law.planning.plan import Plan
 from splitray.pipeline.programme import Programme
 from splitray.storage.keys import SegmentKey
@@ -12,13 +13,18 @@ from splitray.storage.store import Store
 from splitray.training.family import Size
 from splitray.training.recipe import Recipe
 from splitray.training.split import Split
-from splitray.training.tree import Segment, by_recipe, flops, grow
+from splitray.training.tree import Segment, by_recipe, flops, grow, line
 from splitray.units import counted
+
+Round = tuple[Group, ...]  # missing segments by recipe, and the requests for them that come together
 
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the dry run: a stage, its segments and what they cost."""
+    """One line of the dry run: a stage, its segments and what they cost.
+
+    The requests of a round are not made before those of the round before it are answered.
+    """
 
     name: str
     sizes: dict[str, Size]  # of each recipe, by its hash
@@ -26,6 +32,7 @@ class Part:
     leaf_tokens: int
     workers: int
     reused: int
+    rounds: tuple[Round, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -50,6 +57,7 @@ class Part:
             sum(part.leaf_tokens for part in parts),
             max((part.workers for part in parts), default=0),
             sum(part.reused for part in parts),
+            tuple(each for part in parts for each in part.rounds),
         )
 
 
@@ -71,9 +79,21 @@ class Growth:
             if (key := SegmentKey.match(name)) is not None:
                 self._stands[key.line].add(key.tokens)
 
-    def part(self, name: str, requests: Iterable[Request], workers: int, kept: bool = True) -> Part:
-        """A line of the table; what is `kept` counts as trained for the lines below."""
-        unique = {r.target.key: r.target for r in requests}.values()  # one unsplit model may serve every domain
+    def part(
+        self,
+        name: str,
+        requests: Iterable[Request],
+        workers: int,
+        kept: bool = True,
+        rounds: Sequence[Sequence[Request]] = (),
+    ) -> Part:
+        """A line of the table; what is `kept` counts as trained for the lines below.
+
+        Args:
+            rounds: the requests by when they come, where not all come at once.
+        """
+        asked = list(requests)
+        unique = {r.target.key: r.target for r in asked}.values()  # one unsplit model may serve every domain
         groups = by_recipe(unique, lambda t: t.recipe)
         segments = [s for group in groups for s in grow(group, lambda line: self._stands[line])]
         whole = [s for group in groups for s in grow(group, lambda line: [])]
@@ -82,7 +102,7 @@ class Growth:
         if kept:
             self._add(s.key for s in segments)
         leaf_tokens = sum(t.tokens for t in unique if t.final)
-        return Part(name, sizes, segments, leaf_tokens, workers, reused)
+        return Part(name, sizes, segments, leaf_tokens, workers, reused, _rounds(segments, rounds or [asked]))
 
 
 class Tree(Growth):
@@ -109,7 +129,9 @@ class Tree(Growth):
             name, splits = f"search: at most {counted(most, 'trial')}", [family.split(f) for f in fractions]
         else:
             name, splits = f"search: {counted(len(searched), 'trial')}, done", list(searched)
-        return self.part(name, (r for s in splits for r in family.requests(s)), self._pool)
+        size = settings.trials_per_round
+        rounds = [[r for s in splits[n : n + size] for r in family.requests(s)] for n in range(0, len(splits), size)]
+        return self.part(name, (r for each in rounds for r in each), self._pool, rounds=rounds)
 
     def base(self, split: Split) -> Part:
         """The trunk up to the split."""
@@ -136,3 +158,21 @@ class Tree(Growth):
         name = f"baselines at s = {shown}" + (", and the base finished" if reference else "")
         requests = [r for baseline in self.programme.baselines().values() for r in self.programme.compared(baseline)]
         return self.part(name, requests + ([reference] if reference else []), self._config.resources.base_workers)
+
+
+def _rounds(segments: Sequence[Segment], rounds: Sequence[Sequence[Request]]) -> tuple[Round, ...]:
+    """Segments by the first round that needs them."""
+    left = {s.key: s for s in segments}
+    result = []
+    for requests in rounds:
+        ends: dict[str, int] = {}
+        for target in {r.target.key: r.target for r in requests}.values():
+            for depth in range(1, len(target.phases) + 1):
+                name, end = line(target.recipe, target.phases[:depth]), target.phases[depth - 1].end
+                ends[name] = max(end, ends.get(name, 0))
+        mine = [s for s in left.values() if s.end <= ends.get(SegmentKey.parse(s.key).line, 0)]
+        left = {key: s for key, s in left.items() if s not in mine}
+        groups = by_recipe(requests, lambda r: r.target.recipe)
+        by_hash = {g[0].recipe.hash: g for g in by_recipe(mine, lambda s: s.recipe)}
+        result.append(tuple((by_hash.get(g[0].target.recipe.hash, []), g) for g in groups))
+    return tuple(result)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from splitray.errors import CorruptError, UserError
-from splitray.ladder.rates import Rates
 from splitray.law.planning.estimate import Estimate
 from splitray.results.codec import PlanField, from_json, to_json
 from splitray.results.counts import Counts as Counts
 from splitray.results.counts import DomainCounts as DomainCounts
 from splitray.results.evaluation import EvaluationResult, Prediction
 from splitray.results.exams import ExamsResult
+from splitray.results.rates import Rates
 from splitray.results.study_stages import (
     AnalysisResult,
     CorporaResult,

@@ -118,7 +118,6 @@ class Engine:
 
     def __init__(self, model: torch.nn.Module, recipe: Recipe, settings: TrainingSettings) -> None:
         import deepspeed
-        from deepspeed.utils import safe_set_full_fp32_param
 
         self.world, self.rank = dist.get_world_size(), dist.get_rank()
         self.stage = settings.stage(self.world)
@@ -144,11 +143,6 @@ class Engine:
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
             if settings.reduction == "fp32":  # by default DeepSpeed sums gradients of linear layers in bf16
                 config["torch_autocast"]["lower_precision_safe_modules"] = []
-        masters: dict[str, torch.Tensor] = {}
-        if recipe.precision == "bf16_master":
-            config |= {"bf16": {"enabled": True}, "communication_data_type": "fp32"}
-            config["data_types"] = {"grad_accum_dtype": "fp32"}
-            masters = {name: param.detach().clone() for name, param in model.named_parameters()}
         self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
         prepared = prepare(module, recipe, settings, self.micro, self.stage, self.world)
         self.compiled, self.checkpointing = prepared.compiled, prepared.checkpointing
@@ -156,8 +150,6 @@ class Engine:
             os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
         with deepspeed_environment():
             self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
-        for name, param in model.named_parameters() if masters else ():
-            safe_set_full_fp32_param(param, masters[name].to(self.engine.device))  # not what bf16 has left of it
         self._alone = self.world == 1 and self.stage == 0
         if self._alone:
             skip_reduction(self.engine)

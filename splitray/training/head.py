@@ -63,7 +63,7 @@ class NextToken(torch.nn.Module):
 
 def autocast(recipe: Recipe, device: torch.device) -> Any:
     """The precision of a recipe for a forward pass outside the engine."""
-    return nullcontext() if recipe.precision == "fp32" else torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
 
 
 def head_of(lm: torch.nn.Module, recipe: Recipe) -> PlainHead | None:

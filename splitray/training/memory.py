@@ -5,12 +5,21 @@ at 1.3B parameters (sequence 2,048). With full recomputation autograd keeps 6 of
 selective one keeps 23 more: matrix products and attention, counted.
 """
 
-from splitray.training.blocks import Checkpointing
+from typing import TYPE_CHECKING
+
 from splitray.training.family import Size
+from splitray.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from splitray.training.blocks import Checkpointing  # which imports torch, and the dry run does without it
 
 _EAGER, _COMPILED, _SELECTIVE, _FULL = 56.0, 36.5, 29.0, 6.0
-_ORDER: tuple[Checkpointing, ...] = ("none", "selective", "full")
+_ORDER: "tuple[Checkpointing, ...]" = ("none", "selective", "full")
 _FILLED = 0.9  # of a GPU: the rest is CUDA's context, NCCL's buffers and what the allocator cannot use
+_FP32 = 1.39  # times as much in fp32, counted on a CPU
+_BUCKET = 500_000_000  # entries of each of DeepSpeed's two fp32 buckets of gradients, at most
+_LOGITS = {False: 1 << 20, True: 1 << 26}  # held at once on a CPU and on a GPU, see `head.logits_at_once`
+_A_LOGIT = 10.0  # bytes: fp32 logits and probabilities, bf16 gradient
 
 
 def state_bytes(counted: Size, stage: int, world: int) -> float:
@@ -21,7 +30,7 @@ def state_bytes(counted: Size, stage: int, world: int) -> float:
     return weights + gradients + (12 * n * shard if stage >= 1 else 8 * n)
 
 
-def activation_bytes(counted: Size, tokens: int, how: Checkpointing, compiled: bool) -> float:
+def activation_bytes(counted: Size, tokens: int, how: "Checkpointing", compiled: bool) -> float:
     """What the forward pass of `tokens` at once leaves for the backward pass, without the head's."""
     plain = _COMPILED if compiled else _EAGER
     unit = float(tokens * counted.hidden)
@@ -33,8 +42,35 @@ def activation_bytes(counted: Size, tokens: int, how: Checkpointing, compiled: b
 
 def choose_checkpointing(
     counted: Size, tokens: int, stage: int, world: int, compiled: bool, capacity: int
-) -> Checkpointing:
+) -> "Checkpointing":
     """The first of none, selective and full that fits `capacity` bytes; full where none does."""
     room = _FILLED * capacity - state_bytes(counted, stage, world)
     fitting = (how for how in _ORDER if activation_bytes(counted, tokens, how, compiled) <= room)
     return next(fitting, "full")
+
+
+def step_bytes(
+    size: Size, vocab: int, training: TrainingSettings, workers: int, compiled: bool, capacity: int | None
+) -> float:
+    """Bytes that one of `workers` processes holds at the peak of a step, without those of CUDA and NCCL themselves.
+
+    Args:
+        vocab: of the head. Under ZeRO 3 it holds the logits of a whole micro-batch, else a part at a time.
+        capacity: bytes of the GPU, which `training.activation_checkpointing` may choose by; None on a CPU.
+    """
+    stage, gpu = training.stage(workers), capacity is not None
+    local = max(1, training.global_batch_size // workers)
+    tokens = min(training.micro_batch_size, local) * training.sequence_length
+    how: Checkpointing = "none"
+    if training.activation_checkpointing != "auto":
+        how = training.activation_checkpointing
+    elif capacity is not None:
+        how = choose_checkpointing(size, tokens, stage, workers, compiled, capacity)
+    states, activations = state_bytes(size, stage, workers), activation_bytes(size, tokens, how, compiled)
+    if training.precision == "fp32":
+        states, activations = states - 2 * size.total, activations * _FP32
+    buckets = 8.0 * min(size.total, _BUCKET) if stage >= 1 else 0.0
+    logits = float(tokens * vocab)
+    if stage < 3:
+        logits = min(logits, _LOGITS[gpu])
+    return states + activations + buckets + _A_LOGIT * logits

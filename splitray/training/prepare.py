@@ -1,7 +1,6 @@
 """What is done to a model before its engine takes it: blocks that run again, and compilation, tried on a batch."""
 
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,9 +72,7 @@ def _try(module: NextToken, recipe: Recipe, micro: int) -> None:
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     module.to(device)
     rows = torch.full((micro, recipe.sequence_length + 1), recipe.end_token, device=device)
-    if recipe.precision == "bf16_master":
-        module.to(torch.bfloat16)  # as the engine will; its masters are of the weights before
-    with nullcontext() if recipe.precision == "bf16_master" else autocast(recipe, device):
+    with autocast(recipe, device):
         loss = module(rows[:, :-1], rows[:, 1:])
     loss.backward()
     module.zero_grad(set_to_none=True)

@@ -15,8 +15,8 @@ from splitray.training.family import ModelSpec
 from splitray.training.settings import ModelShape, TrainingSettings
 
 RECIPE_VERSION = 2  # bump by hand when the same recipe no longer gives the same bits
-# Models from outside and `bf16_master`, whose loss is computed in large chunks (`fused.py`). Other recipes keep their
-# bits and so their version. A store's segments of version 2 are read, scored and continued as they were trained.
+# Models from outside, whose loss has been computed in large chunks since (`fused.py`). Other recipes keep their bits
+# and so their version. A store's segments of version 2 are read, scored and continued as they were trained.
 LARGE_CHUNKS = 3
 # Fields whose written name is another one.
 _WRITTEN = {
@@ -140,6 +140,6 @@ def recipe(
         vocab=corpus["vocab"],
         end_token=corpus["end_token"],
         corpus=corpus["content_hash"],
-        version=RECIPE_VERSION if root is None and training.precision != "bf16_master" else LARGE_CHUNKS,
+        version=RECIPE_VERSION if root is None else LARGE_CHUNKS,
         **{name: getattr(training, name) for name in _SETTINGS},
     )

@@ -139,10 +139,9 @@ class TrainingSettings(Settings):
     epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay, on matrices only.")
     gradient_clip: float = Field(1.0, ge=0, description="Global gradient norm above which it is scaled down; 0: never.")
-    precision: Literal["auto", "fp32", "bf16", "bf16_master"] = Field(
+    precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="With bf16, autocast over fp32 weights. With bf16_master, weights in bf16 beside an fp32 copy that "
-        "ZeRO 2 or 3 shards, gradients summed in fp32. auto measures fp32 and bf16 once and keeps the answer.",
+        description="With bf16, autocast over fp32 weights; auto measures both once and keeps the answer in the run.",
     )
     attention_across_documents: bool = Field(
         True, description="Whether attention crosses the end token between packed documents."
@@ -194,16 +193,8 @@ class TrainingSettings(Settings):
     def schedule(self) -> Schedule:
         return Schedule(self.decay_fraction, self.specialist_lr_multiplier, self.replay_share)
 
-    @model_validator(mode="after")
-    def _masters_are_sharded(self) -> "TrainingSettings":
-        if self.precision == "bf16_master" and self.zero_stage in (0, 1):
-            raise ValueError(f"precision bf16_master needs zero_stage 2 or 3, not {self.zero_stage}: leave it out")
-        return self
-
     def stage(self, workers: int) -> int:
         """The ZeRO stage in a world of so many workers."""
-        if self.zero_stage is None and self.precision == "bf16_master":
-            return 2
         return self.zero_stage if self.zero_stage is not None else int(workers > 1)
 
     def peak(self, hidden: int) -> float:

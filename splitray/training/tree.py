@@ -9,6 +9,7 @@ start from shares its prefix.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from splitray.storage.checksum import fingerprint
@@ -123,8 +124,9 @@ class Segment:
         """What is drawn from: the last phase's source, and the mixture where it is replayed."""
         return (self.source, MIXTURE) if self.phases[-1].replay else (self.source,)
 
-    @property
+    @cached_property
     def key(self) -> str:
+        """A hash over the lineage: timetables ask for it thousands of times."""
         return SegmentKey(line(self.recipe, self.phases), self.end).format()
 
     def cursor(self, tokens: int) -> int:
@@ -197,7 +199,7 @@ class Target:
         ends = (p for p, q in zip(self.phases, (*self.phases[1:], None)) if q is None or not p.like(q))
         object.__setattr__(self, "phases", tuple(ends))
 
-    @property
+    @cached_property
     def key(self) -> str:
         return Segment(self.recipe, self.phases).key
 

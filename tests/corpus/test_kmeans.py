@@ -1,5 +1,8 @@
 """Embedding, clustering, balancing and naming on planted domains."""
 
+from typing import Any
+
+import faiss
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -11,12 +14,15 @@ from splitray.corpus.kmeans import (
     fit_centroids,
     fit_offsets,
     nearest,
+    nearest_by,
+    nearest_on_gpu,
     projection_plane,
     scores,
     top_terms,
 )
 from splitray.corpus.router import Placement, Router
 from splitray.corpus.settings import ClusterSettings, TfidfSettings
+from splitray.errors import UserError
 from tests.support.planted import documents
 
 
@@ -158,3 +164,48 @@ def test_faiss_is_left_as_it_was() -> None:
         assert faiss.cvar.distance_compute_blas_threshold == threshold
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_an_index_that_rounds_otherwise_places_the_same(spherical: bool) -> None:
+    """A GPU computes with fewer bits. Here vectors lose all but ten of theirs before an index of faiss sees them."""
+    draw = np.random.default_rng(3)
+    centroids, vectors = draw.normal(size=(9, 48)), draw.normal(size=(4000, 48))
+    vectors[:400] = (centroids[draw.integers(9, size=400)] + centroids[draw.integers(9, size=400)]) / 2  # near ties
+    vectors, centroids = unit(vectors.astype(np.float32)), unit(centroids.astype(np.float32))
+
+    class Coarse:
+        def __init__(self, index: Any) -> None:
+            self.index = index
+
+        def search(self, rows: np.ndarray, count: int) -> Any:
+            short = (rows.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+            return self.index.search(short, count)
+
+    offsets = np.linspace(0, 0.01, 9)
+    exact = nearest(vectors, centroids, spherical, offsets)
+    assert (nearest_by(Coarse, vectors, centroids, spherical, offsets) == exact).all()
+    # without the second look some are placed otherwise
+    index = faiss.IndexFlatIP(48)
+    index.add(centroids)
+    plain = nearest(vectors, centroids, True, np.zeros(9))
+    assert (Coarse(index).search(vectors, 1)[1][:, 0] != plain).any()
+
+
+def test_a_gpu_that_faiss_does_not_see_is_an_error_that_says_what_to_install() -> None:
+    if faiss.get_num_gpus():
+        pytest.skip("faiss sees a GPU here")
+    vectors = unit(np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
+    with pytest.raises(UserError, match=r"corpus\.cluster\.gpus .* faiss-gpu-cu12"):
+        fit_centroids(vectors, 3, ClusterSettings(), 0, gpu=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spherical", [True, False])
+def test_a_gpu_finds_and_places_the_domains_of_the_cpu(planted, spherical: bool) -> None:
+    _, _, _, vectors = planted
+    settings = ClusterSettings(spherical=spherical)
+    on_cpu, on_gpu = (fit_centroids(vectors, 5, settings, 1, gpu) for gpu in (False, True))
+    assert on_gpu == pytest.approx(on_cpu, abs=1e-3)
+    placed = nearest_on_gpu(vectors, on_cpu, spherical, np.zeros(5))
+    assert (placed == nearest(vectors, on_cpu, spherical, np.zeros(5))).all()

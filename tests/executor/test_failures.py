@@ -13,7 +13,9 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from splitray.errors import CorruptError, StageError
 from splitray.executor.coordinator import Coordinator
 from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
+from splitray.executor.pool import Need
 from splitray.executor.request import Request
+from splitray.executor.work import Job
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
 from splitray.training.loop import Interrupted, reached
@@ -41,7 +43,7 @@ class Hosts:
         self.coordinator._pool.start = self._start  # type: ignore[method-assign]
         self.coordinator._pool.end = lambda actor: None  # type: ignore[method-assign]
 
-    def _start(self, name: str, workers: int) -> str:
+    def _start(self, name: str, workers: int, share: float) -> str:
         self.started.append(name)
         return name
 
@@ -52,7 +54,7 @@ class Hosts:
                 raise error
             return "trained"
 
-        return asyncio.run(self.coordinator._call("base", 2, once, SEGMENTS))
+        return asyncio.run(self.coordinator._call(Need("base", 2), once, SEGMENTS))
 
     def checkpoint(self, segment: Segment, tokens: int) -> None:
         self.store.attempt(f"part-{segment.key}-{tokens:015d}").publish({})
@@ -179,8 +181,8 @@ def test_each_segment_of_the_mixture_has_the_group_that_its_requests_ask_for(tmp
     coordinator = Hosts(tmp_path).coordinator
     launched: list[tuple[tuple[int, ...], str, int]] = []
 
-    async def train(segments: list[Segment], kind: str, workers: int) -> None:
-        launched.append((tuple(s.end // 64 for s in segments), kind, workers))
+    async def train(job: Job) -> None:
+        launched.append((tuple(s.end // 64 for s in job.segments), job.kind, job.workers))
 
     async def run(*requests: Request) -> list[tuple[tuple[int, ...], str, int]]:
         coordinator._train = train  # type: ignore[method-assign, assignment]
@@ -199,3 +201,30 @@ def test_each_segment_of_the_mixture_has_the_group_that_its_requests_ask_for(tmp
         ((8,), "base", 2),
         ((16,), "ladder", 1),
     ]
+
+
+def test_what_hangs_on_a_segment_begins_while_its_call_goes_on(tmp_path: Path) -> None:
+    """A group trains two segments in one call. A worker's note of the second says that the first is published."""
+    coordinator = Hosts(tmp_path).coordinator
+    first, second = SEGMENTS
+    coordinator._calls = dict.fromkeys((first.key, second.key), (first, second))
+    note = {"segment": second.key, "tokens": 64, "of": second.tokens, "loss": 4.0, "rate": 1.0}
+    note |= {"attempt": "one", "trained": 64}
+
+    async def run() -> list[bool]:
+        seen = []
+        futures = {s.key: asyncio.get_running_loop().create_future() for s in SEGMENTS}
+        coordinator._inflight |= futures
+        await coordinator.note("base", note)
+        seen.append(futures[first.key].done())  # the store does not have it
+        counted = (await coordinator.progress())["running"]["base"]["call_tokens"]
+        assert counted == first.tokens + 64
+        coordinator._context.store.attempt(first.key).publish({"seconds": 2.0})
+        await coordinator.note("base", note)
+        seen.append(futures[first.key].done())
+        progress = await coordinator.progress()
+        assert (progress["trained"], progress["finished"]) == (first.tokens, 1)
+        assert progress["running"]["base"]["call_tokens"] == 64, "counted once"
+        return [*seen, futures[second.key].done()]
+
+    assert asyncio.run(run()) == [False, True, False]

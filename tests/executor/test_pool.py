@@ -18,17 +18,17 @@ class Ledger:
     """What lives, by name, and what it costs."""
 
     capacity: float
-    alive: dict[str, int] = field(default_factory=dict)
+    alive: dict[str, float] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     refuse: bool = False
 
-    def start(self, name: str, workers: int) -> str:
+    def start(self, name: str, workers: int, share: float) -> str:
         if self.refuse:
             raise RuntimeError("the actor's name is taken")
         assert name not in self.alive, "two hosts of one name"
-        self.alive[name] = workers
+        self.alive[name] = workers * share
         self.started.append(name)
-        assert sum(self.alive.values()) <= self.capacity, self.alive
+        assert sum(self.alive.values()) <= self.capacity + 1e-6, self.alive
         return name
 
     def end(self, lease: Lease) -> None:
@@ -141,6 +141,49 @@ def test_first_come_first_served() -> None:
         await pool.give_back(host, alive=True)
         await pool.give_back(await group, alive=True)
         assert (await late).name == "ladder[0]"
+
+    play(2, scene)
+
+
+def test_the_longest_way_goes_first_however_late_it_asks() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        busy = await pool.lend(LADDER)
+        short, long = (asyncio.create_task(pool.lend(LADDER, priority=seconds)) for seconds in (10.0, 100.0))
+        assert not await soon(short) and not await soon(long)
+        await pool.give_back(busy, alive=True)
+        assert await soon(long) and not await soon(short)
+        await pool.give_back(await long, alive=True)
+        assert (await short).actor == busy.actor
+
+    play(1, scene)
+
+
+def test_small_models_share_a_device_and_large_ones_have_their_own() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        thirds = [await pool.lend(LADDER, share=1 / 3) for _ in range(3)]
+        whole = asyncio.create_task(pool.lend(LADDER))
+        assert not await soon(whole), "three thirds are one"
+        await pool.give_back(thirds[0], alive=True)
+        assert not await soon(whole), "a third is not enough, and its worker has room for no other"
+        for lease in thirds[1:]:
+            await pool.give_back(lease, alive=True)
+        lease = await whole
+        assert ledger.alive == {lease.actor: 1}
+        small = asyncio.create_task(pool.lend(LADDER, share=1 / 3))
+        await pool.give_back(lease, alive=True)
+        assert (await small).actor == lease.actor, "a full cluster's warm worker serves, whatever its size"
+
+    play(1, scene)
+
+
+def test_who_waits_for_a_worker_of_its_own_lets_others_pass() -> None:
+    async def scene(ledger: Ledger, pool: Pool) -> None:
+        first = await pool.lend("specialist[a]")
+        own = asyncio.create_task(pool.lend("specialist[a]"))
+        assert not await soon(own)
+        assert (await pool.lend(LADDER)).name == "ladder[0]"
+        await pool.give_back(first, alive=True)
+        assert (await own).actor == first.actor
 
     play(2, scene)
 
@@ -268,7 +311,8 @@ def test_never_above_capacity_and_everyone_is_served(wanted: list[tuple[str, int
     async def scene(ledger: Ledger, pool: Pool) -> None:
         async def use(kind: str, workers: int, alive: bool) -> None:
             nonlocal served
-            lease = await pool.lend(kind, workers if kind == "base" else 1)
+            share = 1.0 if kind.startswith("specialist") else 1 / workers
+            lease = await pool.lend(kind, workers if kind == "base" else 1, share, float(workers))
             await asyncio.sleep(0)
             assert lease.actor in ledger.alive
             served += 1
@@ -276,7 +320,7 @@ def test_never_above_capacity_and_everyone_is_served(wanted: list[tuple[str, int
 
         await asyncio.gather(*(use(*each) for each in wanted))
         await pool.dismiss_idle()
-        assert ledger.alive == {} and pool._held == 0
+        assert ledger.alive == {} and abs(pool._held) < 1e-6
 
     play(capacity, scene)
     assert served == len(wanted)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from splitray.executor.coordinator import Coordinator
-from splitray.executor.pool import LADDER
+from splitray.executor.pool import LADDER, Need
 from splitray.executor.usage import UsageLog
 from splitray.executor.worker import RunContext
 from splitray.runtime.worker_state import WorkerState
@@ -82,7 +82,7 @@ def test_the_coordinator_writes_down_its_calls(tmp_path: Path) -> None:
     async def scene() -> list[WorkerState]:
         coordinator = Coordinator(context, 4, 100)
 
-        def start(name: str, workers: int) -> str:
+        def start(name: str, workers: int, share: float) -> str:
             coordinator._usage.begin(name, 2.0 * workers, workers > 1)
             coordinator._usage.beat(name, 0 if workers > 1 else None)
             return name
@@ -93,9 +93,9 @@ def test_the_coordinator_writes_down_its_calls(tmp_path: Path) -> None:
         coordinator._pool.start = start  # type: ignore[method-assign]
         coordinator._pool.end = lambda lease: coordinator._usage.end(lease.name)  # type: ignore[method-assign]
         segments = tiny.segments(tiny.make_recipe(), Leaf(16 * 64))
-        await coordinator._call(LADDER, 1, work, segments)
-        await coordinator._call("any", 1, work)
-        await coordinator._call("base", 2, work, segments)
+        await coordinator._call(Need(LADDER), work, segments)
+        await coordinator._call(Need("any"), work)
+        await coordinator._call(Need("base", 2), work, segments)
         return await coordinator.usage()
 
     first, *records = asyncio.run(scene())

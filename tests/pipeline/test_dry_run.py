@@ -8,17 +8,22 @@ import pytest
 from splitray import law as laws
 from splitray.config import Config, load
 from splitray.errors import UserError
-from splitray.pipeline.dry_run import _disk, _memory, foresee
+from splitray.executor.accelerators import ACCELERATORS
+from splitray.pipeline.dry_run import foresee
+from splitray.pipeline.dry_run_table import _disk
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
+from splitray.pipeline.rates import measured_rates
 from splitray.pipeline.run_folder import RunFolder
 from splitray.pipeline.runner import go
+from splitray.pipeline.scheduling import speeds_of
 from splitray.pipeline.stages import WORK
 from splitray.pipeline.standing import Standing
 from splitray.pipeline.tree import Part, Tree
 from splitray.results.stages import CorpusResult, PlanResult, Searched, SearchResult, SearchRound, Trial, TrialModel
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
+from splitray.training.memory import step_bytes
 from splitray.training.model import size
 from splitray.training.settings import ModelShape
 from splitray.units import human
@@ -284,13 +289,38 @@ def test_everything_is_printed_and_nothing_is_touched(tmp_path: Path) -> None:
         assert f"base and specialists at s = {fraction}" in text
     for word in ("ladder: 10 leaves", "search: at most 9 trials", "baselines at s = 1, 0, 0.5", "an hour", "GiB"):
         assert word in text
-    # 65536 tokens at 1000 a second on each of two workers
-    assert "33 s" in text
+    found = foresee(made, str(tmp_path / "store"), Standing())
+    # 65536 tokens, all of the mixture's at 1.96 times 1000 a second, one group's start, a fifth of a second a segment
+    (unsplit,) = (part for part in found.parts if part.name.startswith("baselines at s = 1"))
+    group = ACCELERATORS["CPU"].group
+    trained = 65536 / (2 * 0.98 * 1000)
+    assert unsplit.seconds > group + trained
+    for part in found.parts:
+        assert part.worker_hours_used <= part.worker_hours <= part.workers * part.seconds / 3600 + 1e-9
+        assert part.cost == pytest.approx(part.worker_hours * 2.0)
     assert not (tmp_path / "store").exists()
 
 
 def test_without_a_measured_speed_the_assumption_is_said(tmp_path: Path) -> None:
-    assert "Time assumes 2e+10 FLOP/s a worker" in told(config(), tmp_path)
+    text = " ".join(told(config(), tmp_path).split())
+    assert "They assume 2e+10 FLOP/s a worker (assumed of one core in fp32)" in text
+    gpu = config(resources={"accelerator": "gpu", "accelerator_type": "L40S"})
+    assert "43.9% of the L40S's 3.62e+14 FLOP/s (NVIDIA L40S data sheet" in " ".join(told(gpu, tmp_path).split())
+
+
+def test_a_measured_speed_goes_before_the_table(tmp_path: Path) -> None:
+    """Of the configuration for one shape, and of segments that the store holds; the faster model takes less."""
+    named = config(resources={"accelerator": "cpu", "tokens_per_second": {"h16-l1": 100.0}})
+    programme = Programme.unbuilt(named)
+    ladder = programme.size(named.ladder.shapes[0]).params
+    assert speeds_of(programme, False).rate(ladder) == 100.0
+    assert speeds_of(programme, False, {ladder: 7.0}).rate(ladder) == 100.0, "what is configured goes first"
+    plain = Programme(config(), CORPUS, "bf16")
+    store, (segment, *_) = Store(tmp_path), tree(config(), None, CORPUS).ladder().segments
+    meta = {"seconds": 20.0, "tokens_trained": 4000, "world": 2}
+    store.attempt(segment.key).publish(meta)
+    assert measured_rates(plain, store, False) == {segment.recipe.params: 100.0}
+    assert measured_rates(plain, store, True) == {}, "it ran on CPUs"
 
 
 @pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("*.yaml")) - set(STUDIES)), ids=lambda p: p.name)
@@ -299,30 +329,21 @@ def test_shipped_configs_pass(path: Path, tmp_path: Path) -> None:
     assert "The tree" in text and "nan" not in text
 
 
-def test_memory_falls_as_states_are_sharded() -> None:
-    """16 bytes a weight at stage 0, and by Rajbhandari et al. 2020 what stages 1, 2 and 3 leave of it on 4 workers."""
-    made = config(training=PLAIN["training"] | {"global_batch_size": 8, "micro_batch_size": 1})
-    counted = size(made.model, 8192, made.training)
-
-    def bytes_held(stage: int, workers: int) -> float:
-        staged = made.model_copy(update={"training": made.training.model_copy(update={"zero_stage": stage})})
-        return _memory(counted, staged, workers)
-
-    activations = 64 * (34 * 16 * 1 + 8 * 8192)
-    per_weight = [(bytes_held(stage, 4) - activations) / counted.total for stage in (0, 1, 2, 3)]
-    assert per_weight == pytest.approx([16, 8 + 12 / 4, 4 + 16 / 4, 20 / 4])
-
-
 def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     """Two specialist workers shard less than eight of the base, and a ladder's process shards nothing."""
     training = PLAIN["training"] | {"global_batch_size": 8, "zero_stage": 3, "micro_batch_size": 1}
     made = config(
         training=training, resources={"base_workers": 8, "specialist_workers": 2}, model={"hidden": 512, "layers": 4}
     )
-    counted = size(made.model, made.corpus.tokenizer.vocabulary, made.training)
-    base, specialist = (_memory(counted, made, workers) / 2**30 for workers in (8, 2))
+    vocab = made.corpus.tokenizer.vocabulary
+    counted = size(made.model, vocab, made.training)
+
+    def held(workers: int) -> float:
+        return step_bytes(counted, vocab, Programme.unbuilt(made).training, workers, False, None) / 2**30
+
+    base, specialist = held(8), held(2)
     assert specialist > base + 0.01
     said = " ".join(told(made, tmp_path).split())
     assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
     wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
-    assert f"{_memory(counted, made, 1) / 2**30:.2f} GiB at most" in told(wide, tmp_path)
+    assert f"{held(1):.2f} GiB at most" in told(wide, tmp_path)

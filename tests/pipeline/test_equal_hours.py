@@ -1,4 +1,4 @@
-"""Speeds from markers with planted times, and the comparison at equal hours against what they come to by hand."""
+"""Durations from markers with planted times, and the comparison at equal hours against what they come to by hand."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from splitray.config import Config
-from splitray.ladder.rates import Rates, fit_rates
+from splitray.ladder.rates import fit_rates
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.stages import WORK
 from splitray.results.codec import from_json, to_json
+from splitray.results.rates import Rates
 from splitray.results.stages import LadderResult
 from tests.support.configs import PLAIN
 from tests.support.finished import begun

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from splitray.ladder.grid import TABLE, cost, passes, row
-from splitray.ladder.rates import STRATEGIES, Rates, Swept, fit_rates
+from splitray.ladder.rates import STRATEGIES, Swept, fit_rates
 from splitray.pipeline.job import Job
+from splitray.results.rates import Rates
 from splitray.results.stages import LadderResult
 from splitray.units import human
 

@@ -1,16 +1,21 @@
 """`splitray study --dry-run`: the tree that a study would grow, and what it would cost. Needs no data, no cluster."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from splitray.errors import CorruptError, SplitrayError, UserError
-from splitray.pipeline.dry_run import costs, plain, table
+from splitray.executor.durations import Durations
+from splitray.executor.prices import worker_price
+from splitray.executor.schedule import Scheduler
 from splitray.pipeline.dry_run_result import DryRun
+from splitray.pipeline.dry_run_table import plain, table_of, timetable_words, together
 from splitray.pipeline.exams import read_exams
 from splitray.pipeline.programme import CorpusFacts
+from splitray.pipeline.scheduling import accelerator, given_rates, scheduler
 from splitray.pipeline.study.programme import Base, Point, StudyProgramme, unbuilt
 from splitray.pipeline.study.settings import StudyConfig
 from splitray.pipeline.tree import Growth
@@ -41,12 +46,27 @@ def foresee_study(config: StudyConfig, run_dir: str, store: str) -> DryRun:
         if points:
             models = len({point.key for point in points})
             parts.append(growth.part(f"{name}: {models} models", [p.request for p in points], workers))
-    shown: list[RenderableType] = [_facts(programme), table(config, parts, gpu)]
+    scheduler, price = (
+        _scheduler(programme, gpu),
+        worker_price(config.resources, "GPU" if gpu else "CPU", config.training.threads),
+    )
+    lines = [plain(part, scheduler, price) for part in parts]
+    shown: list[RenderableType] = [_facts(programme), table_of(lines, gpu)]
     if not facts:
         shown.append(Text("The corpus is not built yet: vocabularies are those configured, and nothing is reused."))
     shown.append(Text(_measured(programme)))
-    shown += costs(config, parts, gpu)
-    return DryRun(tuple(plain(config, part, gpu) for part in parts), _refusal(config), tuple(shown))
+    shown += [timetable_words(scheduler, {}), together(lines, gpu, price)]
+    return DryRun(tuple(lines), _refusal(config), tuple(shown))
+
+
+def _scheduler(programme: StudyProgramme, gpu: bool) -> Scheduler:
+    """A study's segments have a worker each, and come in no order of ours."""
+    resources, training = programme.config.resources, programme.config.training
+    bases = {base.shape: programme.size(base) for base in programme.bases}
+    shapes, sizes = list(bases), list(bases.values())
+    rates, vocab = given_rates(resources, shapes, sizes), max(facts.vocab for facts in programme.corpora.values())
+    speeds = Durations(accelerator(resources, gpu), training, {s.params: s for s in sizes}, vocab, gpu, rates)
+    return replace(scheduler(resources, training, speeds, 0), widen=False)
 
 
 def _standing(run_dir: str, store: Store) -> tuple[dict[str, CorpusFacts], dict[str, float]]:
