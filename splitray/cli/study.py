@@ -14,7 +14,7 @@ from splitray.executor.access import listen_on_loopback
 from splitray.pipeline.display import shown
 from splitray.pipeline.places import places
 from splitray.pipeline.study.settings import STUDY_DEMO, StudyConfig, load_study
-from splitray.results.stages import STUDY_STAGES
+from splitray.results.stages import STUDY_STAGES, ReportResult
 from splitray.storage.folder import Folder
 
 
@@ -57,13 +57,15 @@ def _run(options: argparse.Namespace) -> None:
         result = foresee_study(config, run_dir, store)
         console.print(result)
         return result.check()
-    with shown(console, options.log_format == "json") as log:
+    structured = options.log_format == "json"
+    with shown(console, structured) as log:
         listen_on_loopback()
         run = StudyFolder(Folder(run_dir), config)
         log.follow(run.event)
         with Signals() as signals, others_silent():
             start(run, store, options.until, partial(watched, signals))
-    console.print(f"study: {run.folder.uri}", markup=False, soft_wrap=True)
+    if options.until == STUDY_STAGES[-1] and not structured:
+        console.print(f"report: {run.folder.uri}/{run.result(ReportResult).path}", markup=False, soft_wrap=True)
 
 
 COMMAND = Command(
