@@ -9,6 +9,7 @@ each simulation stands what the timetable foretold for it. What OUT holds is kep
 
 import argparse
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.simulated import Outcome, World, play
 from splitray.config import Config, load
+from splitray.executor.prices import worker_price
 from splitray.executor.request import Request
 from splitray.executor.schedule import Scheduler, foretell
 from splitray.executor.timetable import Timetable
@@ -35,7 +37,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "cluster-1b.yaml"
 STAGES = ("ladder", "base", "specialists")
 SPLIT = 0.25  # of the base and the specialists
-PRICE = 55.04 / 8  # USD a GPU and hour: p5.48xlarge on demand, us-east-1, see splitray/executor/prices.csv
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,19 @@ def simulate(programme: Programme, world: World, seed: int = 0) -> tuple[list[Ro
     memory = Path("/dev/shm")  # a marker on a disk takes 20 ms
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         outcomes = play([asked[name] for name in STAGES], scheduler, world, Store(Path(folder)), seed)
-    return [_row(name, world, told[name], found) for name, found in zip(STAGES, outcomes, strict=True)], scheduler
+    price = _price(programme.config)
+    rows = [_row(name, world, told[name], found, price) for name, found in zip(STAGES, outcomes, strict=True)]
+    return rows, scheduler
 
 
-def _row(name: str, world: World, told: Timetable, found: Outcome) -> Row:
+def _price(config: Config) -> float:
+    """Of a GPU for an hour, as the configuration names it."""
+    price = worker_price(config.resources, "GPU", config.training.threads)
+    assert price is not None, "configs/cluster-1b.yaml names an instance"
+    return price.per_hour
+
+
+def _row(name: str, world: World, told: Timetable, found: Outcome, price: float) -> Row:
     return Row(
         name,
         world.gpus,
@@ -116,7 +126,7 @@ def _row(name: str, world: World, told: Timetable, found: Outcome) -> Row:
         found.on_nodes,
         found.taken,
         found.redone,
-        found.on_nodes * PRICE,
+        found.on_nodes * price,
     )
 
 
@@ -167,6 +177,7 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="also what OUT holds already")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "simulate_cluster")
     options = parser.parse_args()
+    logging.getLogger("splitray").setLevel(logging.ERROR)  # every worker that dies has a warning
     config, began = load(CONFIG), time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
     place = options.out / "simulate_cluster.json"
@@ -188,7 +199,7 @@ def main() -> None:
         "what": "simulated with splitray's coordinator, pool, timetable and keys; no GPU was used",
         "config": CONFIG.name,
         "split": SPLIT,
-        "price_per_gpu_hour": PRICE,
+        "price_per_gpu_hour": _price(config),
         "accelerator": asdict(speeds_of(on(config, 8), True).accelerator),
         "world": asdict(World(0)),
         "rows": [asdict(rows[name]) for name in sorted(rows, key=lambda n: (n[0], n[1], n[2] or 1e9))],

@@ -222,6 +222,7 @@ class SimulatedWorker:
             every = speeds.training.checkpoint_seconds
             kept = int((loop.time() - trains) // every * every * rate)
             cluster.redone += int((loop.time() - trains) * rate) - kept
+            cluster.used += self.gpus * kept / rate
             if kept:
                 key = CheckpointKey(SegmentKey.parse(segment.key), segment.start + done + kept)
                 store.attempt(key.format()).publish({})
