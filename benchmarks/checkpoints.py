@@ -61,16 +61,16 @@ class Case:
     store: Store
 
 
-def main(out: Path, hidden: int, layers: int, shared: bool) -> None:
+def main(given: argparse.Namespace) -> None:
     rows: list[Row] = []
     for world in WORLDS:
-        rows += _group(world, hidden, layers)
+        rows += _group(world, given)
         print(json.dumps(rows[-1]), flush=True)
-    if shared:
+    if given.shared:
         rows = [{k: v for k, v in row.items() if k not in ("seconds", "stall_s")} for row in rows]
     told = {"machine": describe("torch", "deepspeed"), "rows": rows, "estimate at 1.3B": estimate()}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "checkpoints.json").write_text(json.dumps(told, indent=1) + "\n")
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "checkpoints.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 def estimate() -> list[Row]:
@@ -83,10 +83,12 @@ def estimate() -> list[Row]:
     return rows
 
 
-def _group(world: int, hidden: int, layers: int) -> list[Row]:
+def _group(world: int, given: argparse.Namespace) -> list[Row]:
     """Run all stages in one group of processes, in a network of their own where the kernel allows one."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.checkpoints", "--hidden", str(hidden), "--layers", str(layers)]
+        command = [sys.executable, "-m", "benchmarks.checkpoints"]
+        command += ["--hidden", str(given.hidden), "--layers", str(given.layers)]
+        command += ["--write-only"] if given.write_only else []
         command += ["--ranks", str(world), "--folder", folder]
         alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         if shutil.which("unshare") and subprocess.run([*alone, "true"], capture_output=True).returncode == 0:
@@ -117,7 +119,7 @@ def run_rank(arguments: argparse.Namespace) -> None:
     join_world()
     rows: list[Row] = []
     for stage in STAGES:
-        rows += measure(_case(arguments, stage, folder / f"store-{stage}"), arguments.counted)
+        rows += measure(_case(arguments, stage, folder / f"store-{stage}"), arguments.counted, arguments.write_only)
     if arguments.rank == 0:
         (folder / "rows.json").write_text(json.dumps(rows))
     dist.barrier()
@@ -136,13 +138,13 @@ def _case(arguments: argparse.Namespace, stage: int, place: Path) -> Case:
     return Case(segment, settings, engine, Store(place))
 
 
-def measure(case: Case, counted: bool) -> list[Row]:
-    """Both ways to write, and both to start again: one row each."""
+def measure(case: Case, counted: bool, write_only: bool) -> list[Row]:
+    """Both ways to write, and both to start again where that is wanted: one row each."""
     params = sum(p.numel() for p in build(case.segment.recipe).parameters())
     told = {"world": case.engine.world, "zero_stage": case.engine.stage, "state_bytes": 12 * params}
     rows = []
     for name, write, read in (("gather", _gather, _read_whole), ("shards", _write_shards, _read_ranges)):
-        for what, action in (("write", write), ("read", read)):
+        for what, action in (("write", write), ("read", read))[: 1 if write_only else 2]:
             rows.append({**told, "how": name, "what": what, **_watched(case, action, counted)})
     case.engine.close()
     return rows
@@ -253,6 +255,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/checkpoints"))
     parser.add_argument("--hidden", type=int, default=320)
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--write-only", action="store_true", help="do not start again from what was written")
     parser.add_argument("--shared", action="store_true", help="others use this machine: bytes only, no seconds")
     parser.add_argument("--ranks", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
@@ -264,4 +267,4 @@ if __name__ == "__main__":
     elif given.ranks is not None:
         start_ranks(given)
     else:
-        main(given.out, given.hidden, given.layers, given.shared)
+        main(given)

@@ -3,7 +3,7 @@
     python -m benchmarks.repetition forecast ../shared/data/corpus   # new text only, and what follows from it
     python -m benchmarks.repetition measure ../shared/data/corpus    # then the repeated runs, and the score
 
-One model of 0.1M parameters, one base of 262K tokens of a mixture of three domains. A specialist draws D' tokens of
+One model of 43168 parameters, one base of 131K tokens of a mixture of three domains. A specialist draws D' tokens of
 text that the base has not seen: all of it new, or a fourth or a sixteenth of it as often. The same for D: unsplit
 models on a fourth and a sixteenth of the mixture's text. New text at four D' and three D gives the curve of the loss;
 on it the forecast puts the new tokens that Muennighoff et al. (2023) say repeated ones are worth. No law is between
@@ -46,18 +46,18 @@ from splitray.training.tree import MIXTURE, Leaf, Target, grow, line
 
 OUT = Path(__file__).parent / "results" / "repetition"
 DOMAINS, OWN = ("law_contracts", "fiction", "math"), ("law_contracts",)
-SHAPE, VOCABULARY = ModelShape(hidden=64, layers=2), 512
+SHAPE, VOCABULARY = ModelShape(hidden=32, layers=2), 512
 SETTINGS = TrainingSettings(
-    sequence_length=128,
+    sequence_length=64,
     global_batch_size=16,
     micro_batch_size=16,
     learning_rate=4e-3,
     reference_hidden=64,
-    warmup_tokens=16384,
+    warmup_tokens=4096,
     precision="fp32",
 )
 BATCH = SETTINGS.batch_tokens
-BASE, AFTER = 128 * BATCH, 64 * BATCH  # 262K tokens of D, 131K of D'
+BASE, AFTER = 128 * BATCH, 64 * BATCH  # 131K tokens of D, 66K of D'
 CURVE = (4, 16, 32, 64)  # D' of the curve, in batches
 BASES = (64, 96, 128)  # D of the unsplit curve, in batches
 PASSES = (4, 16)
@@ -85,7 +85,7 @@ def texts(folder: Path) -> Texts:
             if len(stream) > BASE // 2 + AFTER + 2**16:
                 break
         ids = np.array(stream, dtype=np.uint16)
-        parts = np.split(ids, [2**14, 2**14 + BASE // 2])
+        parts = np.split(ids, [2**15, 2**15 + BASE // 2])
         validation[name], base[name], special[name] = parts[0], parts[1], parts[2][: AFTER + 1]
         assert len(special[name]) == AFTER + 1, (name, len(ids))
     return Texts(base, special, validation)

@@ -66,7 +66,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-pretrain", type=count, default=0.0, metavar="TOKENS", help="least shared pretraining")
     add("--available", type=count, metavar="TOKENS", help="tokens that each domain has")
     add("--text", type=count, metavar="TOKENS", help="tokens of all training text, where --domains has several numbers")
-    add("--epochs", type=count, help="the most passes over a domain's tokens after the split (default: what pays)")
+    add(
+        "--epochs",
+        type=count,
+        help="the most passes over a domain's tokens after the split (default 4, or as many as runs show)",
+    )
     add("--repetition", type=count, metavar="R", help="what repeated text is worth, R* (default: fitted, else 15.39)")
     for name in SCHEDULE:
         add(f"--{name.replace('_', '-')}", type=count, metavar="X", help=f"{_SCHEDULE[name]} (default: the runs')")

@@ -77,7 +77,5 @@ def find(name: str) -> Accelerator:
     found = next((a for a in ACCELERATORS.values() if a.name in name.upper()), None)
     if found is None:
         near = did_you_mean(name, ACCELERATORS) or "; the table has " + ", ".join(ACCELERATORS)
-        raise UserError(
-            f"accelerator_type {name!r} is not known{near}. Or leave it out and give tokens_per_second as measured"
-        )
+        raise UserError(f"{name!r} is not known{near}. Or leave it out and give tokens_per_second as measured")
     return found

@@ -1,12 +1,13 @@
 """Settings of the executor: where the work runs."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from splitray.errors import UserError
 from splitray.executor.accelerators import find
 from splitray.settings import Settings, operational
+from splitray.units import parse_count
 
 
 class ResourceSettings(Settings):
@@ -35,9 +36,11 @@ class ResourceSettings(Settings):
     accelerator_type: str | None = operational(
         None, "Kind of GPU: A100, H100, H200 or L40S. Default: what the cluster names; H100 for the dry run."
     )
-    tokens_per_second: float | dict[str, float] | None = operational(
-        None,
-        "Measured training speed of one worker, for timetables: one for all models, or by shape as {h2048-l24: 51000}.",
+    tokens_per_second: float | None = operational(
+        None, "Measured training speed of one worker, whatever the model, for timetables and --dry-run.", gt=0
+    )
+    tokens_per_second_by_shape: dict[str, float] = operational(
+        {}, "Measured training speed of one worker by shape, as {h2048-l24: 51000}. It goes before the field above."
     )
     price_per_hour: float | None = operational(
         None,
@@ -55,17 +58,29 @@ class ResourceSettings(Settings):
         None, "CSV file of prices on the driver's machine; default: the examples that splitray brings along."
     )
 
-    @model_validator(mode="after")
-    def _known(self) -> "ResourceSettings":
-        if self.accelerator_type is not None:
+    @field_validator("tokens_per_second_by_shape", mode="before")
+    @classmethod
+    def _rates(cls, given: Any) -> Any:
+        """Numbers as people write them: 51K."""
+        if not isinstance(given, dict):
+            return given
+        try:
+            rates = {name: parse_count(rate) if isinstance(rate, str) else rate for name, rate in given.items()}
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if low := [name for name, rate in rates.items() if isinstance(rate, int | float) and rate <= 0]:
+            raise ValueError(f"{low[0]}: {rates[low[0]]} is not above 0")
+        return rates
+
+    @field_validator("accelerator_type")
+    @classmethod
+    def _known(cls, given: str | None) -> str | None:
+        if given is not None:
             try:
-                find(self.accelerator_type)
+                find(given)
             except UserError as error:
                 raise ValueError(str(error)) from None
-        rates = self.tokens_per_second
-        if rates is not None and min(rates.values() if isinstance(rates, dict) else [rates], default=1.0) <= 0:
-            raise ValueError("tokens_per_second must be above 0")
-        return self
+        return given
 
     @model_validator(mode="after")
     def _one_price(self) -> "ResourceSettings":

@@ -63,7 +63,7 @@ class PlanSettings(Settings):
     epochs: float | None = refit(
         None,
         "The most passes over its domain's training text that a specialist may make after the split. None for as many "
-        "as pay: the law knows what repeated text is worth (law.repetition).",
+        "as the law can tell of: 4, or those that runs of the ladder show where law.repetition is fitted to them.",
         formerly=4.0,
         gt=0,
     )

@@ -49,7 +49,7 @@ def foresee(config: Config, store: str, standing: Standing) -> DryRun:
     parts = {part.name: plain(part, scheduler, price) for part in (*before, *production, *after)}
     shown.append(table_of(list(parts.values()), gpu))
     shown.append("Reused is what the store holds by then: from earlier runs, and from the lines above.")
-    shown.append(timetable_words(scheduler, measured))
+    shown.append(timetable_words(scheduler))
     if plan is None:
         shown.append("No plan yet: base and specialists are shown for three split fractions.")
     if config.weights == "tokens" and corpus.train_tokens is None:

@@ -9,7 +9,7 @@ from splitray.executor.schedule import Scheduler, foretell
 from splitray.pipeline.dry_run_result import DryRunPart
 from splitray.pipeline.tree import Part
 from splitray.results.ledger import Price
-from splitray.units import duration, human
+from splitray.units import counted, duration, human
 
 
 def plain(part: Part, scheduler: Scheduler, price: Price | None) -> DryRunPart:
@@ -61,19 +61,20 @@ def table_of(parts: Sequence[DryRunPart], gpu: bool) -> Table:
     return table
 
 
-def timetable_words(scheduler: Scheduler, measured: dict[int, float]) -> str:
+def timetable_words(scheduler: Scheduler) -> str:
     """What the times rest on."""
     speeds, device = scheduler.speeds, scheduler.speeds.accelerator
     said = f"Times are of a timetable on {scheduler.capacity:g} workers."
+    known = len([params for params in speeds.rates if params])
+    but = f", but for {counted(known, 'model')} whose speed is measured" if known else ""
     if 0 in speeds.rates:
-        return f"{said} Every worker trains {human(speeds.rates[0])} tokens/s, as resources.tokens_per_second says."
+        return f"{said} A worker trains {human(speeds.rates[0])} tokens/s, as resources.tokens_per_second says{but}."
     if not speeds.gpu:
         said += f" They assume {device.peak * speeds.training.threads:.2g} FLOP/s a worker ({device.source})"
     else:
         share = device.compiled if speeds.compiled else device.eager
         said += f" They assume {share:.1%} of the {device.name}'s {device.peak:.3g} FLOP/s ({device.source})"
-    known = len(speeds.rates) and f", but for {len(speeds.rates)} models whose speed is measured"
-    return f"{said}{known or ''}. Set resources.tokens_per_second to measured rates."
+    return f"{said}{but}. Set resources.tokens_per_second_by_shape to measured rates."
 
 
 def together(parts: Sequence[DryRunPart], gpu: bool, price: Price | None) -> str:

@@ -17,7 +17,8 @@ def speeds_of(
     """How fast the run's models train.
 
     Args:
-        measured: tokens a second of one worker by N, as earlier segments had them; the configuration goes before.
+        measured: tokens a second of one worker by N, as earlier segments had them. The configuration's by shape go
+            before.
         kind: of the cluster's GPUs, where it is known; the configuration goes before.
     """
     config = programme.config
@@ -33,14 +34,11 @@ def accelerator(resources: ResourceSettings, gpu: bool, kind: str | None = None)
 
 
 def given_rates(resources: ResourceSettings, shapes: Sequence[ModelShape], sizes: Sequence[Size]) -> dict[int, float]:
-    """The rates of the configuration by N; 0 stands for every model."""
-    rates = resources.tokens_per_second
-    if rates is None:
-        return {}
-    if not isinstance(rates, dict):
-        return {0: rates}
+    """The rates of the configuration by N; 0 stands for every other model."""
     named = zip(labels(shapes), sizes, strict=True)
-    return {size.params: rates[name] for name, size in named if name in rates}
+    by_shape = resources.tokens_per_second_by_shape
+    rates = {size.params: by_shape[name] for name, size in named if name in by_shape}
+    return rates if resources.tokens_per_second is None else {0: resources.tokens_per_second} | rates
 
 
 def scheduler_of(programme: Programme, speeds: Durations) -> Scheduler:

@@ -8,6 +8,7 @@ from splitray.results.summary import Summary
 from splitray.units import counted, some_of
 
 _FEW = 20  # groups: a cluster bootstrap over fewer is too narrow (Cameron, Gelbach & Miller 2008)
+_SHOWN_COST = 0.0005  # nats: less is 0.000 on the page
 _NO_GROUPS = (
     "This evaluation did not record groups. Its intervals treat documents of one book or call as independent, "
     "and are too narrow where they are not."
@@ -35,7 +36,10 @@ def limits(summary: Summary) -> list[str]:
     repeated = [f"{row.strategy} {row.epochs:.1f}" for row in rows if (row.epochs or 0) > 1]
     if repeated:
         passes = ", ".join(repeated)
-        said.append(f"Some training text is read more than once; most passes over any domain: {passes}.")
+        plan = text.chosen_plan(summary)
+        cost = plan.repetition_cost.value if plan is not None and plan.repetition_cost is not None else 0.0
+        lost = f" By the law that costs the planned models {cost:.3f} nats." if cost >= _SHOWN_COST else ""
+        said.append(f"Some training text is read more than once; most passes over any domain: {passes}.{lost}")
     if rows:
         alone = summary.ladder is not None and summary.ladder.seeds <= 1
         known = ", and the ladder has one seed, so that noise is not known here" if alone else ""

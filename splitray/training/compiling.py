@@ -83,14 +83,17 @@ def compile_or_not(parts: list[torch.nn.Module], attempt: Callable[[], object]) 
 
 
 def _failure(attempt: Callable[[], object]) -> str | None:
-    """What went wrong, in one line; memory that is short is no fault of the compiler."""
+    """What went wrong, in one line: torch names its backend first, and then the error.
+
+    Memory that is short is no fault of the compiler.
+    """
     try:
         attempt()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        return f"{type(error).__name__}: {lines[0].strip()}"[:300]
+        return f"{type(error).__name__}: {' '.join(line.strip() for line in lines[:2])}"[:300]
     return None
 
 

@@ -55,7 +55,6 @@ def test_keys_of_corpora_are_what_they_were() -> None:
     assert (
         identities.items()
         >= {
-            "cluster-1b.yaml": "65e403da4ec3e5e8cc84",
             "demo.yaml": "3085e65c22621f86fa3c",
             "equal_compute.yaml": "7cf507d01555aa2e8c23",
             "equal_compute_quick.yaml": "14e9bcb0faf5381b807e",

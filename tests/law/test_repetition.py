@@ -119,7 +119,7 @@ def test_the_plan_counts_passes_in_the_mixture_and_after_it(form: str) -> None:
     law = Law.known(form, CONSTANTS[form])
     free = plan(law, params=N, budget=BUDGET, domains=K)
     available = free.specialize_tokens.value / 6
-    made = plan(law, params=N, budget=BUDGET, domains=K, limits=Limits(available=available))
+    made = plan(law, params=N, budget=BUDGET, domains=K, limits=Limits(available=available, epochs=1e9))
     text = Text(available * K, available)
     fractions = np.linspace(0.002, 0.998, 400)
     losses = by_hand(law, fractions, text)
@@ -132,6 +132,22 @@ def test_the_plan_counts_passes_in_the_mixture_and_after_it(form: str) -> None:
     assert made.repetition_cost.value == pytest.approx(made.predicted_loss.value - new, abs=1e-9)
     assert made.split_threshold == free.split_threshold and made.predicted_loss.value > free.predicted_loss.value
     assert Plan.parse(made.plain()) == made and made.text == text
+
+
+def test_without_a_cap_a_plan_goes_as_far_as_the_law_can_tell() -> None:
+    """Four passes, or those that the runs show where R* was fitted to them; a cap that is set goes before."""
+    law = Law.known("mixture_gap", GAP)
+    available = plan(law, params=N, budget=BUDGET, domains=K).specialize_tokens.value / 40
+    for how, cap, passes in (
+        (Repetition(PUBLISHED, False, 12.0), None, 4.0),
+        (Repetition(PUBLISHED, True, 12.0), None, 12.0),
+        (Repetition(PUBLISHED, True, 3.0), None, 4.0),
+        (Repetition(PUBLISHED, True, 12.0), 2.0, 2.0),
+        (Repetition(PUBLISHED, False, 1.0), 9.0, 9.0),
+    ):
+        limits = Limits(available=available, epochs=cap)
+        made = plan(replace(law, repetition=how), params=N, budget=BUDGET, domains=K, limits=limits)
+        assert made.epochs == pytest.approx(passes) and "limit_reached" in {w.code for w in made.warnings}
 
 
 def test_slopes_follow_the_tokens_that_are_drawn() -> None:

@@ -310,11 +310,17 @@ def test_without_a_measured_speed_the_assumption_is_said(tmp_path: Path) -> None
 
 def test_a_measured_speed_goes_before_the_table(tmp_path: Path) -> None:
     """Of the configuration for one shape, and of segments that the store holds; the faster model takes less."""
-    named = config(resources={"accelerator": "cpu", "tokens_per_second": {"h16-l1": 100.0}})
+    named = config(
+        resources={"accelerator": "cpu", "tokens_per_second": 30.0, "tokens_per_second_by_shape": {"h16-l1": "100"}}
+    )
     programme = Programme.unbuilt(named)
     ladder = programme.size(named.ladder.shapes[0]).params
     assert speeds_of(programme, False).rate(ladder) == 100.0
     assert speeds_of(programme, False, {ladder: 7.0}).rate(ladder) == 100.0, "what is configured goes first"
+    assert speeds_of(programme, False).rate(programme.size(ModelShape(hidden=24, layers=1)).params) == 30.0
+    for wrong in ({"tokens_per_second_by_shape": {"h16-l1": 0}}, {"accelerator_type": "TPU"}):
+        with pytest.raises(ValueError, match=r"not above 0|the table has A100|did you mean"):
+            config(resources=wrong)
     plain = Programme(config(), CORPUS, "bf16")
     store, (segment, *_) = Store(tmp_path), tree(config(), None, CORPUS).ladder().segments
     meta = {"seconds": 20.0, "tokens_trained": 4000, "world": 2}

@@ -2,18 +2,23 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from splitray.config import Config
 from splitray.ladder.rates import fit_rates
+from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.stages import WORK
 from splitray.results.codec import from_json, to_json
 from splitray.results.rates import Rates
 from splitray.results.stages import LadderResult
 from tests.support.configs import PLAIN
+from tests.support.finished import begun
 
 SHAPES = [{"hidden": 16, "layers": 1}, {"hidden": 24, "layers": 1}, {"hidden": 32, "layers": 1}]
 LADDER = {"shapes": SHAPES, "pretrain_tokens": [4096, 16384], "specialize_tokens": [512], "domains": 2}
@@ -127,3 +132,28 @@ def test_the_record_of_the_stage_keeps_them() -> None:
 def test_rates_that_show_no_best_one_are_refused(rates: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         programme(rates)
+
+
+def test_a_real_sweep_gives_the_target_its_rates(tmp_path: Path) -> None:
+    """The stage itself, in this process: 3k weights, two budgets, a domain; then a second start of the same run."""
+    shapes = [{"hidden": 16, "layers": 1, "heads": 2}, {"hidden": 24, "layers": 1, "heads": 2}]
+    ladder = {"shapes": shapes, "pretrain_tokens": [3072, 6144], "specialize_tokens": [512], "domains": 1}
+    job = begun(tmp_path, ladder=ladder | {"rates": [0.5, 2.0], "max_share": 50.0})
+    job.run.carry_out("ladder", lambda: WORK["ladder"](job), lambda: None)
+    result = job.run.result(LadderResult)
+    assert result.rates is not None
+    losses = job.run.kept("rates.parquet", pq.read_table).to_pylist()
+    assert fit_rates(losses) == result.rates
+    assert {row["multiple"] for row in losses} == {0.5, 1.0, 2.0} and len({row["loss"] for row in losses}) > 20
+    # what a sweep at the configured rate shares with the ladder is one model, trained once
+    table = job.table.to_pylist()
+    assert {row["run"] for row in losses if row["multiple"] == 1} & {row["run"] for row in table}
+    parts, tokens = len(job.corpus.domains), {d: job.corpus.counts(d, "train")["tokens"] for d in job.corpus.domains}
+    for row in table:
+        before = row["pretrain_tokens"] / parts / tokens[row["domain"]]
+        assert row["pretrain_epochs"] == pytest.approx(before)
+        assert row["epochs"] == pytest.approx(before + row["specialize_tokens"] / tokens[row["domain"]])
+    again = Job(job.run, job.store)
+    assert job.programme.rates == again.programme.rates == result.rates
+    half = again.programme.final().split(0.5)
+    assert again.programme.final(half).recipe.learning_rate != again.programme.recipe(job.config.model).learning_rate

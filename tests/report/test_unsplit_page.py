@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from splitray.law import plan
 from splitray.law.planning.estimate import Estimate
 from splitray.report import bill, captions, figures, law_figures, style, text
+from splitray.report.limits import limits
 from splitray.report.page import render
+from splitray.results.codec import from_json
 from splitray.results.summary import Summary
 from tests.report.test_report import USAGE, Page, _printed
 from tests.support import example
@@ -180,3 +182,13 @@ def test_a_gain_of_none_reads_as_a_sentence(tmp_path: Path) -> None:
     summary["final_plan"]["gain"] = {"value": 0.0, "low": 0.0, "high": 0.0}
     shown = page_of(summary, tmp_path)
     assert "gain by splitting no gain to speak of" in shown and "unsplit would need no" not in shown
+
+
+def test_repeated_text_is_said_with_what_it_costs() -> None:
+    plain = from_json(Summary, example.summary(), "summary")
+    plan = plain.final_plan or plain.plan
+    assert plan is not None
+    for cost, shown in ((0.0123, True), (0.0001, False)):
+        costly = replace(plain, final_plan=replace(plan, repetition_cost=Estimate(cost)))
+        (said,) = [sentence for sentence in limits(costly) if "read more than once" in sentence]
+        assert ("costs the planned models 0.012 nats" in said) == shown and "planned split 2.1" in said

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import numpy as np
@@ -40,7 +40,7 @@ from splitray.results.stages import (
 from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.loop import train
-from splitray.training.tree import grow
+from splitray.training.tree import by_recipe, grow
 from tests.support import tiny
 from tests.support.configs import PLAIN, WORDS
 from tests.support.results import RELEASE
@@ -63,9 +63,10 @@ class LocalExecutor:
     def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         job, store = self.job, self.job.store
         context = RunContext(store, job.corpus.key, job.programme.training, "none")
-        for segment in grow([r.target for r in requests], lambda line: _ends(store, line)):
-            train(segment, order_of(context, segment), store, job.programme.training)
-            self.trained += segment.tokens
+        for targets in by_recipe([r.target for r in requests], lambda target: target.recipe):
+            for segment in grow(targets, lambda line: _ends(store, line)):
+                train(segment, order_of(context, segment), store, job.programme.training)
+                self.trained += segment.tokens
         job.ledger.see({"spent": {job.programme.size(job.config.model).params: self.trained}} | SECONDS)
         limit = job.config.evaluate.validation_tokens
         return [
@@ -100,8 +101,8 @@ def config(**changes: Any) -> Config:
     return Config(**values)
 
 
-def write_finished(folder: Path, **changes: Any) -> Path:
-    """`folder/run` and `folder/store` of a run that has ended with stage report's summary; the run folder.
+def begun(folder: Path, **changes: Any) -> Job:
+    """A run in `folder/run` and `folder/store` whose corpus stands; models are trained in this process.
 
     Args:
         changes: of the configuration, as of `config`.
@@ -111,13 +112,23 @@ def write_finished(folder: Path, **changes: Any) -> Path:
     run = RunFolder(Folder(folder / "run"), settings)
     key = _write_corpus(store)
     job = Job(run, store)
-    executor = LocalExecutor(job)
-    job.__dict__["executor"] = executor
+    job.__dict__["executor"] = LocalExecutor(job)
     corpus = Corpus.open(store, key)
     counts = tuple(
         DomainCounts(d, *(Counts(**corpus.counts(d, side)) for side in ("train", "validation"))) for d in corpus.domains
     )
     run.carry_out("corpus", lambda: CorpusResult(key, counts), lambda: None)
+    return job
+
+
+def write_finished(folder: Path, **changes: Any) -> Path:
+    """`folder/run` and `folder/store` of a run that has ended with stage report's summary; the run folder.
+
+    Args:
+        changes: of the configuration, as of `config`.
+    """
+    job = begun(folder, **changes)
+    run, executor = job.run, cast(LocalExecutor, job.executor)
     run.carry_out("ladder", lambda: _ladder(job), lambda: None)
     run.carry_out("law", lambda: _law(job), lambda: None)
     run.carry_out("plan", lambda: _plan(job), lambda: None)

@@ -19,7 +19,7 @@ class InlineEngine:
     def over(self, name: str, work: Callable[..., Any], items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         return (work(dict(item)) for item in items)
 
-    def task(self, name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    def task(self, name: str, work: Callable[..., Any], *arguments: Any, gpus: float = 0) -> Any:
         return work(*arguments)
 
     def get(self, reference: Any) -> Any:

@@ -20,7 +20,6 @@ _BEYOND = 3.0  # times a run
 # were 3.8 % off; a rate twice too high or too low costs 0.005 nats and more in most sweeps of the proof.
 _TRAITS = {"width_to_depth": 1.1, "learning_rate": 2.0}
 _NAMED = 3  # domains in one warning
-_SAFE = 4.0  # passes that are nearly as good as new text (Muennighoff et al. 2023)
 
 
 def plan_warnings(law: Law, line: Line, plan: Plan, traits: Mapping[str, float]) -> list[LawWarning]:
@@ -227,15 +226,16 @@ def repeated_text(law: Law, plan: Plan, passes: Mapping[str, float]) -> LawWarni
     """
     often = sorted((d for d in passes if passes[d] > 1), key=lambda d: -passes[d])
     cost = 0.0 if plan.repetition_cost is None else plan.repetition_cost.value
-    if not often or (cost < SMALL_LOSS and passes[often[0]] <= _SAFE):
+    if not often or (cost < SMALL_LOSS and passes[often[0]] <= law.repetition.trusted):
         return None
     named = some_of(often, _NAMED, lambda d: f"{d} {passes[d]:.3g} times", "domains")
     how = law.repetition
-    known = f"as the runs show up to {how.most:.3g} passes" if how.fitted else "as published; no run here shows it"
+    known = f"as the runs show up to {how.most:.3g} passes" if how.fitted else "as published, no run here shows it"
+    harm = f"; beyond {how.trusted:.3g} passes it may be more" if passes[often[0]] > how.trusted else ""
     return LawWarning(
         "repeated_text",
         "training text is read more than once",
         f"the plan reads {named}; by the law that costs {cost:.3f} nats over as much new text (R* {how.constant:.3g}, "
-        f"{known})",
+        f"{known}){harm}",
         "add text of these domains, or lower the budget",
     )

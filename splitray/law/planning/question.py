@@ -26,7 +26,8 @@ class Limits:
     min_pretrain: tokens of shared pretraining that the general model needs at least.
     available: tokens that each domain has for training: one number for all, or by name (a domain left out has no
         limit). Further passes are worth what the law's `repetition` says.
-    epochs: the most passes over them that D'_k may make; None for as many as pay.
+    epochs: the most passes over them that D'_k may make; None for as many as the law can tell of, 4 or those that its
+        runs show.
     text: how far each domain's text goes, before the split too; None to take it from `available`.
     """
 
@@ -141,7 +142,8 @@ class Question:
         """
         params, budget = self.params if params is None else params, self.budget if budget is None else budget
         apart = self.allocation == "per_domain"
-        caps = self.available(surface) * (math.inf if self.limits.epochs is None else self.limits.epochs)
+        epochs = surface.law.repetition.trusted if self.limits.epochs is None else self.limits.epochs
+        caps = self.available(surface) * epochs
         # A uniform division is over when the first domain's tokens are.
         pool = caps.sum() if apart else (caps / surface.shares).min()
         least = np.minimum(np.maximum(self.limits.min_pretrain / budget, 1 - pool / (exchange * budget)), 1.0)

@@ -55,7 +55,7 @@ def foresee_study(config: StudyConfig, run_dir: str, store: str) -> DryRun:
     if not facts:
         shown.append(Text("The corpus is not built yet: vocabularies are those configured, and nothing is reused."))
     shown.append(Text(_measured(programme)))
-    shown += [timetable_words(scheduler, {}), together(lines, gpu, price)]
+    shown += [timetable_words(scheduler), together(lines, gpu, price)]
     return DryRun(tuple(lines), _refusal(config), tuple(shown))
 
 

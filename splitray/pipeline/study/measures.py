@@ -6,7 +6,7 @@ import numpy as np
 
 from splitray.errors import CorruptError
 from splitray.evaluate.compare import LN2
-from splitray.evaluate.exams.answers import choices_of
+from splitray.evaluate.exams.answers import answers_key, choices_of
 from splitray.evaluate.exams.scoring import ExamScores, grade
 from splitray.evaluate.loss import validation_key
 from splitray.evaluate.measure import loss_key
@@ -17,12 +17,26 @@ from splitray.results.study import Answer, StudyRun, exam_measure
 
 def train_and_measure(job: StudyJob, points: Sequence[Point]) -> tuple[list[StudyRun], list[Answer]]:
     """Have points trained, scored and examined; their rows. What the store has is not done again."""
-    requests = {point.key: point.request for point in points}
-    job.executor.leaves(list(requests.values()))
-    exams = [exam for exam, _ in job.exams]
-    if exams:
-        job.executor.answers(list(requests), exams)
+    by_key = {point.key: point for point in points}
+    unexamined = [key for key, point in by_key.items() if not _examined(job, point)]
+    lost = {key for key in unexamined if job.store.find(key) is None}  # a prune may have left the losses alone
+    if lacking := [point for key, point in by_key.items() if key in lost or not _scored(job, point)]:
+        job.executor.leaves([point.request for point in lacking])
+    if unexamined:
+        job.executor.answers(unexamined, [exam for exam, _ in job.exams])
     return rows_of(job, points)
+
+
+def _scored(job: StudyJob, point: Point) -> bool:
+    """Whether the store has every loss of a point."""
+    key = validation_key(job.opened[point.base.tokenizer], job.config.measure.validation_tokens)
+    return all(job.store.find(loss_key(point.key, key, cell)) is not None for cell in point.request.domains)
+
+
+def _examined(job: StudyJob, point: Point) -> bool:
+    """Whether the store has every answer of a point."""
+    corpus = job.opened[point.base.tokenizer]
+    return all(job.store.find(answers_key(point.key, corpus, exam)) is not None for exam, _ in job.exams)
 
 
 def rows_of(job: StudyJob, points: Sequence[Point]) -> tuple[list[StudyRun], list[Answer]]:
