@@ -15,7 +15,7 @@ from splitray.results.ledger import StartRecord
 from splitray.storage.store import Store
 from splitray.training.tree import MIXTURE
 
-_AT_ONCE = 16  # markers that are read at once: one of an object store takes 50 ms
+_AT_ONCE = 16  # markers that are read at once: an object store answers each by itself
 _MODELS = ("base", "specialists")  # stages whose time beside training is that of starts
 
 

@@ -26,7 +26,7 @@ from splitray.units import human
 
 SCHEMA = Schema("hours-plan", 1, unnamed=None)
 _HOUR = 3600.0  # seconds
-_DRAWS = 200  # a size takes 0.2 s with these, and they hold the ends of an 80 % interval within a tenth of its width
+_DRAWS = 200  # as many as place the ends of an 80 % interval within a tenth of its width, see `planner`
 
 
 @dataclass(frozen=True)
