@@ -286,7 +286,7 @@ class Programme:
         """The routers of a merged model, and nothing else of it, trained on the mixture as any model of the run.
 
         They read the mixture from its start: text that the base has seen, and so all experts alike. The learning rate
-        is the configured one: on a run of the demo's size a fifth of it gave 0.006 nats more, five times it 0.0004 less.
+        is the configured one: at the demo's size a fifth of it gave 0.006 nats more, five times it 0.0004 less.
         """
         recipe = replace(self.recipe(merged), trainable=ROUTERS)
         return Target.leaf(recipe, Leaf(self.training.round_tokens(tokens)), self.training.schedule)
