@@ -1,7 +1,7 @@
 """All figures of the report in their order: the law's from `splitray.report.law_figures`, the run's own from here."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +12,12 @@ from matplotlib.figure import Figure
 from splitray.law.planning.sweep import sweep_budgets, sweep_params
 from splitray.law.runs import read_runs
 from splitray.report import captions, figures, law_figures, predicted, style
+from splitray.report.pictures import Drawing
 from splitray.results.summary import Summary
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus
     from splitray.law import Law, Plan
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure to draw; `draw` gives None where the run has nothing for it, else `caption` says what to see."""
-
-    name: str
-    title: str
-    draw: Callable[[], Figure | None]
-    caption: Callable[[], str]
 
 
 def drawings(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Corpus | None") -> Iterator[Drawing]:

@@ -1,31 +1,19 @@
 """The report: one HTML page that opens offline, and its figures as PNG and SVG."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import jinja2
 import yaml
-from markupsafe import Markup
 
-from splitray.report import bill, equal_hours, limits, predicted, style, text
+from splitray.report import bill, equal_hours, limits, predicted, text
 from splitray.report.drawings import drawings
+from splitray.report.pictures import Picture, draw, environment
 from splitray.results.summary import Summary
 from splitray.storage.folder import Folder
 
 if TYPE_CHECKING:
     from splitray.corpus.corpus import Corpus
     from splitray.law import Law, Plan
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn figure on the page; `caption` says in a sentence what to see."""
-
-    name: str
-    title: str
-    caption: str
-    svg: Markup
 
 
 def write(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Corpus | None", folder: Folder) -> str:
@@ -41,42 +29,22 @@ def write(summary: Summary, law: "Law | None", plan: "Plan | None", corpus: "Cor
         The page's name in the run folder.
     """
     report = folder / "report"
-    pictures = {}
-    for drawing in drawings(summary, law, plan, corpus):
-        with style.styled():
-            figure = drawing.draw()
-            if figure is None:
-                continue
-            vector = style.svg(figure, drawing.name)
-            report.write(f"figures/{drawing.name}.svg", vector)
-            report.write(f"figures/{drawing.name}.png", style.png(figure))
-        caption = drawing.caption()
-        svg = style.inline(vector, drawing.name, f"{drawing.title}. {caption}")
-        pictures[drawing.name] = Picture(drawing.name, drawing.title, caption, Markup(svg))
+    pictures = draw(drawings(summary, law, plan, corpus), report)
     report.write("index.html", render(summary, pictures).encode())
     return "report/index.html"
 
 
 def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
     """The page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("splitray.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shows = {f.__name__: f for f in (text.tokens, text.percent, text.loss, text.signed, text.times, text.number)}
-    environment.filters |= shows | {"duration": text.duration, "name": text.name, "share": text.share}
-    for of_estimate in (text.interval, text.middle, text.bounds):
-        environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
-    environment.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
-    environment.filters |= {"hours": bill.hours, "time": bill.time, "money": bill.money, "energy": bill.energy}
-    environment.filters |= {"label": predicted.label, "inside": predicted.verdict}
+    templates = environment()
+    templates.filters |= {"duration": text.duration, "share": text.share}
+    templates.filters["on_law_domains"] = lambda measured: text.on_law_domains(measured, summary)
+    templates.filters |= {"hours": bill.hours, "time": bill.time, "money": bill.money, "energy": bill.energy}
+    templates.filters |= {"label": predicted.label, "inside": predicted.verdict}
     headline, support = text.verdict(summary)
     pays_from, command = text.next_step(summary)
     plan = text.chosen_plan(summary)
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         s=summary,
         headline=headline,
         support=support,

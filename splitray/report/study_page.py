@@ -1,31 +1,19 @@
 """The page of a study: does a domain pay at this size? One HTML file that opens offline, and its figures."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
 
-import jinja2
 import yaml
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from splitray.report import study_captions, study_figures, study_words, style, text
-from splitray.report.page import Picture
+from splitray.report import study_captions, study_figures, study_words
+from splitray.report.pictures import Drawing, Picture, draw, environment
 from splitray.results.study import FILTERED, LOSS_DOMAIN
 from splitray.results.study_analysis import StudyAnalysis
 from splitray.results.study_summary import StudySummary
 from splitray.storage.folder import Folder
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    name: str
-    title: str
-    draw: Callable[[], Figure | None]
-    caption: Callable[[], str]
-
-
-def _drawings(summary: StudySummary) -> Iterator[_Drawing]:
+def _drawings(summary: StudySummary) -> Iterator[Drawing]:
     found = summary.analysis
     for name, title, given in (
         ("curves", "Loss on the domain against compute", found),
@@ -35,7 +23,7 @@ def _drawings(summary: StudySummary) -> Iterator[_Drawing]:
         ("forecasts", "A size forecast before it was trained", summary.forecasts),
     ):
         caption = partial(getattr(study_captions, name), summary)
-        yield _Drawing(name, title, partial(getattr(study_figures, name), given), caption)
+        yield Drawing(name, title, partial(getattr(study_figures, name), given), caption)
 
 
 def write(summary: StudySummary, folder: Folder) -> str:
@@ -45,36 +33,16 @@ def write(summary: StudySummary, folder: Folder) -> str:
         The page's name in the run folder.
     """
     report = folder / "report"
-    pictures = {}
-    for drawing in _drawings(summary):
-        with style.styled():
-            figure = drawing.draw()
-            if figure is None:
-                continue
-            vector = style.svg(figure, drawing.name)
-            report.write(f"figures/{drawing.name}.svg", vector)
-            report.write(f"figures/{drawing.name}.png", style.png(figure))
-        caption = drawing.caption()
-        svg = style.inline(vector, drawing.name, f"{drawing.title}. {caption}")
-        pictures[drawing.name] = Picture(drawing.name, drawing.title, caption, Markup(svg))
+    pictures = draw(_drawings(summary), report)
     report.write("index.html", render(summary, pictures).encode())
     return "report/index.html"
 
 
 def render(summary: StudySummary, pictures: Mapping[str, Picture]) -> str:
     """The page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("splitray.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shows = {f.__name__: f for f in (text.tokens, text.percent, text.loss, text.signed, text.times, text.number)}
-    environment.filters |= shows | {"name": text.name, "arm": study_words.arm}
-    for of_estimate in (text.interval, text.middle, text.bounds):
-        environment.filters[of_estimate.__name__] = lambda e, show, of=of_estimate: of(e, shows[show])
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
+        "arm": study_words.arm,
         "ratio": study_words.ratio,
         "ratio_bounds": study_words.ratio_bounds,
         "compute": study_words.compute,
@@ -82,7 +50,7 @@ def render(summary: StudySummary, pictures: Mapping[str, Picture]) -> str:
     }
     headline, support = study_words.headline(summary)
     found = summary.analysis
-    return environment.get_template("study.html").render(
+    return templates.get_template("study.html").render(
         s=summary,
         a=found,
         advice=found.advice,

@@ -1,5 +1,6 @@
 """How much text a corpus has."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -19,3 +20,8 @@ class DomainCounts:
     name: str
     train: Counts
     validation: Counts
+
+    @classmethod
+    def of(cls, name: str, counts: Callable[[str, str], Mapping[str, int]]) -> "DomainCounts":
+        """The counts of a domain, as `Corpus.counts` gives them by name and side."""
+        return cls(name, Counts(**counts(name, "train")), Counts(**counts(name, "validation")))

@@ -2,14 +2,14 @@
 
 import logging
 
-from splitray.corpus import Corpus, build_corpus
+from splitray.corpus import build_corpus
 from splitray.corpus.build import corpus_key
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.executor.waiting import waiting_said
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
-from splitray.results.counts import Counts, DomainCounts
+from splitray.results.counts import DomainCounts
 from splitray.results.stages import CorpusResult
 from splitray.units import human
 
@@ -29,11 +29,7 @@ def run_corpus(job: Job) -> CorpusResult:
     with waiting_said("the corpus"):
         corpus = build_corpus(job.config.corpus, job.config.seed, job.store)
     Programme(job.config, CorpusFacts.of(corpus), "fp32").check_domains()  # no precision changes what it says
-    domains = tuple(_counts(corpus, name) for name in corpus.domains)
+    domains = tuple(DomainCounts.of(name, corpus.counts) for name in corpus.domains)
     for domain in domains:
         _log.info(f"   {domain.name}: {domain.train.documents} documents, {human(domain.train.tokens)} tokens")
     return CorpusResult(corpus.key, domains)
-
-
-def _counts(corpus: Corpus, name: str) -> DomainCounts:
-    return DomainCounts(name, *(Counts(**corpus.counts(name, split)) for split in ("train", "validation")))

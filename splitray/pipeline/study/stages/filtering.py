@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from splitray.corpus import Corpus, CorpusSettings, build_corpus
+from splitray.corpus import CorpusSettings, build_corpus
 from splitray.corpus.sources import list_sources
 from splitray.errors import UserError
 from splitray.evaluate.exams import Exam
@@ -12,7 +12,7 @@ from splitray.executor.waiting import waiting_said
 from splitray.pipeline.study.job import CELLS, FILTERED, StudyJob
 from splitray.pipeline.study.programme import OWN, tokenizer_of
 from splitray.pipeline.study.settings import StudyConfig
-from splitray.results.counts import Counts, DomainCounts
+from splitray.results.counts import DomainCounts
 from splitray.results.study_stages import ArmText, CorporaResult, FilterFacts, FilterResult, StudyCorpus
 from splitray.study.apply import Filtered, apply_filter
 from splitray.study.cells import COLUMN, label
@@ -122,7 +122,7 @@ def run_corpora(job: StudyJob) -> CorporaResult:
         settings = cells_corpus(config, (job.run.folder / CELLS).address, len(set(place.values())), tokenizer)
         with waiting_said("the corpus"):
             corpus = build_corpus(settings, config.seed, job.store)
-        cells = tuple(_counts(corpus, name) for name in corpus.domains)
+        cells = tuple(DomainCounts.of(name, corpus.counts) for name in corpus.domains)
         check_long_enough({c.name: c.train.tokens for c in cells}, config.training.sequence_length)
         for cell in cells:
             _log.info(f"   {cell.name}: {cell.train.documents} documents, {human(cell.train.tokens)} tokens")
@@ -162,7 +162,3 @@ def check_long_enough(tokens: Mapping[str, int], length: int) -> None:
                 f"the cell {cell} of the corpus has {count:,} training tokens, and training.sequence_length is "
                 f"{length}: a sequence takes one token more. Give more text, or shorten the sequence"
             )
-
-
-def _counts(corpus: Corpus, name: str) -> DomainCounts:
-    return DomainCounts(name, *(Counts(**corpus.counts(name, split)) for split in ("train", "validation")))
