@@ -1,8 +1,12 @@
 """The arguments that choose a configuration, for every command that takes one."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
-from splitray.config import DEMO, Config, load
+from splitray.config import DEMO, Config, load, manual
+from splitray.errors import UserError, check_choice
+from splitray.settings import Settings
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +21,28 @@ def add_log_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="lines of the log for people, or one JSON each"
     )
+
+
+def add_stages(parser: argparse.ArgumentParser, stages: Sequence[str], kind: type[Settings]) -> None:
+    """Add `--until`, `--dry-run` and `--settings` of a job with these stages and this kind of configuration."""
+
+    def stage(text: str) -> str:
+        try:
+            return check_choice("stage", text, stages)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    class Manual(argparse.Action):
+        """`--settings` prints the manual and ends, as `--help` does."""
+
+        def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+            print(manual(kind=kind))
+            parser.exit()
+
+    named = ", ".join(stages)
+    parser.add_argument("--until", type=stage, default=stages[-1], metavar="STAGE", help=f"stop after it: {named}")
+    parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
+    parser.add_argument("--settings", action=Manual, nargs=0, help="print every field of the configuration, and end")
 
 
 def config_of(options: argparse.Namespace) -> Config:

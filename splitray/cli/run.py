@@ -7,17 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from splitray.cli.command import Command
 from splitray.cli.dry_run import dry_run
-from splitray.cli.options import add_config, add_log_format, config_of, source_of
+from splitray.cli.options import add_config, add_log_format, add_stages, config_of, source_of
 from splitray.cli.signals import Signals
 from splitray.cli.terminal import terminal
-from splitray.config import manual
-from splitray.errors import UserError, check_choice
+from splitray.config import Config
 from splitray.executor.access import listen_on_loopback
 from splitray.pipeline.display import shown
 from splitray.pipeline.logs import foreign_errors
@@ -37,28 +36,10 @@ _log = logging.getLogger(__name__)
 _QUIET = {"GRPC_VERBOSITY": "NONE", "GLOG_minloglevel": "3"}
 
 
-class _Settings(argparse.Action):
-    """`--settings` prints the manual and ends, as `--help` does."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
-        print(manual())
-        parser.exit()
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_log_format(parser)
-    stages = ", ".join(STAGES)
-    parser.add_argument("--until", type=_stage, default=STAGES[-1], metavar="STAGE", help=f"stop after it: {stages}")
-    parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
-    parser.add_argument("--settings", action=_Settings, nargs=0, help="print every field of the configuration, and end")
-
-
-def _stage(text: str) -> str:
-    try:
-        return check_choice("stage", text, STAGES)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    add_stages(parser, STAGES, Config)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -2,14 +2,12 @@
 
 import argparse
 from functools import partial
-from typing import Any
 
 from splitray.cli.command import Command
-from splitray.cli.options import add_config, add_log_format
+from splitray.cli.options import add_config, add_log_format, add_stages
 from splitray.cli.run import others_silent, watched
 from splitray.cli.signals import Signals
 from splitray.cli.terminal import terminal
-from splitray.errors import UserError, check_choice
 from splitray.executor.access import listen_on_loopback
 from splitray.pipeline.display import shown
 from splitray.pipeline.places import places
@@ -18,30 +16,10 @@ from splitray.results.stages import STUDY_STAGES, ReportResult
 from splitray.storage.folder import Folder
 
 
-class _Settings(argparse.Action):
-    """`--settings` prints the manual and ends, as `--help` does."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
-        from splitray.config import manual
-
-        print(manual(kind=StudyConfig))
-        parser.exit()
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_log_format(parser)
-    stages, last = ", ".join(STUDY_STAGES), STUDY_STAGES[-1]
-    parser.add_argument("--until", type=_stage, default=last, metavar="STAGE", help=f"stop after it: {stages}")
-    parser.add_argument("--dry-run", action="store_true", help="print the tree and its cost; needs no data, no cluster")
-    parser.add_argument("--settings", action=_Settings, nargs=0, help="print every field of the configuration, and end")
-
-
-def _stage(text: str) -> str:
-    try:
-        return check_choice("stage", text, STUDY_STAGES)
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    add_stages(parser, STUDY_STAGES, StudyConfig)
 
 
 def _run(options: argparse.Namespace) -> None:
