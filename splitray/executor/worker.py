@@ -234,9 +234,10 @@ class Worker:
     def answers(self, key: str, exams: Sequence[Exam]) -> None:
         """Have a published segment take some exams; measured once, then in the store."""
         self._check_gpu()
+        corpus = self._corpus_of(key)
         with threads(self._context.training.threads):
             for exam in exams:
-                answer(self._context.store, self._corpus_of(key), key, exam, self._device)
+                answer(self._context.store, corpus, key, exam, self._device)
 
     @property
     def _device(self) -> str:
