@@ -16,7 +16,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from benchmarks.gpu_figure import draw
 from benchmarks.gpu_job import whole_job
 from benchmarks.gpu_loops import Device, Setup, ours, plain, plain_losses
 from benchmarks.machine import describe
+from splitray.training import varlen
 
 Row = dict[str, Any]
 SHAPES = {  # of llm-foundry's and OLMo-core's sizes
@@ -42,6 +45,7 @@ class Bench:
     """The device, and the setups that fit it."""
 
     device: Device
+    out: Path
 
     def setup(self, label: str, micro: int = 4) -> Setup:
         """A global batch of 16 sequences of 2,048 tokens; of 4 by 64 where a CPU stands in."""
@@ -110,14 +114,18 @@ def kernels(bench: Bench) -> Iterator[Row]:
         yield {"apart": apart, "kernels": sorted({e.key[:90] for e in seen.key_averages() if _any(e.key, words)})}
 
 
-def rates(bench: Bench, label: str) -> Iterator[Row]:
-    """Ours and a plain loop, eager and compiled, on the same weights and batch."""
-    for compiled in (False, True):
-        setup = replace(bench.setup(label), compiled=compiled)
-        yield {"loop": "ours", "compiled": compiled} | ours(bench.device, setup)
+def rates(bench: Bench, label: str, micro: int = 4, compiled: bool = True) -> Iterator[Row]:
+    """Ours and a plain loop on the same weights and batch."""
+    setup = replace(bench.setup(label, micro), compiled=compiled)
+    for loop, measure in (("ours", ours), ("plain", plain)):
+        yield {"loop": loop, "compiled": compiled, "micro": micro} | measure(bench.device, setup)
         torch._dynamo.reset()
-        yield {"loop": "plain", "compiled": compiled} | plain(bench.device, setup)
-        torch._dynamo.reset()
+
+
+def alone(bench: Bench) -> Iterator[Row]:
+    """Ours without the plain loops, by sequences at once."""
+    for micro in (4, 8):
+        yield {"micro": micro} | ours(bench.device, replace(bench.setup("1.3B", micro), compiled=True))
 
 
 def bound(bench: Bench) -> Iterator[Row]:
@@ -128,9 +136,8 @@ def bound(bench: Bench) -> Iterator[Row]:
 
 
 def zero(bench: Bench) -> Iterator[Row]:
-    """What ZeRO 1 costs in a world of one, and larger micro-batches."""
-    yield {"zero_stage": 1, "micro": 4} | ours(bench.device, replace(bench.setup("1.3B"), stage=1))
-    yield {"zero_stage": 0, "micro": 8} | ours(bench.device, bench.setup("1.3B", micro=8))
+    """What ZeRO 1 costs in a world of one."""
+    yield {"zero_stage": 1} | ours(bench.device, replace(bench.setup("1.3B"), stage=1))
 
 
 def whole(bench: Bench) -> Iterator[Row]:
@@ -152,30 +159,60 @@ def recompute(bench: Bench) -> Iterator[Row]:
 
 
 def masks(bench: Bench) -> Iterator[Row]:
-    """A step with documents apart, eager and compiled."""
-    for compiled in (False, True):
-        setup = replace(bench.setup("1.3B"), apart=True, compiled=compiled)
-        yield {"apart": True, "compiled": compiled} | ours(bench.device, setup)
+    """Documents apart, by boundaries and by a mask: losses of one model, then steps beside plain causal ones."""
+    yield {"losses": _apart(bench, bounded=True), "losses_by_mask": _apart(bench, bounded=False)}
+    for apart, bounded in ((False, True), (True, True), (True, False)):
+        setup = replace(bench.setup("1.3B"), apart=apart, compiled=True)
+        with _bounded(bounded):
+            yield {"apart": apart, "bounded": apart and bounded} | ours(bench.device, setup)
         torch._dynamo.reset()
+
+
+def _apart(bench: Bench, bounded: bool) -> list[float]:
+    """Losses of five steps with documents apart."""
+    setup = replace(bench.small(), apart=True)
+    with _bounded(bounded):
+        engine = bench.device.engine(setup)
+        losses = [round(engine.step(setup.batch(), 1e-3).loss, 5) for _ in range(5)]
+        engine.close()
+    return losses
+
+
+@contextmanager
+def _bounded(wanted: bool) -> Iterator[None]:
+    """Have attention take boundaries where it can, or masks."""
+    usable = varlen.usable
+    varlen.usable = usable if wanted else lambda device: False
+    try:
+        yield
+    finally:
+        varlen.usable = usable
 
 
 def checkpoint(bench: Bench) -> Iterator[Row]:
     """How long a checkpoint stalls, writes and loads; and whether the steps after it are the same."""
     from splitray.storage.store import Store
     from splitray.training import state as states
+    from splitray.training.engine import Engine
     from splitray.training.state import load_weights
 
     device, setup = bench.device, bench.setup("1.3B")
     device.clear()
     engine, batches = device.engine(setup), [setup.batch(seed) for seed in range(6)]
-    for tokens in batches[:3]:
+    for tokens in batches[:2]:
         engine.step(tokens, 3e-4)
-    device.sync()
+    step = _seconds(device, lambda: engine.step(batches[2], 0.0), 2)
+    stalls, beside = [], []
+    for _ in range(2):  # the first one allocates the pinned memory
+        begun = time.perf_counter()
+        held = engine.state(moments=True)
+        stalls.append(time.perf_counter() - begun)
+        beside.append(_seconds(device, lambda: engine.step(batches[2], 0.0), 1))
+    size = 12 * sum(weight.numel() for weight in held.weights.values())
     begun = time.perf_counter()
     held = engine.state(moments=True)
-    stall = time.perf_counter() - begun
-    assert held is not None
-    size = 12 * sum(weight.numel() for weight in held.weights.values())
+    held.settle()
+    copied = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         begun = time.perf_counter()
@@ -189,14 +226,17 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
     device.clear()
     model = device.model(setup)
     load_weights(model, loaded)
-    from splitray.training.engine import Engine
-
     engine = Engine(model, setup.recipe, setup.settings)
     engine.restore(loaded)
     again = [engine.step(tokens, 3e-4).loss for tokens in batches[3:5]]
     engine.close()
-    told = {"bytes": size, "stall_s": round(stall, 3), "stall_gbps": round(size / stall / 1e9, 2)}
-    yield told | {
+    yield {
+        "bytes": size,
+        "stall_first_s": round(stalls[0], 3),
+        "stall_s": round(stalls[1], 3),
+        "step_s": round(step, 3),
+        "step_beside_the_copy_s": [round(seconds, 3) for seconds in beside],
+        "copy_gbps": round(size / copied / 1e9, 2),
         "write_s": round(written, 2),
         "load_s": round(read, 2),
         "losses": after,
@@ -208,7 +248,7 @@ def same_bits(bench: Bench) -> Iterator[Row]:
     """Two runs of four steps from the same weights, as they are and with `training.exact`, and what that costs."""
     from splitray.training.exact import use_exact
 
-    setup = replace(bench.setup("1.3B" if bench.device.cuda else ""), micro=4 if bench.device.cuda else 2)
+    setup = replace(bench.setup("1.3B"), compiled=bench.device.cuda)
     for deterministic in (False, True):
         use_exact(deterministic)
         try:
@@ -234,12 +274,15 @@ def _four_steps(device: Device, setup: Setup) -> tuple[str, float]:
 
 
 def ladder(bench: Bench) -> Iterator[Row]:
-    """Steps of small models, which a GPU has trouble to be busy with."""
+    """Steps of small models, which a GPU has trouble to be busy with, and whether compiling them is worth its time."""
     shapes = {k: {"hidden": h, "layers": n, "heads": h // 64} for k, (h, n) in LADDER.items()}
     for label, shape in shapes.items() if bench.device.cuda else [("tiny", TINY)]:
-        for micro in (8, 32) if bench.device.cuda else (2,):
-            setup = replace(bench.setup("125M"), shape=shape, sequences=32 if bench.device.cuda else 4, micro=micro)
-            yield {"size": label, "micro": micro} | ours(bench.device, setup)
+        for compiled in (False, True):
+            micro = 32 if bench.device.cuda else 2
+            setup = replace(bench.setup("125M", micro), shape=shape, sequences=32 if bench.device.cuda else 4)
+            setup = replace(setup, compiled=compiled)
+            yield {"size": label, "compiled": compiled} | ours(bench.device, setup)
+            torch._dynamo.reset()
 
 
 def profile_of_a_step(bench: Bench) -> Iterator[Row]:
@@ -247,7 +290,9 @@ def profile_of_a_step(bench: Bench) -> Iterator[Row]:
     from torch.profiler import ProfilerActivity, profile
 
     activity = ProfilerActivity.CUDA if bench.device.cuda else ProfilerActivity.CPU
-    engine, tokens = bench.device.engine(bench.setup("1.3B")), bench.setup("1.3B").batch()
+    setup = replace(bench.setup("1.3B", micro=8), compiled=bench.device.cuda)
+    bench.device.clear()
+    engine, tokens = bench.device.engine(setup), setup.batch()
     for _ in range(3):
         engine.step(tokens, 3e-4)
     bench.device.sync()
@@ -260,11 +305,11 @@ def profile_of_a_step(bench: Bench) -> Iterator[Row]:
     kind = "self_device_time_total" if bench.device.cuda else "self_cpu_time_total"
     spent = sorted(((e.key[:70], getattr(e, kind) / 1e6) for e in seen.key_averages()), key=lambda each: -each[1])
     busy = sum(seconds for _, seconds in spent)
-    yield {"wall_s": round(wall, 3), "busy_s": round(busy, 3), "most": {k: round(s, 4) for k, s in spent[:20]}}
+    yield {"wall_s": round(wall, 3), "busy_s": round(busy, 3), "most": {k: round(s, 4) for k, s in spent[:40]}}
 
 
 def job(bench: Bench) -> Iterator[Row]:
-    yield whole_job(bench.device.cuda)
+    yield whole_job(bench.device.cuda, bench.out)
 
 
 # By name: what is measured, and the seconds that it took on an H100 or is given there.
@@ -273,16 +318,19 @@ PHASES: dict[str, tuple[Callable[[Bench], Iterator[Row]], float]] = {
     "ceilings": (ceilings, 10),
     "correct": (correct, 20),
     "kernels": (kernels, 15),
-    "rates 1.3B": (lambda bench: rates(bench, "1.3B"), 200),
-    "same bits": (same_bits, 30),
-    "checkpoint": (checkpoint, 70),
-    "masks": (masks, 110),
-    "recompute": (recompute, 60),
+    "rates 1.3B": (partial(rates, label="1.3B"), 100),
+    "rates 1.3B, 8 at once": (partial(rates, label="1.3B", micro=8), 100),
+    "alone": (alone, 50),
+    "profile": (profile_of_a_step, 20),
+    "masks": (masks, 70),
+    "same bits": (same_bits, 50),
+    "checkpoint": (checkpoint, 60),
     "job": (job, 300),
-    "ladder": (ladder, 40),
-    "profile": (profile_of_a_step, 30),
-    "rates 350M": (lambda bench: rates(bench, "350M"), 120),
-    "rates 125M": (lambda bench: rates(bench, "125M"), 90),
+    "recompute": (recompute, 60),
+    "ladder": (ladder, 70),
+    "rates 1.3B, eager": (partial(rates, label="1.3B", compiled=False), 40),
+    "rates 350M": (partial(rates, label="350M"), 90),
+    "rates 125M": (partial(rates, label="125M"), 60),
     "whole": (whole, 80),
     "zero": (zero, 40),
     "bound": (bound, 80),
@@ -299,7 +347,7 @@ def main() -> int:
     from splitray.training.engine import join_world
 
     join_world()
-    bench, begun, failed = Bench(Device(options.cpu)), time.monotonic(), 0
+    bench, begun, failed = Bench(Device(options.cpu), options.out), time.monotonic(), 0
     results = _read(options.out)
     for name in options.phases:
         measure, needs = PHASES[name]

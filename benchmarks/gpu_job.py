@@ -84,8 +84,11 @@ class Utilisation(threading.Thread):
         return round(sum(inside) / len(inside), 1) if inside else None
 
 
-def whole_job(cuda: bool) -> dict[str, Any]:
-    """Run it; seconds by stage and, on a GPU, its mean utilisation by stage and from the ladder on."""
+def whole_job(cuda: bool, out: Path) -> dict[str, Any]:
+    """Run it; seconds by stage and, on a GPU, its mean utilisation by stage and from the ladder on.
+
+    Its log goes to OUT/job.log, line by line, so that a job that is cut tells how far it came.
+    """
     with tempfile.TemporaryDirectory(prefix="splitray-gpu-") as folder:
         written = Path(folder, "job.yaml")
         written.write_text(yaml.safe_dump(CONFIG if cuda else TINY))
@@ -98,21 +101,28 @@ def whole_job(cuda: bool) -> dict[str, Any]:
         )
         assert job.stdout is not None
         lines = []
-        for line in job.stdout:
-            lines.append(line.rstrip())
-            if (found := _STAGE.search(line.rstrip())) is not None:
-                stages[found[1]] = time.monotonic()
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "job.log").open("w") as log:
+            for line in job.stdout:
+                lines.append(line.rstrip())
+                print(f"{time.monotonic() - begun:6.1f} {lines[-1]}", file=log, flush=True)
+                if (found := _STAGE.search(lines[-1])) is not None:
+                    stages[found[1]] = time.monotonic()
         code, end = job.wait(), time.monotonic()
         if cuda:
             watch.stop()
         if code:
             raise RuntimeError("the job failed: " + " | ".join(lines[-5:]))
-        summary = json.loads(Path(folder, "run/summary.json").read_text())
+        text = Path(folder, "run/summary.json").read_text()
+        (out / "summary.json").write_text(text)
+        summary = json.loads(text)
     ends = [*list(stages.values())[1:], end]
     spans = {name: (at, until) for (name, at), until in zip(stages.items(), ends, strict=True)}
-    told: dict[str, Any] = {"seconds": round(end - begun, 1), "split": summary["plan"]["s"]}
+    told: dict[str, Any] = {"seconds": round(end - begun, 1), "split": summary["final_plan"]["split_fraction"]["value"]}
     told["stages_s"] = {name: round(until - at, 1) for name, (at, until) in spans.items()}
     if cuda:
+        told["begins_s"] = {name: round(at - begun, 1) for name, (at, _) in spans.items()}
+        told["utilisation"] = [[round(at - begun, 1), share] for at, share in watch.seen]
         told["utilisation_by_stage"] = {name: watch.mean(*span) for name, span in spans.items()}
         told["utilisation_from_the_ladder_on"] = watch.mean(stages["ladder"], end)
     return told

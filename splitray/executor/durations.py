@@ -38,11 +38,9 @@ class Durations:
     gpu: bool
     rates: Mapping[int, float] = field(default_factory=dict)
 
-    @property
-    def compiled(self) -> bool:
-        """Whether steps are compiled, as the settings say; GPUs do where they leave it open."""
-        chosen: object = self.training.compile
-        return self.gpu if chosen is None else bool(chosen)
+    def compiled(self, params: int) -> bool:
+        """Whether steps of the model of that N are compiled."""
+        return self.training.compiles(self.gpu, params) is not None
 
     def rate(self, params: int, workers: int = 1) -> float:
         """Tokens a second that `workers` workers train together of the model of that N."""
@@ -59,7 +57,7 @@ class Durations:
     def _micro_batch(self, params: int, tokens: int) -> tuple[float, float]:
         """Seconds of the device and of the host for so many tokens."""
         size, device = self.sizes[params], self.accelerator
-        share = device.compiled if self.compiled else device.eager
+        share = device.compiled if self.compiled(params) else device.eager
         peak = device.peak * share * (1 if self.gpu else self.training.threads)
         work = flops(size.params, tokens, size.layers, size.hidden, self.training.sequence_length) / peak
         return work, device.launch * size.layers
@@ -82,7 +80,7 @@ class Durations:
     def held(self, size: Size, workers: int = 1) -> float:
         """Bytes that a worker holds at the peak of a step of a model."""
         capacity = int(self.accelerator.memory * 2**30) if self.gpu else None
-        return step_bytes(size, self.vocab, self.training, workers, self.compiled, capacity)
+        return step_bytes(size, self.vocab, self.training, workers, self.compiled(size.params), capacity)
 
     def seconds(self, segment: Segment, workers: int = 1) -> float:
         """Of a segment: read its parent, train, publish."""

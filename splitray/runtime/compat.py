@@ -120,6 +120,22 @@ def softmax_backward(gradient: "torch.Tensor", probabilities: "torch.Tensor", dt
     return result
 
 
+@cache
+def varlen_kernel() -> Any:
+    """torch's flash attention over sequences of many lengths; None before torch 2.11, which names its window so."""
+    import inspect
+
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        found = None
+    else:
+        found = varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+    if found is None:
+        warn_missing("torch", "varlen_attn with a window", "GPUs keep documents apart by a mask, slower")
+    return found
+
+
 def allow_recompiles(count: int) -> None:
     """Have torch compile one piece of code for at least so many shapes; a public name since torch 2.7."""
     import torch

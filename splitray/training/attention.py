@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 from splitray.runtime.compat import softmax_backward
+from splitray.training import varlen
 
 NAME = "splitray_blocks"
 _BLOCK = 64  # queries at once; 32 and 128 are up to a tenth slower
@@ -34,9 +35,12 @@ def attention(
 ) -> tuple[torch.Tensor, None]:
     """An attention function of `transformers`: [batch, heads, length, width] in, [batch, length, heads, width] out.
 
-    What is not causal training of short sequences on a CPU goes to torch's `scaled_dot_product_attention`.
+    What is neither training on packed documents on a GPU, see `varlen`, nor causal training of short sequences on a
+    CPU goes to torch's `scaled_dot_product_attention`.
     """
     batch, heads, length, width = query.shape
+    if (bounds := kwargs.get(varlen.BOUNDS)) is not None and scaling is not None:
+        return varlen.attend(query, key, value, bounds, scaling), None
     ours = query.device.type == "cpu" and attention_mask is None and not dropout and length <= _LONGEST
     if not (ours and scaling is not None and key.shape[2] == length and torch.is_grad_enabled()):
         result: tuple[Any, None] = sdpa_attention_forward(

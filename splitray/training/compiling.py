@@ -26,15 +26,6 @@ _FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 _SIZES = 256  # compiled models that a process keeps; a ladder of more has other worries
 
 
-def way_of(setting: bool | Way | None, gpu: bool) -> Way | None:
-    """What a setting of `training.compile` means on a kind of device: by default blocks on GPUs, nothing on CPUs."""
-    if setting is None:
-        return "blocks" if gpu else None
-    if isinstance(setting, bool):
-        return ("blocks" if gpu else "whole") if setting else None
-    return setting
-
-
 def mark(trunk: torch.nn.Module, way: Way) -> list[torch.nn.Module]:
     """Have a model's parts compiled at their first call; the parts.
 

@@ -19,7 +19,7 @@ class Copier:
         self._copied: torch.cuda.Event | None = None
 
     def copy(self, tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], Callable[[], None]]:
-        """1-D fp32 copies in host memory, and what waits until they are there."""
+        """fp32 copies in host memory, of the same shapes, and what waits until they are there."""
         if self._device.type != "cuda":
             return [tensor.detach().clone() for tensor in tensors], _nothing
         total = sum(tensor.numel() for tensor in tensors)
@@ -29,8 +29,9 @@ class Copier:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for tensor in tensors:
-                place = self._pinned[at : at + tensor.numel()]
+                place = self._pinned[at : at + tensor.numel()].view(tensor.shape)
                 place.copy_(tensor.detach(), non_blocking=True)
+                tensor.record_stream(stream)  # one made for this copy is let go before it is through
                 copies.append(place)
                 at += tensor.numel()
         event = torch.cuda.Event()

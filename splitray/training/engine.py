@@ -143,13 +143,13 @@ class Engine:
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
             if settings.reduction == "fp32":  # by default DeepSpeed sums gradients of linear layers in bf16
                 config["torch_autocast"]["lower_precision_safe_modules"] = []
-        self.lm, module = model, NextToken(model, recipe, whole=self.stage == 3)
-        prepared = prepare(module, recipe, settings, self.micro, self.stage, self.world)
+        self.lm, self._module = model, NextToken(model, recipe, whole=self.stage == 3)
+        prepared = prepare(self._module, recipe, settings, self.micro, self.stage, self.world)
         self.compiled, self.checkpointing = prepared.compiled, prepared.checkpointing
         if self.stage == 3:
             os.environ.setdefault("LOCAL_RANK", "0")  # read in every forward pass of that stage
         with deepspeed_environment():
-            self.engine = deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+            self.engine = deepspeed.initialize(model=self._module, optimizer=optimizer, config=config)[0]
         self._alone = self.world == 1 and self.stage == 0
         if self._alone:
             skip_reduction(self.engine)
@@ -171,15 +171,16 @@ class Engine:
         check_tokens(int(sequences.max()), self._table)
         batch = torch.from_numpy(sequences).to(self.device, non_blocking=True)
         total = torch.zeros((), device=self.device)
-        losses = []
+        losses, room = [], self._module.room(sequences, self.micro)
         for micro in batch.split(self.micro):
-            loss = self._loss(micro)
+            loss = self._loss(micro, room)
             losses.append(loss)
             total += loss.detach() / self.accumulation
             if self.accumulation > 1 and len(losses) < self.accumulation:
                 self.engine.backward(loss)
                 self.engine.step()
-        shared = torch.stack([total.double(), torch.tensor(float(stop), device=self.device, dtype=torch.float64)])
+        wished = torch.full((), float(stop), device=self.device, dtype=torch.float64)  # a copy would wait for the GPU
+        shared = torch.stack([total.double(), wished])
         if self.world > 1:
             mean = shared[:1].clone()
             dist.all_reduce(mean)
@@ -224,24 +225,23 @@ class Engine:
         limit = self._recipe.gradient_clip or math.inf
         return torch.nn.utils.clip_grad_norm_(self.lm.parameters(), limit)
 
-    def _loss(self, sequences: torch.Tensor) -> torch.Tensor:
+    def _loss(self, sequences: torch.Tensor, room: int | None = None) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]
-        loss: torch.Tensor = self.engine(inputs, targets)
+        loss: torch.Tensor = self.engine(inputs, targets, room)
         return loss
 
     # state
 
     def state(self, moments: bool) -> State:
-        """The world-free state, copied: of a process that trains alone, and holds all of it."""
+        """The world-free state, copied as `shard` does: of a process that trains alone, and holds all of it."""
         assert self.world == 1
         self._link_moments()
-        weights: dict[str, torch.Tensor] = {}
-        held: dict[str, torch.Tensor] = {}
-        for name, param in trained(self.lm).items():
-            weights[name] = self._read(param, None).detach().cpu().clone()
-            if moments:
-                held.update({f"{m}/{name}": self._read(param, m).detach().cpu().clone() for m in MOMENTS})
-        return State(weights, held if moments else None, self.step_count)
+        params = trained(self.lm)
+        kinds: tuple[str | None, ...] = (None, *MOMENTS) if moments else (None,)
+        values, settle = self._copier.copy([self._read(p, kind) for kind in kinds for p in params.values()])
+        copied = [dict(zip(params, values[at : at + len(params)])) for at in range(0, len(values), len(params))]
+        held = {f"{kind}/{name}": each for kind, part in zip(MOMENTS, copied[1:]) for name, each in part.items()}
+        return State(copied[0], held if moments else None, self.step_count, settle)
 
     def shard(self, moments: bool) -> Shard:
         """What this rank writes of the state of a group, copied. No collective.

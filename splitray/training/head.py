@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
+from splitray.training import attention, varlen
 from splitray.training.compiling import Way, mark
 from splitray.training.family import Packing, PlainHead
 from splitray.training.fused import fused_loss, fused_nats
@@ -36,22 +38,32 @@ class NextToken(torch.nn.Module):
         self.lm, self._family, self._recipe = lm, family_of(recipe.shape), recipe
         self._end, self._packing = recipe.end_token, packing_of(recipe)
         self.whole = whole or self._head() is None
-        if (implementation := self._family.attention(lm)) is not None:
+        implementation = self._family.attention(lm)
+        if implementation is not None:
             lm.set_attn_implementation(implementation)
+        self._bounded = implementation == attention.NAME and self._packing is Packing.MASK
 
     def _head(self) -> PlainHead | None:
         return head_of(self.lm, self._recipe)
 
-    def forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy in nats of int64 `targets` [batch, length], each the token after that of `inputs`."""
+    def room(self, sequences: np.ndarray, micro: int) -> int | None:
+        """What `forward` is to be told of a batch, int64 [batch, length + 1], that goes in by `micro` sequences."""
+        return varlen.room(sequences, micro, self._end) if self._bounded else None
+
+    def forward(self, inputs: torch.Tensor, targets: torch.Tensor, room: int | None = None) -> torch.Tensor:
+        """Mean cross-entropy in nats of int64 `targets` [batch, length], each the token after that of `inputs`.
+
+        Args:
+            room: documents that the batch may hold, see `room`; None keeps them apart by a mask.
+        """
         head = None if self.whole else self._head()
         if head is None:
-            logits = packed_logits(self.lm, inputs, self._end, self._packing)
+            logits = packed_logits(self.lm, inputs, self._end, self._packing, room)
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
         if self._recipe.version >= LARGE_CHUNKS or not head.bare:
-            states = packed_states(head.trunk, inputs, self._end, self._packing)
+            states = packed_states(head.trunk, inputs, self._end, self._packing, room)
             return fused_loss(states.flatten(0, 1), head, targets.flatten())
-        hidden = head.trunk(**forward_inputs(inputs, self._end, self._packing)).last_hidden_state
+        hidden = head.trunk(**forward_inputs(inputs, self._end, self._packing, room)).last_hidden_state
         loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, targets.flatten())
         return loss
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from splitray.training import varlen
 from splitray.training.family import Packing
 from splitray.training.model import family_of
 from splitray.training.recipe import Recipe
@@ -21,11 +22,17 @@ def packing_of(recipe: Recipe) -> Packing | None:
     return None if recipe.attention_across_documents else family_of(recipe.shape).packing(recipe.spec)
 
 
-def forward_inputs(inputs: torch.Tensor, end_token: int, packing: Packing | None) -> dict[str, Any]:
+def forward_inputs(
+    inputs: torch.Tensor, end_token: int, packing: Packing | None, room: int | None = None
+) -> dict[str, Any]:
     """Keyword arguments of a causal LM for a packed batch, int64 [batch, length]; not for `Packing.ROWS`.
 
     Kept apart, positions restart after each end token. With `Packing.MASK` a boolean mask [batch, 1, length, length]
     keeps every document to itself; with `Packing.POSITIONS` the model makes its masks from the positions.
+
+    Args:
+        room: documents at most, of a model whose attention takes boundaries: it is given these in place of the mask
+            wherever that runs, see `varlen`.
     """
     plain: dict[str, Any] = {"input_ids": inputs, "use_cache": False}
     if packing is None:
@@ -37,17 +44,21 @@ def forward_inputs(inputs: torch.Tensor, end_token: int, packing: Packing | None
     first = torch.zeros_like(inputs)
     first[:, 1:] = torch.where(document[:, 1:] != document[:, :-1], place[1:], 0)
     plain["position_ids"] = place - first.cummax(1).values
-    if packing is Packing.MASK:
+    if packing is Packing.MASK and room is not None and varlen.usable(inputs.device):
+        plain[varlen.BOUNDS] = varlen.boundaries(inputs, end_token, room)
+    elif packing is Packing.MASK:
         causal = place[None, :, None] >= place[None, None, :]
         mask = causal & (document[:, :, None] == document[:, None, :])
         plain["attention_mask"] = mask[:, None]
     return plain
 
 
-def packed_logits(lm: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None) -> torch.Tensor:
-    """Logits of a packed batch, int64 [batch, length]: [batch, length, vocabulary]."""
+def packed_logits(
+    lm: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None, room: int | None = None
+) -> torch.Tensor:
+    """Logits of a packed batch, int64 [batch, length]: [batch, length, vocabulary]; for `room` see `forward_inputs`."""
     if packing is not Packing.ROWS:
-        whole: torch.Tensor = lm(**forward_inputs(inputs, end_token, packing)).logits
+        whole: torch.Tensor = lm(**forward_inputs(inputs, end_token, packing, room)).logits
         return whole
     return _by_rows(lambda rows: lm(input_ids=rows, use_cache=False).logits, inputs, end_token)
 
@@ -59,11 +70,11 @@ def _documents(inputs: torch.Tensor, end_token: int) -> torch.Tensor:
 
 
 def packed_states(
-    trunk: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None
+    trunk: torch.nn.Module, inputs: torch.Tensor, end_token: int, packing: Packing | None, room: int | None = None
 ) -> torch.Tensor:
-    """What the head of a packed batch is given, int64 [batch, length]: [batch, length, width]."""
+    """What the head of a packed batch is given, int64 [batch, length]: [batch, length, width]; see `packed_logits`."""
     if packing is not Packing.ROWS:
-        whole: torch.Tensor = trunk(**forward_inputs(inputs, end_token, packing)).last_hidden_state
+        whole: torch.Tensor = trunk(**forward_inputs(inputs, end_token, packing, room)).last_hidden_state
         return whole
     return _by_rows(lambda rows: trunk(input_ids=rows, use_cache=False).last_hidden_state, inputs, end_token)
 

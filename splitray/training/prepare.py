@@ -8,7 +8,7 @@ import torch
 
 from splitray.errors import UserError
 from splitray.training.blocks import Checkpointing, checkpoint_blocks
-from splitray.training.compiling import Way, compile_or_not, way_of
+from splitray.training.compiling import Way, compile_or_not
 from splitray.training.family import Packing
 from splitray.training.head import NextToken, autocast
 from splitray.training.memory import choose_checkpointing
@@ -38,7 +38,7 @@ def prepare(
     """
     gpu = torch.cuda.is_available()
     fit = stage < 3 and packing_of(recipe) is not Packing.ROWS
-    way = way_of(settings.compile, gpu and fit)
+    way = settings.compiles(gpu and fit, recipe.params)
     how = _checkpointing(recipe, settings, micro * recipe.sequence_length, stage, world, way is not None)
     if how != "none" and not checkpoint_blocks(module.lm, how):
         raise UserError(

@@ -6,7 +6,7 @@ group writes a file a rank, see `shards`. Both are read here whole.
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,15 @@ WEIGHT_FILE, MOMENT_FILE = "weights.safetensors", "moments.safetensors"
 
 @dataclass
 class State:
-    """`weights` by parameter name; `moments` as `exp_avg/<name>` and `exp_avg_sq/<name>`, None once not needed."""
+    """`weights` by parameter name; `moments` as `exp_avg/<name>` and `exp_avg_sq/<name>`, None once not needed.
+
+    `settle` waits until the values are there: on a GPU they may still be on their way.
+    """
 
     weights: "dict[str, torch.Tensor]"
     moments: "dict[str, torch.Tensor] | None"
     step: int
+    settle: Callable[[], None] = lambda: None
 
 
 def publish(store: Store, key: str, state: State, meta: dict[str, Any]) -> Published:
@@ -35,6 +39,7 @@ def publish(store: Store, key: str, state: State, meta: dict[str, Any]) -> Publi
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    state.settle()
     attempt = store.attempt(key)
     with tempfile.TemporaryDirectory(prefix="splitray-state-") as folder:
         files = {WEIGHT_FILE: state.weights} | ({MOMENT_FILE: state.moments} if state.moments is not None else {})

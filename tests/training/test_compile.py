@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from splitray.training.compiling import way_of
 from splitray.training.engine import Engine, join_world
 from splitray.training.head import NextToken
 from splitray.training.model import build
@@ -95,10 +94,10 @@ def test_a_model_that_does_not_compile_is_trained_uncompiled(
 
 
 def test_a_setting_means_blocks_on_gpus_and_nothing_on_cpus_by_default() -> None:
-    assert [way_of(setting, gpu=True) for setting in (None, True, False, "whole")] == [
-        "blocks",
-        "blocks",
-        None,
-        "whole",
-    ]
-    assert [way_of(setting, gpu=False) for setting in (None, True, False, "blocks")] == [None, "whole", None, "blocks"]
+    def ways(gpu: bool, *settings: Any) -> list[str | None]:
+        return [tiny.training(compile=setting).compiles(gpu, 10_000_000) for setting in settings]
+
+    assert ways(True, None, True, False, "whole") == ["blocks", "blocks", None, "whole"]
+    assert ways(False, None, True, False, "blocks") == [None, "whole", None, "blocks"]
+    assert tiny.training().compiles(True, 9_999_999) is None, "trained before it is compiled"
+    assert tiny.training(compile=True).compiles(True, 9_999_999) == "blocks"
