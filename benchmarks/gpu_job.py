@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,9 +114,10 @@ def whole_job(cuda: bool, out: Path) -> dict[str, Any]:
             watch.stop()
         if code:
             raise RuntimeError("the job failed: " + " | ".join(lines[-5:]))
-        text = Path(folder, "run/summary.json").read_text()
-        (out / "summary.json").write_text(text)
-        summary = json.loads(text)
+        run = Path(folder, "run")
+        shutil.copy(run / "summary.json", out)
+        (out / "events.jsonl").write_text("".join(p.read_text() for p in sorted(run.glob("events/*.jsonl"))))
+        summary = json.loads((out / "summary.json").read_text())
     ends = [*list(stages.values())[1:], end]
     spans = {name: (at, until) for (name, at), until in zip(stages.items(), ends, strict=True)}
     told: dict[str, Any] = {"seconds": round(end - begun, 1), "split": summary["final_plan"]["split_fraction"]["value"]}

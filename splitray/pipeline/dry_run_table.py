@@ -73,7 +73,8 @@ def timetable_words(scheduler: Scheduler) -> str:
         said += f" They assume {device.peak * speeds.training.threads:.2g} FLOP/s a worker ({device.source})"
     else:
         share = device.compiled if speeds.compiled(max(speeds.sizes)) else device.eager
-        said += f" Of the largest model they assume {share:.1%} of the {device.name}'s {device.peak:.3g} FLOP/s ({device.source})"
+        said += f" Of the largest model they assume {share:.1%} of the {device.name}'s {device.peak:.3g} FLOP/s"
+        said += f" ({device.source})"
     return f"{said}{but}. Set resources.tokens_per_second_by_shape to measured rates."
 
 

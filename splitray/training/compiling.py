@@ -39,10 +39,11 @@ def mark(trunk: torch.nn.Module, way: Way) -> list[torch.nn.Module]:
     return parts
 
 
-def compile_or_not(parts: list[torch.nn.Module], attempt: Callable[[], object]) -> bool:
+def compile_or_not(what: str, parts: list[torch.nn.Module], attempt: Callable[[], object]) -> bool:
     """Try marked parts on a batch; where they cannot be compiled, have them run uncompiled and say so.
 
     Args:
+        what: is done with these parts, as a sentence begins.
         attempt: a forward and backward pass through the parts; its errors are taken for those of the compiler.
 
     Returns:
@@ -66,8 +67,9 @@ def compile_or_not(parts: list[torch.nn.Module], attempt: Callable[[], object]) 
     for part in parts:
         part._compiled_call_impl = None
     _log.warning(
-        "compile: the model is trained uncompiled, which is slower, since torch.compile failed (%s); "
-        "training.compile: false says so from the start",
+        "compile: %s uncompiled, which is slower, since torch.compile failed (%s); training.compile: false says so "
+        "from the start",
+        what,
         again,
     )
     return False

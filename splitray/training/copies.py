@@ -46,5 +46,27 @@ class Copier:
             self._copied = None
 
 
+class Reading:
+    """Numbers of a device on their way to the host.
+
+    A GPU sends them when what was queued before them is through. The host may queue more work meanwhile, and waits for
+    no more than these: `float(tensor)` waits for everything that is queued.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values, self._sent = values.detach(), None
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values.detach(), non_blocking=True)
+            self._sent = torch.cuda.Event()
+            self._sent.record()
+
+    def get(self) -> list[float]:
+        """The numbers, once they are there."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        return [float(value) for value in self._values.flatten().tolist()]
+
+
 def _nothing() -> None:
     """A copy on a CPU is there at once."""

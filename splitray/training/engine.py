@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from splitray.errors import UserError
 from splitray.runtime.compat import link_moments, skip_reduction, skip_shared_memory_op
-from splitray.training.copies import Copier
+from splitray.training.copies import Copier, Reading
 from splitray.training.fragments import Fragment, fragments, owned, shape_of
 from splitray.training.head import NextToken
 from splitray.training.model import family_of, trained
@@ -138,6 +138,7 @@ class Engine:
             "zero_optimization": {"stage": self.stage},
             "zero_allow_untested_optimizer": True,
             "steps_per_print": sys.maxsize,
+            "timers": {"throughput": {"enabled": False}},  # it has the host wait for the GPU at every micro-batch
         }
         if recipe.precision == "bf16":
             config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
@@ -154,6 +155,7 @@ class Engine:
         if self._alone:
             skip_reduction(self.engine)
         self.device = self.engine.device
+        self._params = list(trained(model).values())
         self.step_count, self._copier = 0, Copier(self.device)
         self.gradient_norm = math.nan  # before clipping, of the last step
 
@@ -188,25 +190,53 @@ class Engine:
             shared[0] = mean[0] / self.world
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
+        reading = Reading(shared)
         self.engine.backward(losses[-1])  # before the host asks for the loss, or a GPU would stand idle meanwhile
-        value, wish = float(shared[0]), int(shared[1])
+        value, wished = reading.get()
+        wish = int(wished)
         if not math.isfinite(value):
             self.engine.zero_grad()
             return Step(value, False, wish)
         if self._alone:
             self._complete()
-        # ZeRO skips a step whose gradient is not finite; at stage 0 DeepSpeed would clip by NaN and take it
-        if self.stage == 0:
-            self.gradient_norm = float(self._clip())
-            if not math.isfinite(self.gradient_norm):
-                return Step(value, False, wish)
-        self._copier.before_update()
-        self.engine.step()
-        taken = bool(self.engine.was_step_applied())
-        if self.stage > 0:
-            self.gradient_norm = float(self.engine.get_global_grad_norm() or math.nan)
+        taken = self._update()
         self.step_count += taken
         return Step(value, taken, wish)
+
+    def _update(self) -> bool:
+        """Clip and update; whether that was done, which it is not where the gradient is not finite.
+
+        ZeRO skips such a step by itself. At stage 0 DeepSpeed would clip by NaN and take it.
+        """
+        if self.stage > 0:
+            self._step()
+            self.gradient_norm = float(self.engine.get_global_grad_norm() or math.nan)
+            return bool(self.engine.was_step_applied())
+        if self.device.type == "cuda":
+            return self._update_on_device()
+        self.gradient_norm = float(self._clip())
+        if math.isfinite(self.gradient_norm):
+            self._step()
+        return math.isfinite(self.gradient_norm)
+
+    def _update_on_device(self) -> bool:
+        """`_update` without waiting for the norm: the fused optimizer clips, or does nothing, by what it finds there.
+
+        It reads two fields that torch's GradScaler sets.
+        """
+        optimizer, limit = self._torch_optimizer, self._recipe.gradient_clip or math.inf
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._params if p.grad is not None])
+        optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # gradients are divided by it
+        optimizer.found_inf = (~norm.isfinite()).float()
+        reading = Reading(norm)
+        self._step()
+        optimizer.grad_scale = optimizer.found_inf = None
+        (self.gradient_norm,) = reading.get()
+        return math.isfinite(self.gradient_norm)
+
+    def _step(self) -> None:
+        self._copier.before_update()
+        self.engine.step()
 
     def memory(self) -> int:
         """Bytes that this process has held at most: of its GPU's memory, else of the machine's."""
@@ -216,14 +246,14 @@ class Engine:
 
     def _complete(self) -> None:
         """Zeros for parameters that this batch did not reach (experts), as DeepSpeed's reduction gives them."""
-        for param in self.lm.parameters():
-            if param.grad is None and param.requires_grad:
+        for param in self._params:
+            if param.grad is None:
                 param.grad = torch.zeros_like(param)
 
     def _clip(self) -> torch.Tensor:
         """Scale the averaged gradient down to the recipe's norm; the norm that it had."""
         limit = self._recipe.gradient_clip or math.inf
-        return torch.nn.utils.clip_grad_norm_(self.lm.parameters(), limit)
+        return torch.nn.utils.clip_grad_norm_(self._params, limit)
 
     def _loss(self, sequences: torch.Tensor, room: int | None = None) -> torch.Tensor:
         inputs, targets = sequences[:, :-1], sequences[:, 1:]

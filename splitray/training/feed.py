@@ -64,6 +64,11 @@ class Feed:
         """Whether the first batch is there, or what keeps it from coming is known."""
         return self._thread is None or self._first.is_set()
 
+    def wait(self, seconds: float) -> None:
+        """Until `ready`, or so long."""
+        if self._thread is not None:
+            self._first.wait(seconds)
+
     def next(self) -> np.ndarray:
         """The next batch.
 

@@ -14,7 +14,7 @@ from splitray.training.family import PlainHead
 # Entries of a chunk's one matrix: at a vocabulary of 49,152 on a CPU 1,365 rows, or 134 MB in bf16.
 _CPU_CHUNK, _GPU_CHUNK = 1 << 26, 1 << 28
 # Of these in fp32 at once: on a CPU what stays in its cache, on a GPU what fills it.
-_CPU_PART, _GPU_PART = 1 << 18, 1 << 25
+_CPU_PART, _GPU_PART = 1 << 18, 1 << 26
 
 
 def chunk_entries(device: str) -> int:
@@ -22,9 +22,33 @@ def chunk_entries(device: str) -> int:
     return _CPU_CHUNK if device == "cpu" else _GPU_CHUNK
 
 
-def fused_loss(states: torch.Tensor, head: PlainHead, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats of `targets` int64 [rows] under a head's logits of `states` [rows, width]."""
-    loss: torch.Tensor = _Loss.apply(states, head.weight, head.bias, targets, head.scale, head.cap)
+class Grade(torch.nn.Module):
+    """What the loss does to a chunk's logits, for bare heads, as one thing to compile.
+
+    Compiled, a GPU reads the logits three times and writes them once, in their own precision. Uncompiled it would hold
+    them several times in fp32, so there the loss goes its own way, part by part.
+    """
+
+    def forward(self, raw: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The summed nats of `targets` int64 [rows] under logits `raw` [rows, vocabulary], and these' gradients."""
+        logits, wanted = raw.float(), targets[:, None]
+        top = logits.amax(1, keepdim=True)
+        powers = (logits - top).exp()
+        total = powers.sum(1, keepdim=True)
+        nats = (total.log() + top - logits.gather(1, wanted)).sum()
+        hit = torch.arange(raw.shape[1], device=raw.device) == wanted
+        return nats, (powers / total - hit.float()).to(raw.dtype)
+
+
+def fused_loss(
+    states: torch.Tensor, head: PlainHead, targets: torch.Tensor, grade: Grade | None = None
+) -> torch.Tensor:
+    """Mean cross-entropy in nats of `targets` int64 [rows] under a head's logits of `states` [rows, width].
+
+    Args:
+        grade: compiled, for a bare head.
+    """
+    loss: torch.Tensor = _Loss.apply(states, head.weight, head.bias, targets, head.scale, head.cap, grade)
     return loss
 
 
@@ -53,6 +77,7 @@ class _Loss(torch.autograd.Function):
         targets: torch.Tensor,
         scale: float,
         cap: float | None,
+        grade: Grade | None,
     ) -> torch.Tensor:
         low, matrix, count = _narrow(states), _narrow(weight), len(targets)
         to_states, to_weight = torch.empty_like(low), None
@@ -61,7 +86,10 @@ class _Loss(torch.autograd.Function):
         with torch.autocast(states.device.type, enabled=False):
             for rows in _chunks(low, matrix):
                 raw = low[rows] @ matrix.T
-                for part in _parts(raw):
+                if grade is not None:
+                    nats, raw = grade(raw, targets[rows])
+                    total += nats
+                for part in _parts(raw) if grade is None else ():
                     logits = _bent(raw[part], bias, scale, cap)
                     error, wanted = logits.softmax(1), targets[rows][part]
                     total += _nats(logits, error, wanted).sum()
@@ -88,7 +116,7 @@ class _Loss(torch.autograd.Function):
             for each in found:
                 if each is not None:
                     each.mul_(gradient)
-        return (*found, None, None, None)
+        return (*found, None, None, None, None)
 
 
 def _narrow(values: torch.Tensor) -> torch.Tensor:

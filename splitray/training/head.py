@@ -15,7 +15,7 @@ import torch
 from splitray.training import attention, varlen
 from splitray.training.compiling import Way, mark
 from splitray.training.family import Packing, PlainHead
-from splitray.training.fused import fused_loss, fused_nats
+from splitray.training.fused import Grade, fused_loss, fused_nats
 from splitray.training.heads import find_head
 from splitray.training.model import family_of
 from splitray.training.packing import forward_inputs, packed_logits, packed_states, packing_of
@@ -41,6 +41,7 @@ class NextToken(torch.nn.Module):
         implementation = self._family.attention(lm)
         if implementation is not None:
             lm.set_attn_implementation(implementation)
+        self._grade: Grade | None = None
         self._bounded = implementation == attention.NAME and self._packing is Packing.MASK
 
     def _head(self) -> PlainHead | None:
@@ -60,9 +61,9 @@ class NextToken(torch.nn.Module):
         if head is None:
             logits = packed_logits(self.lm, inputs, self._end, self._packing, room)
             return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-        if self._recipe.version >= LARGE_CHUNKS or not head.bare:
+        if self._recipe.version >= LARGE_CHUNKS or not head.bare or inputs.is_cuda:
             states = packed_states(head.trunk, inputs, self._end, self._packing, room)
-            return fused_loss(states.flatten(0, 1), head, targets.flatten())
+            return fused_loss(states.flatten(0, 1), head, targets.flatten(), self._grade)
         hidden = head.trunk(**forward_inputs(inputs, self._end, self._packing, room)).last_hidden_state
         loss: torch.Tensor = _HeadLoss.apply(hidden.flatten(0, 1), head.weight, targets.flatten())
         return loss
@@ -71,6 +72,19 @@ class NextToken(torch.nn.Module):
         """Have what is worth it compiled, all but the fused loss, which would be unrolled chunk by chunk; the parts."""
         head = None if self.whole else self._head()
         return mark(self.lm if head is None else head.trunk, way)
+
+    def compile_loss(self) -> list[torch.nn.Module]:
+        """Have what the fused loss does to a chunk compiled, for a GPU; the parts, none where the loss is plain."""
+        head = None if self.whole else self._head()
+        if head is None or not head.bare:
+            return []
+        self._grade = Grade()
+        self._grade.compile(dynamic=False)
+        return [self._grade]
+
+    def plain_loss(self) -> None:
+        """Undo `compile_loss`."""
+        self._grade = None
 
 
 def autocast(recipe: Recipe, device: torch.device) -> Any:

@@ -152,7 +152,7 @@ def _train(
         closing.callback(feed.close)
         _await_first_batch(feed, segment, engine.device, hooks)
         while tokens < segment.end:
-            _seed(segment, tokens, engine.rank)
+            _seed(segment, tokens, engine.rank, engine.device)
             wish = _STOP if hooks.stop() else 0
             if engine.rank == 0 and time.monotonic() - checkpointed > settings.checkpoint_seconds:
                 wish = max(wish, _CHECKPOINT)
@@ -217,7 +217,7 @@ def _await_first_batch(feed: Feed, segment: Segment, device: Any, hooks: Hooks) 
             return
         if not going_on:
             raise Interrupted(f"stopped before segment {segment.key} had its first batch")
-        time.sleep(_LOOK_SECONDS)
+        feed.wait(_LOOK_SECONDS)
 
 
 def _origin(segment: Segment, store: Store, hooks: Hooks) -> _Origin | None:
@@ -331,9 +331,12 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _seed(segment: Segment, tokens: int, rank: int) -> None:
+def _seed(segment: Segment, tokens: int, rank: int, device: Any) -> None:
     """Dropout, where a model has it, depends on (seed, token, rank) alone, so a resumed step draws the same."""
     import torch
 
     digest = hashlib.sha256(f"{segment.recipe.seed}/{tokens}/{rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    seed = int.from_bytes(digest[:8], "little") >> 1
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed queues a call for every kind of device it never used
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

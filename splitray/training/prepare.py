@@ -46,9 +46,11 @@ def prepare(
             "set it to none"
         )
     if way is not None:
-        parts = module.mark_compiled(way)
-        if stage < 3 and not compile_or_not(parts, partial(_try, module, recipe, micro)):
+        attempt, parts = partial(_try, module, recipe, micro), module.mark_compiled(way)
+        if stage < 3 and not compile_or_not("the model is trained", parts, attempt):
             way = None
+        elif gpu and (parts := module.compile_loss()) and not compile_or_not("the loss is computed", parts, attempt):
+            module.plain_loss()
     return Prepared(way, how)
 
 

@@ -13,9 +13,12 @@ from splitray.ladder.rates import STRATEGIES, Swept, fit_rates
 from splitray.pipeline.job import Job
 from splitray.results.rates import Rates
 from splitray.results.stages import LadderResult
+from splitray.runtime.ahead import importing
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
+# What the first export needs. On a machine with one H100 all workers idled for the 15 s that its import took.
+_EXPORT = ("transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto", "deepspeed")
 
 
 def run_ladder(job: Job) -> LadderResult:
@@ -29,7 +32,8 @@ def run_ladder(job: Job) -> LadderResult:
         f"   {len(asked)} leaves in {spent['segments']:.0f} segments, {human(spent['tokens'])} tokens "
         f"({human(spent['from_scratch'])} if each were trained from scratch)"
     )
-    results = job.executor.leaves(asked)
+    with importing(*_EXPORT):
+        results = job.executor.leaves(asked)
     table = [
         row(request.target.recipe, step.leaf, domain, scores["loss"], result["key"], job.programme.training)
         | passes(job.programme.text, step.leaf, domain)
