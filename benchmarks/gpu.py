@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu [--phases NAME ...] [--seconds 540] [--out FOLDER] [--cpu]
 
-Every phase prints a line of JSON as it ends and rewrites FOLDER/gpu.json, so a run that is cut keeps what it has. A
+Every measurement prints a line of JSON and rewrites FOLDER/gpu.json, so a run that is cut keeps what it has. A
 phase begins only where its estimate still fits into --seconds, and an error ends its phase alone. `--cpu` takes tiny
 shapes through the same code anywhere. Results that FOLDER holds of other phases are kept.
 """
@@ -360,14 +360,14 @@ def main() -> int:
         try:
             for row in measure(bench):
                 rows.append(row)
+                _write(options.out, results | {name: rows})
                 print(json.dumps({"phase": name, "at": round(time.monotonic() - begun, 1)} | row), flush=True)
         except Exception as error:  # the next phases still tell something
             failed += 1
             rows.append({"error": f"{type(error).__name__}: {error}"[:600]})
             traceback.print_exc()
         results[name] = rows
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+        _write(options.out, results)
         bench.device.clear()
     draw(results, options.out)
     return 1 if failed else 0
@@ -377,6 +377,11 @@ def _read(folder: Path) -> dict[str, list[Row]]:
     file = folder / "gpu.json"
     held: dict[str, list[Row]] = json.loads(file.read_text()) if file.exists() else {}
     return held
+
+
+def _write(folder: Path, results: dict[str, list[Row]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _any(text: str, words: tuple[str, ...]) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from splitray.errors import UserError, did_you_mean
 
-# Measured with splitray on one H100 at 1.3B parameters, 2,048 tokens a sequence: 51,243 tokens/s compiled with 4
-# sequences at once, 34,666 eager with 8. The share counts 6 N + 6 L h S FLOPs a token.
-_COMPILED, _EAGER = 0.439, 0.297
+# Measured with splitray on one H100 at 1.3B parameters, 2,048 tokens a sequence: 55,320 tokens/s compiled with 4
+# sequences at once (58,008 with 8), 34,666 eager with 8. The share counts 6 N + 6 L h S FLOPs a token.
+_COMPILED, _EAGER = 0.474, 0.297
 _OURS = "share of the peak as measured with splitray on one H100 at 1.3B parameters"
 
 
@@ -20,7 +20,8 @@ class Accelerator:
     Args:
         peak: FLOP/s of dense bf16 matrix products; of a core, what it trains with.
         compiled: share of the peak that training reaches with `torch.compile`, and `eager` without.
-        launch: seconds of the host for each layer and micro-batch: a smaller model takes no less.
+        launch: seconds of the host for each layer and micro-batch: a smaller model takes no less. `launch_compiled`
+            with `torch.compile`.
         memory: GiB. A core has no limit here.
         start: seconds until a worker trains: imports, and the first touch of the device. `group`: of a worker group.
         publish: bytes a second of a state into the store, and `load` out of it.
@@ -32,6 +33,7 @@ class Accelerator:
     compiled: float
     eager: float
     launch: float
+    launch_compiled: float
     memory: float
     start: float
     group: float
@@ -42,8 +44,9 @@ class Accelerator:
 
 
 # A state of 15.75 GB was published in 29.1 s and loaded in 13.4 s, and a worker took 10 to 14 s to start (one H100 of
-# this project's check). 16,384 tokens of models of 2 and 4 layers took 11.7 and 20.5 ms there, which is the host's.
-_GPU = {"launch": 0.005, "start": 14.0, "group": 14.0, "publish": 15.75e9 / 29.1, "load": 15.75e9 / 13.4}
+# this project's check). 16,384 tokens of models of 2, 4 and 10 layers took 10.0, 18.6 and 38.6 ms there, compiled 7.3,
+# 13.0 and 28.5, which is the host's.
+_GPU = {"launch": 0.0045, "launch_compiled": 0.003, "start": 14.0, "group": 14.0, "publish": 15.75e9 / 29.1, "load": 15.75e9 / 13.4}
 
 ACCELERATORS = {
     a.name: a
@@ -60,7 +63,7 @@ ACCELERATORS = {
         Accelerator("L40S", 362e12, _COMPILED, _EAGER, memory=48.0, source=f"NVIDIA L40S data sheet; {_OURS}", **_GPU),
         # One core in fp32. Two threads of an EPYC trained 4.6k tokens/s of 4.7M parameters, 6.5e10 a core; others less.
         # Starts: 6 s of imports, 12 s of a worker group (docs/measured.md). States of small models: 0.2 s of overhead.
-        Accelerator("CPU", 2e10, 1.0, 1.0, 0.0, 0.0, 6.0, 12.0, 1e9, 1e9, "assumed of one core in fp32"),
+        Accelerator("CPU", 2e10, 1.0, 1.0, 0.0, 0.0, 0.0, 6.0, 12.0, 1e9, 1e9, "assumed of one core in fp32"),
     )
 }
 GPU_DEFAULT = "H100"

@@ -57,10 +57,11 @@ class Durations:
     def _micro_batch(self, params: int, tokens: int) -> tuple[float, float]:
         """Seconds of the device and of the host for so many tokens."""
         size, device = self.sizes[params], self.accelerator
-        share = device.compiled if self.compiled(params) else device.eager
+        compiled = self.compiled(params)
+        share, launch = (device.compiled, device.launch_compiled) if compiled else (device.eager, device.launch)
         peak = device.peak * share * (1 if self.gpu else self.training.threads)
         work = flops(size.params, tokens, size.layers, size.hidden, self.training.sequence_length) / peak
-        return work, device.launch * size.layers
+        return work, launch * size.layers
 
     def share(self, params: int) -> float:
         """What a worker needs of a GPU: 1/n where n workers fit its memory and leave one another time, else 1."""

@@ -77,7 +77,7 @@ class Pool:
         per_worker: what one worker holds.
         start: makes the actor of a name, a number of workers and a share of a device.
         end: ends the actor of a lease at once.
-        up: whether the process of the worker of a name was ever heard of; a cluster that is full starts none.
+        up: whether the worker of a name has started; that takes seconds, and a cluster that is full starts none.
     """
 
     capacity: float
@@ -167,7 +167,7 @@ class Pool:
         return chosen.lease
 
     async def exchange(self, lease: Lease) -> Lease:
-        """A worker that is up and idle, for one whose process the cluster has not started yet; the same where none is.
+        """A worker that is up and idle, for one that has not started yet; the same where none is.
 
         The other stays, as an idle one: it may be up a moment later.
         """

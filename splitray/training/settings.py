@@ -174,8 +174,8 @@ class TrainingSettings(Settings):
     )
     exact: bool = operational(
         False,
-        "Whether GPUs give the same bits when a run is repeated or resumed, as CPUs do anyway. It costs speed: a "
-        "quarter was measured on tiny steps of one H100.",
+        "Whether GPUs give the same bits when a run is repeated or resumed, as CPUs do anyway. It costs speed: 11 % "
+        "of a step at 1.3B parameters on one H100, a quarter of tiny ones.",
     )
     checkpoint_seconds: float = operational(60.0, "A checkpoint inside a segment at least this often.", gt=0)
 

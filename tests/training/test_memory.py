@@ -28,7 +28,7 @@ def gib(micro: int, compiled: bool, **settings: object) -> float:
 
 @pytest.mark.parametrize(
     ("micro", "compiled", "stage", "measured"),
-    [(4, False, 0, 44.1), (8, False, 0, 65.1), (4, True, 0, 36.8), (4, False, 1, 52.7)],
+    [(4, False, 0, 44.1), (8, False, 0, 65.1), (4, True, 0, 36.4), (8, True, 0, 49.4), (4, False, 1, 52.7)],
 )
 def test_peaks_of_one_h100_within_a_tenth(micro: int, compiled: bool, stage: int, measured: float) -> None:
     assert gib(micro, compiled, zero_stage=stage) == pytest.approx(measured, rel=0.1)
