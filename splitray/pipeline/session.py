@@ -90,6 +90,11 @@ class Session(ABC, Generic[C]):
             scheduler=self.scheduler,
             idle_seconds=settings.resources.idle_seconds,
             corpora=corpora if len(corpora) > 1 else {},
+            fewest={
+                "base": settings.resources.base_workers_min,
+                "specialist": settings.resources.specialist_workers_min,
+            },
+            resize_seconds=settings.resources.resize_seconds,
         )
 
     @cached_property
