@@ -353,3 +353,7 @@ def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
     wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
     assert f"{held(1):.2f} GiB at most" in told(wide, tmp_path)
+    smaller = made.model_copy(update={"resources": made.resources.model_copy(update={"base_workers_min": 2})})
+    said = " ".join(told(smaller, tmp_path).split())
+    assert f"base {specialist:.2f}, specialists {specialist:.2f}" in said, "the fewest workers hold the most each"
+    assert "8 workers (fewer while nodes are missing, at least 2)" in said
