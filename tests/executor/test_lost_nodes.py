@@ -67,7 +67,7 @@ def test_its_loss_is_that_of_an_undisturbed_run(run: Any, tmp_path: Path) -> Non
     said, _, corpus = run
     torch.set_num_threads(1)
     order = Order({d: corpus.tokens(d, "train") for d in corpus.domains}, tiny.WEIGHTS, 16, 0)
-    settings = lost_nodes.SETTINGS.model_copy(update={"micro_batch_size": 128})
+    settings = lost_nodes.SETTINGS.model_copy(update={"micro_batch_size": 64})
     (segment,) = tiny.grow([lost_nodes.target(lost_nodes.recipe_of(corpus))], lambda line: [])
     store = Store(tmp_path)
     alone = train(segment, order, store, settings)

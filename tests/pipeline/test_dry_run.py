@@ -305,7 +305,7 @@ def test_without_a_measured_speed_the_assumption_is_said(tmp_path: Path) -> None
     text = " ".join(told(config(), tmp_path).split())
     assert "They assume 2e+10 FLOP/s a worker (assumed of one core in fp32)" in text
     gpu = config(resources={"accelerator": "gpu", "accelerator_type": "L40S"})
-    assert "47.4% of the L40S's 3.62e+14 FLOP/s (NVIDIA L40S data sheet" in " ".join(told(gpu, tmp_path).split())
+    assert "29.7% of the L40S's 3.62e+14 FLOP/s (NVIDIA L40S data sheet" in " ".join(told(gpu, tmp_path).split())
 
 
 def test_a_measured_speed_goes_before_the_table(tmp_path: Path) -> None:

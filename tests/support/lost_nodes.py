@@ -29,7 +29,7 @@ from tests.support import tiny
 STEPS, GRACE = 50, 60  # steps of the base; seconds that a draining node has left
 # A checkpoint comes only where something asks for one. Many micro-batches make steps slow, for nodes to come and go.
 SETTINGS = tiny.training(
-    global_batch_size=128, micro_batch_size=1, learning_rate=1e-3, warmup_tokens=4096, checkpoint_seconds=3600.0
+    global_batch_size=64, micro_batch_size=1, learning_rate=1e-3, warmup_tokens=2048, checkpoint_seconds=3600.0
 )
 
 
@@ -67,12 +67,13 @@ class Seen:
         return sorted(self._store.keys("part-"))
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 150
+def until(condition: Callable[[], Any], what: str, seen: Seen, leaf: Any) -> Any:
+    deadline = time.monotonic() + 200
     while not (found := condition()):
+        if ray.wait([leaf], timeout=0.2)[0]:
+            raise RuntimeError(f"{what}, and the call is over: {ray.get(leaf)}")
         if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.1)
+            raise TimeoutError(f"{what}; {seen.devices}, {seen.checkpoints()}, {seen.said}")
     return found
 
 
@@ -83,21 +84,21 @@ def lose_nodes(cluster: Cluster, context: RunContext) -> dict[str, Any]:
     leaf = coordinator.leaves.remote([Request(wanted, ("a",), mixture_workers=2)])
     batch = wanted.recipe.batch_tokens
 
-    until(lambda: seen.trains(2, 2 * batch), "the group did not start")
+    until(lambda: seen.trains(2, 2 * batch), "the group did not start", seen, leaf)
     assert not seen.checkpoints()
     begin = time.monotonic()
     reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     ending = int((time.time() + GRACE) * 1000)
     accepted, why = ray._raylet.GcsClient(address=cluster.address).drain_node(second.node_id, reason, "spot", ending)
     assert accepted, why
-    first = until(seen.checkpoints, "no checkpoint after the notice")
+    first = until(seen.checkpoints, "no checkpoint after the notice", seen, leaf)
     drained = time.monotonic() - begin
     cluster.remove_node(second)
-    kept = until(lambda: seen.trains(1, 0), "no smaller group")
+    kept = until(lambda: seen.trains(1, 0), "no smaller group", seen, leaf)
     failures = ray.get(coordinator.progress.remote())["failures"]
 
     third = cluster.add_node(num_cpus=1)
-    grown = until(lambda: seen.trains(2, kept), "the group did not grow")
+    grown = until(lambda: seen.trains(2, kept), "the group did not grow", seen, leaf)
     cluster.remove_node(third, allow_graceful=False)
     (result,) = ray.get(leaf)
     seen.look()
@@ -114,7 +115,7 @@ def lose_nodes(cluster: Cluster, context: RunContext) -> dict[str, Any]:
 
 
 def main(folder: Path, corpus: str) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": worker_environment()})
     try:
