@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from splitray.runtime.compat import varlen_kernel
+from splitray.training.settings import ModelShape
 
+NAME = "splitray_blocks"  # of the attention that takes boundaries, see `attention`
 BOUNDS = "cu_seq_lens_q"  # what `transformers` calls boundaries, on their way to attention
 _LEAST = 64  # boundaries there is room for; more by powers of two, so that compiled code sees few shapes
 
@@ -20,6 +22,12 @@ def usable(device: torch.device) -> bool:
     """Whether a forward pass on a device, under the autocast that is on, may take this way."""
     narrow = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16
     return device.type == "cuda" and narrow and varlen_kernel() is not None
+
+
+def fits(shape: ModelShape) -> bool:
+    """Whether the kernel takes heads of this width."""
+    width = shape.width // shape.head_count
+    return width % 8 == 0 and width <= 256
 
 
 def room(sequences: np.ndarray, micro: int, end_token: int) -> int:
