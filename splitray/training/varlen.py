@@ -12,6 +12,7 @@ import torch
 
 from splitray.runtime.compat import varlen_kernel
 
+NAME = "splitray_blocks"  # of the attention that takes boundaries, see `attention`
 BOUNDS = "cu_seq_lens_q"  # what `transformers` calls boundaries, on their way to attention
 _WIDEST = 256  # numbers of a head's query; and in eights
 _LEAST = 64  # boundaries there is room for; more by powers of two, so that compiled code sees few shapes

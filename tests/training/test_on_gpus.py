@@ -18,6 +18,7 @@ from splitray.training.engine import Engine, Step, join_world
 from splitray.training.fused import Grade
 from splitray.training.head import NextToken
 from splitray.training.model import build
+from splitray.training.settings import ModelShape
 from tests.support import tiny
 
 RECIPE = tiny.make_recipe()
@@ -83,6 +84,8 @@ def test_only_models_that_take_boundaries_are_told_of_them() -> None:
     rows = np.ones((4, 17), dtype=np.int64)
     assert NextToken(build(APART), APART, whole=False).room(rows, 2) == 64
     assert NextToken(build(RECIPE), RECIPE, whole=False).room(rows, 2) is None, "documents see each other"
+    narrow = replace(APART, shape=ModelShape(hidden=24, layers=1, heads=2))
+    assert NextToken(build(narrow), narrow, whole=False).room(rows, 2) is None, "the kernel takes no heads of 12"
     assert not varlen.usable(torch.device("cpu"))
 
 
