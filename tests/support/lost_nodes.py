@@ -65,16 +65,6 @@ class Seen:
         return max((int(key.rsplit("-", 1)[1]) for key in self._store.keys("part-")), default=0)
 
 
-def until(condition: Callable[[], Any], what: str, seen: Seen, leaf: Any) -> Any:
-    deadline = time.monotonic() + 200
-    while not (found := condition()):
-        if ray.wait([leaf], timeout=0.2)[0]:
-            raise RuntimeError(f"{what}, and the call is over: {ray.get(leaf)}")
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}; {seen.devices}, {seen.checkpoints()}, {seen.said}")
-    return found
-
-
 class Story:
     """What happens to the second node, one thing after the other; `told` is what was seen of it.
 
@@ -107,12 +97,12 @@ class Story:
         return int(ray.get(self.coordinator.progress.remote())["failures"])
 
     def drain(self) -> None:
+        self.told["noticed"] = self.at = self.trains(2, 0)
         begin, ending = time.monotonic(), int((time.time() + GRACE) * 1000)
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         client = ray._raylet.GcsClient(address=self.cluster.address)
         accepted, why = client.drain_node(self.node.node_id, reason, "spot", ending)
         assert accepted, why
-        self.told["noticed"] = self.at = self.trains(2, 0)
         self.until(lambda: self.seen.kept() >= self.at and not self.seen.trains(2, 0), "no checkpoint after the notice")
         self.told["seconds"] = time.monotonic() - begin
         self.cluster.remove_node(self.node)
