@@ -130,11 +130,13 @@ class Story:
 def main(folder: Path, corpus: str, parts: list[str]) -> None:
     gate = folder / "gate"
     gate.write_text(str(A_STEP))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
+    quick = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000}  # a node that is killed is noticed
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": quick}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     environment = worker_environment() | {slow_model.GATE: str(gate)}
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": environment})
     try:
+        cluster.add_node(num_cpus=1)  # after the driver has joined the head, or it may join this one and die with it
         context = RunContext(Store(folder), corpus, SETTINGS, "lost-nodes", fewest={"base": 1}, resize_seconds=2.0)
         story = Story(cluster, context, gate)
         for part in parts:
