@@ -91,13 +91,14 @@ def main() -> None:
 @contextmanager
 def cluster(folder: Path, refused: Path) -> Iterator[tuple[str, str]]:
     """An autoscaling cluster: the address of its control store, and that of its dashboard."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = (free_port() for _ in range(3))
     address = f"127.0.0.1:{port}"
     (folder / "cluster.yaml").write_text(yaml.safe_dump(description(address, refused)))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     programs = Path(sys.executable).parent
     environment = {
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_enable_autoscaler_v2": "1",  # as `ray up` sets it
         "RAY_FAKE_CLUSTER": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
@@ -107,10 +108,13 @@ def cluster(folder: Path, refused: Path) -> Iterator[tuple[str, str]]:
     command = [str(programs / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus", "0"]
     command += ["--node-ip-address", "127.0.0.1", "--port", str(port), "--dashboard-port", str(dashboard)]
     command += ["--object-store-memory", str(MEMORY), "--temp-dir", str(folder / "ray")]
+    command += ["--dashboard-agent-listen-port", str(agent)]
     command += ["--autoscaling-config", str(folder / "cluster.yaml")]
     with started(command, folder / "ray.log", **environment):
         url = f"http://127.0.0.1:{dashboard}"
-        until_up(f"{url}/api/version", folder / "ray.log", token=os.environ["RAY_AUTH_TOKEN"])
+        # the agent of the head starts the job, and the dashboard waits ten seconds for it: too short on a busy machine
+        for asked in (f"{url}/api/version", f"http://127.0.0.1:{agent}/api/local_raylet_healthz"):
+            until_up(asked, folder / "ray.log", token=os.environ["RAY_AUTH_TOKEN"])
         yield address, url
 
 
@@ -127,7 +131,7 @@ def description(address: str, refused: Path) -> dict[str, Any]:
     }
     types[HEAD_TYPE] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     provider: dict[str, Any] = {"type": "external", "module": "benchmarks.fake_cloud.FakeCloud", "head_node_id": HEAD}
-    provider |= {"gcs_address": address, "launch_multiple": True}
+    provider |= {"gcs_address": address}
     # nodes share this machine: nothing is to be installed on them, and they have one address
     provider |= dict.fromkeys(("disable_node_updaters", "disable_launch_config_check", "use_node_id_as_ip"), True)
     provider |= {"refused": ["trainer"], "refused_while": str(refused)}
