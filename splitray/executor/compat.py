@@ -9,6 +9,7 @@ rank must call it equally often, so that it serves neither the actors of the lad
 
 import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from splitray.runtime.compat import warn_missing
 
 T = TypeVar("T")
 
+# seconds for which a refusal is told: Ray 2.60 asks again within seconds, and tells old refusals five minutes later
+_FRESH = 60.0
 _LOG_END = 2**17  # bytes of the autoscaler's log that are read; Ray 2.60 wrote 1.5 KB a second while it was refused
 
 
@@ -152,11 +155,13 @@ def launches() -> list[Launch]:
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
         found = [Launch(each.ray_node_type_name, each.count) for each in status.pending_launches]
         found += [Launch(each.ray_node_type_name, 1) for each in status.pending_nodes]
-        failed = status.failed_launches
+        now = time.time()
+        failed = [each for each in status.failed_launches if now - (each.failed_ts_s or now) < _FRESH]
         log = _autoscaler_log() if failed else ""
         for each in failed:
             # Ray 2.60 leaves out what the provider said: "launch failed with Failed to launch 1 nodes of type X ...: "
-            told = "" if each.details.rstrip().endswith(":") else each.details
+            details = each.details or ""
+            told = "" if details.rstrip().endswith(":") else details
             reason = (
                 told or refusal(log, each.ray_node_type_name) or "monitor.log in Ray's logs on the head has the reason"
             )
