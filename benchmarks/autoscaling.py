@@ -102,6 +102,7 @@ def cluster(folder: Path, refused: Path) -> Iterator[tuple[str, str]]:
         "RAY_FAKE_CLUSTER": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
+        "OMP_WAIT_POLICY": "passive",  # four workers share the cores of one machine: threads that wait must not spin
         "PYTHONPATH": str(ROOT),  # the autoscaler imports the provider
         "PATH": f"{programs}:{os.environ['PATH']}",  # the job's `python` is this one
     }
@@ -153,7 +154,7 @@ def description(address: str, refused: Path) -> dict[str, Any]:
 def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tuple[dict[str, Any], str]:
     """The run to its end, and until all nodes have gone: the result, and the job's log."""
     write_corpus(folder / "corpus")
-    settings = config(folder / "corpus")
+    settings = small(folder / "corpus")
     settings["training"] |= {"threads": 2}
     settings["resources"] = {"accelerator": "cpu", "capacity": 2 * MOST["trainer"]}
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
@@ -196,6 +197,14 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
         "claims": claims(looks, stages, ended, code, text),
     }
     return result, text
+
+
+def small(corpus: Path) -> dict[str, Any]:
+    """A configuration whose run takes some minutes on two cores."""
+    settings = config(corpus) | {"budget": 16384}
+    settings["training"] |= {"warmup_tokens": 256}
+    settings["ladder"] |= {"pretrain_tokens": [3072, 12288], "specialize_tokens": [512, 4096]}
+    return settings
 
 
 def watch(address: str) -> None:

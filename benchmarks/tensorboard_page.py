@@ -1,6 +1,6 @@
 """What the trackers of a run have: TensorBoard in a browser, and MLflow's store read back.
 
-    python -m benchmarks.dashboards --set "trackers=[{name: jsonl}, {name: tensorboard}, {name: mlflow}]" --keep FOLDER
+    python -m benchmarks.slurm --keep FOLDER
     python -m benchmarks.tensorboard_page FOLDER/run
 
 TensorBoard shows the run's event files to Debian's `chromium`, without a window. Every curve that TensorBoard's own
