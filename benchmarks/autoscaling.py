@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,13 @@ _LONGEST = 1500.0  # seconds of the whole
 
 @dataclass(frozen=True)
 class Look:
-    """The cluster at one moment: nodes by type, those asked for, and types that were refused."""
+    """The cluster at one moment: nodes by type, those asked for, refused types, and why nodes are not idle."""
 
     at: float
     nodes: dict[str, int]
     pending: dict[str, int]
     refused: list[str]
+    busy: dict[str, list[str]]
 
 
 def main() -> None:
@@ -154,8 +155,9 @@ def description(address: str, refused: Path) -> dict[str, Any]:
 def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tuple[dict[str, Any], str]:
     """The run to its end, and until all nodes have gone: the result, and the job's log."""
     write_corpus(folder / "corpus")
-    settings = small(folder / "corpus")
+    settings = config(folder / "corpus")
     settings["training"] |= {"threads": 2}
+    settings["evaluate"] |= {"baselines": [1.0]}
     settings["resources"] = {"accelerator": "cpu", "capacity": 2 * MOST["trainer"]}
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", dashboard]
@@ -193,23 +195,16 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
         "exit_code": code,
         "refused_until": allowed,
         "stages": stages,
-        "looks": [asdict(look) for look in looks],
+        "looks": [asdict(look) for look in changes(looks)],
         "claims": claims(looks, stages, ended, code, text),
     }
     return result, text
 
 
-def small(corpus: Path) -> dict[str, Any]:
-    """A configuration whose run takes some minutes on two cores."""
-    settings = config(corpus) | {"budget": 16384}
-    settings["training"] |= {"warmup_tokens": 256}
-    settings["ladder"] |= {"pretrain_tokens": [3072, 12288], "specialize_tokens": [512, 4096]}
-    return settings
-
-
 def watch(address: str) -> None:
     """A look a second at the cluster, a line of JSON each. In a process of its own: Ray reads its token on import."""
     import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
 
     from splitray.executor.compat import launches
 
@@ -220,7 +215,10 @@ def watch(address: str) -> None:
         for launch in asked:
             pending[launch.node_type] += 0 if launch.failure else launch.count
         refused = sorted({launch.node_type for launch in asked if launch.failure})
-        look = Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused)
+        busy: dict[str, list[str]] = {}
+        for node in get_cluster_status(address).active_nodes:
+            busy.setdefault(node.ray_node_type_name, []).extend(node.node_activity or [])
+        look = Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused, busy)
         print(json.dumps(asdict(look)), flush=True)
         time.sleep(1.0)
 
@@ -229,6 +227,13 @@ def looks_in(file: Path) -> list[Look]:
     """What `watch` has written so far."""
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [Look(**json.loads(line)) for line in lines if line.startswith("{")]
+
+
+def changes(looks: list[Look]) -> list[Look]:
+    """The looks at which something had changed, and the last."""
+    pairs = zip(looks, [None, *looks], strict=False)
+    changed = [look for look, before in pairs if before is None or replace(look, at=0.0) != replace(before, at=0.0)]
+    return [*changed, looks[-1]]
 
 
 def stages_of(run: Path) -> list[dict[str, Any]]:
@@ -268,8 +273,9 @@ def claims(
 
 
 def clean(log: str, folder: Path) -> str:
-    """A log without colours, paths of this machine and its Python."""
+    """A log without colours, paths of this machine and its Python, and the commands of Ray's processes as they end."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    log = re.sub(r".*Send termination request to.*\n", "", log)
     for path, word in ((str(folder), "FOLDER"), (str(ROOT), "ROOT"), (str(Path(sys.prefix)), "PYTHON")):
         log = log.replace(path, word)
     return log

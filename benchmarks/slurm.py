@@ -24,10 +24,10 @@ from typing import Any
 
 import yaml
 
-from benchmarks.autoscaling import clean, small
+from benchmarks.autoscaling import clean
 from benchmarks.dashboards import ROOT, started
 from benchmarks.machine import describe
-from tests.support.configs import write_corpus
+from tests.support.configs import config, write_corpus
 from tests.support.ports import free_port
 
 _UP = 30.0  # seconds in which Slurm must be up
@@ -144,6 +144,14 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
         "loss": rows[0]["loss"] if rows else None,
     }
     return result, log
+
+
+def small(corpus: Path) -> dict[str, Any]:
+    """A configuration whose run takes some minutes on two cores."""
+    settings = config(corpus) | {"budget": 16384}
+    settings["training"] |= {"warmup_tokens": 256}
+    settings["ladder"] |= {"pretrain_tokens": [3072, 12288], "specialize_tokens": [512, 4096]}
+    return settings
 
 
 if __name__ == "__main__":
