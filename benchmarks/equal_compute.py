@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from benchmarks.proof.results import assemble, doubled_shapes
 from benchmarks.proof.search import Ladders, compare, overall, stale
 from benchmarks.proof.table import Table
 from splitray.errors import SplitrayError, UserError
+from splitray.law.planning.question import Question
 from splitray.training.settings import ModelShape
 
 PARTS = (
@@ -260,13 +261,19 @@ class Proof:
         domains, tokens = self.domains, known["grid"]["tokens_trained"]
         ladders = Ladders.of(forecast.ladder_rows(self.bench), known["noise"], tokens, self.programme.resamples)
         shape = plain(self.programme.config.ladder.shapes[self.programme.surface])
+
+        def asked(line: Mapping[str, Any]) -> Question:
+            return Question(line["params"], line["budget"], len(domains))
+
         for line in known["bowls"]:
-            made.append(compare(line, None, ladders, len(domains), self.programme.searches))
+            made.append(compare(line, None, ladders, asked(line), self.programme.searches))
         for line in sorted((x for x in known["bowls"] if x["shape"] == shape), key=lambda x: x["budget"])[:1]:
             self.bench.train(list(dict.fromkeys(self.programme.searched(domains))))
-            made.append(compare(line, surface(self.bench), ladders, len(domains), self.programme.searches))
+            made.append(compare(line, surface(self.bench), ladders, asked(line), self.programme.searches))
         if made:
-            self._write("search.json", {"overall": overall(made), "lines": made})
+            fresh = (self._read(self.results / "search.json") or {}).get("fresh")  # benchmarks/blind_search.py's
+            found = {"forms": [law.form for law in ladders.laws], "overall": overall(made), "lines": made}
+            self._write("search.json", found | ({"fresh": fresh} if fresh else {}))
 
     def routing(self) -> None:
         """Five ways to choose a model at the proof's K and at others, and exams. Each K is written when it ends."""

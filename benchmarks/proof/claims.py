@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.proof import claims_blind, claims_law, claims_routing
-from benchmarks.proof.search import SEARCHES
+from benchmarks.proof import claims_blind, claims_law, claims_routing, claims_search
 from benchmarks.proof.verdict import Claim, ends, open_claim, verdict
 from splitray.units import human
 
@@ -29,7 +28,7 @@ def rows(
         _best_size(results["best_size"]),
         _phonebook(book),
         *claims_routing.rows(routing),
-        _search(search),
+        *claims_search.rows(search),
         _allocation(results["allocation"]),
         _nearness(results["nearness"], results["nearness_order"]),
     ]
@@ -181,38 +180,6 @@ def _phonebook(book: Any) -> Claim:
     good = sure and gaps == sorted(gaps, reverse=True) and seeds >= _SEEDS
     figure = f"{100 * gaps[0]:+.0f} points without overlap, {100 * gaps[-1]:+.0f} with all shared"
     return Claim(claim, verdict(good, gaps[0] > 0 > gaps[-1]), figure, "", details, table)
-
-
-def _search(found: Mapping[str, Any] | None) -> Claim:
-    claim = "The law-guided search needs fewer tokens than others (aim: 3 times fewer, without the ladder)"
-    if found is None:
-        return open_claim(claim, "search")
-    every, one = found["overall"], found["lines"][0]
-    table = [["line", *SEARCHES]]
-    table += [
-        [
-            f"h{f['shape']['hidden']}, {human(f['budget'])} tokens" + ", and learning rate" * (f["dimensions"] > 1),
-            *(f"{f[n]['mean_trials']:.1f}" + f" ({f[n]['never']:.0%} never)" * (f[n]["never"] > 0) for n in SEARCHES),
-        ]
-        for f in found["lines"]
-    ]
-    ratios = "; ".join(
-        f"{n} {r['value']:.1f} ({r['low']:.1f} to {r['high']:.1f} over lines)" for n, r in every["ratio"].items()
-    )
-    cheaper = sum(f["law-guided"]["mean_tokens_with_ladder"] < f["TPE"]["mean_tokens"] for f in found["lines"])
-    details = (
-        f"Trials are counted until one is within {one['tolerance']:g} nats of the bottom of the smooth curve. They are "
-        "looked up on that curve without noise. All searches may try unsplit training. A search that never finds the "
-        f"bottom counts 40. Over {every['lines']} lines the law-guided search takes "
-        f"{every['mean_trials']['law-guided']:.1f} trials. The others take so many times as many: {ratios}. With the "
-        f"ladder's {human(one['ladder_tokens'])} tokens it takes fewer than TPE on {cheaper} of the lines. So a search "
-        "alone does not pay for a ladder. Two parts came after the search was seen to fail on these lines: the "
-        "correction by trials, and that next to unsplit it tries unsplit itself. So these lines tuned them and do not "
-        "test them."
-    )
-    rivals = [every["ratio"][n]["value"] for n in ("random", "TPE")]
-    figure = f"random {rivals[0]:.1f}, TPE {rivals[1]:.1f} times as many trials"
-    return Claim(claim, verdict(min(rivals) >= 3, min(rivals) > 1), figure, "search", details, table)
 
 
 def _allocation(a: Mapping[str, Any] | None) -> Claim:

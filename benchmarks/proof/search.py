@@ -45,9 +45,12 @@ def tpe(objective: Objective, seed: int, span: Span = None) -> list[float]:
     return [float(trial.value) for trial in study.trials if trial.value is not None]
 
 
-def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objective, span: Span = None) -> list[float]:
-    """The library's proposals for (params, budget, domains), one a round; the law is corrected by the trials, not
-    fitted again.
+def law_guided(
+    law: laws.Law, question: Question, objective: Objective, span: Span = None, enough: float = -np.inf
+) -> list[float]:
+    """The library's proposals for a question, one a round; the law is corrected by the trials, not fitted again.
+
+    No round follows once a trial is at `enough` or below: later ones count for nothing.
 
     The law knows no learning rates. Where they are searched too, the first fraction is tried at the rate of the trunk,
     at half and at twice that, and where the parabola through these has its bottom; the best of them is kept.
@@ -55,8 +58,8 @@ def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objecti
     trials: dict[float, float] = {}
     losses: list[float] = []
     rate = 0.0
-    while len(losses) < TRIALS:
-        fractions = propose(law, Question(*size), trials, 1).fractions
+    while len(losses) < TRIALS and min(losses, default=np.inf) > enough:
+        fractions = propose(law, question, trials, 1).fractions
         if not fractions:
             break  # every fraction that the draws of the law propose was tried
         fraction = fractions[0]
@@ -74,7 +77,10 @@ def law_guided(law: laws.Law, size: tuple[float, float, int], objective: Objecti
 
 
 def resampled(rows: Sequence[Mapping[str, Any]], fitted: laws.Law, noise: Mapping[str, float], seed: int) -> laws.Law:
-    """The law of a ladder that might have been: the fitted losses with fresh noise of trunks and rows, fitted again."""
+    """The law of a ladder that might have been: the fitted losses with fresh noise of trunks and rows, fitted again.
+
+    By `auto`, as the library fits: the forms that win vary with the noise, and the laws of some ladders mix several.
+    """
     rng = np.random.default_rng(seed)
     trunks = {name: rng.standard_normal() for name in sorted({r["trunk"] for r in rows})}
     fresh = []
@@ -82,12 +88,12 @@ def resampled(rows: Sequence[Mapping[str, Any]], fitted: laws.Law, noise: Mappin
         value = float(fitted.predict(r["params"], r["pretrain_tokens"], r["specialize_tokens"], r["domain"]))
         spread = noise["seed"] * trunks[r["trunk"]] + noise["rest"] * rng.standard_normal()
         fresh.append({**r, "loss": value * float(np.exp(spread))})
-    return laws.fit(pa.Table.from_pylist(fresh, SCHEMA), form=fitted.form, bootstrap=60, seed=seed)
+    return laws.fit(pa.Table.from_pylist(fresh, SCHEMA), bootstrap=60, seed=seed)
 
 
 @dataclass(frozen=True)
 class Ladders:
-    """Laws of ladders that might have been, by the form that the measured one chooses, and what one ladder costs."""
+    """Laws of ladders that might have been, and what one ladder costs."""
 
     laws: tuple[laws.Law, ...]
     tokens: int
@@ -96,9 +102,8 @@ class Ladders:
     def of(
         cls, rows: Sequence[Mapping[str, Any]], noise: Mapping[str, float], tokens: int, resamples: int
     ) -> "Ladders":
-        table = pa.Table.from_pylist(list(rows), SCHEMA)
-        named = laws.fit(table, form=laws.fit(table).form)
-        return cls(tuple(resampled(rows, named, noise, seed) for seed in range(resamples)), tokens)
+        fitted = laws.fit(pa.Table.from_pylist(list(rows), SCHEMA))
+        return cls(tuple(resampled(rows, fitted, noise, seed) for seed in range(resamples)), tokens)
 
 
 def _reached(searched: Bowl | Surface) -> np.ndarray:
@@ -111,38 +116,45 @@ def _reached(searched: Bowl | Surface) -> np.ndarray:
 
 
 def compare(
-    line: Mapping[str, Any], surface: Surface | None, ladders: "Ladders", domains: int, repetitions: int
+    line: Mapping[str, Any],
+    surface: Surface | None,
+    ladders: "Ladders",
+    question: Question,
+    repetitions: int,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Any]:
     """Trials and tokens that every search needs on one bowl of the results, and the ratios to the law-guided one.
 
     Args:
         surface: searched in place of the line's bowl, in two dimensions.
         ladders: whose laws guide a search each.
+        question: what the law is asked about the line.
+        tolerance: nats above the bottom that count as found.
     """
     bowl = bowl_of(line)
     span = None if surface is None else (float(surface.rates.min()), float(surface.rates.max()))
     every = _reached(bowl if surface is None else surface)
     bottom = float(every.min())
+    enough = bottom + tolerance
 
     def objective(fraction: float, rate: float) -> float:
         fraction = 1.0 if fraction > 1 - GAP else fraction
         return float(bowl.curve([fraction])[0] if surface is None else surface.at(fraction, rate).item())
 
-    size = (line["params"], line["budget"], domains)
     histories = {
-        "law-guided": [law_guided(law, size, objective, span) for law in ladders.laws],
-        "law alone": [law_guided(replace(law, noise=None), size, objective, span) for law in ladders.laws],
+        "law-guided": [law_guided(law, question, objective, span, enough) for law in ladders.laws],
+        "law alone": [law_guided(replace(law, noise=None), question, objective, span, enough) for law in ladders.laws],
         "random": [random_search(objective, seed, span) for seed in range(repetitions)],
         "TPE": [tpe(objective, seed, span) for seed in range(repetitions)],
     }
-    needed = {name: [trials_until(h, bottom, TOLERANCE) for h in runs] for name, runs in histories.items()}
+    needed = {name: [trials_until(h, bottom, tolerance) for h in runs] for name, runs in histories.items()}
     result: dict[str, Any] = {
         "shape": line["shape"],
         "budget": line["budget"],
         "loss": line["loss"],  # the bowl that was searched: another one is another result
         "dimensions": 1 if surface is None else 2,
-        "tolerance": TOLERANCE,
-        "width": float(np.mean(every <= bottom + TOLERANCE)),  # the part of what is searched that lies within it
+        "tolerance": tolerance,
+        "width": float(np.mean(every <= bottom + tolerance)),  # the part of what is searched that lies within it
         "ladder_resamples": len(ladders.laws),
         "ladder_tokens": ladders.tokens,
         "repetitions": repetitions,

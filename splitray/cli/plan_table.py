@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from splitray.law.gravity import folded, ordered
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.next_run import Candidate
 from splitray.law.planning.plan import SMALL_LOSS, Plan
@@ -25,7 +26,8 @@ def show(plan: Plan, candidates: Sequence[Candidate] = (), console: Console | No
     if candidates:
         parts.append(_candidates(candidates))
     parts.append(Text(_law(plan), style="dim"))
-    parts += [Text.assemble(("! ", "bold yellow"), str(warning)) for warning in plan.warnings]
+    told = folded([str(warning) for warning in ordered(plan.warnings)], "--json writes them all")
+    parts += [Text.assemble(("! ", "bold yellow"), warning) for warning in told]
     (console or Console()).print(Group(*parts))
 
 

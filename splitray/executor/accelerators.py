@@ -46,7 +46,14 @@ class Accelerator:
 # A state of 15.75 GB was published in 29.1 s and loaded in 13.4 s, and a worker took 10 to 14 s to start (one H100 of
 # this project's check). 16,384 tokens of models of 2, 4 and 10 layers took 10.0, 18.6 and 38.6 ms there, compiled 7.3,
 # 13.0 and 28.5, which is the host's.
-_GPU = {"launch": 0.0045, "launch_compiled": 0.003, "start": 14.0, "group": 14.0, "publish": 15.75e9 / 29.1, "load": 15.75e9 / 13.4}
+_GPU = {
+    "launch": 0.0045,
+    "launch_compiled": 0.003,
+    "start": 14.0,
+    "group": 14.0,
+    "publish": 15.75e9 / 29.1,
+    "load": 15.75e9 / 13.4,
+}
 
 ACCELERATORS = {
     a.name: a

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from splitray.law.gravity import folded
 from splitray.law.planning.plan import Plan
 from splitray.report import bill, equal_hours, limits, predicted, text
 from splitray.results.evaluation import UNSPLIT, Compared, Contrast
@@ -42,7 +43,8 @@ def terminal(summary: Summary) -> RenderableType:
     if cost := bill.first_screen(summary):
         parts += [Text(""), Text(cost)]
     if raised := limits.warnings(summary):
-        parts += [Text(""), Text(f"Warnings ({len(raised)}):"), *(Text(f"  - {w}") for w in raised)]
+        shown = folded(raised, "the report and summary.json have them all")
+        parts += [Text(""), Text(f"Warnings ({len(raised)}), the gravest first:"), *(Text(f"  - {w}") for w in shown)]
     return Group(*parts)
 
 

@@ -16,8 +16,12 @@ _NO_GROUPS = (
 
 
 def warnings(summary: Summary) -> list[str]:
-    """What page and log warn of first: of the validation text, of what was measured, of the law."""
-    return [*few_groups(summary), *predicted.warnings(summary), *text.warnings(summary)]
+    """What page and log warn of, the gravest first.
+
+    A law that measurements contradict is to be left alone, whatever else there is to say of it. Few groups of documents
+    make intervals too narrow, and move no plan.
+    """
+    return [*predicted.warnings(summary), *text.warnings(summary), *few_groups(summary)]
 
 
 def limits(summary: Summary) -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from splitray.law.gravity import SHOWN
 from splitray.report import bill, equal_hours, limits, predicted, text
 from splitray.report.drawings import drawings
 from splitray.report.pictures import Picture, draw, environment
@@ -49,6 +50,7 @@ def render(summary: Summary, pictures: Mapping[str, Picture]) -> str:
         headline=headline,
         support=support,
         warnings=limits.warnings(summary),
+        shown=SHOWN,
         limits=limits.limits(summary),
         validation_text=limits.validation_text(summary),
         pays_from=pays_from,

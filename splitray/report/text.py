@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
+from splitray.law.gravity import ordered
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan import SMALL_LOSS, Plan
 from splitray.results.evaluation import PLANNED, UNSPLIT, Compared
@@ -256,10 +257,10 @@ def _better(summary: Summary, split: Compared) -> str:
 
 
 def warnings(summary: Summary) -> list[str]:
-    """What the law says against itself, each once."""
+    """What the law says against itself, each once; what can change the decision most comes first."""
     plan = chosen_plan(summary)
     if plan is not None:  # it repeats the warnings of its law
-        raised = [f"{w.message}: {w.reason}; {w.cure}" for w in plan.warnings]
+        raised = [str(warning) for warning in ordered(plan.warnings)]
     else:
         raised = list(summary.law.warnings) if summary.law else []
     return list(dict.fromkeys(w[:1].upper() + w[1:] for w in raised))

@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from splitray.runtime.compat import softmax_backward
 from splitray.training import varlen
 
-NAME = "splitray_blocks"
+NAME = varlen.NAME
 _BLOCK = 64  # queries at once; 32 and 128 are up to a tenth slower
 _SCORES = 1 << 19  # at once: 2 MB in fp32
 _LONGEST = 512  # tokens; probabilities of longer sequences take more memory than all other activations

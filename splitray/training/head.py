@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from splitray.training import attention, varlen
+from splitray.training import varlen
 from splitray.training.compiling import Way, mark
 from splitray.training.family import Packing, PlainHead
 from splitray.training.fused import Grade, fused_loss, fused_nats
@@ -42,7 +42,8 @@ class NextToken(torch.nn.Module):
         if implementation is not None:
             lm.set_attn_implementation(implementation)
         self._grade: Grade | None = None
-        self._bounded = implementation == attention.NAME and self._packing is Packing.MASK
+        ours = implementation == varlen.NAME and self._packing is Packing.MASK
+        self._bounded = ours and varlen.takes(lm)
 
     def _head(self) -> PlainHead | None:
         return head_of(self.lm, self._recipe)

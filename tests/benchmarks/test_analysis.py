@@ -380,7 +380,7 @@ def test_a_surface_finds_the_bottom_of_a_planted_one() -> None:
 
 @pytest.mark.parametrize("bottom", [-1.6, -0.4, 0.3, 0.9])
 def test_the_law_guided_search_finds_a_rate_in_four_trials(bottom: float) -> None:
-    law, size = truth("mixture_gap"), (PARAMS, 240e9, DOMAINS)
-    fraction = propose(law, Question(*size), {}, 1).fractions[0]
-    losses = law_guided(law, size, lambda s, x: abs(s - fraction) + 0.01 * (x - bottom) ** 2, (-2.0, 1.0))
+    law, question = truth("mixture_gap"), Question(PARAMS, 240e9, DOMAINS)
+    fraction = propose(law, question, {}, 1).fractions[0]
+    losses = law_guided(law, question, lambda s, x: abs(s - fraction) + 0.01 * (x - bottom) ** 2, (-2.0, 1.0))
     assert min(losses[:4]) == pytest.approx(0, abs=1e-9)

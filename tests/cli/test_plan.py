@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,6 +125,20 @@ def test_real_pilot_table(shared_data: Path, tmp_path: Path) -> None:
     assert made.predicted_loss.value == pytest.approx(np.mean(line, axis=0).min(), abs=1e-5)
     assert [part.domain for part in made.per_domain] == ["law_statutes", "code_c"]
     assert any("sizes" in str(warning) for warning in made.warnings), "three sizes are too few"
+
+
+def test_at_most_three_warnings_are_printed_and_the_file_has_all(tmp_path: Path, capsys: Any) -> None:
+    """Of runs without D' no split can be planned, and the printed warnings begin with that."""
+    runs, out = tmp_path / "runs.csv", tmp_path / "plan.json"
+    lines = [f"{n},{d},0,all,{2 + n**-0.3 + d**-0.3}" for n in (1e6, 4e6) for d in (1e8, 3e8, 9e8)]
+    runs.write_text("params,pretrain_tokens,specialize_tokens,domain,loss\n" + "\n".join(lines))
+    asked = ["--params", "1B", "--budget", "100B", "--domains", "4", "--form", "chinchilla", "--bootstrap", "0"]
+    assert main([str(runs), *asked, "--json", str(out)]) == 0
+    made, printed = Plan.load(out), " ".join(capsys.readouterr().out.split())
+    codes = [warning.code for warning in made.warnings]
+    assert codes[0] == "no_specialization" and len(codes) > 3
+    assert f"! and {len(codes) - 3} more: --json writes them all" in printed
+    assert printed.count("! ") == 4 and printed.index("nothing about splitting") < printed.index("more: --json")
 
 
 def test_places_may_be_file_uris(runs: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from splitray import law as laws
 from splitray.config import Config
 from splitray.law import Law
+from splitray.law.gravity import ordered
 from splitray.pipeline import stages
 from splitray.pipeline.job import Job
 from splitray.pipeline.programme import CorpusFacts, Programme
@@ -94,8 +95,21 @@ def test_the_stage_says_what_the_law_did_not(logged: list[str], tmp_path: Path) 
     store, ledger = Store(tmp_path / "store"), SimpleNamespace(flush=lambda: None)
     parts = {"law": law, "programme": made, "run": run, "store": store, "ledger": ledger, "look": lambda: None}
     job = cast(Job, SimpleNamespace(**parts))
-    assert planning.run_plan(job).plan.warnings[0].code == "few_sizes"
+    told = codes(planning.run_plan(job).plan)
+    assert told == ["limit_reached", "repeated_text", "few_sizes", "no_interval"], "what moves the split comes first"
     assert any("read more than once" in line for line in logged) and not any("few sizes" in line for line in logged)
+
+
+def test_the_log_says_the_gravest_warnings_and_counts_the_rest(logged: list[str]) -> None:
+    given = ["no_replicates", "few_sizes", "not_identified", "forms_disagree", "one_ray"]
+    raised = ordered(laws.LawWarning(code, code, "why", "what to do") for code in given)
+    planning.log_plan(replace(FREE, warnings=raised), BUDGET, raised[:1])
+    assert logged[1:] == [
+        "one_ray: why; what to do",
+        "few_sizes: why; what to do",
+        "not_identified: why; what to do",
+        "   and 1 more warning; the run's summary has them all",
+    ], "the first was said with the law"
 
 
 def test_weights_that_the_ladder_cannot_tell_apart_are_said_to_be_left_out() -> None:

@@ -478,6 +478,21 @@ def test_a_law_that_trials_contradict_says_so() -> None:
     assert "What was measured contradicts the law" not in _printed(summary), "of trials the plan warns"
 
 
+def test_three_warnings_are_shown_the_gravest_first_and_the_rest_is_folded(tmp_path: Path) -> None:
+    summary = example.summary()
+    codes = ["no_replicates", "few_sizes", "not_identified", "forms_disagree", "other_width_to_depth"]
+    summary["final_plan"]["warnings"] = [
+        {"code": code, "message": f"about {code}", "reason": "why", "cure": "add runs"} for code in codes
+    ]
+    page, printed = written(tmp_path, summary), " ".join(_printed(summary).split())
+    expected = ["forms_disagree", "other_width_to_depth", "few_sizes", "not_identified", "no_replicates"]
+    places = [page.text.index(f"About {code}: why; add runs") for code in expected]
+    assert places == sorted(places) and places[2] < page.text.index("3 more") < places[3]
+    assert "Warnings (6), the gravest first: - About forms_disagree" in printed, "few groups are the sixth"
+    assert "- and 3 more: the report and summary.json have them all" in printed
+    assert all((f"About {code}" in printed) == (code in expected[:3]) for code in expected)
+
+
 def test_measured_strategies_that_contradict_the_law_are_a_warning(tmp_path: Path) -> None:
     summary = example.summary()
     for row in summary["predictions"]:

@@ -21,6 +21,7 @@ from splitray.law.fitting.reach import reach
 from splitray.law.fitting.regression import PUBLISHED_DELTA, Fitted, fit_form
 from splitray.law.fitting.repetition import enough, fit_repetition
 from splitray.law.forms import Form
+from splitray.law.gravity import ordered
 from splitray.law.law import Component, Law
 from splitray.law.reach import Reach
 from splitray.law.repetition import Repetition
@@ -86,7 +87,7 @@ def fit(
         components=tuple(_components(fits, choice, table, bootstrap, seed, noises)),
         domains=table.domains,
         objective=best.objective,
-        warnings=(*table.warnings, *fit_warnings(best, table)),
+        warnings=ordered((*table.warnings, *fit_warnings(best, table))),
         heldout=choice.table,
         noise=best.noise,
         largest=table.largest,

@@ -25,7 +25,7 @@ _OF_SIZE = {"E", "A", "alpha", "c", "h", "q", "r", "u"}  # constants that only s
 
 
 def fit_warnings(fitted: Fitted, runs: Runs) -> tuple[LawWarning, ...]:
-    """All warnings on a fit to `runs`, the gravest first. Each says what it means, and has symbols in brackets."""
+    """All warnings on a fit to `runs`. Each says what it means, and has symbols in brackets."""
     checks = (_constant, _rises, _ray, _counts, _small, _misfit, _collapsed, _bounds, _unidentified, _replicates)
     return tuple(warning for check in checks for warning in check(fitted, runs))
 

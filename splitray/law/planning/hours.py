@@ -16,6 +16,7 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law import saved
 from splitray.law.arrays import Array, Flags
+from splitray.law.gravity import ordered
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import COARSE, ROUNDING
@@ -185,7 +186,7 @@ def plan_for_hours(
         level=level,
         draws=int(known.sum()) - 1,
     )
-    return replace(result, warnings=tuple(_warnings(law, result)))
+    return replace(result, warnings=ordered(_warnings(law, result)))
 
 
 def _checked(speeds: Sequence[Speed]) -> list[Speed]:

@@ -9,6 +9,7 @@ import numpy as np
 from splitray.errors import UserError
 from splitray.law import forms
 from splitray.law.arrays import Array
+from splitray.law.gravity import ordered
 from splitray.law.law import Law
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import Line
@@ -107,7 +108,7 @@ def answer(law: Law, question: Question, level: float = 0.8) -> Plan:
         repetition_cost=estimate(_cost(line, x, loss), 0.0) if surface.text is not None else None,
         text=question.text(surface),
     )
-    return replace(result, warnings=(*law.warnings, *plan_warnings(law, line, result, question.traits)))
+    return replace(result, warnings=ordered((*law.warnings, *plan_warnings(law, line, result, question.traits))))
 
 
 def _per_domain(question: Question, line: Line, x: Array, level: float) -> tuple[tuple[DomainPlan, ...], float | None]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from splitray.errors import UserError
 from splitray.law.arrays import Array
+from splitray.law.gravity import ordered
 from splitray.law.law import Law, LawWarning
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.line import COARSE
@@ -54,7 +55,7 @@ def plan_for_flops(law: Law, *, flops: float, level: float = 0.8, **question: An
     result = answer(law, replace(draft, params=float(sizes[0]), budget=float(tokens / sizes[0])), level)
     warnings = result.warnings
     if not grid[0] < best[0] < grid[-1]:
-        warnings += (_at_the_end(float(sizes[0])),)
+        warnings = ordered((*warnings, _at_the_end(float(sizes[0]))))
     return replace(
         result, best_params=Estimate.of(sizes, level, (float(np.exp(low)), float(np.exp(high)))), warnings=warnings
     )

@@ -1,13 +1,14 @@
 """Stages law and plan: the table fitted, and where the law says to split."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
 from splitray import law as laws
 from splitray.config import Config
+from splitray.law.gravity import SHOWN, ordered
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.plan_warnings import far_strategies, repeated_text, weights_left_out
 from splitray.law.planning.planner import answer
@@ -19,9 +20,10 @@ from splitray.pipeline.programme import Programme, strategy
 from splitray.pipeline.question import asked
 from splitray.report.equal_hours import verdict
 from splitray.results.stages import LawResult, PlanResult
-from splitray.units import human
+from splitray.units import counted, human
 
 _log = logging.getLogger(__name__)
+_OF_LAW = 1  # warnings that a law's stage says: the plan follows at once, and weighs them against its own
 
 
 def fitted(config: Config, table: pa.Table) -> laws.Law:
@@ -59,15 +61,14 @@ def planned(programme: Programme, law: laws.Law) -> laws.Plan:
         repeated_text(law, plan, _passes(programme, plan)),
         far_strategies(law, plan, fractions),
     )
-    return replace(plan, warnings=(*plan.warnings, *(warning for warning in raised if warning)))
+    return replace(plan, warnings=ordered((*plan.warnings, *(warning for warning in raised if warning))))
 
 
 def run_law(job: Job) -> LawResult:
     """Fit the law on the ladder's table."""
     law = fitted(job.config, job.table)
     job.run.keep("law.json", law.save)
-    for warning in law.warnings:
-        _log.warning("%s", warning)
+    _log_warnings(law.warnings, _OF_LAW, "the plan weighs them")
     return LawResult(law.form)
 
 
@@ -76,7 +77,7 @@ def run_plan(job: Job) -> PlanResult:
     law = job.law
     plan = planned(job.programme, law)
     job.run.keep("plan.json", plan.save)
-    log_plan(plan, job.programme.budget, law.warnings)
+    log_plan(plan, job.programme.budget, law.warnings[:_OF_LAW])
     job.look()
     job.ledger.flush()
     programme = job.programme
@@ -87,14 +88,20 @@ def run_plan(job: Job) -> PlanResult:
 
 
 def log_plan(plan: laws.Plan, budget: int, logged: Collection[laws.LawWarning]) -> None:
-    """Say where a plan splits a budget, and those of its warnings that were not logged before."""
+    """Say where a plan splits a budget, and the gravest of its warnings that were not logged before."""
     _log.info(
         f"   {_where(plan, budget)} ({_between(plan.split_fraction, '.0%')}); "
         f"predicted loss {plan.predicted_loss.value:.3f}, unsplit {plan.unsplit_loss.value:.3f}"
     )
-    for warning in plan.warnings:
-        if warning not in logged:
-            _log.warning("%s", warning)
+    _log_warnings([w for w in plan.warnings if w not in logged], SHOWN, "the run's summary has them all")
+
+
+def _log_warnings(warnings: Sequence[laws.LawWarning], most: int, where: str) -> None:
+    """The first `most`, and how many more there are."""
+    for warning in warnings[:most]:
+        _log.warning("%s", warning)
+    if len(warnings) > most:
+        _log.info("   and %s; %s", counted(len(warnings) - most, "more warning"), where)
 
 
 def _where(plan: laws.Plan, budget: int) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from splitray import law as laws
 from splitray.ladder.grid import passes, row
+from splitray.law.gravity import ordered
 from splitray.law.planning.estimate import Estimate
 from splitray.law.planning.prediction import trials_outside
 from splitray.pipeline.job import Job
@@ -64,7 +65,7 @@ def _settle(job: Job, law: laws.Law, found: Searched | None) -> SearchResult:
     """Keep the law and the plan that will be carried out."""
     final = planned(job.programme, law)
     if raised := _contradiction(found):
-        final = replace(final, warnings=(raised, *final.warnings))
+        final = replace(final, warnings=ordered((raised, *final.warnings)))
     # a refit words the law's warnings a little differently: a kind that stages law and plan named is not named again
     kinds = {warning.code for warning in job.run.kept("plan.json", laws.Plan.load).warnings}
     log_plan(final, job.programme.budget, [warning for warning in final.warnings if warning.code in kinds])
