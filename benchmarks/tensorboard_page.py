@@ -1,6 +1,6 @@
 """What the trackers of a run have: TensorBoard in a browser, and MLflow's store read back.
 
-    python -m benchmarks.slurm --keep FOLDER
+    python -m benchmarks.dashboards --set "trackers=[{name: jsonl}, {name: tensorboard}, {name: mlflow}]" --keep FOLDER
     python -m benchmarks.tensorboard_page FOLDER/run
 
 TensorBoard shows the run's event files to Debian's `chromium`, without a window. Every curve that TensorBoard's own
@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from benchmarks.dashboards import started, until_up
 from benchmarks.machine import describe
@@ -89,7 +89,9 @@ def tensorboard(folder: Path, expected: Curves, picture: Path) -> Curves:
     if browser is None:
         sys.exit("there is no chromium: apt-get install chromium")
     port = free_port()
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
+    # from the folder above: the page shows the path that it is given
+    command = ["env", "-C", str(folder.resolve().parent), sys.executable, "-m", "tensorboard.main"]
+    command += ["--logdir", folder.name, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--samples_per_plugin", f"scalars={KEPT}", "--load_fast", "false"]
     with tempfile.TemporaryDirectory() as name, started(command, Path(name) / "tensorboard.log"):
         url = f"http://127.0.0.1:{port}"
@@ -101,10 +103,17 @@ def tensorboard(folder: Path, expected: Curves, picture: Path) -> Curves:
             found = served(url)
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
         flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        flags += [f"--user-data-dir={name}/browser", "--window-size=1400,1000", "--virtual-time-budget=30000"]
-        page = f"{url}/?runFilter=.&tagFilter=%5Eloss#timeseries"
+        flags += [f"--user-data-dir={name}/browser", "--window-size=1250,1000", "--virtual-time-budget=30000"]
+        # this tab draws its lines as SVG; those of the first tab are not in a picture taken without a window
+        page = f"{url}/#scalars&_smoothingWeight=0&tagFilter={quote(f'^loss/{largest(expected)}-')}"
         subprocess.run([browser, *flags, f"--screenshot={picture.resolve()}", page], check=True, timeout=_PATIENCE)
     return found
+
+
+def largest(curves: Curves) -> str:
+    """The size that was trained on the most tokens, as the names of curves have it."""
+    name = max((name for name in curves if name.startswith("loss/")), key=lambda name: max(curves[name]))
+    return name.removeprefix("loss/").partition("-")[0]
 
 
 def served(url: str) -> Curves:
