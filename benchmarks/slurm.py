@@ -113,7 +113,7 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
     file = given.resolve() if given is not None else folder / "run.yaml"
     if given is None:
         write_corpus(folder / "corpus")
-        settings = small(folder / "corpus")
+        settings = config(folder / "corpus")
         settings["trackers"] = [{"name": name} for name in ("jsonl", "tensorboard", "mlflow")]
         file.write_text(yaml.safe_dump(settings))
     began = time.time()
@@ -144,14 +144,6 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
         "loss": rows[0]["loss"] if rows else None,
     }
     return result, log
-
-
-def small(corpus: Path) -> dict[str, Any]:
-    """A configuration whose run takes some minutes on two cores."""
-    settings = config(corpus) | {"budget": 16384}
-    settings["training"] |= {"warmup_tokens": 256}
-    settings["ladder"] |= {"pretrain_tokens": [3072, 12288], "specialize_tokens": [512, 4096]}
-    return settings
 
 
 if __name__ == "__main__":
