@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from ray.exceptions import RayActorError
 
 from splitray.executor.coordinator import Coordinator
+from splitray.executor.elastic import Elastic
 from splitray.executor.pool import Lease
 from splitray.executor.schedule import Scheduler
 from splitray.executor.worker import RunContext
@@ -274,7 +275,7 @@ class SimulatedCoordinator(Coordinator):
         await lease.actor.sleep(lease.actor.ready_at - asyncio.get_running_loop().time())
         return lease
 
-    async def _answer(self, lease: Lease, call: Callable[[Any], Any]) -> Any:
+    async def _answer(self, lease: Lease, call: Callable[[Any], Any], elastic: Elastic | None = None) -> Any:
         return await call(lease.actor)
 
     async def look(self) -> None:

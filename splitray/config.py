@@ -126,10 +126,11 @@ class Config(Settings):
     @model_validator(mode="after")
     def _relations(self) -> "Config":
         training, batch = self.training, self.training.batch_tokens
-        for field, workers in (
-            ("resources.base_workers", self.resources.base_workers),
-            ("resources.specialist_workers", self.resources.specialist_workers),
-        ):
+        most = {
+            "resources.base_workers": self.resources.base_workers,
+            "resources.specialist_workers": self.resources.specialist_workers,
+        }
+        for field, workers in (most | self.resources.fewest).items():
             if training.global_batch_size % workers:
                 raise ValueError(
                     f"{field} = {workers} does not divide training.global_batch_size = {training.global_batch_size}"

@@ -74,6 +74,11 @@ def test_there_are_shipped_configs() -> None:
         ("model={hidden: 30, layers: 1, heads: 4}", "hidden 30 is not a multiple of heads 4"),
         ("resources.base_workers=3", "resources.base_workers = 3 does not divide training.global_batch_size = 4"),
         ("resources.specialist_workers=8", "resources.specialist_workers = 8 does not divide"),
+        ("resources.base_workers_min=2", "base_workers_min = 2 exceeds base_workers = 1"),
+        (
+            "resources={base_workers: 4, base_workers_min: 3}",
+            "resources.base_workers_min = 3 does not divide training.",
+        ),
         ("budget=600", "budget = 600 tokens is less than two batches of 256 for each of 2 domains"),
         ("ladder.pretrain_tokens=[512]", "ladder.pretrain_tokens: 512 is less than four batches of 256 tokens"),
         ("ladder.specialize_tokens=[100]", "ladder.specialize_tokens: 100 is less than a batch of 256"),

@@ -20,6 +20,7 @@ from splitray.errors import CorruptError, SplitrayError, StageError
 from splitray.evaluate.exams import Exam
 from splitray.executor.beats import Beats
 from splitray.executor.compat import draining_nodes
+from splitray.executor.elastic import Elastic, Resized, room, sizes
 from splitray.executor.failures import LIMIT, Failure, RestartBudget
 from splitray.executor.healing import heal
 from splitray.executor.pool import ANY, Lease, Need, Pool
@@ -75,6 +76,7 @@ class Coordinator:
         self._calls: dict[str, tuple[Segment, ...]] = {}  # by segment in flight, all segments of its call
         self._base: asyncio.Task[None] | None = None
         self._stop, self._stopped = False, asyncio.Event()
+        self._resizing = set[str]()  # workers that checkpoint and end, as their group may have more
         self._draining: tuple[float, set[str]] = (0.0, set())
         self._errors: dict[str, SplitrayError] = {}
         self._work, self._spending = Work(), Spending(context.start)
@@ -125,6 +127,8 @@ class Coordinator:
         if not self._beats.hear(worker, rank, birth):
             return True  # of a worker that was replaced
         self._usage.beat(worker, rank, joules)
+        if worker in self._resizing:
+            return True
         if not await self.stopping(node):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), 1.0)
@@ -274,6 +278,7 @@ class Coordinator:
                 lambda actor: actor.train.options(name=named).remote(segments),
                 segments,
                 through,
+                self._elastic(job),
             )
         except BaseException as error:
             for key in own & self._inflight.keys():
@@ -291,6 +296,14 @@ class Coordinator:
         first = job.segments[0]
         share = self._share(first.recipe.params) if job.workers == 1 else 1.0
         return Need(job.kind, job.workers, share, max(self._order.get(s.key, 0.0) for s in job.segments))
+
+    def _elastic(self, job: Job) -> Elastic:
+        """The sizes that a job's group may have; those above the capacity are left out, or the pool would refuse."""
+        fewest = self._context.fewest.get(job.kind.partition("[")[0])
+        found = sizes(job.workers, fewest, job.segments[0].recipe.global_batch_size)
+        fitting = tuple(n for n in found if n * self._per_worker <= self._pool.capacity)
+        needs = self._context.worker_resources
+        return Elastic(fitting or found[-1:], self._context.resize_seconds, lambda: room(needs))
 
     def _share(self, params: int) -> float:
         return 1.0 if self._scheduler is None else self._scheduler.share(params)
@@ -388,15 +401,37 @@ class Coordinator:
                 return lease
         return lease
 
-    async def _answer(self, lease: Lease, call: Callable[[Any], Any]) -> Any:
-        """What a worker's call returns; one that says nothing for long is as good as dead."""
+    async def _answer(self, lease: Lease, call: Callable[[Any], Any], elastic: Elastic | None = None) -> Any:
+        """What a worker's call returns; one that says nothing for long is as good as dead.
+
+        Raises:
+            Resized: its group could not start with so many workers.
+        """
         answer = asyncio.ensure_future(call(lease.actor))
         while not (await asyncio.wait({answer}, timeout=1.0))[0]:
+            if elastic is not None and not elastic.fixed:
+                await self._resize(lease, elastic, answer)
             process, silence = self._beats.silence(lease.name)
             if silence > self._context.silence_seconds:
                 answer.add_done_callback(lambda a: a.cancelled() or a.exception())  # nobody waits for it any more
                 raise RayActorError(error_msg=f"{process} has said nothing for {silence} s: it is stopped or hangs")
         return answer.result()
+
+    async def _resize(self, lease: Lease, elastic: Elastic, answer: "asyncio.Future[Any]") -> None:
+        """Have the group of a call start with fewer workers, or begin anew with more, as the cluster changes."""
+        up = lease.workers == 1 or self._beats.ranks(lease.name) > 0
+        spare = int(self._pool.spare / self._per_worker)
+        better = await asyncio.to_thread(elastic.better, up, spare)
+        if better is None:
+            return
+        told = f"{better} instead of {elastic.workers}, as nodes {'have come' if up else 'are missing'}"
+        elastic.take(better)
+        if up:
+            _log.info("%s checkpoints and goes on with another number of workers: %s", lease.name, told)
+            self._resizing.add(lease.name)
+            return
+        answer.add_done_callback(lambda a: a.cancelled() or a.exception())  # nobody waits for it any more
+        raise Resized(f"{lease.name} goes on with another number of workers: {told}")
 
     async def _call(
         self,
@@ -404,27 +439,34 @@ class Coordinator:
         call: Callable[[Any], Any],
         segments: Sequence[Segment] = (),
         through: Callable[[Any], None] = lambda result: None,
+        elastic: Elastic | None = None,
     ) -> Any:
         """Run a call on a worker of a kind; one that dies, or whose node drains, is replaced and the call repeated.
 
         Args:
             segments: what the call trains: as long as they get further, deaths do not end it.
             through: is given the result before the worker goes back to the pool, so that children queue up for it.
+            elastic: the number of workers, where it may change from start to start.
         """
         deaths = RestartBudget()
         while True:
-            lease = await self._pool.lend(need.kind, need.workers, need.share, need.priority)
+            workers = need.workers if elastic is None else elastic.workers
+            lease = await self._pool.lend(need.kind, workers, need.share, need.priority)
             reusable = False
             try:
                 lease = await self._started(lease)
                 self._usage.works(lease.name, "train" if segments else "score")
-                result = await self._answer(lease, call)
+                result = await self._answer(lease, call, elastic)
                 reusable = True
                 through(result)
                 for _ in range(_HOPS):
                     await asyncio.sleep(0)
                 return result
+            except Resized as resized:
+                _log.warning("%s", resized)
             except RayError as error:
+                if elastic is not None and lease.name not in self._resizing:
+                    elastic.begin()
                 failure = Failure(error)
                 reusable = failure.reusable
                 if failure.lost:
@@ -438,5 +480,6 @@ class Coordinator:
                 count = "" if failure.preempted else f", {deaths.in_vain} of {LIMIT} deaths without progress"
                 _log.warning("%s is replaced (%s%s)", lease.name, failure.first_line, count)
             finally:
+                self._resizing.discard(lease.name)
                 self._usage.rests(lease.name)
                 await self._pool.give_back(lease, reusable)

@@ -198,6 +198,11 @@ class Pool:
         """The workers in use, by name."""
         return dict(self._busy)
 
+    @property
+    def spare(self) -> float:
+        """What of the capacity no worker in use holds."""
+        return self.capacity - self._held + sum(idle.lease.cost for idle in self._idle)
+
     def idle_longer(self, seconds: float) -> bool:
         """Whether some worker has been idle for so long."""
         return any(_now() - idle.since >= seconds for idle in self._idle)

@@ -16,6 +16,19 @@ class ResourceSettings(Settings):
     accelerator: Literal["auto", "cpu", "gpu"] = operational("auto", "With auto, GPUs where the cluster has any.")
     base_workers: int = operational(1, "Workers of the group that trains the target's mixture segments.", ge=1)
     specialist_workers: int = operational(1, "Workers of each specialist.", ge=1)
+    base_workers_min: int | None = operational(
+        None,
+        "Fewest workers that the base's group goes on with while nodes are missing. It takes the largest number that "
+        "divides the global batch and has room. Default: never fewer than base_workers.",
+        ge=1,
+    )
+    specialist_workers_min: int | None = operational(None, "The same of a specialist's group.", ge=1)
+    resize_seconds: float = operational(
+        60.0,
+        "Seconds that such a group waits for missing nodes before it starts with fewer workers. Also how long new room "
+        "must last before a smaller group checkpoints and starts anew with more.",
+        ge=1,
+    )
     capacity: float | None = operational(
         None, "CPUs (GPUs) that hosts may hold together; default: what the cluster has at the start.", gt=0
     )
@@ -58,6 +71,16 @@ class ResourceSettings(Settings):
         None, "CSV file of prices on the driver's machine; default: the examples that splitray brings along."
     )
 
+    @property
+    def fewest(self) -> dict[str, int]:
+        """The fewest workers that groups may have: of the base, and of a specialist, by the field that says so."""
+        made = {}
+        for name in ("base_workers", "specialist_workers"):
+            least: int | None = getattr(self, f"{name}_min")
+            field, workers = (name, getattr(self, name)) if least is None else (f"{name}_min", least)
+            made[f"resources.{field}"] = workers
+        return made
+
     @field_validator("tokens_per_second_by_shape", mode="before")
     @classmethod
     def _rates(cls, given: Any) -> Any:
@@ -81,6 +104,14 @@ class ResourceSettings(Settings):
             except UserError as error:
                 raise ValueError(str(error)) from None
         return given
+
+    @model_validator(mode="after")
+    def _fewest(self) -> "ResourceSettings":
+        for name, most in (("base_workers", self.base_workers), ("specialist_workers", self.specialist_workers)):
+            least = getattr(self, f"{name}_min")
+            if least is not None and least > most:
+                raise ValueError(f"{name}_min = {least} exceeds {name} = {most}")
+        return self
 
     @model_validator(mode="after")
     def _one_price(self) -> "ResourceSettings":

@@ -59,7 +59,8 @@ class RunContext:
     run itself. `flops_per_token` are those of training, by N of the model. Where a run has models of several
     tokenizers, `corpora` has the keys of all its corpora, by the content hash that a recipe names. With a `scheduler`
     the longest way goes first, and as many workers train a segment as it says; without, who came first, and one.
-    Workers that are idle for `idle_seconds` are let go.
+    Workers that are idle for `idle_seconds` are let go. A group of the kinds `base` and `specialist` goes on with the
+    `fewest` workers of its kind where nodes are missing for `resize_seconds`, see `Elastic`.
     """
 
     store: Store
@@ -74,6 +75,14 @@ class RunContext:
     scheduler: Scheduler | None = None
     idle_seconds: float = 60.0
     corpora: Mapping[str, str] = field(default_factory=dict)
+    fewest: Mapping[str, int | None] = field(default_factory=dict)
+    resize_seconds: float = 60.0
+
+    @property
+    def worker_resources(self) -> dict[str, float]:
+        """What one worker needs of a node."""
+        cpus = {"CPU": self.training.worker_cpus}
+        return cpus | {"GPU": 1.0} if self.use_gpu else cpus
 
     def corpus_of(self, content_hash: str) -> str:
         """The key of the corpus that a recipe names."""
@@ -273,9 +282,7 @@ def train_in_group(
     from ray.train import FailureConfig, LoggingConfig, PreemptionError, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    resources: dict[str, float] = {"CPU": context.training.worker_cpus}
-    if context.use_gpu:
-        resources["GPU"] = 1
+    resources = context.worker_resources
     # Ray Train keeps only its own run state there (no checkpoint is ever reported), but insists on a place
     # that every node reaches: on a local store that is the store's own disk.
     lineage = SegmentKey.parse(segments[0].key).lineage[:8]

@@ -80,7 +80,7 @@ def _precision(config: Config, standing: Standing) -> str:
 def _facts(programme: Programme, speeds: Durations, standing: Standing) -> Table:
     config = programme.config
     table = Table(title=f"{config.name}: dry run", show_header=False, title_justify="left")
-    counted, training = programme.size(config.model), config.training
+    counted, training, resources = programme.size(config.model), config.training, config.resources
     memory = _memories(programme, speeds)
     shapes = dict.fromkeys(config.ladder.shapes)
     ladder = [f"{n} {human(programme.size(s).params)}" for n, s in zip(labels([*shapes]), shapes, strict=True)]
@@ -95,15 +95,21 @@ def _facts(programme: Programme, speeds: Durations, standing: Standing) -> Table
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
         **({"replay": f"{training.replay_share:.3g} of D' is mixture text"} if training.replay_share else {}),
         "precision": training.precision + (f" ({chosen})" if training.precision == "auto" else ""),
-        "base": f"{config.resources.base_workers} workers, ZeRO {training.stage(config.resources.base_workers)}",
-        "specialists": f"{config.corpus.domains} actors x {config.resources.specialist_workers} workers",
+        "base": f"{_workers(resources.base_workers, resources.base_workers_min)}, "
+        f"ZeRO {training.stage(resources.base_workers)}",
+        "specialists": f"{config.corpus.domains} actors x "
+        f"{_workers(resources.specialist_workers, resources.specialist_workers_min)}",
         "memory a worker": f"{max(memory.values()) / 2**30:.2f} GiB at most for states and activations, estimated: "
         + ", ".join(f"{name} {held / 2**30:.2f}" for name, held in memory.items()),
-        "device": f"GPU, {speeds.accelerator.name}" if gpu else config.resources.accelerator,
+        "device": f"GPU, {speeds.accelerator.name}" if gpu else resources.accelerator,
     }
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _workers(most: int, fewest: int | None) -> str:
+    return f"{most} workers" + (f" (fewer while nodes are missing, at least {fewest})" if fewest is not None else "")
 
 
 def _budget(programme: Programme) -> str:
@@ -115,15 +121,18 @@ def _budget(programme: Programme) -> str:
 
 
 def _memories(programme: Programme, speeds: Durations) -> dict[str, float]:
-    """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups."""
+    """Bytes a worker holds in every kind of group; search and baselines at the target's size use the same groups.
+
+    A group that may have fewer workers is counted with the fewest, which hold the most each.
+    """
     config, size = programme.config, programme.size
 
     def held(shape: ModelShape, workers: int) -> float:
         return speeds.held(size(shape), workers)
 
-    resources = config.resources
+    base, specialists = config.resources.fewest.values()
     return {
-        "base": held(config.model, resources.base_workers),
-        "specialists": held(config.model, resources.specialist_workers),
+        "base": held(config.model, base),
+        "specialists": held(config.model, specialists),
         "ladder": max(held(s, 1) for s in config.ladder.shapes),
     }

@@ -65,6 +65,12 @@ class Session(ABC, Generic[C]):
         """FLOPs of training one of the run's models, known by its N, on some tokens; None where no model has that N."""
 
     @property
+    def fewest(self) -> Mapping[str, int | None]:
+        """The fewest workers that a group may go on with, by its kind; None: as many as it was planned for."""
+        resources = self.settings.resources
+        return {"base": resources.base_workers_min, "specialist": resources.specialist_workers_min}
+
+    @property
     def scheduler(self) -> Scheduler | None:
         """Who trains what and in which order; None: who comes first, and one worker a segment."""
         return None
@@ -90,6 +96,8 @@ class Session(ABC, Generic[C]):
             scheduler=self.scheduler,
             idle_seconds=settings.resources.idle_seconds,
             corpora=corpora if len(corpora) > 1 else {},
+            fewest=self.fewest,
+            resize_seconds=settings.resources.resize_seconds,
         )
 
     @cached_property

@@ -13,7 +13,7 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Checkpointing = Literal["none", "selective", "full"]
-_KEPT = {"mm", "addmm", "bmm", "baddbmm", "_grouped_mm"}  # and whatever attention is called
+_KEPT = {"mm", "addmm", "bmm", "baddbmm", "_grouped_mm"}  # and whatever attention is called, `_varlen_attn` too
 
 
 def blocks_of(model: torch.nn.Module) -> list[torch.nn.Module]:
@@ -59,5 +59,5 @@ def _contexts() -> Any:
 
 def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     name = operator._schema.name.split("::")[-1]
-    kept = name in _KEPT or "attention" in name
+    kept = name in _KEPT or "attention" in name or "attn" in name
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE

@@ -42,7 +42,8 @@ class NextToken(torch.nn.Module):
         if implementation is not None:
             lm.set_attn_implementation(implementation)
         self._grade: Grade | None = None
-        self._bounded = implementation == varlen.NAME and self._packing is Packing.MASK and varlen.fits(recipe.shape)
+        ours = implementation == varlen.NAME and self._packing is Packing.MASK
+        self._bounded = ours and varlen.takes(lm)
 
     def _head(self) -> PlainHead | None:
         return head_of(self.lm, self._recipe)

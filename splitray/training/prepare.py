@@ -73,8 +73,9 @@ def _try(module: NextToken, recipe: Recipe, micro: int) -> None:
     """A forward and backward pass of the shape that training has, whose gradients are thrown away."""
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     module.to(device)
-    rows = torch.full((micro, recipe.sequence_length + 1), recipe.end_token, device=device)
+    token = 0 if recipe.end_token else 1  # long documents: as many boundaries as most batches have
+    rows = torch.full((micro, recipe.sequence_length + 1), token, device=device)
     with autocast(recipe, device):
-        loss = module(rows[:, :-1], rows[:, 1:])
+        loss = module(rows[:, :-1], rows[:, 1:], module.room(rows.cpu().numpy(), micro))
     loss.backward()
     module.zero_grad(set_to_none=True)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from splitray.runtime.compat import varlen_kernel
-from splitray.training.settings import ModelShape
 
 NAME = "splitray_blocks"  # of the attention that takes boundaries, see `attention`
 BOUNDS = "cu_seq_lens_q"  # what `transformers` calls boundaries, on their way to attention
+_WIDEST = 256  # numbers of a head's query; and in eights
 _LEAST = 64  # boundaries there is room for; more by powers of two, so that compiled code sees few shapes
 
 
@@ -24,10 +24,11 @@ def usable(device: torch.device) -> bool:
     return device.type == "cuda" and narrow and varlen_kernel() is not None
 
 
-def fits(shape: ModelShape) -> bool:
-    """Whether the kernel takes heads of this width."""
-    width = shape.width // shape.head_count
-    return width % 8 == 0 and width <= 256
+def takes(model: torch.nn.Module) -> bool:
+    """Whether the kernel computes what a model of `transformers` asks of attention: heads of its widths, no dropout."""
+    config: Any = model.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return width % 8 == 0 and width <= _WIDEST and not getattr(config, "attention_dropout", 0.0)
 
 
 def room(sequences: np.ndarray, micro: int, end_token: int) -> int:

@@ -305,7 +305,7 @@ def test_without_a_measured_speed_the_assumption_is_said(tmp_path: Path) -> None
     text = " ".join(told(config(), tmp_path).split())
     assert "They assume 2e+10 FLOP/s a worker (assumed of one core in fp32)" in text
     gpu = config(resources={"accelerator": "gpu", "accelerator_type": "L40S"})
-    assert "47.4% of the L40S's 3.62e+14 FLOP/s (NVIDIA L40S data sheet" in " ".join(told(gpu, tmp_path).split())
+    assert "29.7% of the L40S's 3.62e+14 FLOP/s (NVIDIA L40S data sheet" in " ".join(told(gpu, tmp_path).split())
 
 
 def test_a_measured_speed_goes_before_the_table(tmp_path: Path) -> None:
@@ -353,3 +353,7 @@ def test_the_memory_told_is_the_largest_of_all_groups(tmp_path: Path) -> None:
     assert f"{specialist:.2f} GiB at most" in said and f"base {base:.2f}, specialists {specialist:.2f}, ladder" in said
     wide = made.model_copy(update={"ladder": made.ladder.model_copy(update={"shapes": [made.model]})})
     assert f"{held(1):.2f} GiB at most" in told(wide, tmp_path)
+    smaller = made.model_copy(update={"resources": made.resources.model_copy(update={"base_workers_min": 2})})
+    said = " ".join(told(smaller, tmp_path).split())
+    assert f"base {specialist:.2f}, specialists {specialist:.2f}" in said, "the fewest workers hold the most each"
+    assert "8 workers (fewer while nodes are missing, at least 2)" in said

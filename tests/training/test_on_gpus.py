@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import CheckpointPolicy
 
-from splitray.training import varlen
+from splitray.training import blocks, prepare, varlen
 from splitray.training.copies import Reading
 from splitray.training.engine import Engine, Step, join_world
 from splitray.training.fused import Grade
@@ -86,6 +87,37 @@ def test_only_models_that_take_boundaries_are_told_of_them() -> None:
     narrow = replace(APART, shape=ModelShape(hidden=24, layers=1, heads=2))
     assert NextToken(build(narrow), narrow, whole=False).room(rows, 2) is None, "the kernel takes no heads of 12"
     assert not varlen.usable(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("changes", [{"heads": 4, "hidden": 24}, {"heads": 1, "hidden": 264}])
+def test_heads_that_the_kernel_does_not_take_keep_the_mask(changes: dict[str, int]) -> None:
+    recipe = replace(APART, shape=APART.shape.model_copy(update=changes))
+    rows = np.ones((4, 17), dtype=np.int64)
+    assert NextToken(build(recipe), recipe, whole=False).room(rows, 2) is None
+    model = build(APART)
+    model.config.attention_dropout = 0.1
+    assert NextToken(model, APART, whole=False).room(rows, 2) is None, "the kernel drops nothing"
+
+
+def test_what_is_tried_before_training_takes_boundaries_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a GPU would compile twice, and what cannot be compiled would end training."""
+    calls = []
+
+    def counted(*inputs: Any, **options: Any) -> torch.Tensor:
+        calls.append(inputs[3].tolist())
+        return kernel(*inputs, **options)
+
+    monkeypatch.setattr(varlen, "usable", lambda device: True)
+    monkeypatch.setattr(varlen, "varlen_kernel", lambda: counted)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.float32)
+    prepare._try(NextToken(build(APART), APART, whole=False), APART, 2)
+    assert calls == [[0, 16] + [32] * 63], "two sequences of one document each"
+
+
+def test_selective_checkpointing_keeps_the_kernel_s_output() -> None:
+    pytest.importorskip("torch.nn.attention.varlen")
+    assert blocks._policy(None, torch.ops.torch_attn._varlen_attn.default) is CheckpointPolicy.MUST_SAVE
+    assert blocks._policy(None, torch.ops.aten.silu.default) is CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -94,6 +94,11 @@ class StudyJob(Session[StudyConfig]):
         return self.unswept.training
 
     @property
+    def fewest(self) -> Mapping[str, int | None]:
+        """All groups of a study are of `resources.base_workers`."""
+        return dict.fromkeys(("base", "specialist"), self.config.resources.base_workers_min)
+
+    @property
     def validation_tokens(self) -> int:
         return self.config.measure.validation_tokens
 

@@ -1,0 +1,206 @@
+"""How many workers a group has while nodes come and go: the choice alone, and the coordinator's part. No cluster."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from splitray.errors import StageError
+from splitray.executor.coordinator import Coordinator
+from splitray.executor.elastic import Elastic, places, sizes
+from splitray.executor.work import BASE, Job
+from splitray.executor.worker import RunContext
+from splitray.storage.store import Store
+from splitray.training.loop import Interrupted
+from splitray.training.tree import Leaf, Segment
+from tests.executor.test_failures import raised
+from tests.support import tiny
+
+SEGMENTS: list[Segment] = tiny.segments(tiny.make_recipe(), Leaf(16 * 64))
+
+
+def test_a_group_has_numbers_of_workers_that_share_the_batch_evenly() -> None:
+    assert sizes(8, 2, 24) == (8, 6, 4, 3, 2)
+    assert sizes(64, 20, 512) == (64, 32), "16 are too few, and no other number divides the batch"
+    assert sizes(8, None, 24) == (8,) and sizes(8, 8, 24) == (8,)
+    assert sizes(2, 4, 24) == (2,), "a group that is smaller from the start"
+
+
+def test_places_are_counted_node_by_node() -> None:
+    worker = {"CPU": 1.9, "GPU": 1.0}
+    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 8.0}, {"CPU": 64.0}, {"CPU": 1.0, "GPU": 1.0}]
+    assert places(nodes, worker) == 2 + 1 + 0 + 0
+    assert places([{"CPU": 2 * 0.95}], {"CPU": 0.95}) == 2, "two workers fill the node, whatever floats say"
+
+
+class Cluster:
+    """A clock, and places of which so many are free."""
+
+    def __init__(self, total: int, free: int = 0) -> None:
+        self.total, self.free, self.now, self.asked = total, free, 0.0, 0
+
+    def room(self) -> tuple[int, int]:
+        self.asked += 1
+        return self.total, self.free
+
+    def elastic(self, *sizes: int) -> Elastic:
+        return Elastic(sizes, 10.0, self.room, lambda: self.now)
+
+    def told(self, elastic: Elastic, up: bool, seconds: int, spare: int = 100) -> list[int | None]:
+        answers = []
+        for _ in range(seconds):
+            answers.append(elastic.better(up, spare))
+            self.now += 1.0
+        return answers
+
+
+def test_a_group_that_waits_for_missing_nodes_gets_fewer_workers_after_a_while() -> None:
+    cluster = Cluster(5)
+    elastic = cluster.elastic(8, 4, 2)
+    assert cluster.told(elastic, False, 12) == [None] * 10 + [4, 4]
+    elastic.take(4)
+    assert cluster.told(elastic, False, 30) == [None] * 30, "others hold the places: they go in time"
+    cluster.total = 3
+    assert cluster.told(elastic, False, 11)[-2:] == [None, 2]
+    cluster.total = 1
+    assert cluster.told(elastic, False, 30) == [None] * 30, "fewer than the fewest: it waits"
+    elastic.begin()
+    assert elastic.workers == 8
+
+
+def test_waiting_begins_anew_when_nodes_come_or_go() -> None:
+    cluster = Cluster(5)
+    elastic = cluster.elastic(8, 4, 2)
+    assert cluster.told(elastic, False, 9) == [None] * 9
+    cluster.total = 8
+    assert cluster.told(elastic, False, 1) == [None]
+    cluster.total = 2
+    assert cluster.told(elastic, False, 11) == [None] * 10 + [2]
+
+
+def test_a_smaller_group_grows_once_places_have_been_free_for_a_while() -> None:
+    cluster = Cluster(4, 0)
+    elastic = cluster.elastic(8, 4, 2)
+    elastic.take(2)
+    assert cluster.told(elastic, True, 30) == [None] * 30, "there are places, and others have them"
+    cluster.free = 2
+    assert cluster.told(elastic, True, 20, spare=1) == [None] * 20, "the pool has promised them"
+    assert cluster.told(elastic, True, 11) == [None] * 10 + [4]
+    cluster.total = cluster.free = 100
+    elastic.take(4)
+    assert cluster.told(elastic, True, 11, spare=4)[-1] == 8
+
+
+def test_a_whole_group_and_a_fixed_one_ask_nothing() -> None:
+    cluster = Cluster(0)
+    assert cluster.told(cluster.elastic(8, 4), True, 20) == [None] * 20
+    assert cluster.told(cluster.elastic(8), False, 20) == [None] * 20
+    assert cluster.asked == 0
+
+
+class Groups:
+    """A coordinator whose groups are simulated: their ranks beat, and end as soon as they are told to."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, capacity: float = 4) -> None:
+        store, settings = Store(root), tiny.training()
+        context = RunContext(store, "corpus", settings, "test", fewest={"base": 1}, resize_seconds=0.01)
+        self.coordinator = Coordinator(context, capacity, 100)
+        self.places, self.free, self.started, self.births = capacity, 0.0, list[int](), list[str]()
+        pool: Any = self.coordinator._pool
+        pool.start, pool.end = self._start, lambda lease: self.coordinator._usage.end(lease.name)
+        monkeypatch.setattr("splitray.executor.coordinator.room", lambda each: (int(self.places), int(self.free)))
+        monkeypatch.setattr("splitray.executor.coordinator.draining_nodes", set)
+        monkeypatch.setattr(self.coordinator._upkeep, "begin", lambda: None)
+
+    def _start(self, name: str, workers: int, share: float) -> str:
+        self.started.append(workers)
+        self.coordinator._usage.begin(name, workers * share, workers > 1)
+        self.births.append(self.coordinator._beats.begin(name))
+        self.coordinator._ready.add(name)
+        return name
+
+    async def trains(self, beats: int = 100) -> str:
+        """As the newest group does: with a checkpoint and an error where a rank is told to stop."""
+        workers, birth = self.started[-1], self.births[-1]
+        for _ in range(beats):
+            for rank in range(workers) if workers > 1 else [None]:
+                if await self.coordinator.beat("base", rank, birth, "node"):
+                    raise raised(Interrupted("a checkpoint is kept"))
+        return f"trained by {workers}"
+
+    def call(self, script: Any, workers: int) -> str:
+        job = Job(tuple(SEGMENTS), BASE, workers)
+
+        async def run() -> str:
+            need, elastic = self.coordinator._need(job), self.coordinator._elastic(job)
+            return str(await self.coordinator._call(need, lambda actor: script(), SEGMENTS, elastic=elastic))
+
+        return asyncio.run(run())
+
+    def held(self) -> list[float]:
+        """Devices by the record of usage, whenever they change."""
+        states = [s for s in self.coordinator._states.fetch() if s.worker]
+        changes = [0.0 if s.state == "gone" else s.devices for s in states]
+        return [now for before, now in zip([0.0, *changes], changes) if now != before]
+
+
+def test_a_group_goes_on_with_fewer_workers_and_grows_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four workers, of which two places are lost with their node and come back while the other two train."""
+    groups = Groups(tmp_path, monkeypatch)
+
+    async def script() -> str:
+        match len(groups.started):
+            case 1:  # a node is lost
+                groups.places = 2
+                await groups.coordinator.beat("base", 0, groups.births[-1], "node")
+                raise RayActorError(error_msg="its node died")
+            case 2:  # no rank ever begins
+                await asyncio.sleep(60)
+            case 3:
+                assert groups.coordinator._pool.spare == 2, "the pool may lend what the group does not hold"
+                groups.places, groups.free = 4, 2
+                return await groups.trains()
+        return await groups.trains(beats=1)
+
+    assert groups.call(script, 4) == "trained by 4"
+    assert groups.started == [4, 4, 2, 4]
+    assert groups.held() == [4, 0, 2, 0, 4, 0], "what is held follows the workers that there are"
+    assert groups.coordinator._pool.spare == 4 and not groups.coordinator._resizing
+    assert groups.coordinator._work.failures == 1, "another number of workers is no failure"
+
+
+def test_a_group_of_one_is_a_single_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(tmp_path, monkeypatch)
+
+    async def script() -> str:
+        if groups.started[-1] > 1:
+            groups.places = 1
+            await asyncio.sleep(60)
+        return await groups.trains(beats=1)
+
+    assert groups.call(script, 4) == "trained by 1"
+    assert groups.held() == [1], "it stays, idle, for other work"
+
+
+def test_sizes_above_the_capacity_are_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that starts while nodes are missing."""
+    groups = Groups(tmp_path, monkeypatch, capacity=3)
+
+    async def script() -> str:
+        return await groups.trains(beats=1)
+
+    assert groups.call(script, 4) == "trained by 2"
+
+
+def test_a_kind_without_a_minimum_waits_for_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    coordinator = Groups(tmp_path, monkeypatch).coordinator
+    assert coordinator._elastic(Job(tuple(SEGMENTS), "specialist[a]", 4)).fixed
+    assert not coordinator._elastic(Job(tuple(SEGMENTS), BASE, 4)).fixed
+    with pytest.raises(StageError, match=r"base needs 8 x 1 = 8 CPUs, the cluster has 4"):
+        lone = replace(coordinator._context, fewest={})
+        coordinator._context = lone
+        job = Job(tuple(SEGMENTS), BASE, 8)
+        asyncio.run(coordinator._call(coordinator._need(job), str, elastic=coordinator._elastic(job)))
