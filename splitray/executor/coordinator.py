@@ -63,7 +63,7 @@ class Coordinator:
         self._usage = UsageLog(unit.removesuffix("s"), self._states.put)
         self._starting: dict[str, asyncio.Future[Any]] = {}
         self._ready = set[str]()  # workers that have started
-        self._pool = Pool(capacity, per_worker, unit, self._start, self._end, self._ready.__contains__)
+        self._pool = Pool(capacity, per_worker, unit, self._start, self._end, self._is_ready)
         self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit, context.idle_seconds)
         self._scheduler: Scheduler | None = None
         if context.scheduler is not None:
@@ -385,12 +385,16 @@ class Coordinator:
         self._starting.pop(lease.name, None)
         ray.kill(lease.actor)
 
+    def _is_ready(self, worker: str) -> bool:
+        """Whether a worker has started. True of workers that nobody began here."""
+        return worker in self._ready or worker not in self._starting
+
     async def _started(self, lease: Lease) -> Lease:
         """The worker once it has started, or one that becomes idle before.
 
         Imports take a worker 6 s on a CPU and 14 s on a GPU, in which an idle one does what small segments need.
         """
-        while lease.name not in self._ready:
+        while not self._is_ready(lease.name):
             if self._stop:
                 raise StageError("the run is stopping")
             if (other := await self._pool.exchange(lease)) is not lease:
