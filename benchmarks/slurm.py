@@ -39,11 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, help="of the run; default: a small corpus that it writes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/slurm"))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the run folder there as FOLDER/run")
     options = parser.parse_args()
     if lacking := [p for p in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(p) is None]:
         parser.error(f"there is no {', '.join(lacking)}: apt-get install slurm-wlm munge")
     with tempfile.TemporaryDirectory(prefix="slurm") as name, slurm(Path(name)) as environment:
         result, log = submitted(Path(name), environment, options.config)
+        if options.keep is not None:
+            shutil.copytree(Path(name) / "run", options.keep / "run", dirs_exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "slurm.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "job.log").write_text(log)
@@ -110,7 +113,9 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
     file = given.resolve() if given is not None else folder / "run.yaml"
     if given is None:
         write_corpus(folder / "corpus")
-        file.write_text(yaml.safe_dump(config(folder / "corpus")))
+        settings = small(folder / "corpus")
+        settings["trackers"] = [{"name": name} for name in ("jsonl", "tensorboard", "mlflow")]
+        file.write_text(yaml.safe_dump(settings))
     began = time.time()
     variables = f"--export=ALL,CONFIG={file},RUN_DIR={folder / 'run'},PYTHONPATH={ROOT}"
     command = ["sbatch", "--parsable", "--nodes=1", "--gpus-per-node=0", variables, "deploy/slurm/splitray.sbatch"]
@@ -139,6 +144,14 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
         "loss": rows[0]["loss"] if rows else None,
     }
     return result, log
+
+
+def small(corpus: Path) -> dict[str, Any]:
+    """A configuration whose run takes some minutes on two cores."""
+    settings = config(corpus) | {"budget": 16384}
+    settings["training"] |= {"warmup_tokens": 256}
+    settings["ladder"] |= {"pretrain_tokens": [3072, 12288], "specialize_tokens": [512, 4096]}
+    return settings
 
 
 if __name__ == "__main__":
