@@ -32,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Store
     store = Store(root)
     key = tiny.write_corpus(store, {d: {"train": words(d, 60), "validation": words(d, 8)} for d in ("a", "b")})
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    env["RAY_worker_niceness"] = "0"  # by default 15, and a machine that does something else starves Ray's workers
     command = [sys.executable, "-m", lost_nodes.__name__, str(root), key, "drain", "grow", "kill"]
     ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=400, check=False)
     assert ended.returncode == 0, ended.stderr[-4000:]
