@@ -219,10 +219,17 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def write(path: Path, found: dict[str, Any], started: float, settings: dict[str, Any]) -> None:
+def true_splits(schedule: RateSchedule) -> dict[str, float]:
+    """The best split fraction of every planted law under a schedule."""
+    return {name: float(GRID[curve(truth(name, schedule).predict).argmin()]) for name in TRUTHS}
+
+
+def write(
+    path: Path, found: dict[str, Any], started: float, settings: dict[str, Any], splits: dict[str, float]
+) -> None:
     record = {
         "machine": machine(),
-        "true_split": {name: float(GRID[curve(truth(name).predict).argmin()]) for name in TRUTHS},
+        "true_split": splits,
         "minutes": round((time.time() - started) / 60, 1),
         "settings": settings,
         "results": {key: summary(records) for key, records in sorted(found.items()) if records},
@@ -269,6 +276,7 @@ def main() -> None:
     started, found = time.time(), dict[str, Any]()
     schedule = CONSTANT_RATE if args.constant_rate else DECAY
     settings = {"schedule": str(schedule), "draws": args.draws, "known": args.known}
+    splits = true_splits(schedule)
     for seed in range(max(args.seeds, args.simulations)):
         for name in args.truths:
             true = truth(name, schedule)
@@ -289,8 +297,8 @@ def main() -> None:
                 break
         if time.time() - started > 60 * args.minutes:
             break
-        write(args.out, found, started, settings)
-    write(args.out, found, started, settings)
+        write(args.out, found, started, settings, splits)
+    write(args.out, found, started, settings, splits)
     figure(args.out, found)
     for key, records in sorted(found.items()):
         s = summary(records)

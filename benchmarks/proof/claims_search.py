@@ -34,16 +34,18 @@ def _fresh(found: Mapping[str, Any] | None) -> Claim:
     ]
     behind = sum(line["law-guided"]["mean_trials"] > line["TPE"]["mean_trials"] for line in lines)
     dearer = sum(line["law-guided"]["mean_tokens_with_ladder"] > line["TPE"]["mean_tokens"] for line in lines)
+    at_once = sum(line["law-guided"]["mean_trials"] == 1 for line in lines)
     details = (
-        f"The {len(lines)} lines of the blind test that are trained were fitted by no law and tuned no part of the "
-        "search. Each is searched on the smooth curve through its measured means, without noise, so that a trial may "
-        f"fall between measured fractions. Trials are counted until one is within {one['tolerance']:g} nats of the "
-        f"curve's bottom. A search that never gets there counts 40. The law-guided one has {one['ladder_resamples']} "
-        f"laws of ladders that might have been, and the others have {one['repetitions']} seeds. It takes "
-        f"{every['mean_trials']['law-guided']:.1f} trials on average. {_ratios(told)} It is behind TPE on {behind} of "
-        f"{len(lines)} lines. With the ladder's {human(one['ladder_tokens'])} tokens counted in, it is dearer than TPE "
-        f"on {dearer} of them, so for one budget a search alone does not pay for a ladder. In part: fewer trials than "
-        "both."
+        f"No law was fitted to these {len(lines)} lines of the blind test, and they tuned no part of the search. Each "
+        "is searched on the smooth curve through its measured means, so that a trial may fall between measured "
+        "fractions. Trials are looked up there without noise. A run's own noise is larger than the tolerance, and the "
+        f"curve smooths a part of it. Trials are counted until one is within {one['tolerance']:g} nats of the curve's "
+        f"bottom. A search that never gets there counts 40. The law-guided one has {one['ladder_resamples']} laws of "
+        f"ladders that might have been, and the others have {one['repetitions']} seeds. It takes "
+        f"{every['mean_trials']['law-guided']:.1f} trials on average. On {at_once} lines the first trial, which is the "
+        f"plan, is near enough for every ladder. {_ratios(told)} It is behind TPE on {behind} of {len(lines)} lines. "
+        f"With the ladder's {human(one['ladder_tokens'])} tokens counted in, it is dearer than TPE on {dearer} of "
+        "them. So for one budget a search alone does not pay for a ladder. In part: fewer trials than both."
     )
     figure = ", ".join(f"{name} {told[name]['value']:.1f}" for name in _RIVALS) + " times as many trials"
     good, part = told["TPE"]["value"] >= _AIM, min(told[name]["value"] for name in _RIVALS) > 1
