@@ -1,6 +1,6 @@
-"""A base on two nodes of one CPU each, whose second node drains, comes back and is killed. Run as a program.
+"""A base on two nodes of one CPU each, whose second node drains or is killed. Run as a program.
 
-    python -m tests.support.lost_nodes FOLDER CORPUS [drain] [grow] [kill]
+    python -m tests.support.lost_nodes FOLDER CORPUS drain|kill
 
 FOLDER holds a store with the corpus. What was seen is written to FOLDER/said.json.
 """
@@ -108,11 +108,6 @@ class Story:
         self.cluster.remove_node(self.node)
         self.at = self.trains(1, 0)
         self.told["preempted"] = self.failures()
-
-    def grow(self) -> None:
-        self.node = self.cluster.add_node(num_cpus=1)
-        self.at = self.trains(2, self.at)
-        self.told["grown"] = self.at
 
     def kill(self) -> None:
         self.until(lambda: self.seen.kept() > self.at, "no checkpoint of the group")
