@@ -459,6 +459,8 @@ class Coordinator:
         while True:
             workers = need.workers if elastic is None else elastic.workers
             lease = await self._pool.lend(need.kind, workers, need.share, need.priority)
+            if elastic is not None:
+                elastic.begin()
             reusable = False
             try:
                 lease = await self._started(lease)
@@ -473,7 +475,7 @@ class Coordinator:
                 _log.warning("%s", resized)
             except RayError as error:
                 if elastic is not None and lease.name not in self._resizing:
-                    elastic.begin()
+                    elastic.whole()
                 failure = Failure(error)
                 reusable = failure.reusable
                 if failure.lost:

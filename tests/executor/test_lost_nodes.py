@@ -32,6 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Store
     store = Store(root)
     key = tiny.write_corpus(store, {d: {"train": words(d, 60), "validation": words(d, 8)} for d in ("a", "b")})
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    env["RAY_worker_niceness"] = "0"  # by default 15, and a machine that does something else starves Ray's workers
     command = [sys.executable, "-m", lost_nodes.__name__, str(root), key, "drain", "grow", "kill"]
     ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=400, check=False)
     assert ended.returncode == 0, ended.stderr[-4000:]
@@ -45,9 +46,9 @@ def published(run: tuple[dict[str, Any], Store, Corpus]) -> Published:
 
 
 def test_a_draining_node_s_group_checkpoints_in_time(run: Any) -> None:
-    """No checkpoint but this one was made, so that all tokens before it would have been lost."""
     said = run[0]
     assert said["seconds"] < lost_nodes.GRACE / 2
+    assert published(run).meta["resharded"][0]["tokens"] >= said["noticed"], "nothing was lost"
     assert said["preempted"] == 0, "a preemption is no failure"
 
 
@@ -56,9 +57,7 @@ def test_it_goes_on_with_the_workers_that_there_are(run: Any) -> None:
     changes = [(r["from"]["world"], r["to"]["world"]) for r in meta["resharded"]]
     assert changes == [(2, 1), (1, 2), (2, 1)] and meta["world"] == 1
     drained, grown, killed = (r["tokens"] for r in meta["resharded"])
-    assert drained == int(said["checkpoint"].rsplit("-", 1)[1]) > 0
-    assert drained < grown <= said["grown"]
-    assert killed == grown, "the killed group had made no checkpoint of its own"
+    assert drained < grown < killed and said["grown"] <= killed
     assert [d for d in said["devices"] if d] == [2.0, 1.0, 2.0, 1.0], "what is held follows the workers that there are"
     assert said["failures"] == 1, "the killed node"
     assert any("2 instead of 1" in line for line in said["said"])
@@ -68,9 +67,9 @@ def test_its_loss_is_that_of_an_undisturbed_run(run: Any, tmp_path: Path) -> Non
     said, _, corpus = run
     torch.set_num_threads(1)
     order = Order({d: corpus.tokens(d, "train") for d in corpus.domains}, tiny.WEIGHTS, 16, 0)
-    (segment,) = grow([lost_nodes.target(corpus)], lambda line: [])
     store = Store(tmp_path)
-    alone = train(segment, order, store, lost_nodes.SETTINGS)
+    for segment in grow([lost_nodes.target(corpus)], lambda line: []):
+        alone = train(segment, order, store, lost_nodes.SETTINGS)
     assert alone.key == said["key"]
     assert abs(measure(store, corpus, alone.key, ["a"], 500, "cpu")["a"]["loss"] - said["loss"]) < 1e-5
     assert abs(alone.meta["train_loss"] - published(run).meta["train_loss"]) < 1e-5
