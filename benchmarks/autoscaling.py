@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,13 @@ _LONGEST = 1500.0  # seconds of the whole
 
 @dataclass(frozen=True)
 class Look:
-    """The cluster at one moment: nodes by type, those asked for, and types that were refused."""
+    """The cluster at one moment: nodes by type, those asked for, refused types, and why nodes are not idle."""
 
     at: float
     nodes: dict[str, int]
     pending: dict[str, int]
     refused: list[str]
+    busy: dict[str, list[str]]
 
 
 def main() -> None:
@@ -91,26 +92,31 @@ def main() -> None:
 @contextmanager
 def cluster(folder: Path, refused: Path) -> Iterator[tuple[str, str]]:
     """An autoscaling cluster: the address of its control store, and that of its dashboard."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = (free_port() for _ in range(3))
     address = f"127.0.0.1:{port}"
     (folder / "cluster.yaml").write_text(yaml.safe_dump(description(address, refused)))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     programs = Path(sys.executable).parent
     environment = {
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_enable_autoscaler_v2": "1",  # as `ray up` sets it
         "RAY_FAKE_CLUSTER": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
+        "OMP_WAIT_POLICY": "passive",  # four workers share the cores of one machine: threads that wait must not spin
         "PYTHONPATH": str(ROOT),  # the autoscaler imports the provider
         "PATH": f"{programs}:{os.environ['PATH']}",  # the job's `python` is this one
     }
     command = [str(programs / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus", "0"]
     command += ["--node-ip-address", "127.0.0.1", "--port", str(port), "--dashboard-port", str(dashboard)]
     command += ["--object-store-memory", str(MEMORY), "--temp-dir", str(folder / "ray")]
+    command += ["--dashboard-agent-listen-port", str(agent)]
     command += ["--autoscaling-config", str(folder / "cluster.yaml")]
     with started(command, folder / "ray.log", **environment):
         url = f"http://127.0.0.1:{dashboard}"
-        until_up(f"{url}/api/version", folder / "ray.log", token=os.environ["RAY_AUTH_TOKEN"])
+        # the agent of the head starts the job, and the dashboard waits ten seconds for it: too short on a busy machine
+        for asked in (f"{url}/api/version", f"http://127.0.0.1:{agent}/api/local_raylet_healthz"):
+            until_up(asked, folder / "ray.log", token=os.environ["RAY_AUTH_TOKEN"])
         yield address, url
 
 
@@ -127,7 +133,7 @@ def description(address: str, refused: Path) -> dict[str, Any]:
     }
     types[HEAD_TYPE] = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     provider: dict[str, Any] = {"type": "external", "module": "benchmarks.fake_cloud.FakeCloud", "head_node_id": HEAD}
-    provider |= {"gcs_address": address, "launch_multiple": True}
+    provider |= {"gcs_address": address}
     # nodes share this machine: nothing is to be installed on them, and they have one address
     provider |= dict.fromkeys(("disable_node_updaters", "disable_launch_config_check", "use_node_id_as_ip"), True)
     provider |= {"refused": ["trainer"], "refused_while": str(refused)}
@@ -151,6 +157,7 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
     write_corpus(folder / "corpus")
     settings = config(folder / "corpus")
     settings["training"] |= {"threads": 2}
+    settings["evaluate"] |= {"baselines": [1.0]}
     settings["resources"] = {"accelerator": "cpu", "capacity": 2 * MOST["trainer"]}
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     command = [str(Path(sys.executable).parent / "ray"), "job", "submit", "--address", dashboard]
@@ -188,7 +195,7 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
         "exit_code": code,
         "refused_until": allowed,
         "stages": stages,
-        "looks": [asdict(look) for look in looks],
+        "looks": [asdict(look) for look in changes(looks)],
         "claims": claims(looks, stages, ended, code, text),
     }
     return result, text
@@ -197,6 +204,7 @@ def carried_out(folder: Path, address: str, dashboard: str, refused: Path) -> tu
 def watch(address: str) -> None:
     """A look a second at the cluster, a line of JSON each. In a process of its own: Ray reads its token on import."""
     import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
 
     from splitray.executor.compat import launches
 
@@ -207,7 +215,10 @@ def watch(address: str) -> None:
         for launch in asked:
             pending[launch.node_type] += 0 if launch.failure else launch.count
         refused = sorted({launch.node_type for launch in asked if launch.failure})
-        look = Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused)
+        busy: dict[str, list[str]] = {}
+        for node in get_cluster_status(address).active_nodes:
+            busy.setdefault(node.ray_node_type_name, []).extend(node.node_activity or [])
+        look = Look(time.time(), {k: kinds[k] for k in TYPES}, {k: pending[k] for k in TYPES}, refused, busy)
         print(json.dumps(asdict(look)), flush=True)
         time.sleep(1.0)
 
@@ -216,6 +227,13 @@ def looks_in(file: Path) -> list[Look]:
     """What `watch` has written so far."""
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [Look(**json.loads(line)) for line in lines if line.startswith("{")]
+
+
+def changes(looks: list[Look]) -> list[Look]:
+    """The looks at which something had changed, and the last."""
+    pairs = zip(looks, [None, *looks], strict=False)
+    changed = [look for look, before in pairs if before is None or replace(look, at=0.0) != replace(before, at=0.0)]
+    return [*changed, looks[-1]]
 
 
 def stages_of(run: Path) -> list[dict[str, Any]]:
@@ -255,8 +273,9 @@ def claims(
 
 
 def clean(log: str, folder: Path) -> str:
-    """A log without colours, paths of this machine and its Python."""
+    """A log without colours, paths of this machine and its Python, and the commands of Ray's processes as they end."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    log = re.sub(r".*Send termination request to.*\n", "", log)
     for path, word in ((str(folder), "FOLDER"), (str(ROOT), "ROOT"), (str(Path(sys.prefix)), "PYTHON")):
         log = log.replace(path, word)
     return log

@@ -36,8 +36,9 @@ from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training import group
 from splitray.training import state as states
-from splitray.training.engine import Engine, join_world
+from splitray.training.engine import Engine
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.recipe import recipe
 from splitray.training.restore import start_engine
 from splitray.training.saving import Saver

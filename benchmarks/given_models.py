@@ -93,8 +93,9 @@ def from_gguf(file: Path, folder: Path) -> Path:
 
 def ours(folder: Path, batch: Batch) -> tuple[Callable[[np.ndarray], float], int]:
     """Our engine's step, and the tokens of the model's table."""
-    from splitray.training.engine import Engine, join_world, keep_memory
+    from splitray.training.engine import Engine
     from splitray.training.model import build
+    from splitray.training.process import join_world, keep_memory
     from splitray.training.recipe import recipe
     from splitray.training.settings import ModelShape, TrainingSettings
 

@@ -345,7 +345,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
     parser.add_argument("--cpu", action="store_true", help="tiny shapes, whatever the machine has")
     options = parser.parse_args()
-    from splitray.training.engine import join_world
+    from splitray.training.process import join_world
 
     join_world()
     bench, begun, failed = Bench(Device(options.cpu), options.out), time.monotonic(), 0

@@ -6,12 +6,15 @@ top, on one node without GPUs:
 
     sbatch --nodes=1 --gpus-per-node=0 --export=ALL,CONFIG=FILE,RUN_DIR=FOLDER deploy/slurm/splitray.sbatch
 
-The script starts Ray on the node by `ray symmetric-run`, and the run on it. Written are `slurm.json` and the job's log.
+The script starts Ray on the node by `ray symmetric-run`, and the run on it. With `--stop` the script gets SIGTERM once
+the run trains, as Slurm sends it before the end of the job's time. It must put the job back into the queue, and the
+second start must end the run. Written are `slurm.json` and the job's log.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +35,7 @@ from tests.support.ports import free_port
 
 _UP = 30.0  # seconds in which Slurm must be up
 _LONGEST = 900.0  # seconds of the job
+_TRAINS = r"tokens/s|stage 3 of 9"
 _DONE = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
@@ -39,16 +43,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, help="of the run; default: a small corpus that it writes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/slurm"))
+    parser.add_argument("--stop", action="store_true", help="stop the job once, while it trains")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the run folder there as FOLDER/run")
     options = parser.parse_args()
     if lacking := [p for p in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(p) is None]:
         parser.error(f"there is no {', '.join(lacking)}: apt-get install slurm-wlm munge")
     with tempfile.TemporaryDirectory(prefix="slurm") as name, slurm(Path(name)) as environment:
-        result, log = submitted(Path(name), environment, options.config)
+        result, log = submitted(Path(name), environment, options.config, options.stop)
+        if options.keep is not None:
+            shutil.copytree(Path(name) / "run", options.keep / "run", dirs_exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "slurm.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "job.log").write_text(log)
     print(json.dumps(result, indent=1))
-    if result["state"] != "COMPLETED" or result["loss"] is None:
+    if result["state"] != "COMPLETED" or result["loss"] is None or result["starts"] != 1 + options.stop:
         sys.exit(f"the job ended as {result['state']}:\n{log[-3000:]}")
 
 
@@ -99,7 +107,7 @@ def asked(command: list[str], environment: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> tuple[dict[str, Any], str]:
+def submitted(folder: Path, environment: dict[str, str], given: Path | None, stop: bool) -> tuple[dict[str, Any], str]:
     """The job to its end: the result, and its log."""
     here = folder / "here"  # the script is submitted from the root, where it finds its environment in .venv
     here.mkdir()
@@ -110,7 +118,9 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
     file = given.resolve() if given is not None else folder / "run.yaml"
     if given is None:
         write_corpus(folder / "corpus")
-        file.write_text(yaml.safe_dump(config(folder / "corpus")))
+        settings = config(folder / "corpus")
+        settings["trackers"] = [{"name": name} for name in ("jsonl", "tensorboard", "mlflow")]
+        file.write_text(yaml.safe_dump(settings))
     began = time.time()
     variables = f"--export=ALL,CONFIG={file},RUN_DIR={folder / 'run'},PYTHONPATH={ROOT}"
     command = ["sbatch", "--parsable", "--nodes=1", "--gpus-per-node=0", variables, "deploy/slurm/splitray.sbatch"]
@@ -119,12 +129,16 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
     )
     if done.returncode:
         sys.exit(f"sbatch refuses the script: {done.stderr}")
-    job, state = done.stdout.strip(), ""
+    job, state, stopped = done.stdout.strip(), "", None
+    written = here / f"splitray-{job}.log"
     while state not in _DONE and time.time() - began < _LONGEST:
         time.sleep(1.0)
         shown = asked(["scontrol", "show", "job", job], environment)
         state = shown.partition("JobState=")[2].split(maxsplit=1)[0] if "JobState=" in shown else state
-    log = clean((here / f"splitray-{job}.log").read_text(errors="replace"), folder)
+        if stop and stopped is None and written.exists() and re.search(_TRAINS, written.read_text(errors="replace")):
+            asked(["scancel", "--signal=TERM", "--batch", job], environment)
+            stopped = time.time() - began
+    log = clean(written.read_text(errors="replace"), folder)
     summary = folder / "run" / "summary.json"
     record = json.loads(summary.read_text()) if summary.exists() else {}
     record = record.get("record", record)
@@ -134,6 +148,8 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None) -> 
         "slurm": asked(["sinfo", "--version"], environment).strip(),
         "command": "sbatch --nodes=1 --gpus-per-node=0 deploy/slurm/splitray.sbatch",
         "state": state,
+        "stopped_after": stopped,
+        "starts": log.count(" run folder "),
         "seconds": time.time() - began,
         "stages": [stage["stage"] for stage in record.get("stages", [])],
         "loss": rows[0]["loss"] if rows else None,

@@ -14,12 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from benchmarks.dashboards import started, until_up
 from benchmarks.machine import describe
@@ -27,7 +28,11 @@ from tests.support.ports import free_port
 
 Curves = dict[str, dict[int, float]]  # by name, values by token
 FIELDS = ("loss", "learning_rate", "tokens_per_second")
+KEPT = (
+    100_000  # points of a curve that TensorBoard keeps: more than any run here has; at 0, TensorBoard 2.21 keeps none
+)
 CLOSE = 1e-6  # relative: event files hold single precision
+_LOADED = 60.0  # seconds in which TensorBoard must have read its files
 _PATIENCE = 90.0  # seconds of the browser
 
 
@@ -39,7 +44,7 @@ def main() -> None:
     trackers = options.run / "trackers"
     expected = looks(trackers / "jsonl" / "metrics.jsonl")
     options.out.mkdir(parents=True, exist_ok=True)
-    shown = tensorboard(trackers / "tensorboard", options.out / "tensorboard.png")
+    shown = tensorboard(trackers / "tensorboard", expected, options.out / "tensorboard.png")
     stored = mlflow(trackers / "mlflow")
     result: dict[str, Any] = {
         "machine": describe(),
@@ -78,27 +83,46 @@ def compared(expected: Curves, found: Curves) -> dict[str, Any]:
     return {"points": len(pairs), "lacking": lacking, "different": different}
 
 
-def tensorboard(folder: Path, picture: Path) -> Curves:
+def tensorboard(folder: Path, expected: Curves, picture: Path) -> Curves:
     """Every curve as TensorBoard's server gives it; the page as the browser shows it goes to `picture`."""
     browser = shutil.which("chromium")
     if browser is None:
         sys.exit("there is no chromium: apt-get install chromium")
     port = free_port()
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--samples_per_plugin", "scalars=0,images=0", "--load_fast", "false"]
+    # from the folder above: the page shows the path that it is given
+    command = ["env", "-C", str(folder.resolve().parent), sys.executable, "-m", "tensorboard.main"]
+    command += ["--logdir", folder.name, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--samples_per_plugin", f"scalars={KEPT}", "--load_fast", "false"]
     with tempfile.TemporaryDirectory() as name, started(command, Path(name) / "tensorboard.log"):
         url = f"http://127.0.0.1:{port}"
         until_up(f"{url}/data/environment", Path(name) / "tensorboard.log")
-        found: Curves = {}
-        for run, tags in get(f"{url}/data/plugin/scalars/tags", {}).items():
-            for tag in tags:
-                points = get(f"{url}/data/plugin/scalars/scalars", {"run": run, "tag": tag})
-                found.setdefault(tag, {}).update({int(step): float(value) for _, step, value in points})
+        until = time.monotonic() + _LOADED
+        found = served(url)
+        while compared(expected, found)["lacking"] and time.monotonic() < until:  # it answers before it has read
+            time.sleep(1.0)
+            found = served(url)
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
         flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        flags += [f"--user-data-dir={name}/browser", "--window-size=1400,1000", "--virtual-time-budget=30000"]
-        page = f"{url}/?runFilter=.&tagFilter=%5Eloss#timeseries"
+        flags += [f"--user-data-dir={name}/browser", "--window-size=1250,1000", "--virtual-time-budget=30000"]
+        # this tab draws its lines as SVG; those of the first tab are not in a picture taken without a window
+        page = f"{url}/#scalars&_smoothingWeight=0&tagFilter={quote(f'^loss/{largest(expected)}-')}"
         subprocess.run([browser, *flags, f"--screenshot={picture.resolve()}", page], check=True, timeout=_PATIENCE)
+    return found
+
+
+def largest(curves: Curves) -> str:
+    """The size that was trained on the most tokens, as the names of curves have it."""
+    name = max((name for name in curves if name.startswith("loss/")), key=lambda name: max(curves[name]))
+    return name.removeprefix("loss/").partition("-")[0]
+
+
+def served(url: str) -> Curves:
+    """Every curve that TensorBoard's server has read by now."""
+    found: Curves = {}
+    for run, tags in get(f"{url}/data/plugin/scalars/tags", {}).items():
+        for tag in tags:
+            points = get(f"{url}/data/plugin/scalars/scalars", {"run": run, "tag": tag})
+            found.setdefault(tag, {}).update({int(step): float(value) for _, step, value in points})
     return found
 
 

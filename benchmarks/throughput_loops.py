@@ -117,7 +117,7 @@ def bare(tick: Callable[[], None], size: str, choice: Choice) -> None:
 
 def kept(tick: Callable[[], None], size: str, choice: Choice) -> None:
     """The bare loop in a process that keeps its memory and at our settings: tells that part of the difference apart."""
-    from splitray.training.engine import keep_memory
+    from splitray.training.process import keep_memory
 
     keep_memory()
     bare(tick, size, choice)

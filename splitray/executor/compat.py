@@ -8,8 +8,11 @@ rank must call it equally often, so that it serves neither the actors of the lad
 """
 
 import logging
+import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -17,6 +20,10 @@ import ray
 from splitray.runtime.compat import warn_missing
 
 T = TypeVar("T")
+
+# seconds for which a refusal is told: Ray 2.60 asks again within seconds, and tells old refusals five minutes later
+_FRESH = 60.0
+_LOG_END = 2**17  # bytes of the autoscaler's log that are read; Ray 2.60 wrote 1.5 KB a second while it was refused
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,41 @@ def launches() -> list[Launch]:
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
         found = [Launch(each.ray_node_type_name, each.count) for each in status.pending_launches]
         found += [Launch(each.ray_node_type_name, 1) for each in status.pending_nodes]
-        for each in status.failed_launches:
-            found.append(Launch(each.ray_node_type_name, each.count, each.details or "no reason was given"))
+        now = time.time()
+        failed = [each for each in status.failed_launches if now - (each.failed_ts_s or now) < _FRESH]
+        log = _autoscaler_log() if failed else ""
+        for each in failed:
+            # Ray 2.60 leaves out what the provider said: "launch failed with Failed to launch 1 nodes of type X ...: "
+            details = each.details or ""
+            told = "" if details.rstrip().endswith(":") else details
+            reason = (
+                told or refusal(log, each.ray_node_type_name) or "monitor.log in Ray's logs on the head has the reason"
+            )
+            found.append(Launch(each.ray_node_type_name, each.count, reason))
         return found
 
     return _guarded("autoscaler.v2.sdk.get_cluster_status", "what the autoscaler does is not told", read, [])
+
+
+def refusal(log: str, node_type: str) -> str:
+    """Why a provider gave no node of a type, by the autoscaler's log; empty where it does not say."""
+    found = re.findall(rf"Failed to launch \d+ nodes of type {re.escape(node_type)}: (.*\S)", log)
+    return str(found[-1]) if found else ""
+
+
+def _autoscaler_log() -> str:
+    """The end of the autoscaler's log; empty on other nodes than the head, which has it."""
+
+    def read() -> str:
+        file = Path(ray._private.worker._global_node.get_logs_dir_path()) / "monitor.log"
+        try:
+            with file.open("rb") as log:
+                log.seek(max(0, file.stat().st_size - _LOG_END))
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    return _guarded("_private.worker._global_node", "why a provider gives no nodes is not told", read, "")
 
 
 def unplaced_work() -> bool:

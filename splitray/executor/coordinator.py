@@ -425,7 +425,10 @@ class Coordinator:
         """Have the group of a call start with fewer workers, or begin anew with more, as the cluster changes."""
         up = lease.workers == 1 or self._beats.ranks(lease.name) > 0
         spare = int(self._pool.spare / self._per_worker)
-        better = await asyncio.to_thread(elastic.better, up, spare)
+        try:
+            better = await asyncio.to_thread(elastic.better, up, spare)
+        except RayError:  # the control store does not answer: the next second will do
+            return
         if better is None:
             return
         told = f"{better} instead of {elastic.workers}, as nodes {'have come' if up else 'are missing'}"
@@ -456,6 +459,8 @@ class Coordinator:
         while True:
             workers = need.workers if elastic is None else elastic.workers
             lease = await self._pool.lend(need.kind, workers, need.share, need.priority)
+            if elastic is not None:
+                elastic.begin()
             reusable = False
             try:
                 lease = await self._started(lease)
@@ -470,7 +475,7 @@ class Coordinator:
                 _log.warning("%s", resized)
             except RayError as error:
                 if elastic is not None and lease.name not in self._resizing:
-                    elastic.begin()
+                    elastic.whole()
                 failure = Failure(error)
                 reusable = failure.reusable
                 if failure.lost:

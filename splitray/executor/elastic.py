@@ -77,6 +77,7 @@ class Elastic:
         self._sizes, self._seconds, self._room, self._clock = sizes, seconds, room, clock
         self.workers = sizes[0]
         self._since: tuple[int, float] | None = None  # another size, and since when it would be better
+        self._begun = False
 
     @property
     def settled(self) -> bool:
@@ -91,17 +92,23 @@ class Elastic:
         """The next start has so many."""
         self.workers, self._since = workers, None
 
-    def begin(self) -> None:
+    def whole(self) -> None:
         """The next start asks for all again."""
         self.take(self._sizes[0])
+
+    def begin(self) -> None:
+        """A group is started."""
+        self._begun, self._since = False, None
 
     def better(self, up: bool, spare: int) -> int | None:
         """The size that the group should have in place of its own by now. Asked about once a second.
 
         A group that waits gets fewer where nodes are missing; where others hold the nodes, it waits on. A group that
-        trains gets more where there are places, free ones, and the pool has `spare` workers to give.
+        trains gets more where there are places, free ones, and the pool has `spare` workers to give. One that was up
+        and is no longer is about to tell why.
         """
-        if self.fixed or (up and self.settled):
+        self._begun = self._begun or up
+        if self.fixed or (self.settled if up else self._begun):
             return None
         found, free = self._room()
         size = next((n for n in self._sizes if n <= found), None)

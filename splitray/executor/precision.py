@@ -38,7 +38,7 @@ def measured_speeds(shape: ModelShape, training: TrainingSettings, vocab: int) -
 
 def _measure(shape: ModelShape, training: TrainingSettings, vocab: int) -> dict[str, float]:
     """In a process of its own, set up as the training's are."""
-    from splitray.training.engine import keep_memory
+    from splitray.training.process import keep_memory
 
     keep_memory()
     return measure_precision(shape, training, vocab)

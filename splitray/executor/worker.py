@@ -214,7 +214,7 @@ class Worker:
         if workers == 1:
             import transformers  # noqa: F401 - an actor pays its imports once, before the first segment
 
-            from splitray.training.engine import join_world, keep_memory
+            from splitray.training.process import join_world, keep_memory
 
             keep_memory()
             join_world()  # imports DeepSpeed
@@ -319,7 +319,7 @@ def _group_loop(config: dict[str, Any]) -> None:
     """What every worker of a group runs: the same loop, its rank taken from the process group."""
     import ray.train
 
-    from splitray.training.engine import keep_memory
+    from splitray.training.process import keep_memory
 
     keep_memory()
     quiet_train_reports()

@@ -64,7 +64,7 @@ def write_model(
     """
     from transformers import AutoTokenizer
 
-    from splitray.training.engine import deepspeed_environment
+    from splitray.training.process import deepspeed_environment
 
     _clear(target, card)
     with tempfile.TemporaryDirectory(prefix="splitray-export-") as folder, no_bars(), deepspeed_environment():

@@ -72,7 +72,7 @@ def tune_routers(
     Raises:
         Interrupted: `hooks.stop` said so.
     """
-    from splitray.training.engine import deepspeed_environment
+    from splitray.training.process import deepspeed_environment
 
     with tempfile.TemporaryDirectory(prefix="splitray-merged-") as name, no_bars():
         folder = Path(name)

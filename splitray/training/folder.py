@@ -96,7 +96,7 @@ def load_exported(folder: Path) -> "torch.nn.Module":
     """
     from transformers import AutoModelForCausalLM
 
-    from splitray.training.engine import deepspeed_environment
+    from splitray.training.process import deepspeed_environment
 
     with no_bars(), deepspeed_environment():  # transformers imports DeepSpeed where it is installed
         model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
@@ -181,7 +181,7 @@ def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and load reports out of the output; ours says what is wrong."""
     from transformers.utils import logging
 
-    from splitray.training.engine import deepspeed_environment
+    from splitray.training.process import deepspeed_environment
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

@@ -94,12 +94,12 @@ def train(
         CorruptError: the parent is damaged.
         StorageError: the store does not take the state.
     """
-    from splitray.training import engine as engines
     from splitray.training import group
+    from splitray.training.process import join_world
 
     hooks = hooks or Hooks()
     use_exact(settings.exact)
-    engines.join_world()
+    join_world()
     while True:
         origin = group.on_first_rank(lambda: _origin(segment, store, hooks))
         if origin is None:

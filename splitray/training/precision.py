@@ -50,10 +50,11 @@ def step_seconds(
 
     from splitray.training import engine as engines
     from splitray.training.model import build
+    from splitray.training.process import join_world
     from splitray.training.recipe import recipe
 
     torch.set_num_threads(training.threads)  # of this process, which measures and ends
-    engines.join_world()
+    join_world()
     sequences = np.random.default_rng(0).integers(
         vocab, size=(min(training.global_batch_size, 16), training.sequence_length + 1)
     )

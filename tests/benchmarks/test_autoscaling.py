@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.autoscaling import HEAD, HEAD_TYPE, REFUSAL, Look, claims, clean, description
+from benchmarks.autoscaling import HEAD, HEAD_TYPE, REFUSAL, Look, changes, claims, clean, description
 
 STAGES = [{"stage": "corpus", "began": 10.0, "ended": 20.0}, {"stage": "ladder", "began": 20.0, "ended": 40.0}]
 
 
 def look(at: float, small: int, trainer: int) -> Look:
-    return Look(at, {"small": small, "trainer": trainer}, {"small": 0, "trainer": 0}, [])
+    return Look(at, {"small": small, "trainer": trainer}, {"small": 0, "trainer": 0}, [], {})
 
 
 GOOD = [look(5, 0, 0), look(15, 2, 0), look(25, 1, 0), look(35, 0, 2), look(60, 0, 0)]
@@ -64,3 +64,10 @@ def test_each_claim_can_fail(changed: dict[str, Any], claim: str) -> None:
 
 def test_a_log_that_is_kept_names_no_place_of_this_machine(tmp_path: Path) -> None:
     assert clean(f"\x1b[31mread {tmp_path}/corpus\x1b[0m", tmp_path) == "read FOLDER/corpus"
+    ends = "22:51:27,836 VINFO -- Send termination request to `/tmp/ray/session/raylet`\n"
+    assert clean(f"a\n{ends}b\n", tmp_path) == "a\nb\n"
+
+
+def test_looks_that_saw_nothing_new_are_left_out_but_the_last() -> None:
+    looks = [look(1, 0, 0), look(2, 0, 0), look(3, 1, 0), look(4, 1, 0), look(5, 0, 0), look(6, 0, 0)]
+    assert [kept.at for kept in changes(looks)] == [1, 3, 5, 6]

@@ -67,8 +67,20 @@ def test_a_group_that_waits_for_missing_nodes_gets_fewer_workers_after_a_while()
     assert cluster.told(elastic, False, 11)[-2:] == [None, 2]
     cluster.total = 1
     assert cluster.told(elastic, False, 30) == [None] * 30, "fewer than the fewest: it waits"
-    elastic.begin()
+    elastic.whole()
     assert elastic.workers == 8
+
+
+def test_a_group_that_dies_is_not_one_that_waits() -> None:
+    """Its ranks are gone before Ray has told of it."""
+    cluster = Cluster(8)
+    elastic = cluster.elastic(8, 4, 2)
+    elastic.begin()
+    assert cluster.told(elastic, True, 1) == [None]
+    cluster.total = 4
+    assert cluster.told(elastic, False, 30) == [None] * 30
+    elastic.begin()
+    assert cluster.told(elastic, False, 11)[-1] == 4
 
 
 def test_waiting_begins_anew_when_nodes_come_or_go() -> None:

@@ -45,6 +45,7 @@ class Hosts:
 
     def _start(self, name: str, workers: int, share: float) -> str:
         self.started.append(name)
+        self.coordinator._ready.add(name)
         return name
 
     def call(self, ends: Iterator[RayError]) -> Any:

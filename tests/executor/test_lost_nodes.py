@@ -15,6 +15,7 @@ from splitray.evaluate.measure import measure
 from splitray.storage.store import Published, Store
 from splitray.training.data import Order
 from splitray.training.loop import train
+from splitray.training.tree import grow
 from tests.support import ROOT, lost_nodes, tiny
 
 pytestmark = pytest.mark.ray
@@ -31,7 +32,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Store
     store = Store(root)
     key = tiny.write_corpus(store, {d: {"train": words(d, 60), "validation": words(d, 8)} for d in ("a", "b")})
     env = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", lost_nodes.__name__, str(root), key]
+    env["RAY_worker_niceness"] = "0"  # by default 15, and a machine that does something else starves Ray's workers
+    command = [sys.executable, "-m", lost_nodes.__name__, str(root), key, "drain", "grow", "kill"]
     ended = subprocess.run(command, env=env, text=True, capture_output=True, timeout=400, check=False)
     assert ended.returncode == 0, ended.stderr[-4000:]
     return json.loads((root / "said.json").read_text()), store, Corpus.open(store, key)
@@ -44,22 +46,20 @@ def published(run: tuple[dict[str, Any], Store, Corpus]) -> Published:
 
 
 def test_a_draining_node_s_group_checkpoints_in_time(run: Any) -> None:
-    """No checkpoint but this one is made, so that all tokens before it would have been lost."""
     said = run[0]
-    assert len(said["checkpoint"]) == 1 and said["drained"] < lost_nodes.GRACE / 2
-    assert said["failures"][0] == 0, "a preemption is no failure"
+    assert said["seconds"] < lost_nodes.GRACE / 2
+    assert published(run).meta["resharded"][0]["tokens"] >= said["noticed"], "nothing was lost"
+    assert said["preempted"] == 0, "a preemption is no failure"
 
 
 def test_it_goes_on_with_the_workers_that_there_are(run: Any) -> None:
     said, meta = run[0], published(run).meta
-    worlds = [(r["from"]["world"], r["to"]["world"]) for r in meta["resharded"]]
-    assert worlds == [(2, 1), (1, 2), (2, 1)] and meta["world"] == 1
-    tokens = [r["tokens"] for r in meta["resharded"]]
-    assert tokens[0] == int(said["checkpoint"][0].rsplit("-", 1)[1]) > 0
-    assert tokens == sorted(tokens) and tokens[1] <= said["tokens"][1]
-    held = [d for d in said["devices"] if d]
-    assert held == [2.0, 1.0, 2.0, 1.0], "the record of held devices follows the workers"
-    assert said["failures"][1] == 1, "the killed node"
+    changes = [(r["from"]["world"], r["to"]["world"]) for r in meta["resharded"]]
+    assert changes == [(2, 1), (1, 2), (2, 1)] and meta["world"] == 1
+    drained, grown, killed = (r["tokens"] for r in meta["resharded"])
+    assert drained < grown < killed and said["grown"] <= killed
+    assert [d for d in said["devices"] if d] == [2.0, 1.0, 2.0, 1.0], "what is held follows the workers that there are"
+    assert said["failures"] == 1, "the killed node"
     assert any("2 instead of 1" in line for line in said["said"])
 
 
@@ -67,11 +67,9 @@ def test_its_loss_is_that_of_an_undisturbed_run(run: Any, tmp_path: Path) -> Non
     said, _, corpus = run
     torch.set_num_threads(1)
     order = Order({d: corpus.tokens(d, "train") for d in corpus.domains}, tiny.WEIGHTS, 16, 0)
-    settings = lost_nodes.SETTINGS.model_copy(update={"micro_batch_size": 64})
-    (segment,) = tiny.grow([lost_nodes.target(lost_nodes.recipe_of(corpus))], lambda line: [])
     store = Store(tmp_path)
-    alone = train(segment, order, store, settings)
+    for segment in grow([lost_nodes.target(corpus)], lambda line: []):
+        alone = train(segment, order, store, lost_nodes.SETTINGS)
     assert alone.key == said["key"]
-    loss = measure(store, corpus, alone.key, ["a"], 500, "cpu")["a"]["loss"]
-    assert abs(loss - said["losses"]) < 1e-5
+    assert abs(measure(store, corpus, alone.key, ["a"], 500, "cpu")["a"]["loss"] - said["loss"]) < 1e-5
     assert abs(alone.meta["train_loss"] - published(run).meta["train_loss"]) < 1e-5

@@ -2,7 +2,7 @@
 
 import pytest
 
-from splitray.executor.compat import Holder, Launch
+from splitray.executor.compat import Holder, Launch, refusal
 from splitray.executor.waiting import autoscaling, describe, impossible
 
 
@@ -51,3 +51,21 @@ def test_what_an_autoscaler_cannot_start_is_named_before_what_it_starts() -> Non
         "capacity for spot in this zone xxx"
     )
     assert "Meanwhile it starts 3 nodes of type trainer" in said and len(said) < 700
+
+
+def test_the_reason_of_a_refusal_comes_from_the_autoscaler_s_log() -> None:
+    """Lines as Ray 2.60 writes them."""
+    log = "\n".join(
+        f"2026-01-01 10:00:0{second},366	INFO node_provider.py:491 -- {text}"
+        for second, text in enumerate(
+            (
+                "Failed to launch 1 nodes of type gpu: MaxSpotInstanceCountExceeded: 0 vCPUs",
+                "Failed to launch 2 nodes of type gpu: InsufficientInstanceCapacity: none in us-east-1a",
+                "Failed to launch 1 nodes of type gpu.large: VcpuLimitExceeded",
+                "Launching 1 nodes of type gpu.",
+            )
+        )
+    )
+    assert refusal(log, "gpu") == "InsufficientInstanceCapacity: none in us-east-1a", "the last one"
+    assert refusal(log, "gpu.large") == "VcpuLimitExceeded"
+    assert refusal(log, "cpu") == ""

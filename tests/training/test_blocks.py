@@ -8,10 +8,11 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from splitray.training.blocks import blocks_of, checkpoint_blocks
-from splitray.training.engine import Engine, join_world
+from splitray.training.engine import Engine
 from splitray.training.head import NextToken
 from splitray.training.memory import choose_checkpointing
 from splitray.training.model import build, size
+from splitray.training.process import join_world
 from splitray.training.recipe import Recipe
 from splitray.training.settings import ModelShape
 from tests.support import causal, tiny

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from splitray.training.engine import Engine, join_world
+from splitray.training.engine import Engine
 from splitray.training.head import NextToken
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.settings import ModelShape
 from tests.support import tiny
 
@@ -37,7 +38,8 @@ def test_the_ninth_size_is_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None
 TRAIN = """
 import logging, torch
 from tests.support import tiny
-from splitray.training.engine import Engine, join_world
+from splitray.training.engine import Engine
+from splitray.training.process import join_world
 from splitray.training.model import build
 logging.basicConfig(format="%(message)s")
 torch.set_num_threads(1)

@@ -8,10 +8,11 @@ import torch
 
 from splitray.storage.store import Store
 from splitray.training import loop
-from splitray.training.engine import Engine, join_world
+from splitray.training.engine import Engine
 from splitray.training.exact import use_exact
 from splitray.training.loop import Interrupted, train
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.tree import Leaf
 from tests.support import tiny, worlds
 

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from splitray.training import attention
-from splitray.training import engine as engines
 from splitray.training.head import NextToken, token_losses
 from splitray.training.model import build
+from splitray.training.process import keep_memory
 from tests.support import tiny
 
 RECIPE = tiny.make_recipe()
@@ -123,5 +123,5 @@ def test_a_training_process_keeps_the_memory_of_its_arrays() -> None:
         del arrays
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    engines.keep_memory()
+    keep_memory()
     assert min(faults() for _ in range(8)) < 1000, "each time, 32,768 pages are mapped anew"

@@ -10,11 +10,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from splitray.errors import UserError
 from splitray.storage.store import Store
-from splitray.training.engine import join_world
 from splitray.training.folder import folder_hash
 from splitray.training.loop import Interrupted, train
 from splitray.training.model import build
 from splitray.training.places import named_by_content
+from splitray.training.process import join_world
 from splitray.training.recipe import Recipe
 from splitray.training.state import load, load_weights
 from splitray.training.tree import Leaf, Segment, frozen_flops

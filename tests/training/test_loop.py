@@ -23,6 +23,7 @@ from splitray.training import engine as engines
 from splitray.training import warm
 from splitray.training.loop import Hooks, Interrupted, NonFiniteLossError, train
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.state import State, load, load_weights, publish
 from splitray.training.tree import MIXTURE, Leaf, Segment
 from tests.support import ROOT, tiny, worlds
@@ -294,7 +295,7 @@ def test_a_loss_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_gradient_that_is_not_finite_takes_no_step(stage: int) -> None:
     """A finite loss with an infinite gradient: at stage 0 DeepSpeed alone would clip by NaN and poison every weight."""
-    engines.join_world()
+    join_world()
     engine = engines.Engine(build(RECIPE), RECIPE, tiny.training(zero_stage=stage))
     rows = tiny.order().sequences(MIXTURE, 0, 4)
     assert engine.step(rows, 1e-2).taken

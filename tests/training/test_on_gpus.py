@@ -14,10 +14,11 @@ from torch.utils.checkpoint import CheckpointPolicy
 
 from splitray.training import blocks, prepare, varlen
 from splitray.training.copies import Reading
-from splitray.training.engine import Engine, Step, join_world
+from splitray.training.engine import Engine, Step
 from splitray.training.fused import Grade
 from splitray.training.head import NextToken
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.settings import ModelShape
 from tests.support import tiny
 

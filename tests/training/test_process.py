@@ -8,11 +8,11 @@ PROGRAM = """
 import os, sys
 before = dict(os.environ)
 import splitray.training.engine, splitray.training.loop, splitray.training.check, splitray.evaluate.measure
-from splitray.training import engine
+from splitray.training import process
 import torch
 assert not torch.cuda.is_initialized()
 assert "ray" not in sys.modules and "deepspeed" not in sys.modules
-engine.join_world()
+process.join_world()
 assert "deepspeed" in sys.modules
 assert "mlflow" not in sys.modules  # DeepSpeed's autotuner imports it: 3 of 9 seconds of a worker's start
 import mlflow  # what was hidden meanwhile can be had again

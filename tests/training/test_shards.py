@@ -11,6 +11,7 @@ from splitray.storage import ranges
 from splitray.storage.store import Published, Store
 from splitray.training import engine as engines
 from splitray.training.model import build
+from splitray.training.process import join_world
 from splitray.training.shards import MOMENTS, WEIGHTS, Piece, Reader, Shard, publish, shares, write
 from splitray.training.state import State, load
 from tests.support import tiny
@@ -155,7 +156,7 @@ def test_a_full_disk_names_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_sums_have_the_precision_of_the_setting() -> None:
     """What DeepSpeed exchanges at ZeRO 1: linear layers in bf16 where that is asked for, everything in fp32 else."""
     torch.set_num_threads(1)
-    engines.join_world()
+    join_world()
     for reduction, dtypes in (("fp32", {torch.float32}), ("bf16", {torch.float32, torch.bfloat16})):
         settings = tiny.training(zero_stage=1, precision="bf16", reduction=reduction)
         recipe = tiny.make_recipe(settings)

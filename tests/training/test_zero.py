@@ -15,6 +15,7 @@ import torch
 from splitray.storage.store import Published, Store
 from splitray.training import engine as engines
 from splitray.training.loop import Interrupted, train
+from splitray.training.process import join_world
 from splitray.training.state import load
 from tests.support import ROOT, fours, worlds
 
@@ -243,7 +244,7 @@ def test_the_stage_is_the_one_asked_for() -> None:
     assert (settings.stage(1), settings.stage(8)) == (0, 1)
     asked = [worlds.tiny.training(zero_stage=s) for s in (0, 1, 2, 3)]
     assert [s.stage(w) for s in asked for w in (1, 8)] == [0, 0, 1, 1, 2, 2, 3, 3]
-    engines.join_world()
+    join_world()
     made = worlds.segment_of(3, "fp32")
     engine = engines.Engine(engines_model(made[1]), made[1].recipe, made[0])
     assert engine.engine.zero_optimization_stage() == 3
