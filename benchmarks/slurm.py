@@ -139,6 +139,7 @@ def submitted(folder: Path, environment: dict[str, str], given: Path | None, sto
             asked(["scancel", "--signal=TERM", "--batch", job], environment)
             stopped = time.time() - began
     log = clean(written.read_text(errors="replace"), folder)
+    log = re.sub(rf"\b{re.escape(os.uname().nodename.split('.')[0])}\b", "NODE", log)
     summary = folder / "run" / "summary.json"
     record = json.loads(summary.read_text()) if summary.exists() else {}
     record = record.get("record", record)

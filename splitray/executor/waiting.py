@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -22,7 +22,7 @@ _REASON = 300  # characters of a provider's reason
 _UNITS = {"CPU": "CPU", "GPU": "GPU"}
 
 
-def impossible(waiting: list[dict[str, float]], nodes: list[Mapping[str, float]]) -> str | None:
+def impossible(waiting: list[dict[str, float]], nodes: Sequence[Mapping[str, float]]) -> str | None:
     """What some work asks of one node and no node has, in words; None where every shape fits a node.
 
     Args:
