@@ -40,7 +40,7 @@ def told(root: Path, key: str, part: str) -> dict[str, Any]:
     return dict(json.loads((root / "said.json").read_text()))
 
 
-@pytest.mark.parametrize("part", ["kill"])
+@pytest.mark.parametrize("part", ["drain", "kill"])
 def test_a_base_that_loses_a_node_ends_with_one_worker(part: str, tmp_path: Path) -> None:
     store, key = write(tmp_path / "store")
     check(told(tmp_path / "store", key, part), store, Corpus.open(store, key), tmp_path / "alone", part)
