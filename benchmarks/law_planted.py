@@ -257,7 +257,9 @@ def figure(path: Path, found: dict[str, Any]) -> None:
         axis.axvline(limit, color="black", lw=0.8, ls=":")
         axis.set(xscale="log", xlabel=text, ylim=(0, 1.02))
     axes[0].set_ylabel("part of the tables")
-    axes[1].legend(fontsize=7, frameon=False, title="truth", title_fontsize=7)
+    axes[1].legend(
+        fontsize=7, frameon=False, title="truth", title_fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5)
+    )
     figure.tight_layout()
     figure.savefig(path.with_suffix(".png"), dpi=110)
 
