@@ -17,8 +17,9 @@ from splitray.runtime.ahead import importing
 from splitray.units import human
 
 _log = logging.getLogger(__name__)
-# What the first export needs. On a machine with one H100 all workers idled for the 15 s that its import took.
-_EXPORT = ("transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto", "deepspeed")
+# What the first export needs. On a machine with one H100 all workers idled for the 15 s that its import took. Not
+# DeepSpeed, which warns of every machine without a GPU where it is imported outside `deepspeed_environment`.
+_EXPORT = ("transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto")
 
 
 def run_ladder(job: Job) -> LadderResult:
