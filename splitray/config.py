@@ -130,7 +130,7 @@ class Config(Settings):
             "resources.base_workers": self.resources.base_workers,
             "resources.specialist_workers": self.resources.specialist_workers,
         }
-        for field, workers in (most | self.resources.fewest).items():
+        for field, workers in (most | self.resources.smallest_groups).items():
             if training.global_batch_size % workers:
                 raise ValueError(
                     f"{field} = {workers} does not divide training.global_batch_size = {training.global_batch_size}"

@@ -83,7 +83,7 @@ class ExecutorClient:
         self._pace, self._event_at = Pace(), 0.0
         check_seen(context.store)
         capacity = resources.capacity or ray.cluster_resources().get("GPU" if context.use_gpu else "CPU", 0)
-        for name, workers in resources.fewest.items():
+        for name, workers in resources.smallest_groups.items():
             per_worker = 1 if context.use_gpu else context.training.threads
             if workers * per_worker > capacity:
                 unit = "GPU" if context.use_gpu else "CPU (training.threads)"

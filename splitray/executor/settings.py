@@ -72,7 +72,7 @@ class ResourceSettings(Settings):
     )
 
     @property
-    def fewest(self) -> dict[str, int]:
+    def smallest_groups(self) -> dict[str, int]:
         """The fewest workers that groups may have: of the base, and of a specialist, by the field that says so."""
         made = {}
         for name in ("base_workers", "specialist_workers"):

@@ -130,7 +130,7 @@ def _memories(programme: Programme, speeds: Durations) -> dict[str, float]:
     def held(shape: ModelShape, workers: int) -> float:
         return speeds.held(size(shape), workers)
 
-    base, specialists = config.resources.fewest.values()
+    base, specialists = config.resources.smallest_groups.values()
     return {
         "base": held(config.model, base),
         "specialists": held(config.model, specialists),

@@ -124,8 +124,8 @@ class Engine:
             if self.accumulation > 1 and len(losses) < self.accumulation:
                 self.engine.backward(loss)
                 self.engine.step()
-        wished = torch.full((), float(stop), device=self.device, dtype=torch.float64)  # a copy would wait for the GPU
-        shared = torch.stack([total.double(), wished])
+        asked = torch.full((), float(stop), device=self.device, dtype=torch.float64)  # a copy would wait for the GPU
+        shared = torch.stack([total.double(), asked])
         if self.world > 1:
             mean = shared[:1].clone()
             dist.all_reduce(mean)
@@ -135,16 +135,15 @@ class Engine:
             group["lr"] = learning_rate
         reading = Reading(shared)
         self.engine.backward(losses[-1])  # before the host asks for the loss, or a GPU would stand idle meanwhile
-        value, wished = reading.get()
-        wish = int(wished)
+        value, wish = reading.get()
         if not math.isfinite(value):
             self.engine.zero_grad()
-            return Step(value, False, wish)
+            return Step(value, False, int(wish))
         if self._alone:
             self._complete()
         taken = self._update()
         self.step_count += taken
-        return Step(value, taken, wish)
+        return Step(value, taken, int(wish))
 
     def _update(self) -> bool:
         """Clip and update; whether that was done, which it is not where the gradient is not finite.
