@@ -3,7 +3,8 @@
 All processes of a user on one machine share the cache. A lock has each file downloaded and hashed by one of them, and
 a mark keeps what was verified: size, modification time and inode of the file. A file that was changed since has
 another mark, and is hashed again. What a process holds (see `holds`) is never deleted, so whatever is mapped is also
-linked, and the sizes in the folder are what the disk has given. Other files are spared for `_GRACE` after their use.
+linked, and the sizes in the folder are what the disk has given. A path that was handed out without being held is spared
+for `_GRACE`. What was held may go as soon as it is released.
 """
 
 import math
@@ -56,9 +57,11 @@ def obtain(sha256: str, size: int, download: Callable[[Path], str], trust: bool 
         Mismatch: the download has another checksum.
     """
     path = _folder() / sha256
-    if hold:
-        with holds.locked("room"):  # whoever makes room has either not looked yet, or sees this
+    with holds.locked("room"):  # whoever makes room has either not looked yet, or sees this
+        if hold:
             holds.take(sha256)
+        else:
+            _handed(sha256).touch()
     try:
         with holds.locked(sha256[:2]):
             if _whole(path, sha256, trust):
@@ -73,6 +76,8 @@ def obtain(sha256: str, size: int, download: Callable[[Path], str], trust: bool 
                     raise Mismatch(found)
                 past = int(time.time()) - 10 * _SETTLED  # so that any later change has another time
                 os.utime(draft, (time.time(), past))
+                if not hold:
+                    _handed(sha256).touch()  # the download may have taken longer than the grace
                 draft.replace(path)
                 _mark(path, sha256)
             finally:
@@ -165,9 +170,9 @@ def _make_room(sha256: str, size: int, strict: bool) -> Path:
         for used, bytes_, path in files:
             if left + size <= most:
                 break
-            spared = _DRAFT_GRACE if path.suffix == ".draft" else _GRACE
-            if path.name not in in_use and now - used > spared:
+            if path.name not in in_use and not _is_spared(path, now - used):
                 path.unlink(missing_ok=True)
+                _handed(path.name).unlink(missing_ok=True)
                 left -= bytes_
         if strict and left + size > most:
             raise StorageError(
@@ -177,6 +182,24 @@ def _make_room(sha256: str, size: int, strict: bool) -> Path:
         with draft.open("wb") as stream:
             stream.truncate(size)
     return draft
+
+
+def _handed(sha256: str) -> Path:
+    """A file that says by its time when that path was handed out last without being held.
+
+    The cached file's own time of use does not tell the two apart: Linux sets it anew when the file is mapped.
+    """
+    return holds.folder() / f"handed-{sha256}"
+
+
+def _is_spared(path: Path, unused: float) -> bool:
+    """Whether a file is spared that nobody holds, `unused` seconds after its last use."""
+    if path.suffix == ".draft":
+        return unused <= _DRAFT_GRACE
+    try:
+        return unused <= _GRACE and time.time() - _handed(path.name).stat().st_mtime <= _GRACE
+    except FileNotFoundError:  # only ever held
+        return False
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
