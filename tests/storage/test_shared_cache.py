@@ -5,16 +5,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from splitray.corpus import Corpus
 from splitray.errors import StorageError
@@ -24,6 +20,7 @@ from splitray.storage.store import Store
 from splitray.training.data import Order
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import ROOT, readers, tiny
+from tests.support.stand import Stand, running_stand
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 
@@ -31,42 +28,10 @@ WORLD, DOMAINS = 8, ["a", "b", "c", "d", "e", "f"]
 SETTINGS = tiny.training(global_batch_size=16)
 
 
-@dataclass
-class Stand:
-    """An S3 server that counts what it is asked for: GET by the end of the name."""
-
-    place: str
-    gets: Counter[str]
-
-    def uri(self, path: str) -> str:
-        return f"s3://key:secret@runs/{path}?scheme=http&endpoint_override={self.place}&region=us-east-1"
-
-    def shards(self) -> Counter[str]:
-        return Counter({name: n for name, n in self.gets.items() if name.endswith("-train.npy")})
-
-
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    place = "{}:{}".format(*running.get_host_and_port())
-    counted: Counter[str] = Counter()
-    assert running._server is not None
-    app: Callable[..., Any] = running._server.app
-
-    def counting(environ: dict[str, Any], respond: Any) -> Any:
-        if environ["REQUEST_METHOD"] == "GET":
-            counted[environ["PATH_INFO"].rsplit("/", 1)[-1]] += 1
-        return app(environ, respond)
-
-    running._server.app = counting
-    fs.S3FileSystem(
-        access_key="key", secret_key="secret", endpoint_override=place, scheme="http", allow_bucket_creation=True
-    ).create_dir("runs")
-    yield Stand(place, counted)
-    running.stop()
+    with running_stand() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

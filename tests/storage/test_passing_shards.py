@@ -1,0 +1,131 @@
+"""A corpus that exceeds the cache: with spans of shards its shards pass by, each downloaded about once an epoch."""
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from splitray.corpus import Corpus
+from splitray.corpus.mapped import MappedShard
+from splitray.errors import StorageError
+from splitray.executor.worker import RunContext, order_of
+from splitray.storage.store import Store
+from splitray.training.data import Order
+from splitray.training.feed import reach
+from splitray.training.tree import MIXTURE, Phase, Segment
+from tests.support import readers, tiny
+from tests.support.stand import Stand, running_stand
+
+pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
+
+WORLD, DOMAINS, PIECES = 4, ["a", "b"], 6
+SETTINGS = tiny.training(global_batch_size=16, shuffle_tokens=1)  # a shard a span
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    with running_stand() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def corpus(stand: Stand) -> tuple[str, str]:
+    """Two domains with six training shards each: where they are, and their key."""
+    texts = {d: [f"{d}{n} {d * 3} word{n % 17} {n % 101} " * 60 for n in range(402)] for d in DOMAINS}
+    store = Store(stand.uri("store"))
+    key = tiny.write_corpus(store, {d: {"train": t, "validation": t[:1]} for d, t in texts.items()}, pieces=PIECES)
+    return stand.uri("store"), key
+
+
+def segment(epochs: float, opened: Corpus) -> Segment:
+    made = tiny.recipe(tiny.SHAPE, SETTINGS, opened.identity(), {"a": 0.5, "b": 0.5}, 0)
+    tokens = epochs * sum(opened.counts(d, "train")["tokens"] for d in DOMAINS)
+    return Segment(made, (Phase(MIXTURE, int(tokens // made.batch_tokens) * made.batch_tokens),))
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[int]]:
+    """The bytes in a cache, looked at again and again."""
+    over, sizes = threading.Event(), [0]
+
+    def look() -> None:
+        while not over.wait(0.005):
+            found = 0
+            for path in folder.glob("splitray-cache-*/*"):
+                try:
+                    found += path.stat().st_size
+                except FileNotFoundError:
+                    continue
+            sizes.append(found)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    yield sizes
+    over.set()
+    watcher.join()
+
+
+def test_shards_pass_by_within_the_limit(
+    stand: Stand, corpus: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes, twelve shards, room for four of them: two epochs take about two downloads a shard."""
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    opened = Corpus.open(Store(corpus[0]), corpus[1])
+    mixture = segment(2.0, opened)
+    arrays = {d: [np.load(opened._published.fetch(s["file"])) for s in opened._shards(d, "train")] for d in DOMAINS}
+    order = Order(arrays, mixture.recipe.weights, 16, 0, mixture.recipe.shuffle_tokens)
+    at_once = order.at_once([MIXTURE], **reach(16))
+    assert at_once == {"a": 2, "b": 2}
+    room = opened.room(at_once, "train") + opened._published.files["manifest.json"].bytes
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(room / 1e9))
+    stand.gets.clear()
+    with watched(tmp_path) as sizes:
+        told = readers.read_all(readers.Site(*corpus, str(tmp_path)), mixture, WORLD)
+    assert [one["error"] for one in told] == [""] * WORLD
+    for rank, one in enumerate(told):
+        rows = (order.sequences(MIXTURE, step * 16 + rank * 4, 4) for step in range(len(one["batches"])))
+        assert one["batches"] == [sha256(batch.tobytes()).hexdigest() for batch in rows]
+    got = stand.shards()
+    assert len(got) == 12 and max(got.values()) <= 3 and sum(got.values()) <= 2 * 12 + 4, got
+    assert room / 2 < max(sizes) <= room
+
+
+def test_whole_domains_are_refused_where_they_do_not_fit_and_would_be_fetched_again_and_again(
+    stand: Stand, corpus: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = Store(corpus[0])
+    opened = Corpus.open(store, corpus[1])
+    mixture = segment(1.0, opened)
+    whole = Segment(replace(mixture.recipe, shuffle_tokens=None), mixture.phases)
+    room = opened.room({"a": 2, "b": 2}, "train") + opened._published.files["manifest.json"].bytes
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(room / 1e9))
+    context = RunContext(store, corpus[1], None, "none")  # type: ignore[arg-type]
+    stand.gets.clear()
+    with pytest.raises(StorageError, match=r"12 shards .* are needed at once.* training.shuffle_tokens to less"):
+        order_of(context, whole)()
+    assert not stand.shards(), "before a download"
+    assert downloads(stand, opened, whole) > 60, "of 12 shards, by 150 sequences"
+    (fresh := tmp_path / "fresh").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(fresh))
+    assert downloads(stand, opened, mixture) == 2, "a shard of each domain"
+
+
+def downloads(stand: Stand, opened: Corpus, segment: Segment) -> int:
+    """How many the first 150 sequences take, where the cache may drop a shard as soon as a sequence of it is drawn."""
+    shards: dict[str, list[MappedShard]] = {d: opened.mapped(d, "train") for d in DOMAINS}
+    order = Order(shards, segment.recipe.weights, 16, 0, segment.recipe.shuffle_tokens)
+    stand.gets.clear()
+    for index in range(150):
+        order.sequences(MIXTURE, index, 1)
+        for domain in DOMAINS:
+            for shard in shards[domain]:
+                shard.close()
+    return stand.shards().total()
