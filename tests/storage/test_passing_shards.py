@@ -1,5 +1,7 @@
 """A corpus that exceeds the cache: with spans of shards its shards pass by, each downloaded about once an epoch."""
 
+import fcntl
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -7,19 +9,28 @@ from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.corpus.mapped import MappedShard
-from splitray.errors import StorageError
+from splitray.errors import StorageError, UserError
+from splitray.executor.node_caches import NodeCache
 from splitray.executor.worker import RunContext, order_of
+from splitray.pipeline.dry_run import foresee
+from splitray.pipeline.programme import CorpusFacts, Programme
+from splitray.pipeline.room import check_room, room_of
+from splitray.pipeline.standing import Standing
 from splitray.storage.store import Store
 from splitray.training.data import Order
 from splitray.training.feed import reach
+from splitray.training.recipe import recipe
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import readers, tiny
+from tests.support.configs import PLAIN
 from tests.support.stand import Stand, running_stand
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
@@ -38,31 +49,90 @@ def stand() -> Iterator[Stand]:
 def corpus(stand: Stand) -> tuple[str, str]:
     """Two domains with six training shards each: where they are, and their key."""
     texts = {d: [f"{d}{n} {d * 3} word{n % 17} {n % 101} " * 60 for n in range(402)] for d in DOMAINS}
-    store = Store(stand.uri("store"))
+    store = Store(stand.uri("passing"))
     key = tiny.write_corpus(store, {d: {"train": t, "validation": t[:1]} for d, t in texts.items()}, pieces=PIECES)
-    return stand.uri("store"), key
+    return stand.uri("passing"), key
+
+
+def programme(opened: Corpus, **training: Any) -> Programme:
+    values = PLAIN | {"training": PLAIN["training"] | {"global_batch_size": 16, "sequence_length": 16} | training}
+    return Programme(Config(**values), CorpusFacts.of(opened), "fp32")
+
+
+def test_a_run_is_refused_before_it_trains_and_told_a_size_that_fits(
+    corpus: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A segment of the mixture takes both domains whole, or two shards of each; room is for nine of the twelve."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = Corpus.open(Store(corpus[0]), corpus[1])
+    sizes = {d: sorted(opened._published.files[s["file"]].bytes for s in opened._shards(d, "train")) for d in DOMAINS}
+    whole = sum(map(sum, sizes.values()))
+    limit = 9 * max(map(max, sizes.values()))
+    assert limit < whole
+    nodes = {"10.0.0.1": NodeCache(2.0 * whole, 1), "10.0.0.2": NodeCache(float(limit), 3)}
+    with pytest.raises(
+        UserError, match=r"10\.0\.0\.2 \(.* GB\)\. Nothing was trained: .*shuffle_tokens to (\d+) or"
+    ) as told:
+        check_room(programme(opened), opened, nodes)
+    assert "10.0.0.1" not in str(told.value)
+    fits = int(re.findall(r"shuffle_tokens to (\d+)", str(told.value))[0])
+    assert (
+        room_of(programme(opened), opened, fits).at_once <= limit < room_of(programme(opened), opened, 2 * fits).at_once
+    )
+    check_room(programme(opened, shuffle_tokens=fits), opened, nodes)
+    assert "10.0.0.2 trains up to 3 segments at once" in caplog.text, "each at another place"
+    caplog.clear()
+    check_room(programme(opened, shuffle_tokens=1), opened, {"n": NodeCache(float(limit), 2)})
+    assert not caplog.text, "four shards each"
+    # a domain alone takes all its shards where mixture is replayed too, since both ends are read
+    replayed = room_of(programme(opened, replay_share=0.5), opened, 1)
+    largest = {d: s[-1] + s[-2] for d, s in sizes.items()}
+    assert room_of(programme(opened), opened, 1).at_once == sum(largest.values())
+    assert replayed.at_once == max(sum(sizes[d][-4:]) + sum(largest.values()) - largest[d] for d in DOMAINS)
+    least = 1.5 * max(map(max, sizes.values()))
+    with pytest.raises(UserError, match="a span is at least a shard"):
+        check_room(programme(opened, shuffle_tokens=1), opened, {"n": NodeCache(least, 1)})
+
+
+def test_the_dry_run_says_what_a_node_caches(
+    corpus: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = Corpus.open(Store(corpus[0]), corpus[1])
+    made = programme(opened)
+    standing = Standing(corpus=made.corpus, built=opened)
+    assert "GB of text, of which a segment needs" in (
+        said := " ".join(str(foresee(made.config, corpus[0], standing)).split())
+    )
+    assert "shuffle_tokens" not in said
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", "0.0005")
+    said = " ".join(str(foresee(made.config, corpus[0], standing)).split())
+    assert "cache may have 0.0005 GB: set SPLITRAY_CACHE_GIGABYTES" in said and "training.shuffle_tokens to" in said
 
 
 def segment(epochs: float, opened: Corpus) -> Segment:
-    made = tiny.recipe(tiny.SHAPE, SETTINGS, opened.identity(), {"a": 0.5, "b": 0.5}, 0)
+    made = recipe(tiny.SHAPE, SETTINGS, opened.identity(), {"a": 0.5, "b": 0.5}, 0)
     tokens = epochs * sum(opened.counts(d, "train")["tokens"] for d in DOMAINS)
     return Segment(made, (Phase(MIXTURE, int(tokens // made.batch_tokens) * made.batch_tokens),))
 
 
 @contextmanager
 def watched(folder: Path) -> Iterator[list[int]]:
-    """The bytes in a cache, looked at again and again."""
+    """The bytes in a cache, looked at again and again while nobody makes room in it."""
     over, sizes = threading.Event(), [0]
 
     def look() -> None:
         while not over.wait(0.005):
-            found = 0
-            for path in folder.glob("splitray-cache-*/*"):
-                try:
-                    found += path.stat().st_size
-                except FileNotFoundError:
-                    continue
-            sizes.append(found)
+            found = dict[str, int]()
+            for lock in folder.glob("splitray-marks-*/lock-room"):
+                with lock.open("a") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+                    for path in folder.glob("splitray-cache-*/*"):
+                        try:
+                            found[path.name[:64]] = path.stat().st_size  # a download is renamed in between
+                        except FileNotFoundError:
+                            continue
+            sizes.append(sum(found.values()))
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -84,10 +154,9 @@ def test_shards_pass_by_within_the_limit(
     at_once = order.at_once([MIXTURE], **reach(16))
     assert at_once == {"a": 2, "b": 2}
     room = opened.room(at_once, "train") + opened._published.files["manifest.json"].bytes
-    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(room / 1e9))
     stand.gets.clear()
     with watched(tmp_path) as sizes:
-        told = readers.read_all(readers.Site(*corpus, str(tmp_path)), mixture, WORLD)
+        told = readers.read_all(readers.Site(*corpus, str(tmp_path), room), mixture, WORLD)
     assert [one["error"] for one in told] == [""] * WORLD
     for rank, one in enumerate(told):
         rows = (order.sequences(MIXTURE, step * 16 + rank * 4, 4) for step in range(len(one["batches"])))

@@ -1,6 +1,7 @@
 """Processes of one machine that draw their batches of a segment from one object store: what each did, and saw."""
 
 import multiprocessing
+import os
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from splitray.training.tree import Segment
 
 @dataclass(frozen=True)
 class Site:
-    """Where the processes read from, and where they keep what they have read."""
+    """Where the processes read from, where they keep what they have read, and how many bytes of it at most."""
 
     store: str
     corpus: str
     temporary: str
+    limit: int | None = None
 
 
 def read_all(site: Site, segment: Segment, world: int) -> list[dict[str, Any]]:
@@ -47,6 +49,9 @@ def read_all(site: Site, segment: Segment, world: int) -> list[dict[str, Any]]:
 
 def _read(site: Site, segment: Segment, rank: int, world: int, together: Barrier, in_step: Barrier, said: Any) -> None:
     tempfile.tempdir = site.temporary
+    os.environ.pop(cache.LIMIT, None)  # that of the first processes, which others are forked from
+    if site.limit is not None:
+        os.environ[cache.LIMIT] = str(site.limit / 1e9)
     context = RunContext(Store(site.store), site.corpus, None, "none")  # type: ignore[arg-type]
     told: dict[str, Any] = {"error": ""}
     together.wait(60)

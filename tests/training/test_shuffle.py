@@ -161,18 +161,19 @@ def kept(log: list[tuple[str, bool]]) -> int:
 def test_a_feed_keeps_two_spans_of_each_order_and_opens_a_shard_once_an_epoch(most: int, replay: float) -> None:
     """Four epochs of a domain by two ranks, which draw the sequences of one process with whole arrays."""
     counts = {"a": [120, 120, 120, 120, 120, 60], "b": [200, 200, 200]}
-    recipe = replace(tiny.make_recipe(), shuffle_tokens=most * 10)
+    most *= 10
+    recipe = replace(tiny.make_recipe(), shuffle_tokens=most)
     segment = next(s for s in tiny.segments(recipe, Leaf(64, 600 * 64, "a"), replay=replay) if s.source == "a")
-    plain = make(recipe.shuffle_tokens, counts=counts)
+    plain = make(most, counts=counts)
     for rank in range(2):
         log: list[tuple[str, bool]] = []
-        order = make(recipe.shuffle_tokens, log, counts)
+        order = make(most, log, counts)
         feed = Feed(order, segment, segment.start, rank, 2)
         for number in range(segment.tokens // 64):
             runs = segment.draws(number * 4 + segment.cursor(segment.start) + rank * 2, 2)
             assert np.array_equal(feed.next(), np.concatenate([plain.sequences(*run) for run in runs]))
         feed.close()
-        size = max(1, recipe.shuffle_tokens // (120 * LENGTH + 1))
+        size = max(1, most // (120 * LENGTH + 1))
         opened = Counter(name for name, one in log if one)
         assert kept(log) <= (2 * size if not replay else 2 * size + min(6, 4 * size) + 3)
         if not replay:
