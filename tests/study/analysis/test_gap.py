@@ -9,7 +9,7 @@ from scipy import stats
 
 from splitray.errors import UserError
 from splitray.results.study import LOSS_DOMAIN, Answer, StudyRun
-from splitray.results.study_analysis import AT_LEAST, AT_MOST, MEASURED, UNKNOWN
+from splitray.results.study_analysis import AT_LEAST, AT_MOST, MEASURED, UNKNOWN, Interval, RatioSlope
 from splitray.study.analysis.gap import GENERALS_BEST, HALFWAY, OWN_BEST, ratios
 from splitray.study.analysis.resampling import trajectories
 from splitray.study.analysis.slope import fit_power_law, ratio_slope
@@ -98,6 +98,24 @@ def test_a_likelihood_with_bounds_is_better_than_taking_them_for_numbers() -> No
 def test_ratios_that_are_all_bounds_have_no_slope() -> None:
     found = ratio_slope(sger(World().study(), named=OWN_BEST))
     assert found.slope is None and "bounds on one side" in found.reason and found.left_out == ()
+
+
+def test_one_number_beside_bounds_tells_a_side_of_the_slope_and_no_slope() -> None:
+    """Four sizes need 16 times at least, and the largest exactly that: any steep fall fits, however steep."""
+    number, bound = (Interval(16.0, 16.0), MEASURED), (Interval(16.0, None), AT_LEAST)
+
+    def measured_at(place: int) -> RatioSlope:
+        rows = sger(World().study())
+        known = [number if n == place else bound for n in range(len(rows))]
+        return ratio_slope(
+            [dataclasses.replace(r, ratio=ratio, kind=kind) for r, (ratio, kind) in zip(rows, known, strict=True)]
+        )
+
+    found = measured_at(4)
+    assert (found.sizes, found.censored) == (5, 4)
+    assert found.slope is None and found.at_reference is None and found.left_out == ()
+    assert "it is below 0.00" in found.reason and "snapshots at fewer tokens" in found.reason
+    assert "it is above 0.00" in measured_at(0).reason
 
 
 def test_intervals_of_the_ratio_have_the_truth_as_often_as_they_say() -> None:
