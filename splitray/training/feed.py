@@ -8,6 +8,7 @@ begins when its first batch is there, not when the corpus is.
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from splitray.errors import SplitrayError
+from splitray.storage.cache import GRACE, NoRoomError
 from splitray.training.data import Sequences, draw
 from splitray.training.tree import Segment
 
@@ -23,6 +25,8 @@ _AHEAD = 2  # batches that wait to be trained on
 _BUFFERS = _AHEAD + 3  # one being drawn, one in the step, one whose copy to the GPU may still be read
 _LOOK = 64  # batches ahead of which shards are fetched
 _APART = _AHEAD + 4  # batches between what two processes of a group draw: queued, being drawn, and a step on its way
+_PATIENCE = GRACE + 60  # seconds for room in the cache: what another process was handed is spared for most of them
+_TRY_AGAIN = 1.0  # seconds
 _FETCHERS = 4  # shards that a process fetches at once
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
@@ -106,13 +110,27 @@ class Feed:
         try:
             for number, cursor in enumerate(self._cursors):
                 ahead.look(number)
-                batch = self._placed(number, draw(self._order, self._segment, cursor, self._count))
+                batch = self._placed(number, self._drawn(cursor))
                 if not self._hand(batch):
                     return
         except BaseException as error:  # raised where the batch is asked for
             self._hand(error)
         finally:
             ahead.close()
+
+    def _drawn(self, cursor: int) -> np.ndarray:
+        """The sequences of a batch; waits where what other processes use leaves the cache no room for a shard."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return draw(self._order, self._segment, cursor, self._count)
+            except NoRoomError as error:
+                left = until - time.monotonic()
+                if left < 0 or self._stopped.is_set():
+                    raise
+                if left > _PATIENCE - _TRY_AGAIN:
+                    _log.warning("training waits up to %.0f minutes: %s", _PATIENCE / 60, error)
+                self._stopped.wait(_TRY_AGAIN)
 
     def _placed(self, number: int, batch: np.ndarray) -> np.ndarray:
         if self._allocate is None:

@@ -1,9 +1,11 @@
 """A corpus that exceeds the cache: with spans of shards its shards pass by, each downloaded about once an epoch."""
 
 import fcntl
+import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +26,11 @@ from splitray.pipeline.dry_run import foresee
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.room import check_room, room_of
 from splitray.pipeline.standing import Standing
+from splitray.storage import holds
+from splitray.storage.folder import Folder
 from splitray.storage.store import Store
 from splitray.training.data import Order
-from splitray.training.feed import reach
+from splitray.training.feed import Feed, reach
 from splitray.training.recipe import recipe
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import readers, tiny
@@ -189,12 +193,41 @@ def test_whole_domains_are_refused_where_they_do_not_fit_and_would_be_fetched_ag
 
 def downloads(stand: Stand, opened: Corpus, segment: Segment) -> int:
     """How many the first 150 sequences take, where the cache may drop a shard as soon as a sequence of it is drawn."""
-    shards: dict[str, list[MappedShard]] = {d: opened.mapped(d, "train") for d in DOMAINS}
-    order = Order(shards, segment.recipe.weights, 16, 0, segment.recipe.shuffle_tokens)
+    order = ordered(opened, segment)
     stand.gets.clear()
     for index in range(150):
         order.sequences(MIXTURE, index, 1)
         for domain in DOMAINS:
-            for shard in shards[domain]:
+            for shard in order.shards(domain):
+                assert isinstance(shard, MappedShard)
                 shard.close()
     return stand.shards().total()
+
+
+def test_training_waits_for_room_that_others_use_and_stops_at_once_where_it_is_told_to(
+    stand: Stand, corpus: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """A file that was handed out a moment ago fills the cache; it goes once its ten minutes are over."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opened = Corpus.open(Store(corpus[0]), corpus[1])
+    mixture = segment(1.0, opened)
+    room = opened.room({"a": 2, "b": 2}, "train") + opened._published.files["manifest.json"].bytes
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(room / 1e9))
+    other = bytes(room - 40_000)
+    Folder(stand.uri("other")).write("state", other)
+    path = Folder(stand.uri("other")).fetch("state", sha256(other).hexdigest())
+    stopped, feed = (Feed(ordered(opened, mixture), mixture, 0, 0, 16) for _ in range(2))
+    feed.wait(2.0)
+    assert not feed.ready() and "training waits up to 11 minutes: the cache" in " ".join(logged)
+    began = time.monotonic()
+    stopped.close()
+    assert time.monotonic() - began < 3, "the other one waits on"
+    for used in (path, holds.folder() / f"handed-{path.name}"):
+        os.utime(used, (time.time() - 7200, time.time() - 7200))
+    assert feed.next().shape == (16, 17) and not path.exists()
+    feed.close()
+
+
+def ordered(opened: Corpus, segment: Segment) -> Order:
+    shards: dict[str, list[MappedShard]] = {d: opened.mapped(d, "train") for d in DOMAINS}
+    return Order(shards, segment.recipe.weights, 16, 0, segment.recipe.shuffle_tokens)
