@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ray.exceptions import RayActorError
 
 from splitray.executor.coordinator import Coordinator
-from splitray.executor.elastic import Elastic
+from splitray.executor.dispatcher import Dispatcher
 from splitray.executor.pool import Lease
 from splitray.executor.schedule import Scheduler
 from splitray.executor.worker import RunContext
@@ -197,7 +197,12 @@ class SimulatedWorker:
         if self._dead.done():
             raise RayActorError(error_msg=f"{self._name}: its node was taken away")
 
+    async def _started(self) -> None:
+        """A call waits for the start here, and not at the dispatcher, whose looks would be millions."""
+        await self.sleep(self.ready_at - asyncio.get_running_loop().time())
+
     async def _train(self, segments: Sequence[Segment]) -> list[dict[str, Any]]:
+        await self._started()
         metas = []
         for segment in segments:
             if len(segments) > 1:
@@ -240,22 +245,57 @@ class SimulatedWorker:
         return [k for name in self._owner.store.keys(prefix) if (k := CheckpointKey.match(name)) is not None]
 
     async def _losses(self, key: str, domains: Sequence[str], limit: int) -> dict[str, Any]:
+        await self._started()
         seconds = self._owner.scoring(key, len(domains) * limit) / self._speed
         await self.sleep(seconds)
         self._owner.cluster.used += self.gpus * seconds
         return {domain: {"nats_per_token": 0.0} for domain in domains}
 
 
-class SimulatedCoordinator(Coordinator):
+class SimulatedDispatcher(Dispatcher):
     """The real one but for Ray: its workers are simulated, and it never asks whether they are silent."""
 
+    def __init__(self, context: RunContext, capacity: float, launcher: "_Launcher") -> None:
+        super().__init__(context, capacity, launcher, look=None)
+        self._let_go_after = context.idle_seconds
+        self._look_out: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        if self._look_out is None:
+            self._look_out = asyncio.get_running_loop().create_task(self._let_go())
+
+    async def _let_go(self) -> None:
+        """Let idle workers go, as the real upkeep does every second."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            await self.dismiss_idle(self._let_go_after)
+
+
+class _Launcher:
+    """Starts simulated workers, which serve the coordinator that it is given."""
+
+    owner: "SimulatedCoordinator"
+
+    def start(self, name: str, workers: int, share: float, birth: str) -> tuple[Any, "asyncio.Future[Any]"]:
+        started = asyncio.get_running_loop().create_future()
+        started.set_result(None)
+        return SimulatedWorker(self.owner, name, workers, share), started
+
+    def end(self, lease: Lease) -> None:
+        lease.actor.die()
+
+
+class SimulatedCoordinator(Coordinator):
+    """The real one over simulated workers."""
+
     def __init__(self, context: RunContext, cluster: Cluster, limit: int) -> None:
-        super().__init__(context, float(cluster.world.gpus), limit)
+        launcher, capacity = _Launcher(), float(cluster.world.gpus)
+        super().__init__(context, capacity, limit, SimulatedDispatcher(context, capacity, launcher))
+        launcher.owner = self
         assert context.scheduler is not None
         self.cluster, self.store, self.speeds = cluster, context.store, context.scheduler.speeds
         channels = int(cluster.world.store / self.speeds.accelerator.publish)
         self.channel = asyncio.Semaphore(max(1, channels))
-        self._upkeep = _Upkeep(self)  # type: ignore[assignment]
         self._params: dict[str, int] = {}
 
     def scoring(self, key: str, tokens: int) -> float:
@@ -264,36 +304,6 @@ class SimulatedCoordinator(Coordinator):
     async def leaves(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
         self._params |= {r.target.key: r.target.recipe.params for r in requests}
         return await super().leaves(requests)
-
-    def _start(self, name: str, workers: int, share: float) -> SimulatedWorker:
-        return SimulatedWorker(self, name, workers, share)
-
-    def _end(self, lease: Lease) -> None:
-        lease.actor.die()
-
-    async def _started(self, lease: Lease) -> Lease:
-        await lease.actor.sleep(lease.actor.ready_at - asyncio.get_running_loop().time())
-        return lease
-
-    async def _answer(self, lease: Lease, call: Callable[[Any], Any], elastic: Elastic | None = None) -> Any:
-        return await call(lease.actor)
-
-    async def look(self) -> None:
-        """Let idle workers go, as the real upkeep does every second."""
-        idle = self._context.idle_seconds
-        while True:
-            await asyncio.sleep(_LOOK)
-            if self._pool.idle_longer(idle):
-                await self._pool.dismiss_idle(idle)
-
-
-class _Upkeep:
-    def __init__(self, coordinator: SimulatedCoordinator) -> None:
-        self._coordinator, self._task = coordinator, None
-
-    def begin(self) -> None:
-        if self._task is None:
-            self._task = asyncio.ensure_future(self._coordinator.look())  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -337,7 +347,7 @@ def play(
             await coordinator.leaves(requests)
             makespan = loop.time() - begin
             await asyncio.sleep(1.0)  # the last worker goes back to the pool
-            await coordinator._pool.dismiss_idle()
+            await coordinator.dispatcher.dismiss_idle()
             cluster.close()
             hours = (cluster.held / 3600, cluster.used / 3600, cluster.on_nodes / 3600)
             found.append(Outcome(makespan, *hours, cluster.taken, cluster.redone))

@@ -70,7 +70,9 @@ def ours(tick: Callable[[], None], size: str, choice: Choice, sequences: int = S
     """The loop itself, `splitray.training.loop.train`, with its data order, hooks and checks."""
     from splitray.storage.store import Store
     from splitray.training.loop import Hooks, train
+    from splitray.training.process import keep_memory
 
+    keep_memory()  # as every worker does
     settings, endless = segment(size, choice, sequences)
     order = Order({n: [tokens()] for n in ("a", "b")}, {"a": 0.5, "b": 0.5}, LENGTH, 0)
     folder = Path(tempfile.mkdtemp(prefix="splitray-throughput-"))

@@ -1,7 +1,7 @@
 """The coordinator: the one actor that every job and trial asks for a leaf of the tree.
 
-It grows what is missing, joins equal requests in flight, gives segments to workers within the cluster's capacity, and
-starts a worker anew when it dies. Those who wait hold no CPU.
+It grows what is missing, joins equal requests in flight, and has its `Dispatcher` give segments to workers. Those who
+wait hold no CPU.
 """
 
 import asyncio
@@ -9,42 +9,32 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
 
-from splitray.errors import CorruptError, SplitrayError, StageError
+from splitray.errors import CorruptError, SplitrayError
 from splitray.evaluate.exams import Exam
-from splitray.executor.beats import Beats
-from splitray.executor.compat import draining_nodes
-from splitray.executor.elastic import Elastic, Resized, room, sizes
-from splitray.executor.failures import LIMIT, Failure, RestartBudget
+from splitray.executor.dispatcher import Dispatcher
 from splitray.executor.healing import heal
-from splitray.executor.pool import ANY, Lease, Need, Pool
+from splitray.executor.pool import ANY, Need
 from splitray.executor.relay import Mailbox, Message, relay
 from splitray.executor.request import Request
 from splitray.executor.schedule import Scheduler
 from splitray.executor.spending import Spending
-from splitray.executor.upkeep import Upkeep
-from splitray.executor.usage import UsageLog
 from splitray.executor.work import BASE, Job, Widths, Work, effort_of, jobs_of
-from splitray.executor.worker import RunContext, Worker
+from splitray.executor.worker import RunContext
 from splitray.runtime.points import Point
 from splitray.runtime.worker_state import WorkerState
 from splitray.storage.keys import SegmentKey
-from splitray.training.loop import reached
 from splitray.training.tree import Segment, by_recipe, grow
 
 _log = logging.getLogger(__name__)
 
 _STOP_WAIT = 20.0  # seconds that a stop waits for checkpoints
 _POINTS = 10_000  # points of training that wait for the driver, which asks once a second
-_STATES = 100_000  # records of what workers do that wait for the driver: it asks once a second, or is gone
-_HOPS = 8  # turns of the event loop after which whoever waited for a segment stands in the pool's queue
-_LOOK = 0.3  # seconds between looks whether a worker is up, or another became idle
 
 
 class Coordinator:
@@ -53,21 +43,15 @@ class Coordinator:
     Args:
         capacity: CPUs (GPUs where the context uses them) that workers may hold together.
         limit: validation tokens a domain is scored on.
+        dispatcher: of Ray's workers by default.
     """
 
-    def __init__(self, context: RunContext, capacity: float, limit: int) -> None:
+    def __init__(self, context: RunContext, capacity: float, limit: int, dispatcher: Dispatcher | None = None) -> None:
         self._context, self._limit = context, limit
-        unit, per_worker = ("GPUs", 1.0) if context.use_gpu else ("CPUs", float(context.training.threads))
-        self._per_worker = per_worker
-        self._beats, self._states = Beats(), Mailbox[WorkerState](_STATES)
-        self._usage = UsageLog(unit.removesuffix("s"), self._states.put)
-        self._starting: dict[str, asyncio.Future[Any]] = {}
-        self._ready = set[str]()  # workers that have started
-        self._pool = Pool(capacity, per_worker, unit, self._start, self._end, self._is_ready)
-        self._upkeep = Upkeep(self._pool, self._beats, context.namespace, unit, context.idle_seconds)
+        self.dispatcher = Dispatcher(context, capacity) if dispatcher is None else dispatcher
         self._scheduler: Scheduler | None = None
         if context.scheduler is not None:
-            self._scheduler = replace(context.scheduler, capacity=capacity / per_worker, limit=limit)
+            self._scheduler = replace(context.scheduler, capacity=self.dispatcher.workers, limit=limit)
         self._inflight: dict[str, asyncio.Future[None]] = {}
         self._published = set(context.store.keys(SegmentKey.prefix()))
         self._measured: dict[tuple[str, tuple[str, ...]], asyncio.Task[Any]] = {}
@@ -75,9 +59,6 @@ class Coordinator:
         self._order: dict[str, float] = {}  # by segment in flight, seconds to the end of its last descendant
         self._calls: dict[str, tuple[Segment, ...]] = {}  # by segment in flight, all segments of its call
         self._base: asyncio.Task[None] | None = None
-        self._stop, self._stopped = False, asyncio.Event()
-        self._resizing = set[str]()  # workers that checkpoint and end, as their group may have more
-        self._draining: tuple[float, set[str]] = (0.0, set())
         self._errors: dict[str, SplitrayError] = {}
         self._work, self._spending = Work(), Spending(context.start)
         self._healing = asyncio.Lock()
@@ -88,7 +69,7 @@ class Coordinator:
 
     async def leaves(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
         """Train what is missing of the targets, score them, and say for each its `key` and `losses` by domain."""
-        self._upkeep.begin()
+        self.dispatcher.begin()
         self._grow(requests)
         self._work.leaves += len(requests)
         results = await asyncio.gather(*(self._leaf(r) for r in requests), return_exceptions=True)
@@ -99,54 +80,30 @@ class Coordinator:
 
     async def answers(self, keys: Sequence[str], exams: Sequence[Exam]) -> None:
         """Have published segments take exams; what each answers is in the store afterwards."""
-        self._upkeep.begin()
+        self.dispatcher.begin()
         self._work.leaves += len(keys)
         results = await asyncio.gather(*(self._answers(key, exams) for key in keys), return_exceptions=True)
         if errors := [e for e in results if isinstance(e, BaseException)]:
             raise next((e for e in errors if isinstance(e, SplitrayError)), errors[0])
 
     async def _answers(self, key: str, exams: Sequence[Exam]) -> None:
-        await self._call(Need(ANY), lambda actor: actor.answers.options(name="exams").remote(key, list(exams)))
+        await self.dispatcher.run(Need(ANY), lambda actor: actor.answers.options(name="exams").remote(key, list(exams)))
         self._work.scored += 1
 
-    async def stopping(self, node: str) -> bool:
-        """Whether a worker on this node should checkpoint and end: the run stops, or its node is draining."""
-        checked, draining = self._draining
-        if time.monotonic() - checked > 3.0:
-            draining = draining_nodes()
-            self._draining = (time.monotonic(), draining)
-        return self._stop or node in draining
-
     async def beat(self, worker: str, rank: int | None, birth: str, node: str, joules: float | None = None) -> bool:
-        """A process of a worker lives. Answers whether it should checkpoint and end: at once, or in a second if not.
-
-        Args:
-            joules: that its GPUs have counted since its last beat; None where they do not.
-        """
-        self._upkeep.begin()
-        if not self._beats.hear(worker, rank, birth):
-            return True  # of a worker that was replaced
-        self._usage.beat(worker, rank, joules)
-        if worker in self._resizing:
-            return True
-        if not await self.stopping(node):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), 1.0)
-                return True
-        return await self.stopping(node)
+        """See `Dispatcher.beat`."""
+        return await self.dispatcher.beat(worker, rank, birth, node, joules)
 
     async def leave(self, worker: str, rank: int | None, birth: str) -> None:
         """A process of a worker ends as it should."""
-        self._beats.leave(worker, rank, birth)
+        self.dispatcher.leave(worker, rank, birth)
 
     async def stop(self) -> None:
         """Every worker checkpoints and ends; nothing new starts. Returns when they have, or after 20 s.
 
         A worker that has not trained a step has nothing to keep, and is not waited for.
         """
-        self._stop = True
-        self._stopped.set()
-        await self._pool.close()
+        await self.dispatcher.stop()
         deadline = time.monotonic() + _STOP_WAIT
         while self._running() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -154,6 +111,7 @@ class Coordinator:
     async def begin_stage(self) -> None:
         """Start new counters. Warm workers stay: the next stage has work for them, or `Upkeep` lets them go."""
         self._work, self._spending = Work(), Spending(self._context.start)
+        self.dispatcher.begin_stage()
 
     async def report_error(self, worker: str, error: SplitrayError) -> None:
         """A worker of a group says why it ended early; the group's supervisor asks with `take_error`."""
@@ -183,7 +141,8 @@ class Coordinator:
     async def progress(self) -> dict[str, Any]:
         """The stage's counters. `running` holds what workers said last of segments still in flight, `spent` the tokens
         that were trained in all, by N."""
-        return {**vars(self._work), "running": self._running(), "spent": self._spending.tokens}
+        counted = {**vars(self._work), "failures": self.dispatcher.failures}
+        return {**counted, "running": self._running(), "spent": self._spending.tokens}
 
     def _running(self) -> dict[str, dict[str, Any]]:
         return {w: r for w, r in self._work.running.items() if r["segment"] in self._inflight}
@@ -198,7 +157,7 @@ class Coordinator:
 
     async def usage(self) -> list[WorkerState]:
         """What workers have done with their devices since the last call."""
-        return self._states.fetch()
+        return self.dispatcher.usage()
 
     async def points(self) -> list[Point]:
         """What workers noted of segments in training since the last call."""
@@ -273,12 +232,12 @@ class Coordinator:
                 for segment, meta in zip(segments, metas, strict=True):
                     self._finish(segment, meta)
 
-            await self._call(
+            await self.dispatcher.run(
                 self._need(job),
                 lambda actor: actor.train.options(name=named).remote(segments),
                 segments,
                 through,
-                self._elastic(job),
+                self.dispatcher.elastic(job),
             )
         except BaseException as error:
             for key in own & self._inflight.keys():
@@ -296,14 +255,6 @@ class Coordinator:
         first = job.segments[0]
         share = self._share(first.recipe.params) if job.workers == 1 else 1.0
         return Need(job.kind, job.workers, share, max(self._order.get(s.key, 0.0) for s in job.segments))
-
-    def _elastic(self, job: Job) -> Elastic:
-        """The sizes that a job's group may have; those above the capacity are left out, or the pool would refuse."""
-        fewest = self._context.fewest.get(job.kind.partition("[")[0])
-        found = sizes(job.workers, fewest, job.segments[0].recipe.global_batch_size)
-        fitting = tuple(n for n in found if n * self._per_worker <= self._pool.capacity)
-        needs = self._context.worker_resources
-        return Elastic(fitting or found[-1:], self._context.resize_seconds, lambda: room(needs))
 
     def _share(self, params: int) -> float:
         return 1.0 if self._scheduler is None else self._scheduler.share(params)
@@ -355,140 +306,8 @@ class Coordinator:
         task = self._measured.get((key, domains))
         if task is None or (task.done() and task.exception() is not None):
             need = Need(ANY, share=self._share(request.target.recipe.params))
-            call = self._call(need, lambda actor: actor.losses.options(name="losses").remote(key, domains, self._limit))
+            call = self.dispatcher.run(
+                need, lambda actor: actor.losses.options(name="losses").remote(key, domains, self._limit)
+            )
             task = self._measured[key, domains] = asyncio.get_running_loop().create_task(call)
         return dict(await asyncio.shield(task))
-
-    # workers
-
-    def _start(self, name: str, workers: int, share: float) -> Any:
-        resources: dict[str, Any] = {"num_cpus": 0 if workers > 1 else self._context.training.worker_cpus * share}
-        if self._context.use_gpu and workers == 1:
-            resources["num_gpus"] = share
-        self._usage.begin(name, workers * self._per_worker * share, workers > 1)
-        options = ray.remote(Worker).options(name=name, namespace=self._context.namespace, **resources)
-        actor = options.remote(self._context, name, workers, self._beats.begin(name))
-        started = asyncio.ensure_future(actor.__ray_ready__.remote())
-        self._starting[name] = started
-
-        def note(ended: Any) -> None:
-            alive = not ended.cancelled() and ended.exception() is None  # seen, whether anybody waits for it
-            if alive and self._starting.get(name) is ended:
-                self._ready.add(name)
-
-        started.add_done_callback(note)
-        return actor
-
-    def _end(self, lease: Lease) -> None:
-        self._usage.end(lease.name)
-        self._ready.discard(lease.name)
-        self._starting.pop(lease.name, None)
-        ray.kill(lease.actor)
-
-    def _is_ready(self, worker: str) -> bool:
-        """Whether a worker has started. True of workers that nobody began here."""
-        return worker in self._ready or worker not in self._starting
-
-    async def _started(self, lease: Lease) -> Lease:
-        """The worker once it has started, or one that becomes idle before.
-
-        Imports take a worker 6 s on a CPU and 14 s on a GPU, in which an idle one does what small segments need.
-        """
-        while not self._is_ready(lease.name):
-            if self._stop:
-                raise StageError("the run is stopping")
-            if (other := await self._pool.exchange(lease)) is not lease:
-                return other
-            started = self._starting[lease.name]
-            if (await asyncio.wait({started}, timeout=_LOOK))[0]:
-                started.result()  # raises what ended its start
-                return lease
-        return lease
-
-    async def _answer(self, lease: Lease, call: Callable[[Any], Any], elastic: Elastic | None = None) -> Any:
-        """What a worker's call returns; one that says nothing for long is as good as dead.
-
-        Raises:
-            Resized: its group could not start with so many workers.
-        """
-        answer = asyncio.ensure_future(call(lease.actor))
-        while not (await asyncio.wait({answer}, timeout=1.0))[0]:
-            if elastic is not None and not elastic.fixed:
-                await self._resize(lease, elastic, answer)
-            process, silence = self._beats.silence(lease.name)
-            if silence > self._context.silence_seconds:
-                answer.add_done_callback(lambda a: a.cancelled() or a.exception())  # nobody waits for it any more
-                raise RayActorError(error_msg=f"{process} has said nothing for {silence} s: it is stopped or hangs")
-        return answer.result()
-
-    async def _resize(self, lease: Lease, elastic: Elastic, answer: "asyncio.Future[Any]") -> None:
-        """Have the group of a call start with fewer workers, or begin anew with more, as the cluster changes."""
-        up = lease.workers == 1 or self._beats.ranks(lease.name) > 0
-        spare = int(self._pool.spare / self._per_worker)
-        try:
-            better = await asyncio.to_thread(elastic.better, up, spare)
-        except RayError:  # the control store does not answer: the next second will do
-            return
-        if better is None:
-            return
-        told = f"{better} instead of {elastic.workers}, as nodes {'have come' if up else 'are missing'}"
-        elastic.take(better)
-        if up:
-            _log.info("%s checkpoints and goes on with another number of workers: %s", lease.name, told)
-            self._resizing.add(lease.name)
-            return
-        answer.add_done_callback(lambda a: a.cancelled() or a.exception())  # nobody waits for it any more
-        raise Resized(f"{lease.name} goes on with another number of workers: {told}")
-
-    async def _call(
-        self,
-        need: Need,
-        call: Callable[[Any], Any],
-        segments: Sequence[Segment] = (),
-        through: Callable[[Any], None] = lambda result: None,
-        elastic: Elastic | None = None,
-    ) -> Any:
-        """Run a call on a worker of a kind; one that dies, or whose node drains, is replaced and the call repeated.
-
-        Args:
-            segments: what the call trains: as long as they get further, deaths do not end it.
-            through: is given the result before the worker goes back to the pool, so that children queue up for it.
-            elastic: the number of workers, where it may change from start to start.
-        """
-        deaths = RestartBudget()
-        while True:
-            workers = need.workers if elastic is None else elastic.workers
-            lease = await self._pool.lend(need.kind, workers, need.share, need.priority)
-            if elastic is not None:
-                elastic.begin()
-            reusable = False
-            try:
-                lease = await self._started(lease)
-                self._usage.works(lease.name, "train" if segments else "score")
-                result = await self._answer(lease, call, elastic)
-                reusable = True
-                through(result)
-                for _ in range(_HOPS):
-                    await asyncio.sleep(0)
-                return result
-            except Resized as resized:
-                _log.warning("%s", resized)
-            except RayError as error:
-                if elastic is not None and lease.name not in self._resizing:
-                    elastic.whole()
-                failure = Failure(error)
-                reusable = failure.reusable
-                if failure.lost:
-                    self._work.failures += 1
-                if failure.lost and not failure.preempted:
-                    deaths.count(await asyncio.to_thread(reached, self._context.store, segments))
-                if self._stop or not (failure.lost or failure.preempted):
-                    raise failure.told(lease.name) from error
-                if deaths.too_many:
-                    raise deaths.told(lease.name, failure) from error
-                count = "" if failure.preempted else f", {deaths.in_vain} of {LIMIT} deaths without progress"
-                _log.warning("%s is replaced (%s%s)", lease.name, failure.first_line, count)
-            finally:
-                self._resizing.discard(lease.name)
-                self._usage.rests(lease.name)
-                await self._pool.give_back(lease, reusable)

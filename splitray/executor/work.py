@@ -28,7 +28,6 @@ class Work:
     tokens: int = 0
     trained: int = 0
     leaf_tokens: int = 0
-    failures: int = 0
     training_seconds: float = 0.0
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
 

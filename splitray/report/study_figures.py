@@ -117,8 +117,9 @@ def _ratios(axes: Axes, rows: Sequence[EfficiencyRatio], arm: str) -> None:
         if row.low is not None and row.high is not None:
             axes.plot([row.params, row.params], [row.low, row.high], color=colour, linewidth=1.4)
         else:  # a stroke towards where the truth lies
-            end = at * 1.35 if high is None else at / 1.35
-            start = row.low if high is None and row.low is not None else at
+            upwards = high is None or (row.ratio.exact and row.high is None)
+            end = at * 1.35 if upwards else at / 1.35
+            start = row.low if upwards and row.low is not None else at
             axes.plot([row.params, row.params], [start, end], color=colour, linewidth=1.4, linestyle=":")
 
 

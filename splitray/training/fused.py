@@ -1,7 +1,8 @@
 """The next-token loss and its gradients for a head of any size, in few large chunks of rows.
 
 Each chunk makes one matrix of logits, whose place the gradients take a few rows at a time. So a chunk costs three
-matrix products, one array in the precision of these, and one sum into the weight's gradient.
+matrix products, one array in the precision of these, and one sum into the weight's gradient. What this code holds is
+counted by `chunks.fused_bytes`: change the two together.
 """
 
 from collections.abc import Iterator
@@ -9,17 +10,8 @@ from typing import Any
 
 import torch
 
+from splitray.training.chunks import chunk_rows, part_rows
 from splitray.training.family import PlainHead
-
-# Entries of a chunk's one matrix: at a vocabulary of 49,152 on a CPU 1,365 rows, or 134 MB in bf16.
-_CPU_CHUNK, _GPU_CHUNK = 1 << 26, 1 << 28
-# Of these in fp32 at once: on a CPU what stays in its cache, on a GPU what fills it.
-_CPU_PART, _GPU_PART = 1 << 18, 1 << 26
-
-
-def chunk_entries(device: str) -> int:
-    """Logits that the loss holds at a time on a kind of device, "cpu" or another, in the precision of the products."""
-    return _CPU_CHUNK if device == "cpu" else _GPU_CHUNK
 
 
 class Grade(torch.nn.Module):
@@ -126,15 +118,12 @@ def _narrow(values: torch.Tensor) -> torch.Tensor:
 
 
 def _chunks(low: torch.Tensor, matrix: torch.Tensor) -> Iterator[slice]:
-    """Rows in as few chunks as may be, of equal sizes."""
-    most = max(1, chunk_entries(low.device.type) // len(matrix))
-    count = -(-len(low) // most)
-    step = -(-len(low) // max(1, count))
+    step = max(1, chunk_rows(len(low), len(matrix), low.device.type))
     return (slice(begin, min(begin + step, len(low))) for begin in range(0, len(low), step))
 
 
 def _parts(raw: torch.Tensor) -> Iterator[slice]:
-    step = max(1, (_CPU_PART if raw.device.type == "cpu" else _GPU_PART) // raw.shape[1])
+    step = part_rows(raw.shape[1], raw.device.type)
     return (slice(begin, begin + step) for begin in range(0, len(raw), step))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from splitray.training import varlen
+from splitray.training.chunks import small_rows
 from splitray.training.compiling import Way, mark
 from splitray.training.family import Packing, PlainHead
 from splitray.training.fused import Grade, fused_loss, fused_nats
@@ -20,8 +21,6 @@ from splitray.training.heads import find_head
 from splitray.training.model import family_of
 from splitray.training.packing import forward_inputs, packed_logits, packed_states, packing_of
 from splitray.training.recipe import LARGE_CHUNKS, Recipe
-
-_CPU_LOGITS, _GPU_LOGITS = 1 << 20, 1 << 26  # entries at once: on a CPU 4 MB in fp32, on a GPU work for all of it
 
 
 class NextToken(torch.nn.Module):
@@ -104,11 +103,6 @@ def head_of(lm: torch.nn.Module, recipe: Recipe) -> PlainHead | None:
     return None if packing is Packing.ROWS else family_of(recipe.shape).head(lm)
 
 
-def logits_at_once(device: str) -> int:
-    """Logits that the fused loss of models from a shape holds at a time on a kind of device, "cpu" or another."""
-    return _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
-
-
 def token_losses(lm: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Nats of every target under a model of the recipe, fp32 [batch, length], without gradients."""
     packing, head = packing_of(recipe), head_of(lm, recipe)
@@ -165,7 +159,7 @@ def _ready(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) ->
 
 
 def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[slice]:
-    step = max(1, logits_at_once(hidden.device.type) // len(weight))
+    step = small_rows(len(weight), hidden.device.type)
     return (slice(begin, min(begin + step, len(hidden))) for begin in range(0, len(hidden), step))
 
 

@@ -1,7 +1,7 @@
 """How many workers a group has while nodes come and go: the choice alone, and the coordinator's part. No cluster."""
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import pytest
 from ray.exceptions import RayActorError
 
 from splitray.errors import StageError
-from splitray.executor.coordinator import Coordinator
+from splitray.executor.dispatcher import Dispatcher
 from splitray.executor.elastic import Elastic, places, sizes
+from splitray.executor.pool import Need
 from splitray.executor.work import BASE, Job
 from splitray.executor.worker import RunContext
 from splitray.storage.store import Store
@@ -18,6 +19,7 @@ from splitray.training.loop import Interrupted
 from splitray.training.tree import Leaf, Segment
 from tests.executor.test_failures import raised
 from tests.support import tiny
+from tests.support.launched import Launched
 
 SEGMENTS: list[Segment] = tiny.segments(tiny.make_recipe(), Leaf(16 * 64))
 
@@ -114,32 +116,33 @@ def test_a_whole_group_and_a_fixed_one_ask_nothing() -> None:
 
 
 class Groups:
-    """A coordinator whose groups are simulated: their ranks beat, and end as soon as they are told to."""
+    """A dispatcher whose groups are simulated: their ranks beat, and end as soon as they are told to."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, capacity: float = 4) -> None:
+    def __init__(
+        self,
+        root: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capacity: float = 4,
+        fewest: Mapping[str, int | None] = {"base": 1},
+    ) -> None:
         store, settings = Store(root), tiny.training()
-        context = RunContext(store, "corpus", settings, "test", fewest={"base": 1}, resize_seconds=0.01)
-        self.coordinator = Coordinator(context, capacity, 100)
+        context = RunContext(store, "corpus", settings, "test", fewest=fewest, resize_seconds=0.01)
+        self.dispatcher = Dispatcher(context, capacity, Launched(self._begin))
         self.places, self.free, self.started, self.births = capacity, 0.0, list[int](), list[str]()
-        pool: Any = self.coordinator._pool
-        pool.start, pool.end = self._start, lambda lease: self.coordinator._usage.end(lease.name)
-        monkeypatch.setattr("splitray.executor.coordinator.room", lambda each: (int(self.places), int(self.free)))
-        monkeypatch.setattr("splitray.executor.coordinator.draining_nodes", set)
-        monkeypatch.setattr(self.coordinator._upkeep, "begin", lambda: None)
+        monkeypatch.setattr("splitray.executor.dispatcher.room", lambda each: (int(self.places), int(self.free)))
+        monkeypatch.setattr("splitray.executor.dispatcher.draining_nodes", set)
+        monkeypatch.setattr(self.dispatcher, "begin", lambda: None)
 
-    def _start(self, name: str, workers: int, share: float) -> str:
+    def _begin(self, name: str, workers: int, birth: str) -> None:
         self.started.append(workers)
-        self.coordinator._usage.begin(name, workers * share, workers > 1)
-        self.births.append(self.coordinator._beats.begin(name))
-        self.coordinator._ready.add(name)
-        return name
+        self.births.append(birth)
 
     async def trains(self, beats: int = 100) -> str:
         """As the newest group does: with a checkpoint and an error where a rank is told to stop."""
         workers, birth = self.started[-1], self.births[-1]
         for _ in range(beats):
             for rank in range(workers) if workers > 1 else [None]:
-                if await self.coordinator.beat("base", rank, birth, "node"):
+                if await self.dispatcher.beat("base", rank, birth, "node"):
                     raise raised(Interrupted("a checkpoint is kept"))
         return f"trained by {workers}"
 
@@ -147,14 +150,14 @@ class Groups:
         job = Job(tuple(SEGMENTS), BASE, workers)
 
         async def run() -> str:
-            need, elastic = self.coordinator._need(job), self.coordinator._elastic(job)
-            return str(await self.coordinator._call(need, lambda actor: script(), SEGMENTS, elastic=elastic))
+            need, elastic = Need(BASE, workers), self.dispatcher.elastic(job)
+            return str(await self.dispatcher.run(need, lambda actor: script(), SEGMENTS, elastic=elastic))
 
         return asyncio.run(run())
 
     def held(self) -> list[float]:
         """Devices by the record of usage, whenever they change."""
-        states = [s for s in self.coordinator._states.fetch() if s.worker]
+        states = [s for s in self.dispatcher.usage() if s.worker]
         changes = [0.0 if s.state == "gone" else s.devices for s in states]
         return [now for before, now in zip([0.0, *changes], changes) if now != before]
 
@@ -167,12 +170,12 @@ def test_a_group_goes_on_with_fewer_workers_and_grows_again(tmp_path: Path, monk
         match len(groups.started):
             case 1:  # a node is lost
                 groups.places = 2
-                await groups.coordinator.beat("base", 0, groups.births[-1], "node")
+                await groups.dispatcher.beat("base", 0, groups.births[-1], "node")
                 raise RayActorError(error_msg="its node died")
             case 2:  # no rank ever begins
                 await asyncio.sleep(60)
             case 3:
-                assert groups.coordinator._pool.spare == 2, "the pool may lend what the group does not hold"
+                assert groups.dispatcher.spare == 2, "the pool may lend what the group does not hold"
                 groups.places, groups.free = 4, 2
                 return await groups.trains()
         return await groups.trains(beats=1)
@@ -180,8 +183,8 @@ def test_a_group_goes_on_with_fewer_workers_and_grows_again(tmp_path: Path, monk
     assert groups.call(script, 4) == "trained by 4"
     assert groups.started == [4, 4, 2, 4]
     assert groups.held() == [4, 0, 2, 0, 4, 0], "what is held follows the workers that there are"
-    assert groups.coordinator._pool.spare == 4 and not groups.coordinator._resizing
-    assert groups.coordinator._work.failures == 1, "another number of workers is no failure"
+    assert groups.dispatcher.spare == 4
+    assert groups.dispatcher.failures == 1, "another number of workers is no failure"
 
 
 def test_a_group_of_one_is_a_single_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +211,10 @@ def test_sizes_above_the_capacity_are_never_asked_for(tmp_path: Path, monkeypatc
 
 
 def test_a_kind_without_a_minimum_waits_for_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    coordinator = Groups(tmp_path, monkeypatch).coordinator
-    assert coordinator._elastic(Job(tuple(SEGMENTS), "specialist[a]", 4)).fixed
-    assert not coordinator._elastic(Job(tuple(SEGMENTS), BASE, 4)).fixed
+    dispatcher = Groups(tmp_path, monkeypatch).dispatcher
+    assert dispatcher.elastic(Job(tuple(SEGMENTS), "specialist[a]", 4)).fixed
+    assert not dispatcher.elastic(Job(tuple(SEGMENTS), BASE, 4)).fixed
+    lone = Groups(tmp_path, monkeypatch, fewest={}).dispatcher
     with pytest.raises(StageError, match=r"base needs 8 x 1 = 8 CPUs, the cluster has 4"):
-        lone = replace(coordinator._context, fewest={})
-        coordinator._context = lone
-        job = Job(tuple(SEGMENTS), BASE, 8)
-        asyncio.run(coordinator._call(coordinator._need(job), str, elastic=coordinator._elastic(job)))
+        elastic = lone.elastic(Job(tuple(SEGMENTS), BASE, 8))
+        asyncio.run(lone.run(Need(BASE, 8), str, elastic=elastic))

@@ -12,6 +12,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from splitray.errors import CorruptError, StageError
 from splitray.executor.coordinator import Coordinator
+from splitray.executor.dispatcher import Dispatcher
 from splitray.executor.failures import OutOfMemory, WorkerLost, lost_by
 from splitray.executor.pool import Need
 from splitray.executor.request import Request
@@ -21,6 +22,7 @@ from splitray.storage.store import Store
 from splitray.training.loop import Interrupted, reached
 from splitray.training.tree import Leaf, Segment, Target
 from tests.support import tiny
+from tests.support.launched import Launched
 
 KILLED = "Task was killed due to the node running low on memory."
 # a trunk of two segments, 12 + 4 batches of 64 tokens
@@ -39,14 +41,12 @@ class Hosts:
 
     def __init__(self, root: Path) -> None:
         self.store, self.started, self.reused = Store(root), list[str](), 0
-        self.coordinator = Coordinator(RunContext(self.store, "corpus", tiny.training(), "test"), 4, 100)
-        self.coordinator._pool.start = self._start  # type: ignore[method-assign]
-        self.coordinator._pool.end = lambda actor: None  # type: ignore[method-assign]
+        context = RunContext(self.store, "corpus", tiny.training(), "test")
+        self.dispatcher = Dispatcher(context, 4, Launched(self.begin))
+        self.coordinator = Coordinator(context, 4, 100, self.dispatcher)
 
-    def _start(self, name: str, workers: int, share: float) -> str:
+    def begin(self, name: str, workers: int, birth: str) -> None:
         self.started.append(name)
-        self.coordinator._ready.add(name)
-        return name
 
     def call(self, ends: Iterator[RayError]) -> Any:
         async def once(actor: str) -> str:
@@ -55,7 +55,7 @@ class Hosts:
                 raise error
             return "trained"
 
-        return asyncio.run(self.coordinator._call(Need("base", 2), once, SEGMENTS))
+        return asyncio.run(self.dispatcher.run(Need("base", 2), once, SEGMENTS))
 
     def checkpoint(self, segment: Segment, tokens: int) -> None:
         self.store.attempt(f"part-{segment.key}-{tokens:015d}").publish({})
@@ -104,7 +104,7 @@ def test_deaths_with_progress_never_end_a_call(hosts: Hosts) -> None:
             yield raised(WorkerLost("worker group base: a worker died"))
 
     assert hosts.call(market()) == "trained"
-    assert hosts.coordinator._work.failures == 3 * (11 + 3) + 2
+    assert hosts.dispatcher.failures == 3 * (11 + 3) + 2
 
 
 def test_deaths_without_progress_end_a_call(hosts: Hosts) -> None:
@@ -124,7 +124,7 @@ def test_the_host_s_own_error_ends_a_call_at_once(hosts: Hosts) -> None:
         hosts.call(iter([raised(CorruptError("rotten"))]))
     with pytest.raises(StageError, match="the trace"):
         hosts.call(iter([raised(ZeroDivisionError())]))
-    assert hosts.coordinator._work.failures == 0
+    assert hosts.dispatcher.failures == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_host_s_own_error_ends_a_call_at_once(hosts: Hosts) -> None:
 )
 def test_a_process_that_is_lost_in_any_way_is_replaced(hosts: Hosts, lost: RayError) -> None:
     assert hosts.call(iter([lost] * 4)) == "trained"
-    assert hosts.coordinator._work.failures == 4
+    assert hosts.dispatcher.failures == 4
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,8 @@ def test_each_segment_of_the_mixture_has_the_group_that_its_requests_ask_for(tmp
 
 def test_what_hangs_on_a_segment_begins_while_its_call_goes_on(tmp_path: Path) -> None:
     """A group trains two segments in one call. A worker's note of the second says that the first is published."""
-    coordinator = Hosts(tmp_path).coordinator
+    hosts = Hosts(tmp_path)
+    coordinator = hosts.coordinator
     first, second = SEGMENTS
     coordinator._calls = dict.fromkeys((first.key, second.key), (first, second))
     note = {"segment": second.key, "tokens": 64, "of": second.tokens, "loss": 4.0, "rate": 1.0}
@@ -220,7 +221,7 @@ def test_what_hangs_on_a_segment_begins_while_its_call_goes_on(tmp_path: Path) -
         seen.append(futures[first.key].done())  # the store does not have it
         counted = (await coordinator.progress())["running"]["base"]["call_tokens"]
         assert counted == first.tokens + 64
-        coordinator._context.store.attempt(first.key).publish({"seconds": 2.0})
+        hosts.store.attempt(first.key).publish({"seconds": 2.0})
         await coordinator.note("base", note)
         seen.append(futures[first.key].done())
         progress = await coordinator.progress()

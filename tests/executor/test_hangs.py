@@ -26,9 +26,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cl
 
 
 class Broken(Coordinator):
-    """As if Ray had moved a name that `stopping` needs."""
+    """As if Ray had moved a name that an answer to a beat needs."""
 
-    async def stopping(self, node: str) -> bool:
+    async def beat(self, worker: str, rank: int | None, birth: str, node: str, joules: float | None = None) -> bool:
         raise AttributeError("module 'ray' has no attribute 'moved'")
 
 

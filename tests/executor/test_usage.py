@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from splitray.executor.coordinator import Coordinator
+import pytest
+
+from splitray.executor.dispatcher import Dispatcher
 from splitray.executor.pool import LADDER, Need
 from splitray.executor.usage import UsageLog
 from splitray.executor.worker import RunContext
@@ -12,6 +14,7 @@ from splitray.runtime.worker_state import WorkerState
 from splitray.storage.store import Store
 from splitray.training.tree import Leaf
 from tests.support import tiny
+from tests.support.launched import Launched
 
 
 class Written:
@@ -75,28 +78,28 @@ def test_energy_of_all_ranks_is_added_and_written_in_a_long_call_too() -> None:
     assert len(written.records) > 3, "a kill would hide it"
 
 
-def test_the_coordinator_writes_down_its_calls(tmp_path: Path) -> None:
+def test_the_dispatcher_writes_down_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own pool and calls; only the processes of its workers are missing."""
     context = RunContext(Store(tmp_path), "corpus", tiny.training(threads=2), "test")
+    monkeypatch.setattr("splitray.executor.dispatcher.draining_nodes", set)
 
     async def scene() -> list[WorkerState]:
-        coordinator = Coordinator(context, 4, 100)
+        beats = list[asyncio.Task[bool]]()
 
-        def start(name: str, workers: int, share: float) -> str:
-            coordinator._usage.begin(name, 2.0 * workers, workers > 1)
-            coordinator._usage.beat(name, 0 if workers > 1 else None)
-            return name
+        def begin(name: str, workers: int, birth: str) -> None:
+            beat = dispatcher.beat(name, 0 if workers > 1 else None, birth, "node")
+            beats.append(asyncio.get_running_loop().create_task(beat))
 
         async def work(actor: Any) -> None:
             await asyncio.sleep(0)
 
-        coordinator._pool.start = start  # type: ignore[method-assign]
-        coordinator._pool.end = lambda lease: coordinator._usage.end(lease.name)  # type: ignore[method-assign]
+        dispatcher = Dispatcher(context, 4, Launched(begin))
+        monkeypatch.setattr(dispatcher, "begin", lambda: None)
         segments = tiny.segments(tiny.make_recipe(), Leaf(16 * 64))
-        await coordinator._call(Need(LADDER), work, segments)
-        await coordinator._call(Need("any"), work)
-        await coordinator._call(Need("base", 2), work, segments)
-        return await coordinator.usage()
+        await dispatcher.run(Need(LADDER), work, segments)
+        await dispatcher.run(Need("any"), work)
+        await dispatcher.run(Need("base", 2), work, segments)
+        return dispatcher.usage()
 
     first, *records = asyncio.run(scene())
     assert (first.worker, first.state) == ("", "gone")

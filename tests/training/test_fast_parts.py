@@ -72,7 +72,7 @@ def test_attention_is_ours_in_training_only(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("chunk", [1, 3 * tiny.VOCAB, 1 << 20])
 def test_loss_and_gradients_equal_the_whole_logits(bf16: bool, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splitray.training.head._CPU_LOGITS", chunk)
+    monkeypatch.setattr("splitray.training.chunks._CPU_SMALL", chunk)
     rows = torch.from_numpy(tiny.order().sequences("a", 0, 4))
     inputs, targets = rows[:, :-1], rows[:, 1:]
     found = []

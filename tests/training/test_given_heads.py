@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from splitray.training import fused
+from splitray.training import chunks, fused
 from splitray.training.family import Packing, PlainHead
 from splitray.training.folder import quiet
 from splitray.training.head import NextToken, head_of, token_losses
@@ -79,7 +79,7 @@ def test_losses_and_gradients_are_those_of_the_models_own_logits(
     assert float(nats.detach().max()) > 6, "as large that caps and scales show"
     known = [nats.mean(), *torch.autograd.grad(2 * nats.mean(), list(model.parameters()))]
     for chunk in (5 * VOCAB, 1 << 26):
-        monkeypatch.setattr(fused, "_CPU_CHUNK", chunk)
+        monkeypatch.setattr(chunks, "_CPU_CHUNK", chunk)
         ours = NextToken(model, made, whole=False)
         assert not ours.whole
         loss = ours(inputs, targets)
@@ -95,7 +95,7 @@ def test_losses_and_gradients_are_those_of_the_models_own_logits(
 def test_bf16_is_as_near_to_double_as_a_plain_loss_is(
     cap: float | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(chunks, "_CPU_CHUNK", chunk)
     torch.manual_seed(0)
     states, weight = torch.randn(20, 16), torch.randn(64, 16)
     bias, targets = torch.randn(64), torch.randint(0, 64, (20,))

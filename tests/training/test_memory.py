@@ -2,10 +2,18 @@
 
 import subprocess
 import sys
+import weakref
+from typing import Any
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from splitray.training.head import logits_at_once
+from splitray.training import chunks
+from splitray.training.family import PlainHead
+from splitray.training.fused import fused_loss
 from splitray.training.memory import step_bytes
 from splitray.training.model import size
 from splitray.training.settings import ModelShape, TrainingSettings
@@ -34,15 +42,70 @@ def test_peaks_of_one_h100_within_a_tenth(micro: int, compiled: bool, stage: int
     assert gib(micro, compiled, zero_stage=stage) == pytest.approx(measured, rel=0.1)
 
 
-@pytest.mark.parametrize(("gpu", "device"), [(False, "cpu"), (True, "cuda")])
-def test_logits_are_those_that_the_loss_holds_at_a_time(gpu: bool, device: str) -> None:
-    training = TrainingSettings(sequence_length=4096, global_batch_size=16, micro_batch_size=16)
-    shape = ModelShape(hidden=16, layers=1)
-    held = [
-        step_bytes(size(shape, 50304, training), vocab, training, 1, False, 2**36 if gpu else None)
-        for vocab in (1, 50304)
-    ]
-    assert held[1] - held[0] == 10 * (logits_at_once(device) - 16 * 4096)
+@pytest.mark.parametrize(
+    ("width", "layers", "length", "compiled", "measured"),
+    [
+        (256, 4, 256, False, 1.69),
+        (256, 4, 256, True, 1.32),
+        (384, 10, 2048, False, 4.3),
+        (384, 10, 2048, True, 2.9),
+        (640, 12, 2048, False, 8.2),
+        (640, 12, 2048, True, 5.29),
+    ],
+)
+def test_peaks_of_small_models_within_a_tenth(
+    width: int, layers: int, length: int, compiled: bool, measured: float
+) -> None:
+    """Of the same card, 16,384 tokens at once over 4,096 entries, where the loss holds much of it."""
+    count = 16384 // length
+    training = TrainingSettings(
+        sequence_length=length, global_batch_size=count, micro_batch_size=count, precision="bf16"
+    )
+    counted = size(ModelShape(hidden=width, layers=layers, heads=width // 64), 4096, training)
+    held = step_bytes(counted, 4096, training, 1, compiled, 80 * 2**30)
+    assert held / 2**30 == pytest.approx(measured, rel=0.1)
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all storages that live, but for those that it is given."""
+
+    def __init__(self, *given: torch.Tensor) -> None:
+        super().__init__()
+        self._known = {tensor.untyped_storage()._cdata for tensor in given}
+        self._now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and (place := tensor.untyped_storage())._cdata not in self._known:
+                self._known.add(place._cdata)
+                self._now += place.nbytes()
+                self.peak = max(self.peak, self._now)
+                weakref.finalize(place, self._gone, place._cdata, place.nbytes())
+        return made
+
+    def _gone(self, place: int, count: int) -> None:
+        self._known.discard(place)
+        self._now -= count
+
+
+@pytest.mark.parametrize(
+    ("rows", "vocab", "width"), [(8192, 50304, 2048), (16384, 50304, 2048), (4096, 262144, 2048), (16384, 4096, 640)]
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_the_loss_is_said_to_hold_is_what_its_code_holds(
+    rows: int, vocab: int, width: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss itself, in a GPU's chunks, on tensors that have sizes and no numbers."""
+    monkeypatch.setattr(chunks, "_CPU_CHUNK", chunks._GPU_CHUNK)
+    monkeypatch.setattr(chunks, "_CPU_PART", chunks._GPU_PART)
+    with FakeTensorMode():
+        states, weight = torch.empty(rows, width, dtype=dtype), torch.empty(vocab, width, dtype=dtype)
+        targets = torch.zeros(rows, dtype=torch.int64)
+        with Live(states, weight, targets) as live:
+            fused_loss(states, PlainHead(torch.nn.Identity(), weight), targets)
+    told = chunks.fused_bytes(rows, vocab, width, dtype.itemsize, graded=False)
+    assert told + states.numel() * dtype.itemsize == pytest.approx(live.peak, rel=0.06)
 
 
 def test_states_are_shared_as_zero_says() -> None:

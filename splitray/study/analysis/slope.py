@@ -171,7 +171,7 @@ def _open_side(fitted: PowerLaw) -> str | None:
     if low and high:
         return None
     end = round(fitted.low if low else fitted.high, 2) + 0.0  # never -0.00
-    return f"{'above' if low else 'below'} {end:.2f}" if low or high else "any number"
+    return f"{'above' if low else 'below'} {end:.2f}".replace("-", "−") if low or high else "any number"
 
 
 def _fit(rows: Sequence[EfficiencyRatio], reference: float, bounded: bool = True) -> PowerLaw | None:
