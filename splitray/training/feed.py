@@ -71,7 +71,8 @@ class Feed:
         self._waiting: queue.Queue[np.ndarray | BaseException] = queue.Queue(_AHEAD)
         self._thread: threading.Thread | None = None
         if self._cursors and getattr(order, "drawn_ahead", False):
-            self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+            ahead = _Ahead(order, segment, self._cursors, rank_batch)  # here: an error in the thread would not be seen
+            self._thread = threading.Thread(target=self._run, args=(ahead,), name="feed", daemon=True)
             self._thread.start()
 
     def ready(self) -> bool:
@@ -105,8 +106,7 @@ class Feed:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
-        ahead = _Ahead(self._order, self._segment, self._cursors, self._count)
+    def _run(self, ahead: "_Ahead") -> None:
         try:
             for number, cursor in enumerate(self._cursors):
                 ahead.look(number)
