@@ -1,7 +1,7 @@
 """A finished corpus: opened from the store, read by memory map. No Ray, picklable by its address."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -109,22 +109,29 @@ class Corpus:
             for shard in self._shards(domain, split)
         ]
 
-    def check_room(self, domains: Iterable[str], split: str) -> None:
+    def room(self, at_once: Mapping[str, int], split: str) -> int:
+        """Bytes of this machine's cache that so many shards of each domain take at most; 0 where none is cached."""
+        if self._published.folder.is_local:
+            return 0
+        sizes = {d: [self._published.stored(s["file"]).bytes for s in self._shards(d, split)] for d in at_once}
+        return sum(sum(sorted(sizes[domain], reverse=True)[:count]) for domain, count in at_once.items())
+
+    def check_room(self, at_once: Mapping[str, int], split: str) -> None:
         """Refuse shards that this machine's cache cannot hold at once, before any of them is downloaded.
+
+        Args:
+            at_once: how many shards of each domain are needed at once.
 
         Raises:
             StorageError: it cannot; the message says how much they are and what the cache may have.
         """
-        if self._published.folder.is_local:
-            return
-        names = list(domains)
-        files = {shard["file"] for domain in names for shard in self._shards(domain, split)}
-        needed, most = sum(self._published.stored(file).bytes for file in files), cache.limit()
-        if needed > most:
+        needed = self.room(at_once, split)
+        if needed and needed > (most := cache.limit()):
+            shards = sum(at_once.values())
             raise StorageError(
-                f"the {split} text of {len(names)} domains of {self.key} is {needed / 1e9:.3g} GB, and this "
-                f"machine's cache may have {most / 1e9:.3g} GB: set {cache.LIMIT} to more, or TMPDIR to a folder on a "
-                "larger disk"
+                f"{shards} shards of the {split} text of {len(at_once)} domains of {self.key} are needed at once. That "
+                f"is {needed / 1e9:.3g} GB, and this machine's cache may have {most / 1e9:.3g} GB: set {cache.LIMIT} "
+                "to more, or TMPDIR to a larger disk, or (in a new run folder) training.shuffle_tokens to less"
             )
 
     def documents(self, domain: str | int, split: str) -> pa.Table:

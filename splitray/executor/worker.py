@@ -42,6 +42,7 @@ from splitray.executor.watch import PATIENCE, Watch, coordinator_of
 from splitray.runtime.points import Point
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Published, Store
+from splitray.training.feed import reach
 from splitray.training.loop import Hooks, Interrupted, Progress, threads, train
 from splitray.training.settings import TrainingSettings
 from splitray.training.tree import Segment
@@ -163,12 +164,19 @@ def _corpus(store: Store, key: str) -> Any:
     return Corpus.open(store, key)
 
 
-@lru_cache(maxsize=4)
-def _order(store: Store, corpus: str, weights: tuple[tuple[str, float], ...], length: int, seed: int) -> Any:
+@lru_cache(maxsize=1)  # the maps of another order would take room of the cache from this one's
+def _order(
+    store: Store,
+    corpus: str,
+    weights: tuple[tuple[str, float], ...],
+    length: int,
+    seed: int,
+    shuffle_tokens: int | None,
+) -> Any:
     from splitray.training.data import Order
 
     shards = _corpus(store, corpus)
-    return Order({n: shards.mapped(n, "train") for n in shards.domains}, dict(weights), length, seed)
+    return Order({n: shards.mapped(n, "train") for n in shards.domains}, dict(weights), length, seed, shuffle_tokens)
 
 
 def order_of(context: RunContext, segment: Segment) -> Callable[[], Any]:
@@ -184,12 +192,12 @@ def _opened(context: RunContext, segment: Segment) -> Any:
     recipe = segment.recipe
     weights = tuple(sorted(recipe.weights.items()))
     corpus = context.corpus_of(recipe.corpus)
-    order = _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed)
-    drawn = order.domains(segment.sources)
-    for name in set(recipe.weights) - set(drawn):
+    order = _order(context.store, corpus, weights, recipe.sequence_length, recipe.seed, recipe.shuffle_tokens)
+    needed = order.at_once(segment.sources, **reach(recipe.global_batch_size))
+    for name in set(order.names) - set(needed):
         for shard in order.shards(name):
             shard.close()  # or the cache would have to keep what an earlier segment drew from
-    _corpus(context.store, corpus).check_room(drawn, "train")
+    _corpus(context.store, corpus).check_room(needed, "train")
     return order
 
 

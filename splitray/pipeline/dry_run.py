@@ -13,6 +13,7 @@ from splitray.pipeline.dry_run_table import plain, table_of, timetable_words, to
 from splitray.pipeline.exams import asked_exams
 from splitray.pipeline.programme import CorpusFacts, Programme, labels
 from splitray.pipeline.rates import measured_rates
+from splitray.pipeline.room import room_words
 from splitray.pipeline.scheduling import scheduler_of, speeds_of
 from splitray.pipeline.standing import Standing
 from splitray.pipeline.tree import Tree
@@ -94,6 +95,7 @@ def _facts(programme: Programme, speeds: Durations, standing: Standing) -> Table
         "global batch": f"{training.global_batch_size} sequences x {training.sequence_length} tokens = "
         f"{training.batch_tokens:,} tokens, micro-batch {training.micro_batch_size}",
         **({"replay": f"{training.replay_share:.3g} of D' is mixture text"} if training.replay_share else {}),
+        **_text(programme, standing),
         "precision": training.precision + (f" ({chosen})" if training.precision == "auto" else ""),
         "base": f"{_workers(resources.base_workers, resources.base_workers_min)}, "
         f"ZeRO {training.stage(resources.base_workers)}",
@@ -106,6 +108,12 @@ def _facts(programme: Programme, speeds: Durations, standing: Standing) -> Table
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _text(programme: Programme, standing: Standing) -> dict[str, str]:
+    """The line on what a node caches, once there is a corpus to cache."""
+    said = room_words(programme, standing.built) if standing.built is not None else None
+    return {} if said is None else {"a node's cache": said}
 
 
 def _workers(most: int, fewest: int | None) -> str:

@@ -1,7 +1,7 @@
 """One run of the main job, as its stages see it: run folder, store, corpus, programme, executor, law and table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
@@ -11,11 +11,13 @@ from splitray import law as laws
 from splitray.config import Config
 from splitray.corpus import Corpus
 from splitray.executor.connect import accelerator_type
+from splitray.executor.node_caches import node_caches
 from splitray.executor.precision import kind_of_machine, resolve_precision
 from splitray.executor.schedule import Scheduler
 from splitray.pipeline import precision
 from splitray.pipeline.programme import CorpusFacts, Programme
 from splitray.pipeline.rates import measured_rates
+from splitray.pipeline.room import check_room
 from splitray.pipeline.scheduling import scheduler_of, speeds_of
 from splitray.pipeline.session import Session
 from splitray.results.stages import CorpusResult, LadderResult, SearchResult
@@ -27,6 +29,8 @@ from splitray.training.split import Split
 @dataclass
 class Job(Session[Config]):
     """What stages share. Everything is made when first asked for: a finished run starts no owner."""
+
+    _has_room: bool = field(default=False, init=False)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -54,6 +58,12 @@ class Job(Session[Config]):
         """Refuse to train where the run folder says another precision than this start has read."""
         if self.config.training.precision == "auto":
             precision.check_kept(self.run.folder, self.precision)
+
+    def check_room(self) -> None:
+        """Refuse to train where the cache of a node has no room for the text of a segment; asked once a start."""
+        if not self.store.root.is_local and not self._has_room:
+            check_room(self.programme, self.corpus, node_caches(self.training.worker_cpus, self.use_gpu))
+            self._has_room = True
 
     @property
     def training(self) -> TrainingSettings:

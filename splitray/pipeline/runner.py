@@ -123,6 +123,8 @@ def _carry_out(job: Job, stage: str) -> None:
     """A stage of the run, with the coordinator's counters in its record where it trains."""
     if stage in _TRAINS:
         job.check_precision()
+        if stage != "evaluate":
+            job.check_room()
     carry_out(job, stage, lambda: WORK[stage](job), stage in _TRAINS)
 
 

@@ -1,6 +1,7 @@
 """What earlier starts left for a run: read without a cluster, and nothing is written."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from splitray.config import Config
 from splitray.errors import SplitrayError, UserError
@@ -16,6 +17,9 @@ from splitray.storage.store import Store
 from splitray.training.precision import PrecisionChoice
 from splitray.training.split import Split
 
+if TYPE_CHECKING:
+    from splitray.corpus import Corpus
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -27,6 +31,7 @@ class Standing:
         searched: the splits that a finished search tried; None before it is done.
         note: why nothing is known.
         rates: the best learning rates by a finished sweep.
+        built: the corpus itself.
     """
 
     plan: Plan | None = None
@@ -35,6 +40,7 @@ class Standing:
     searched: tuple[Split, ...] | None = None
     note: str | None = None
     rates: Rates | None = None
+    built: "Corpus | None" = None
 
     @classmethod
     def of(cls, config: Config, run_dir: str, store: str) -> "Standing":
@@ -55,7 +61,8 @@ class Standing:
             searched = tuple(trial.split for trial in trials)
         recorded = built.result.key if built is not None and isinstance(built.result, CorpusResult) else None
         held = Store(store)
-        facts = _corpus_facts(config, held, recorded)
+        corpus = _corpus(config, held, recorded)
+        facts = None if corpus is None else CorpusFacts.of(corpus)
         choice, note = assumed(config, facts, held, run), None
         if facts is None and recorded is not None:
             searched = None  # its splits are by the corpus's domains
@@ -63,7 +70,7 @@ class Standing:
                 f"Nothing is counted as reused: the store {without_query(store)} does not hold {recorded}, the run's "
                 "corpus. Give the store that the run was made with"
             )
-        return cls(plan, facts, choice, searched, note, rates)
+        return cls(plan, facts, choice, searched, note, rates, corpus)
 
 
 def _record(run: Folder, stage: str) -> StageRecord | None:
@@ -71,15 +78,15 @@ def _record(run: Folder, stage: str) -> StageRecord | None:
     return StageRecord.parse(run.read_checksummed(name), f"{run.uri}/{name}") if run.exists(name) else None
 
 
-def _corpus_facts(config: Config, store: Store, recorded: str | None) -> CorpusFacts | None:
-    """Facts of the run's corpus where the store holds it: under the recorded key, else under that of the sources."""
+def _corpus(config: Config, store: Store, recorded: str | None) -> "Corpus | None":
+    """The run's corpus where the store holds it: under the recorded key, else under that of the sources."""
     if recorded is None and not store.keys("corpus-"):
         return None
     from splitray.corpus import Corpus
 
     if (key := recorded or _key_of_sources(config)) is None or store.find(key) is None:
         return None
-    return CorpusFacts.of(Corpus.open(store, key))
+    return Corpus.open(store, key)
 
 
 def _key_of_sources(config: Config) -> str | None:

@@ -20,12 +20,13 @@ from splitray.runtime.quiet import no_bars
 from splitray.storage.keys import SegmentKey
 from splitray.storage.store import Store
 from splitray.training.data import Order
+from splitray.training.feed import reach
 from splitray.training.folder import folder_hash
 from splitray.training.loop import Hooks, threads, train
 from splitray.training.places import named_by_content
 from splitray.training.recipe import Recipe
 from splitray.training.state import load
-from splitray.training.tree import Target, frozen_flops, grow
+from splitray.training.tree import MIXTURE, Target, frozen_flops, grow
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def tune_routers(
 
 def _train(target: Target, programme: Programme, corpus: Corpus, store: Store, hooks: Hooks) -> None:
     recipe = target.recipe
-    shards = {domain: corpus.tokens(domain, "train") for domain in corpus.domains}
-    order = Order(shards, recipe.weights, recipe.sequence_length, recipe.seed)
+    shards = {domain: corpus.mapped(domain, "train") for domain in corpus.domains}
+    order = Order(shards, recipe.weights, recipe.sequence_length, recipe.seed, recipe.shuffle_tokens)
+    corpus.check_room(order.at_once([MIXTURE], **reach(recipe.global_batch_size)), "train")
     with threads(programme.training.threads):
         for segment in grow([target], lambda line: SegmentKey.ends(line, store.keys())):
             train(segment, order, store, programme.training, hooks)

@@ -3,9 +3,11 @@
 All processes of a user on one machine share the cache. A lock has each file downloaded and hashed by one of them, and
 a mark keeps what was verified: size, modification time and inode of the file. A file that was changed since has
 another mark, and is hashed again. What a process holds (see `holds`) is never deleted, so whatever is mapped is also
-linked, and the sizes in the folder are what the disk has given. Other files are spared for `_GRACE` after their use.
+linked, and the sizes in the folder are what the disk has given. A path that was handed out without being held is spared
+for `GRACE`. What was held may go as soon as it is released.
 """
 
+import fcntl
 import math
 import os
 import shutil
@@ -13,7 +15,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,8 +26,8 @@ from splitray.storage.checksum import fingerprint, sha256_file
 
 LIMIT = "SPLITRAY_CACHE_GIGABYTES"
 _SHARE = 0.5  # of the disk that is free but for the cache: the rest is for Ray's spilled blocks and checkpoints
-_GRACE = 600.0  # seconds between being handed a path and opening it, with room to spare
-_DRAFT_GRACE = 86_400.0  # drafts of running downloads; older ones were left by killed processes
+GRACE = 600.0  # seconds between being handed a path and opening it, with room to spare
+_DRAFT_GRACE = 86_400.0  # drafts that are written; a process that hangs for longer keeps none
 _SETTLED = 2  # seconds since the last change, before which a clock tick might hide another one from the mark
 
 _work: Counter[str] = Counter()
@@ -52,19 +55,20 @@ def obtain(sha256: str, size: int, download: Callable[[Path], str], trust: bool 
         hold: this process keeps the file until `holds.release(sha256)`; the limit is kept strictly for that.
 
     Raises:
-        StorageError: `hold`, and what is in use leaves no room within the limit.
+        NoRoomError: `hold`, and what is in use leaves no room within the limit.
         Mismatch: the download has another checksum.
     """
     path = _folder() / sha256
-    if hold:
-        with holds.locked("room"):  # whoever makes room has either not looked yet, or sees this
+    with holds.locked("room"):  # whoever makes room has either not looked yet, or sees this
+        if hold:
             holds.take(sha256)
+        else:
+            _handed(sha256).touch()
     try:
         with holds.locked(sha256[:2]):
             if _whole(path, sha256, trust):
                 return path
-            draft = _make_room(sha256, size, strict=hold)
-            try:
+            with _draft(sha256, size, strict=hold) as draft:
                 found = download(draft)
                 _count("downloaded")
                 _count("hashed")
@@ -73,15 +77,19 @@ def obtain(sha256: str, size: int, download: Callable[[Path], str], trust: bool 
                     raise Mismatch(found)
                 past = int(time.time()) - 10 * _SETTLED  # so that any later change has another time
                 os.utime(draft, (time.time(), past))
+                if not hold:
+                    _handed(sha256).touch()  # the download may have taken longer than the grace
                 draft.replace(path)
                 _mark(path, sha256)
-            finally:
-                draft.unlink(missing_ok=True)
     except BaseException:
         if hold:
             holds.release(sha256)
         raise
     return path
+
+
+class NoRoomError(StorageError):
+    """What is in use, or was a moment ago, leaves no room for a file that is to be held."""
 
 
 class Mismatch(Exception):
@@ -125,16 +133,20 @@ def _whole(path: Path, sha256: str, trust: bool) -> bool:
         return False
 
 
+def _mark_of(path: Path, sha256: str) -> Path:
+    return holds.folder() / fingerprint([str(path), sha256])
+
+
 def _marked(path: Path, sha256: str) -> bool:
     try:
-        return (holds.folder() / fingerprint([str(path), sha256])).read_text() == _look(path)
+        return _mark_of(path, sha256).read_text() == _look(path)
     except FileNotFoundError:
         path.stat()  # the file's own absence is for the caller
         return False
 
 
 def _mark(path: Path, sha256: str) -> None:
-    mark = holds.folder() / fingerprint([str(path), sha256])
+    mark = _mark_of(path, sha256)
     draft = mark.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
     draft.write_text(_look(path))
     draft.replace(mark)
@@ -151,32 +163,70 @@ def limit() -> float:
     return _limit(sum(size for _, size, _ in _files(folder)), folder)
 
 
-def _make_room(sha256: str, size: int, strict: bool) -> Path:
-    """A draft of that size, after the files used longest ago went until the cache keeps its limit with it.
+@contextmanager
+def _draft(sha256: str, size: int, strict: bool) -> Iterator[Path]:
+    """A file of that size to download to, locked for the block and gone with it; room is made for it.
 
-    The draft counts at once: of two processes that make room, the later one sees it.
+    It counts at once: of two processes that make room, the later one sees it.
     """
-    folder, now = _folder(), time.time()
-    draft = folder / f"{sha256}.{os.getpid()}-{threading.get_ident()}.draft"
-    with holds.locked("room"):
-        files = sorted(_files(folder))
-        had, in_use = sum(size for _, size, _ in files), holds.taken()
-        most, left = _limit(had, folder), had
-        for used, bytes_, path in files:
-            if left + size <= most:
-                break
-            spared = _DRAFT_GRACE if path.suffix == ".draft" else _GRACE
-            if path.name not in in_use and now - used > spared:
-                path.unlink(missing_ok=True)
-                left -= bytes_
-        if strict and left + size > most:
-            raise StorageError(
-                f"the cache {folder} has room for {most / 1e9:.3g} GB. {left / 1e9:.3g} GB of it are in use, and "
-                f"{size / 1e9:.3g} GB more are needed: set {LIMIT} to more, or TMPDIR to a folder on a larger disk"
-            )
-        with draft.open("wb") as stream:
+    folder = _folder()
+    path = folder / f"{sha256}.{os.getpid()}-{threading.get_ident()}.draft"
+    with ExitStack() as closing:
+        with holds.locked("room"):
+            _make_room(folder, size, strict)
+            stream = closing.enter_context(path.open("wb"))
+            fcntl.flock(stream, fcntl.LOCK_EX)  # while it lasts the draft is written; see `_is_written`
             stream.truncate(size)
-    return draft
+        closing.callback(path.unlink, missing_ok=True)
+        yield path
+
+
+def _make_room(folder: Path, size: int, strict: bool) -> None:
+    """Delete the files used longest ago, until the cache keeps its limit with so many bytes more."""
+    files, now = sorted(_files(folder)), time.time()
+    had, in_use = sum(size for _, size, _ in files), holds.taken()
+    most, left = _limit(had, folder), had
+    for used, bytes_, path in files:
+        if left + size <= most:
+            break
+        if path.name not in in_use and not _is_spared(path, now - used):
+            path.unlink(missing_ok=True)
+            _handed(path.name).unlink(missing_ok=True)
+            _mark_of(path, path.name).unlink(missing_ok=True)
+            left -= bytes_
+    if strict and left + size > most:
+        raise NoRoomError(
+            f"the cache {folder} has room for {most / 1e9:.3g} GB. {left / 1e9:.3g} GB of it are in use, and "
+            f"{size / 1e9:.3g} GB more are needed: set {LIMIT} to more, or TMPDIR to a folder on a larger disk"
+        )
+
+
+def _handed(sha256: str) -> Path:
+    """A file that says by its time when that path was handed out last without being held.
+
+    The cached file's own time of use does not tell the two apart: Linux sets it anew when the file is mapped.
+    """
+    return holds.folder() / f"handed-{sha256}"
+
+
+def _is_spared(path: Path, unused: float) -> bool:
+    """Whether a file is spared that nobody holds, `unused` seconds after its last use."""
+    if path.suffix == ".draft":
+        return unused <= _DRAFT_GRACE and _is_written(path)
+    try:
+        return unused <= GRACE and time.time() - _handed(path.name).stat().st_mtime <= GRACE
+    except FileNotFoundError:  # only ever held
+        return False
+
+
+def _is_written(draft: Path) -> bool:
+    """Whether some process writes a download, or has just finished it. A killed one's is of no use to anybody."""
+    try:
+        with draft.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return not draft.exists()
+    except (BlockingIOError, FileNotFoundError):
+        return True
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:

@@ -260,10 +260,13 @@ class Folder:
 
         def once() -> str:
             digest = hashlib.sha256()
-            with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("wb") as sink:
+            target.touch()
+            # a draft of the cache keeps its size meanwhile: by it others know how much room is left
+            with self._fs.open_input_stream(self._join(name), compression=None) as stream, target.open("r+b") as sink:
                 while block := stream.read(1 << 22):
                     digest.update(block)
                     sink.write(block)
+                sink.truncate()
             return digest.hexdigest()
 
         return self._try(once, name)

@@ -19,6 +19,7 @@ from typing import IO
 from splitray.errors import StorageError
 
 _PREFIX = "held-"
+_LONG = 1000  # lines of a list, after which it is written anew: a corpus that passes by takes and releases for days
 
 
 def own_folder(purpose: str) -> Path:
@@ -54,11 +55,28 @@ class _Own:
         self.guard = threading.RLock()  # a finalizer may release while the same thread takes
         self.count: Counter[str] = Counter()
         self.lists: dict[Path, IO[str]] = {}
+        self.lines, self.longest = 0, _LONG
 
     def write(self, line: str) -> None:
+        self.lines += 1
         for stream in self.lists.values():
             stream.write(line)
             stream.flush()
+
+    def shorten(self) -> None:
+        """Leave what is held in the lists, and not how it came to be."""
+        for sha256 in [sha256 for sha256, count in self.count.items() if count <= 0]:
+            del self.count[sha256]
+        held = list(self.count)
+        self.lines, self.longest = len(held), 2 * len(held) + _LONG
+        for stream in self.lists.values():
+            stream.seek(0)
+            stream.truncate()
+            stream.write("".join(f"+{sha256}\n" for sha256 in held))
+            stream.flush()
+        for sha256 in held:  # a finalizer may have released it just now, in this thread
+            if self.count[sha256] <= 0:
+                self.write(f"-{sha256}\n")
 
     def open(self, place: Path) -> None:
         if place not in self.lists:
@@ -87,6 +105,8 @@ def take(sha256: str) -> None:
     """
     with _own.guard:
         _own.open(folder())
+        if _own.lines > _own.longest:  # here nobody reads it
+            _own.shorten()
         _own.count[sha256] += 1
         if _own.count[sha256] == 1:
             _own.write(f"+{sha256}\n")

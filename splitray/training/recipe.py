@@ -26,12 +26,12 @@ _WRITTEN = {
     "min_lr_ratio": "final_learning_rate",
 }
 # Fields that came after keys were made: not written where they are unset, so that those keys stay.
-_LATER = ("trainable",)
+_LATER = ("trainable", "shuffle_tokens")
 # Fields that are the training settings' own.
 _SETTINGS = (
     *("beta1", "beta2", "epsilon", "weight_decay", "gradient_clip", "warmup_tokens"),
     *("sequence_length", "attention_across_documents", "global_batch_size", "min_lr_ratio"),
-    *("precision", "tie_embeddings", "rope_theta"),
+    *("precision", "tie_embeddings", "rope_theta", "shuffle_tokens"),
 )
 
 
@@ -69,6 +69,7 @@ class Recipe:
     min_lr_ratio: float
     version: int = RECIPE_VERSION
     trainable: str | None = None
+    shuffle_tokens: int | None = None
 
     @cached_property
     def hash(self) -> str:

@@ -148,6 +148,12 @@ class TrainingSettings(Settings):
     attention_across_documents: bool = Field(
         True, description="Whether attention crosses the end token between packed documents."
     )
+    shuffle_tokens: int | None = later(
+        None,
+        "Tokens of a domain that are shuffled together, in whole shards. Default: all, so that a machine keeps every "
+        "shard of its domains. With less, such as 256M, shards are shuffled and pass by: for a corpus above its cache.",
+        ge=1,
+    )
     tie_embeddings: bool = Field(True, description="One table for input embedding and head.")
     rope_theta: float = Field(10000.0, gt=0, description="Base of the rotary positions.")
 

@@ -4,17 +4,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from splitray.corpus import Corpus
 from splitray.errors import StorageError
@@ -24,6 +21,7 @@ from splitray.storage.store import Store
 from splitray.training.data import Order
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import ROOT, readers, tiny
+from tests.support.stand import Stand, running_stand
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 
@@ -31,42 +29,10 @@ WORLD, DOMAINS = 8, ["a", "b", "c", "d", "e", "f"]
 SETTINGS = tiny.training(global_batch_size=16)
 
 
-@dataclass
-class Stand:
-    """An S3 server that counts what it is asked for: GET by the end of the name."""
-
-    place: str
-    gets: Counter[str]
-
-    def uri(self, path: str) -> str:
-        return f"s3://key:secret@runs/{path}?scheme=http&endpoint_override={self.place}&region=us-east-1"
-
-    def shards(self) -> Counter[str]:
-        return Counter({name: n for name, n in self.gets.items() if name.endswith("-train.npy")})
-
-
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    place = "{}:{}".format(*running.get_host_and_port())
-    counted: Counter[str] = Counter()
-    assert running._server is not None
-    app: Callable[..., Any] = running._server.app
-
-    def counting(environ: dict[str, Any], respond: Any) -> Any:
-        if environ["REQUEST_METHOD"] == "GET":
-            counted[environ["PATH_INFO"].rsplit("/", 1)[-1]] += 1
-        return app(environ, respond)
-
-    running._server.app = counting
-    fs.S3FileSystem(
-        access_key="key", secret_key="secret", endpoint_override=place, scheme="http", allow_bucket_creation=True
-    ).create_dir("runs")
-    yield Stand(place, counted)
-    running.stop()
+    with running_stand() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +40,8 @@ def corpus(stand: Stand) -> tuple[str, str]:
     """Six domains with a training shard each: where they are, and their key."""
     words = {d: [f"{d}{n} {d * 3} word{n % 17} " * 40 for n in range(40)] for d in DOMAINS}
     texts = {d: {"train": t, "validation": t[:1]} for d, t in words.items()}
-    store = Store(stand.uri("store"))
-    return stand.uri("store"), tiny.write_corpus(store, texts)
+    store = Store(stand.uri("shared"))
+    return stand.uri("shared"), tiny.write_corpus(store, texts)
 
 
 def segment(source: str, steps: int = 12) -> Segment:
@@ -162,19 +128,22 @@ def test_a_corpus_that_does_not_fit_is_refused_before_a_download(
     sizes = [opened._published.files[f"shards/{d}-train.npy"].bytes for d in DOMAINS]
     monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str((sum(sizes) - 1) / 1e9))
     stand.gets.clear()
-    with pytest.raises(StorageError, match=r"6 domains .* GB, and this machine's cache may have .* or TMPDIR to"):
-        opened.check_room(DOMAINS, "train")
+    with pytest.raises(
+        StorageError,
+        match=r"6 domains .* GB, and this machine's cache may have .* or TMPDIR to .*training.shuffle_tokens",
+    ):
+        opened.check_room(dict.fromkeys(DOMAINS, 1), "train")
     assert not stand.shards()
-    opened.check_room(["a"], "train")
+    opened.check_room({"a": 1}, "train")
     monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(1.5 * sizes[0] / 1e9))
     (first,), (second,) = opened.mapped("a", "train"), opened.mapped("b", "train")
     first.open()
     with pytest.raises(StorageError, match=r"are in use, and .* GB more are needed"):
         second.open()
     first.close()
-    for path in tmp_path.glob("splitray-cache-*/*"):
-        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    manifest = next(p for p in tmp_path.glob("splitray-cache-*/*") if p.stat().st_size < min(sizes))
     assert second.open().sum() > 0, "what was closed makes room"
+    assert manifest.exists(), "a path that was handed out a moment ago may not have been opened yet"
 
 
 DIES = """
@@ -198,6 +167,74 @@ def test_a_killed_process_holds_nothing_and_leaves_no_lock(tmp_path: Path, monke
     held.wait()
     with holds.locked("room"):
         assert holds.taken() == set() and not list(holds.folder().glob("held-*"))
+
+
+DOWNLOADS = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from splitray.storage import cache
+def download(draft):
+    print("began", flush=True)
+    sys.stdin.read()
+cache.obtain("y" * 64, 6000, download, hold=True)
+"""
+
+
+def test_a_running_download_takes_room_and_a_killed_one_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("SPLITRAY_CACHE_GIGABYTES", str(10_000 / 1e9))
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    other = subprocess.Popen([sys.executable, "-c", DOWNLOADS, str(tmp_path)], env=env, stdin=-1, stdout=-1, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "began\n"
+    content = bytes(6000)
+    name = sha256(content).hexdigest()
+
+    def download(draft: Path) -> str:
+        draft.write_bytes(content)
+        return name
+
+    with pytest.raises(cache.NoRoomError, match="6e-06 GB of it are in use"):
+        cache.obtain(name, 6000, download, hold=True)
+    other.kill()
+    other.wait()
+    assert cache.obtain(name, 6000, download, hold=True).read_bytes() == content
+    assert [path.name for path in tmp_path.glob("splitray-cache-*/*")] == [name]
+    holds.release(name)
+
+
+def test_a_download_counts_whole_from_its_beginning(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MB come in blocks; by the size of the file others know how much room is left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content, sizes = os.urandom(1 << 24), list[int]()
+    Folder(stand.uri("large")).write("f", content)
+    fetched = threading.Thread(
+        target=lambda: Folder(stand.uri("large")).fetch("f", sha256(content).hexdigest(), len(content)), daemon=True
+    )
+    fetched.start()
+    while fetched.is_alive():
+        sizes += [path.stat().st_size for path in tmp_path.glob("splitray-cache-*/*.draft") if path.exists()]
+    assert len(sizes) > 5 and set(sizes) <= {0, len(content)} and sizes[-1] == len(content)
+
+
+def test_the_list_of_held_files_stays_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A corpus that passes by for days takes and releases its shards again and again."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with holds.locked("room"):
+        holds.take("a" * 64)
+        for number in range(5000):
+            holds.take(f"{number:064}")
+            if number >= 3:
+                holds.release(f"{number:064}")
+            if number % 1000 == 999:
+                assert holds.taken() == {"a" * 64, *(f"{n:064}" for n in range(3))}
+        (list_,) = holds.folder().glob("held-*")
+        assert list_.stat().st_size < 2000 * 66
+        for number in range(3):
+            holds.release(f"{number:064}")
+        holds.release("a" * 64)
+        assert holds.taken() == set()
 
 
 def test_a_local_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """Processes of one machine that draw their batches of a segment from one object store: what each did, and saw."""
 
 import multiprocessing
+import os
 import tempfile
+import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.synchronize import Barrier
@@ -19,23 +21,24 @@ from splitray.training.tree import Segment
 
 @dataclass(frozen=True)
 class Site:
-    """Where the processes read from, and where they keep what they have read."""
+    """Where the processes read from, where they keep what they have read, and how many bytes of it at most."""
 
     store: str
     corpus: str
     temporary: str
+    limit: int | None = None
 
 
 def read_all(site: Site, segment: Segment, world: int) -> list[dict[str, Any]]:
-    """Let so many new processes draw a segment at once, each its share of every batch.
+    """Let so many new processes draw a segment at once, each its share of every batch, in step as in training.
 
     Each tells `work` (downloads, hash passes), a digest of every batch, the names of the `mapped` cache files, the
     bytes of all files in the cache while every process has its files mapped, and the message of its `error`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    together, said = context.Barrier(world), context.Queue()
-    processes = [context.Process(target=_read, args=(site, segment, r, world, together, said)) for r in range(world)]
+    waits, said = (context.Barrier(world), context.Barrier(world)), context.Queue()
+    processes = [context.Process(target=_read, args=(site, segment, r, world, *waits, said)) for r in range(world)]
     for process in processes:
         process.start()
     told = [said.get(timeout=60) for _ in processes]
@@ -44,8 +47,11 @@ def read_all(site: Site, segment: Segment, world: int) -> list[dict[str, Any]]:
     return [one for _, one in sorted(told, key=lambda pair: pair[0])]
 
 
-def _read(site: Site, segment: Segment, rank: int, world: int, together: Barrier, said: Any) -> None:
+def _read(site: Site, segment: Segment, rank: int, world: int, together: Barrier, in_step: Barrier, said: Any) -> None:
     tempfile.tempdir = site.temporary
+    os.environ.pop(cache.LIMIT, None)  # that of the first processes, which others are forked from
+    if site.limit is not None:
+        os.environ[cache.LIMIT] = str(site.limit / 1e9)
     context = RunContext(Store(site.store), site.corpus, None, "none")  # type: ignore[arg-type]
     told: dict[str, Any] = {"error": ""}
     together.wait(60)
@@ -56,10 +62,16 @@ def _read(site: Site, segment: Segment, rank: int, world: int, together: Barrier
         order = open_order()
         feed = Feed(order, segment, 0, rank, segment.recipe.global_batch_size // world)
         steps = segment.tokens // segment.recipe.batch_tokens
-        told["batches"] = [sha256(feed.next().tobytes()).hexdigest() for _ in range(steps)]
+        told["batches"] = []
+        for _ in range(steps):
+            told["batches"].append(sha256(feed.next().tobytes()).hexdigest())
+            in_step.wait(60)
         feed.close()
     except SplitrayError as error:
         told["error"] = str(error)
+        in_step.abort()
+    except threading.BrokenBarrierError:
+        told["error"] = "another process ended"
     together.wait(60)
     lines = Path("/proc/self/maps").read_text().splitlines()
     maps = {line.rsplit("/", 1)[-1] for line in lines if "splitray-cache" in line}

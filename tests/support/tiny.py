@@ -74,10 +74,11 @@ def write_corpus(
     texts: Mapping[str, Mapping[str, Sequence[str]]],
     vocabulary: int = 300,
     extras: Callable[[Path], object] = lambda folder: None,
+    pieces: int = 1,
 ) -> str:
     """Publish texts[domain][split] as a corpus that `Corpus.open` reads, but for router and picture; its key.
 
-    `extras` may add files to its folder.
+    `extras` may add files to its folder. Training texts are cut into so many `pieces`, each a shard.
     """
     attempt = store.attempt("corpus-tiny")
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +89,8 @@ def write_corpus(
         (root / "shards").mkdir()
         (root / "documents").mkdir()
         shards = {
-            d: {s: [_shard(root, encoder, f"{d}-{s}", t)] for s, t in splits.items()} for d, splits in texts.items()
+            d: {s: _shards(root, encoder, f"{d}-{s}", t, pieces if s == "train" else 1) for s, t in splits.items()}
+            for d, splits in texts.items()
         }
         manifest = {
             "domains": list(texts),
@@ -105,6 +107,12 @@ def write_corpus(
         extras(root)
         attempt.add_tree(root)
     return attempt.publish({}).key
+
+
+def _shards(root: Path, encoder: Encoder, name: str, texts: Sequence[str], pieces: int) -> list[dict[str, Any]]:
+    if pieces == 1:
+        return [_shard(root, encoder, name, texts)]
+    return [_shard(root, encoder, f"{name}-{n}", texts[n::pieces]) for n in range(pieces)]
 
 
 def _shard(root: Path, encoder: Encoder, name: str, texts: Sequence[str]) -> dict[str, Any]:

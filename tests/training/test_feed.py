@@ -119,3 +119,11 @@ def test_an_order_that_does_not_say_so_is_drawn_in_the_step() -> None:
     assert feed.ready() and not drawn
     feed.next()
     assert drawn == [(MIXTURE, 2, 2)]
+
+
+def test_a_source_that_the_corpus_lacks_is_an_error_at_once() -> None:
+    """In the thread it would have been seen by nobody, and the first batch waited for for ever."""
+    order = Order({"a": tiny.arrays()["a"]}, tiny.WEIGHTS, 16, 0)
+    other = next(s for s in tiny.segments(RECIPE, Leaf(64, 40 * 64, "b")) if s.source == "b")
+    with pytest.raises(KeyError):
+        Feed(order, other, other.start, 0, 4)
