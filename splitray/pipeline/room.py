@@ -3,15 +3,18 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from splitray.corpus import Corpus
 from splitray.errors import UserError
-from splitray.executor.node_caches import NodeCache
 from splitray.pipeline.programme import Programme
 from splitray.storage import cache
 from splitray.training.data import Order
 from splitray.training.feed import reach
 from splitray.training.tree import MIXTURE
+
+if TYPE_CHECKING:
+    from splitray.executor.node_caches import NodeCache  # imports Ray, which a dry run does without
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ def proposed(programme: Programme, corpus: Corpus, limit: float) -> int | None:
     return None
 
 
-def check_room(programme: Programme, corpus: Corpus, nodes: Mapping[str, NodeCache]) -> None:
+def check_room(programme: Programme, corpus: Corpus, nodes: "Mapping[str, NodeCache]") -> None:
     """Refuse to train where some node's cache has no room for the text of one segment.
 
     Nodes that an autoscaler brings up later are checked by the processes that train there.
