@@ -1,7 +1,9 @@
 """Batches that are drawn ahead are those that are drawn in the step, whatever happens to the thread that draws them."""
 
 import threading
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +107,16 @@ def test_a_feed_that_nobody_reads_ends() -> None:
     for feed in feeds:
         feed.close()
     assert not [t for t in threading.enumerate() if t.name == "feed"]
+
+
+def test_a_feed_is_as_small_for_a_long_segment() -> None:
+    endless = replace(SEGMENTS[-1], phases=(*SEGMENTS[-1].phases[:-1], replace(SEGMENTS[-1].phases[-1], end=10**8)))
+    tracemalloc.start()
+    feed = Feed(remote(threading.Event(), []), endless, 10**7, 0, 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    feed.close()
+    assert peak < 2**20, "a million batches and more are ahead"
 
 
 def test_an_order_that_does_not_say_so_is_drawn_in_the_step() -> None:
