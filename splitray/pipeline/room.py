@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from splitray.corpus import Corpus
 from splitray.errors import UserError
 from splitray.pipeline.programme import Programme
 from splitray.storage import cache
@@ -12,9 +13,8 @@ from splitray.training.data import Order
 from splitray.training.feed import reach
 from splitray.training.tree import MIXTURE
 
-if TYPE_CHECKING:  # the dry run reckons without the engines
-    from splitray.corpus import Corpus
-    from splitray.executor.node_caches import NodeCache
+if TYPE_CHECKING:
+    from splitray.executor.node_caches import NodeCache  # imports Ray, which a dry run does without
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Room:
     tokens: int
 
 
-def room_of(programme: Programme, corpus: "Corpus", shuffle_tokens: int | None) -> Room:
+def room_of(programme: Programme, corpus: Corpus, shuffle_tokens: int | None) -> Room:
     """What training in spans of at most so many tokens takes of a node's cache; None: in whole domains."""
     training, names = programme.training, corpus.domains
     shards = {name: corpus.mapped(name, "train") for name in names}
@@ -49,7 +49,7 @@ def room_of(programme: Programme, corpus: "Corpus", shuffle_tokens: int | None) 
     return Room(text, at_once, sum(corpus.counts(name, "train")["tokens"] for name in names))
 
 
-def proposed(programme: Programme, corpus: "Corpus", limit: float) -> int | None:
+def proposed(programme: Programme, corpus: Corpus, limit: float) -> int | None:
     """The largest power of two for `training.shuffle_tokens` that such a cache has room for; None where none is."""
     for power in range(_LARGEST, _SMALLEST - 1, -1):
         if room_of(programme, corpus, 2**power).at_once <= limit:
@@ -57,7 +57,7 @@ def proposed(programme: Programme, corpus: "Corpus", limit: float) -> int | None
     return None
 
 
-def check_room(programme: Programme, corpus: "Corpus", nodes: "Mapping[str, NodeCache]") -> None:
+def check_room(programme: Programme, corpus: Corpus, nodes: "Mapping[str, NodeCache]") -> None:
     """Refuse to train where some node's cache has no room for the text of one segment.
 
     Nodes that an autoscaler brings up later are checked by the processes that train there.
@@ -87,7 +87,7 @@ def check_room(programme: Programme, corpus: "Corpus", nodes: "Mapping[str, Node
             )
 
 
-def room_words(programme: Programme, corpus: "Corpus") -> str | None:
+def room_words(programme: Programme, corpus: Corpus) -> str | None:
     """For the dry run: what training takes of a node's cache, and what to do where this machine's has no room."""
     shuffle_tokens = programme.training.shuffle_tokens
     room = room_of(programme, corpus, shuffle_tokens)
@@ -100,7 +100,7 @@ def room_words(programme: Programme, corpus: "Corpus") -> str | None:
     return f"{said}. This machine's cache may have {limit / 1e9:.3g} GB: {_cure(programme, corpus, limit)}"
 
 
-def _cure(programme: Programme, corpus: "Corpus", limit: float) -> str:
+def _cure(programme: Programme, corpus: Corpus, limit: float) -> str:
     disk = f"set {cache.LIMIT} to more, or TMPDIR to a folder on a larger disk"
     tokens = proposed(programme, corpus, limit)
     if tokens is None:

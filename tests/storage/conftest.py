@@ -1,0 +1,14 @@
+"""What the tests of this folder share."""
+
+import multiprocessing.util
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_sockets() -> None:
+    """Processes that tests start meet on a socket below the temporary folder of before, as paths have 108 bytes at most.
+
+    Some tests move that folder to their own, whose name is long.
+    """
+    multiprocessing.util.get_temp_dir()
