@@ -166,6 +166,13 @@ def test_a_cap_that_the_model_does_not_apply_is_not_believed(tmp_path: Path) -> 
     assert head is not None and head.bare
 
 
+def test_a_head_is_known_whatever_the_precision_it_is_first_asked_in(given: Path) -> None:
+    """Scoring in bf16 asks first in its own precision, where two right ways differ by more than a wrong one may."""
+    model: Any = build(recipe_of(given)).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert find_head(model, 0, None) is not None
+
+
 def test_training_mode_and_random_state_are_left_as_they_were(tmp_path: Path) -> None:
     model: Any = build(recipe_of(folder("gpt2", tmp_path)))
     model.train()
