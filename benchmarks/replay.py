@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.machine import describe
 from splitray.config import load
-from splitray.evaluate.compare import Scores, difference, forgetting
+from splitray.evaluate.compare import Scores, difference, forgetting, mean
 from splitray.law.planning.estimate import Estimate
 from splitray.pipeline.comparison import scores_of
 from splitray.pipeline.job import Job
@@ -88,7 +88,7 @@ def _replayed(
     own, forgot = _own(rows), forgetting(rows, base, weights)
     return Replayed(
         share,
-        sum(weights[d] * own[d].loss for d in weights),
+        mean({d: own[d].loss for d in weights}, weights),
         difference(own, first, weights),
         float(np.mean([f.difference.value for f in forgot])),
         float(np.mean([f.elsewhere.value for f in forgot if f.elsewhere is not None])),

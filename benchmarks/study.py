@@ -78,8 +78,7 @@ def _write(path: Path, record: object) -> None:
 
 def page(results: Path) -> str:
     """The page as Markdown, from the committed results."""
-    names = sorted(path.stem for path in results.glob("*.csv"))
-    studies = {n: StudySummary.parse(json.loads((results / f"{n}.json").read_text()), f"{n}.json") for n in names}
+    studies = _studies(results)
     held = json.loads((results / DOMAINS).read_text())["rows"] if (results / DOMAINS).exists() else []
     claims = rows(studies, [from_json(ArmRegret, row, DOMAINS) for row in held])
     parts = [
@@ -112,12 +111,17 @@ def page(results: Path) -> str:
 
 def draw(results: Path) -> None:
     """The figures of every study, from the committed results."""
-    for path in sorted(results.glob("*.csv")):
-        analysis = StudySummary.parse(json.loads(path.with_suffix(".json").read_text()), path.stem).analysis
+    for name, study in _studies(results).items():
         with styled():
             for kind, (figure, _) in FIGURES.items():
-                if (drawn := figure(analysis)) is not None:
-                    (results / f"{path.stem}-{kind}.png").write_bytes(png(drawn))
+                if (drawn := figure(study.analysis)) is not None:
+                    (results / f"{name}-{kind}.png").write_bytes(png(drawn))
+
+
+def _studies(results: Path) -> dict[str, StudySummary]:
+    """The committed studies, by domain."""
+    names = sorted(path.stem for path in results.glob("*.csv"))
+    return {n: StudySummary.parse(json.loads((results / f"{n}.json").read_text()), f"{n}.json") for n in names}
 
 
 def _pictures(name: str, study: StudySummary, results: Path) -> list[str]:

@@ -1,8 +1,11 @@
 """What the tests of this folder share."""
 
 import multiprocessing.util
+from collections.abc import Iterator
 
 import pytest
+
+from tests.support.stand import Stand, running_stand
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -12,3 +15,10 @@ def _short_sockets() -> None:
     Some tests move that folder to their own, whose name is long.
     """
     multiprocessing.util.get_temp_dir()
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    """An S3 server of a file of tests."""
+    with running_stand() as running:
+        yield running

@@ -35,18 +35,12 @@ from splitray.training.recipe import recipe
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import readers, tiny
 from tests.support.configs import PLAIN
-from tests.support.stand import Stand, running_stand
+from tests.support.stand import Stand
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 
 WORLD, DOMAINS, PIECES = 4, ["a", "b"], 6
 SETTINGS = tiny.training(global_batch_size=16, shuffle_tokens=1)  # a shard a span
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with running_stand() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,18 +20,12 @@ from splitray.storage.store import Store
 from splitray.training.data import Order
 from splitray.training.tree import MIXTURE, Phase, Segment
 from tests.support import ROOT, readers, tiny
-from tests.support.stand import Stand, running_stand
+from tests.support.stand import Stand
 
 pytest.importorskip("moto.server", reason="needs the dev extra (moto) for an S3 server")
 
 WORLD, DOMAINS = 8, ["a", "b", "c", "d", "e", "f"]
 SETTINGS = tiny.training(global_batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    with running_stand() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
