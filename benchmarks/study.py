@@ -29,7 +29,7 @@ from splitray.results.study_analysis import ArmRegret, StudyAnalysis
 from splitray.results.study_summary import StudySummary
 from splitray.study.analysis.regret import regret
 from splitray.study.analysis.tables import StudyTable
-from splitray.units import human
+from splitray.units import counted, human
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks/results/study", ROOT / "docs/study-proof.md"
@@ -146,7 +146,8 @@ def _trained(name: str, study: StudySummary) -> str:
     seeds = sorted({p.seeds for c in curves for p in c.points})
     points = {len([p for p in c.points if p.tokens]) for c in curves}
     text = (
-        f"**{name}.** {len(sizes)} models: {models}. Arms: {', '.join(dict.fromkeys(c.arm for c in curves))}. "
+        f"**{name}.** {counted(len(sizes), 'model')}: {models}. "
+        f"Arms: {', '.join(dict.fromkeys(c.arm for c in curves))}. "
         f"Seeds: {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}. Snapshots of a line: "
         f"{' to '.join(map(str, dict.fromkeys((min(points), max(points)))))}, each decayed, up to "
         f"{human(max(p.tokens for c in curves for p in c.points))} tokens."

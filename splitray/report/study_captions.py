@@ -8,10 +8,11 @@ from splitray.units import human
 
 def curves(summary: StudySummary) -> str:
     seeds = {p.seeds for c in summary.analysis.curves for p in c.points}
-    counts = str(max(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    of = " to ".join(dict.fromkeys(map(str, (min(seeds), max(seeds)))))
+    spread = f", the mean over {of} seeds. The band is the 95 % interval." if max(seeds) > 1 else " of one seed."
     return (
-        f"Each mark is a finished model, the mean over {counts} seeds. The band is the 95 % interval. The dotted "
-        "line is the model before it was continued. A curve that lies further left needs less compute."
+        f"Each mark is a finished model{spread} The dotted line is the model before it was continued. A curve that "
+        "lies further left needs less compute."
     )
 
 
@@ -27,6 +28,11 @@ def forgetting(summary: StudySummary) -> str:
     if not rows:
         return "Above 0 the model has become worse on general text."
     worst = max(rows, key=lambda f: f.difference.value)
+    if worst.difference.value <= 0:
+        return (
+            f"Above 0 a model has become worse on general text. None has with filtered text: {worst.model} gained "
+            f"least, {text.signed(worst.difference.value)} nats per token."
+        )
     return (
         f"Above 0 a model has become worse on general text. Filtered text cost {worst.model} most, "
         f"{text.signed(worst.difference.value)} nats per token."

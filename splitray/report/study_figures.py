@@ -32,7 +32,7 @@ def curves(analysis: StudyAnalysis, measure: str = LOSS_DOMAIN) -> Figure | None
     if not models:
         return None
     rows = math.ceil(len(models) / 2)
-    figure = Figure(figsize=(WIDTH, 0.55 + 1.75 * rows), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.55 + max(2.4, 1.75 * rows)), layout="constrained")
     panels = np.atleast_1d(figure.subplots(rows, min(2, len(models)), squeeze=False)).ravel()
     for axes, (model, params) in zip(panels, models):
         for curve in (c for c in found if c.model == model):
@@ -116,7 +116,8 @@ def _ratios(axes: Axes, rows: Sequence[EfficiencyRatio], arm: str) -> None:
         label = None
         if row.low is not None and row.high is not None:
             axes.plot([row.params, row.params], [row.low, row.high], color=colour, linewidth=1.4)
-        else:  # a stroke towards where the truth lies
+        elif row.low is not None or row.high is not None or not row.ratio.exact:
+            # a stroke towards where the truth lies; a number from one seed has none
             upwards = high is None or (row.ratio.exact and row.high is None)
             end = at * 1.35 if upwards else at / 1.35
             start = row.low if upwards and row.low is not None else at
@@ -218,6 +219,8 @@ def _ticks(axes: Axes, values: Sequence[float]) -> None:
     for value in ordered:
         if not kept or value >= least * kept[-1]:
             kept.append(value)
+    if len(kept) == 1:  # in the middle, and what stands beside it for another arm close to it
+        axes.set_xlim(kept[0] / 2, kept[0] * 2)
     axes.set_xticks(kept, [human(v, 2) for v in kept])
     axes.xaxis.set_minor_locator(NullLocator())
 

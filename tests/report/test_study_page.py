@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from splitray.report import study_words
+from splitray.law.planning.estimate import Estimate
+from splitray.report import study_captions, study_figures, study_words
 from splitray.report.study_page import render, write
 from splitray.results.exams import ExamTaken
 from splitray.results.study import LOSS_DOMAIN, Answer, exam_measure
@@ -140,6 +141,17 @@ def test_the_first_sentence_follows_the_advice(summary: StudySummary) -> None:
     assert title.startswith("Law: general text needs at least 8") or "× the compute at 3M" in title
 
 
+def test_what_is_said_of_forgetting_where_nothing_was(summary: StudySummary) -> None:
+    assert "Filtered text cost" in study_captions.forgetting(summary)
+    gained = [
+        dataclasses.replace(f, difference=Estimate(-0.1 - 0.01 * place, None, None))
+        for place, f in enumerate(summary.analysis.forgetting)
+    ]
+    better = dataclasses.replace(summary, analysis=dataclasses.replace(summary.analysis, forgetting=tuple(gained)))
+    said = study_captions.forgetting(better)
+    assert "None has with filtered text" in said and "cost" not in said
+
+
 def test_a_study_of_one_given_model_has_a_page(tmp_path: Path) -> None:
     rows = [dataclasses.replace(r, root="given") for r in WORLD.study({"given": 135_000_000}, seeds=1).runs]
     means = Means(6.0 * 135_000_000 * 1_000_000, [ShelfModel("given", 135_000_000)])
@@ -147,5 +159,12 @@ def test_a_study_of_one_given_model_has_a_page(tmp_path: Path) -> None:
     write(plain, Folder(tmp_path))
     page = Page((tmp_path / "report/index.html").read_text())
     assert not page.open and {"advice", "curves"} <= set(page.ids) and not {"law", "text", "unseen"} & set(page.ids)
+    assert "finished model of one seed" in study_captions.curves(plain)
+    figure = study_figures.gap(plain.analysis)
+    assert figure is not None
+    strokes = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert len(strokes) == sum(not r.ratio.exact for r in study_words.main_ratios(plain.analysis)), "of bounds alone"
+    left, right = figure.axes[0].get_xlim()
+    assert left < 135_000_000 < right < 1e9
     empty = dataclasses.replace(plain, analysis=analyse(StudyTable([r for r in rows if r.arm == "general"])))
     assert "no answer yet" in render(empty, {})
