@@ -3,6 +3,7 @@
 import resource
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,9 +120,22 @@ def test_other_heads_take_the_plain_way() -> None:
 def test_a_training_process_keeps_the_memory_of_its_arrays() -> None:
     def faults() -> int:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        arrays = [torch.ones(1 << 24) for _ in range(2)]  # 64 MB each
+        arrays = [torch.ones(1 << 22) for _ in range(8)]  # 16 MB each
         del arrays
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     keep_memory()
     assert min(faults() for _ in range(8)) < 1000, "each time, 32,768 pages are mapped anew"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_the_largest_arrays_leave_no_holes() -> None:
+    def held() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    keep_memory()
+    before = held()
+    array = torch.ones(1 << 26)  # 256 MB
+    assert held() - before > 200e6
+    del array
+    assert held() - before < 50e6
