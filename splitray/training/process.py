@@ -62,8 +62,8 @@ def keep_memory() -> None:
 
     The kernel zeroes and maps every page anew otherwise: on two virtual cores that was a third of the time of a step
     of 4096 tokens at 0.4M parameters. Arrays above 32 MB still come and go: at 135M parameters they would leave holes,
-    3.92 to 4.02 GiB held where 3.83 do, for no speed. The process holds its peak of memory until it ends, so only a process
-    that is a worker asks for it. Other C libraries decide for themselves.
+    3.92 to 4.02 GiB held where 3.83 do, for no speed. The process holds its peak of memory until it ends, so only a
+    process that is a worker asks for it. Other C libraries decide for themselves.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
